@@ -1,0 +1,1 @@
+"""The engine: two threads, and the parts that stand between them."""
