@@ -1,0 +1,350 @@
+"""A `requests` session whose open sockets can be shut down from another thread.
+
+One thread owns a transport and makes its requests; any thread may interrupt it.
+
+A thread that is blocked in `connect`, in a TLS handshake, waiting for headers or reading a body
+cannot be woken by closing the response: `close()` waits for the very lock that the blocked reader
+holds. Shutting the socket down wakes it in every one of those phases. It is done on a duplicate of
+the descriptor, taken before the connection is made, so that no TLS state is touched and no
+descriptor can have been reused meanwhile.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from functools import partial
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+
+from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+
+_CHUNK = 65536
+
+
+class Transport:
+    """A session for one thread, with an emergency stop for all the others.
+
+    Threads: `request` and `arm` belong to the owner; `interrupt` and `close` may be called from any
+    thread, return at once, and make whatever the owner is blocked in fail.
+    """
+
+    def __init__(self, template: Optional[requests.Session] = None) -> None:
+        """Make a session.
+
+        Args:
+            template: A session whose proxies, certificates, headers and `trust_env` are taken over.
+        """
+        self._lock = threading.Lock()
+        self._handles: List[socket.socket] = []
+        self._interrupted = False
+        self._closed = False
+        self._session = requests.Session()
+        if template is not None:
+            for name in ("headers", "proxies", "verify", "cert", "trust_env"):
+                setattr(self._session, name, getattr(template, name))
+        adapter = _Adapter(self)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether `interrupt` or `close` was called since the owner last armed the transport."""
+        return self._interrupted
+
+    def arm(self) -> bool:
+        """Drop every connection and start afresh, as the owner.
+
+        The owner arms the transport before it looks at what it is going to ask for. An interrupt
+        that comes after that look is then never lost, whatever the owner was doing.
+
+        Returns:
+            False once the transport is closed.
+        """
+        self._session.close()
+        with self._lock:
+            self._release()
+            self._interrupted = self._closed
+        return not self._closed
+
+    def interrupt(self) -> None:
+        """Make the owner's blocking call fail, and its next ones, until it arms the transport."""
+        with self._lock:
+            self._interrupted = True
+            for handle in self._handles:
+                try:
+                    handle.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # not connected, or the peer was first
+
+    def close(self) -> None:
+        """Interrupt for good."""
+        self._closed = True
+        self.interrupt()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self.arm()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout: Tuple[float, Optional[float]],
+        auth: Optional[AuthBase] = None,
+        params: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[str, Union[str, bytes]]] = None,
+        json: Any = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """Send one request, on the owner's thread. Redirects are never followed.
+
+        Args:
+            method: The HTTP method.
+            url: The whole URL, without secrets.
+            timeout: Seconds to connect, and seconds of silence between two reads.
+            auth: Sets the authorisation header. Where it is None none is sent, not even from a
+                `.netrc` file.
+            params: Query parameters, not encoded.
+            headers: More request headers.
+            json: The body, where there is one.
+            stream: Return after the headers; read the body with `ByteStream`.
+
+        Returns:
+            The response, whatever its status.
+
+        Raises:
+            ArkorTimeoutError: A timeout ran out.
+            ArkorConnectionError: The request did not get its answer.
+        """
+        try:
+            return self._session.request(
+                method,
+                url,
+                params=params,
+                headers=dict(headers or {}),
+                json=json,
+                auth=auth or _no_auth,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=stream,
+            )
+        except (requests.RequestException, HTTPError, OSError, http.client.HTTPException) as error:
+            raise connection_error(error, f"{method} {_without_query(url)}") from _root(error)
+
+    def _connect(
+        self,
+        address: Tuple[str, int],
+        timeout: Optional[float],
+        source_address: Optional[Tuple[str, int]],
+        options: Any,
+    ) -> socket.socket:
+        """Connect to the first address that answers, each attempt open to interruption."""
+        failure: OSError = OSError(f"{address[0]} has no address")
+        for family, kind, proto, _, target in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, proto)
+            try:
+                for option in options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(timeout)
+                if source_address:
+                    sock.bind(source_address)
+                self._register(sock)
+                sock.connect(target)
+            except OSError as error:
+                sock.close()
+                failure = error
+                if self._interrupted:
+                    break
+            else:
+                return sock
+        raise failure
+
+    def _register(self, sock: socket.socket) -> None:
+        with self._lock:
+            if self._interrupted:
+                raise InterruptedError("the transport was interrupted")
+            self._handles.append(sock.dup())
+
+    def _release(self) -> None:
+        for handle in self._handles:
+            handle.close()
+        self._handles.clear()
+
+
+class ByteStream:
+    """The body of one streamed response, chunk by chunk, as the bytes arrive.
+
+    Threads: it belongs to the owner of the transport, which alone closes it.
+    """
+
+    def __init__(self, response: requests.Response) -> None:
+        self.response = response
+        raw: Any = response.raw
+        plain = not response.headers.get("Content-Encoding")
+        # http.client's read1 alone hands over what has arrived without waiting for more, in every
+        # framing; urllib3's own is as prompt but decodes. Older urllib3 has neither for gzip.
+        if plain and hasattr(raw._fp, "read1"):
+            self._read = partial(raw._fp.read1, _CHUNK)
+        elif hasattr(raw, "read1"):
+            self._read = partial(raw.read1, _CHUNK, decode_content=True)
+        else:
+            chunks = response.iter_content(1)
+            self._read = partial(next, chunks, b"")
+
+    def read(self) -> bytes:
+        """Wait for bytes.
+
+        Returns:
+            At least one byte, or `b""` at the end of the body.
+
+        Raises:
+            ArkorTimeoutError: The server stayed silent for longer than the read timeout.
+            ArkorConnectionError: The connection broke.
+        """
+        try:
+            return self._read()
+        except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # ValueError and AttributeError: http.client's file was closed by its own error path.
+            raise connection_error(error, "reading the event stream") from _root(error)
+
+    def set_timeout(self, seconds: float) -> None:
+        """Set the read timeout of the next `read`, in seconds."""
+        try:
+            raw: Any = self.response.raw
+            raw._fp.fp.raw._sock.settimeout(seconds)
+        except AttributeError:
+            return  # the body is at its end, and the next read says so
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.response.close()
+
+
+def connection_error(error: Exception, doing: str) -> ArkorConnectionError:
+    """Turn whatever the HTTP stack raised into one of our two connection errors.
+
+    A read timeout inside a body comes as a plain `ConnectionError`, so the chain is searched.
+    The text is that of the innermost error: the outer ones repeat it with object addresses.
+    """
+    root = _root(error)
+    if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
+        return ArkorTimeoutError(f"{doing}: timed out")
+    return ArkorConnectionError(f"{doing}: {str(root) or type(root).__name__}")
+
+
+def _chain(error: BaseException) -> List[BaseException]:
+    """List the error and everything below it: causes, contexts and wrapped arguments."""
+    found: List[BaseException] = []
+    queue: List[Any] = [error]
+    while queue:
+        link = queue.pop(0)
+        if isinstance(link, BaseException) and not any(link is seen for seen in found):
+            found.append(link)
+            reason = getattr(link, "reason", None)
+            queue += [link.__cause__, link.__context__, reason, *link.args]
+    return found
+
+
+def _root(error: BaseException) -> BaseException:
+    """Find the innermost system or protocol error: it holds no request, so no credentials."""
+    below = [
+        link
+        for link in _chain(error)
+        if isinstance(link, (OSError, http.client.HTTPException, ReadTimeoutError))
+        and not isinstance(link, requests.RequestException)
+    ]
+    return below[-1] if below else _chain(error)[-1]
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Stand in for absent credentials, because requests would look into `.netrc` for None."""
+    return request
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose connections are opened, and so can be shut down, by a transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        super().__init__(pool_connections=2, pool_maxsize=2)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools()
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self._pools()
+        return manager
+
+    def _pools(self) -> Dict[str, Any]:
+        return {
+            "http": partial(_HTTPPool, transport=self._transport),
+            "https": partial(_HTTPSPool, transport=self._transport),
+        }
+
+
+class _HTTPPool(HTTPConnectionPool):
+    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ConnectionCls = partial(_HTTPConnection, transport=transport)  # type: ignore[assignment]
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ConnectionCls = partial(_HTTPSConnection, transport=transport)  # type: ignore[assignment]
+
+
+class _HTTPConnection(HTTPConnection):
+    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
+        self._transport = transport
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        return _open(self, self._transport)
+
+
+class _HTTPSConnection(HTTPSConnection):
+    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
+        self._transport = transport
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        return _open(self, self._transport)
+
+
+def _open(connection: Any, transport: Transport) -> socket.socket:
+    """Open a connection's socket through the transport, with urllib3's own errors."""
+    try:
+        return transport._connect(
+            (connection._dns_host, connection.port),
+            connection.timeout,
+            connection.source_address,
+            connection.socket_options,
+        )
+    except socket.timeout as error:
+        raise ConnectTimeoutError(connection, "connect timeout") from error
+    except OSError as error:
+        raise NewConnectionError(connection, f"cannot connect: {error}") from error
