@@ -48,7 +48,7 @@ class Transport:
             template: A session whose proxies, certificates, headers and `trust_env` are taken over.
         """
         self._lock = threading.Lock()
-        self._handles: List[socket.socket] = []
+        self._handles: Dict[socket.socket, socket.socket] = {}
         self._interrupted = False
         self._closed = False
         self._session = requests.Session()
@@ -83,7 +83,7 @@ class Transport:
         """Make the owner's blocking call fail, and its next ones, until it arms the transport."""
         with self._lock:
             self._interrupted = True
-            for handle in self._handles:
+            for handle in self._handles.values():
                 try:
                     handle.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -168,7 +168,7 @@ class Transport:
                 self._register(sock)
                 sock.connect(target)
             except OSError as error:
-                sock.close()
+                self._forget(sock)
                 failure = error
                 if self._interrupted:
                     break
@@ -180,10 +180,17 @@ class Transport:
         with self._lock:
             if self._interrupted:
                 raise InterruptedError("the transport was interrupted")
-            self._handles.append(sock.dup())
+            self._handles[sock] = sock.dup()
+
+    def _forget(self, sock: socket.socket) -> None:
+        with self._lock:
+            handle = self._handles.pop(sock, None)
+        sock.close()
+        if handle is not None:
+            handle.close()
 
     def _release(self) -> None:
-        for handle in self._handles:
+        for handle in self._handles.values():
             handle.close()
         self._handles.clear()
 
@@ -219,7 +226,8 @@ class ByteStream:
             ArkorConnectionError: The connection broke.
         """
         try:
-            return self._read()
+            chunk: bytes = self._read()
+            return chunk
         except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client's file was closed by its own error path.
             raise connection_error(error, "reading the event stream") from _root(error)

@@ -1,0 +1,161 @@
+"""Frames to typed training events. Pure: no I/O and no threads; the reader thread calls it.
+
+The JSON's `type` decides what an event is; the frame's event name is only looked at for `ping`
+and `end`, which carry no JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from arkor_sync.frames import Frame
+
+STARTED = "training.started"
+LOG = "training.log"
+CHECKPOINT = "checkpoint.saved"
+COMPLETED = "training.completed"
+FAILED = "training.failed"
+CANCELLED = "training.cancelled"  # never on the wire: built from the job's record
+
+TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
+KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
+_WITH_STEP = frozenset({LOG, CHECKPOINT})
+
+
+class TrainingEvent:
+    """One event of a job, as the cloud sent it.
+
+    Attributes:
+        type: The JSON's `type`; `""` where there is none.
+        id: The frame's id, or `None`. Opaque; it is what a stream is resumed after.
+        data: The JSON object; empty where the data is not one.
+        problem: Why the event cannot be delivered, or `None`. It is then skipped and counted.
+        synthesized: Whether it was built from the job's record because the stream had ended
+            without a terminal event.
+        key: Tells events apart within this process: equal for an event that is sent again.
+        size: Characters of JSON, for the bound of the channel.
+    """
+
+    __slots__ = ("data", "id", "key", "problem", "size", "synthesized", "type")
+
+    def __init__(
+        self,
+        type: str,
+        data: Dict[str, Any],
+        id: Optional[str] = None,
+        *,
+        problem: Optional[str] = None,
+        synthesized: bool = False,
+        key: int = 0,
+        size: int = 0,
+    ) -> None:
+        self.type = type
+        self.data = data
+        self.id = id
+        self.problem = problem
+        self.synthesized = synthesized
+        self.key = key
+        self.size = size
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended with this event."""
+        return self.type in TERMINAL and self.problem is None
+
+    @property
+    def step(self) -> Optional[int]:
+        """The JSON's `step`, or `None`."""
+        step: Optional[int] = self.data.get("step")
+        return step
+
+    @property
+    def timestamp(self) -> Optional[str]:
+        """The JSON's `timestamp`, an ISO 8601 text, or `None`."""
+        return text(self.data.get("timestamp"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrainingEvent) and self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.id))
+
+    def __repr__(self) -> str:
+        known = {"step": self.step, "id": self.id, "problem": self.problem}
+        shown = "".join(f" {name}={value!r}" for name, value in known.items() if value is not None)
+        return f"<TrainingEvent {self.type or '?'}{shown}>"
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _rebuild, self._state()
+
+    def _state(self) -> Tuple[Any, ...]:
+        # The key is left out: hashes differ from process to process.
+        return self.type, self.data, self.id, self.problem, self.synthesized, self.size
+
+
+def _rebuild(
+    type: str,
+    data: Dict[str, Any],
+    id: Optional[str],
+    problem: Optional[str],
+    synthesized: bool,
+    size: int,
+) -> TrainingEvent:
+    return TrainingEvent(type, data, id, problem=problem, synthesized=synthesized, size=size)
+
+
+def _refuse_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def decode(frame: Frame) -> TrainingEvent:
+    """Read one data frame. It never raises: what cannot be read is an event with a `problem`.
+
+    A terminal event is read generously, because losing one loses the run's result.
+
+    Args:
+        frame: A frame that is neither `ping` nor `end`.
+    """
+    raw = frame.data
+    event_id = frame.id or None
+    key = hash((event_id, raw))
+    try:
+        data = _decode(raw)
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON: {error or type(error).__name__}"
+        return TrainingEvent("", {}, event_id, problem=problem, key=key, size=len(raw))
+    if type(data) is not dict:
+        problem = f"not a JSON object: {type(data).__name__}"
+        return TrainingEvent("", {}, event_id, problem=problem, key=key, size=len(raw))
+    kind = data.get("type")
+    if type(kind) is not str:
+        problem = "no type"
+        return TrainingEvent("", data, event_id, problem=problem, key=key, size=len(raw))
+    event = TrainingEvent(kind, data, event_id, key=key, size=len(raw))
+    if kind in _WITH_STEP:
+        step = data.get("step")
+        if type(step) is float and step.is_integer():
+            data["step"] = int(step)
+        elif type(step) is not int:
+            event.problem = f"step is {step!r:.40}, not a whole number"
+    elif kind not in KNOWN:
+        event.problem = f"unknown type {kind!r:.80}"
+    return event
+
+
+def number(value: Any) -> Optional[float]:
+    """Keep a number; anything else, absence included, is None."""
+    return value if type(value) is float or type(value) is int else None
+
+
+def text(value: Any) -> Optional[str]:
+    """Keep a string; anything else, absence included, is None."""
+    return value if type(value) is str else None
+
+
+def items(value: Any) -> List[Any]:
+    """Keep a list; anything else, absence included, is an empty one."""
+    return value if type(value) is list else []

@@ -1,0 +1,138 @@
+"""Bytes to server-sent event frames. Pure: no I/O and no threads; the reader thread feeds it.
+
+sseclient-py is the parser. It is made for whole, well-formed streams, so a guard stands before it:
+the guard unifies newlines, drops a byte order mark, mends bad UTF-8, holds back a block until its
+blank line has come, and limits how large a block may grow. What a cut leaves unfinished therefore
+never becomes a frame.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import List, NamedTuple, Optional
+
+from sseclient import SSEClient
+
+from arkor_sync.errors import StreamProtocolError
+
+MAX_EVENT_BYTES = 1 << 20
+MAX_EVENT_LINES = 2000  # sseclient-py joins lines in quadratic time: 2,000 take 20 ms
+
+_BOM = b"\xef\xbb\xbf"
+_COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
+_ID_WITH_NUL = re.compile(rb"^id:[^\n]*\0[^\n]*\n", re.MULTILINE)
+_RETRY = re.compile(rb"^retry: ?([0-9]+)$", re.MULTILINE)
+
+
+class Frame(NamedTuple):
+    """One dispatched event of the stream.
+
+    Attributes:
+        event: The `event` field, `"message"` where it was absent or empty.
+        data: The `data` lines joined by newlines.
+        id: The block's own `id` field, `None` where it had none. It is not inherited from earlier
+            blocks: an inherited id would make two events look like one.
+    """
+
+    event: str
+    data: str
+    id: Optional[str]
+
+
+class FrameParser:
+    """Turns chunks of one response body into frames, whatever the chunk boundaries.
+
+    Attributes:
+        retry_ms: The last valid `retry` field of a finished block, in milliseconds, or `None`.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.retry_ms: Optional[int] = None
+        self._max_bytes = max_event_bytes
+        self._pending: List[bytes] = []  # the unfinished block, as it came
+        self._pending_bytes = 0
+        self._after_cr = False
+        self._start: Optional[bytes] = b""  # what may yet be a byte order mark; None once decided
+
+    def feed(self, chunk: bytes) -> List[Frame]:
+        """Take the next bytes of the body.
+
+        Args:
+            chunk: Any number of bytes.
+
+        Returns:
+            The frames that these bytes complete, in order.
+
+        Raises:
+            StreamProtocolError: One event is larger than the limit.
+        """
+        chunk = self._unify_newlines(self._without_bom(chunk))
+        if not chunk:
+            return []
+        end = chunk.rfind(b"\n\n") + 2
+        if end == 1 and chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n":
+            end = 1  # the blank line's two newlines came in two chunks
+        elif end == 1:
+            self._hold(chunk)
+            return []
+        blocks = b"".join([*self._pending, chunk[:end]])
+        self._pending.clear()
+        self._pending_bytes = 0
+        if end < len(chunk):
+            self._hold(chunk[end:])
+        return self._parse(blocks)
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        if self._start is None:
+            return chunk
+        start = self._start + chunk
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._start = start
+            return b""
+        self._start = None
+        return start[len(_BOM) :] if start.startswith(_BOM) else start
+
+    def _unify_newlines(self, chunk: bytes) -> bytes:
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[:1] == b"\n":
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._after_cr = chunk[-1:] == b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return chunk
+
+    def _hold(self, chunk: bytes) -> None:
+        self._pending.append(chunk)
+        self._pending_bytes += len(chunk)
+        if self._pending_bytes > self._max_bytes:
+            # A server may keep the line alive with comments and never a blank line between them.
+            kept = _COMMENT.sub(b"", b"".join(self._pending))
+            self._check_size(kept)
+            self._pending = [kept]
+            self._pending_bytes = len(kept)
+
+    def _check_size(self, block: bytes) -> None:
+        if len(block) > self._max_bytes:
+            raise StreamProtocolError(
+                f"an event of the stream is larger than {self._max_bytes:,} bytes; "
+                "if that is expected, raise max_event_bytes"
+            )
+        if block.count(b"\n") > MAX_EVENT_LINES:
+            raise StreamProtocolError(
+                f"an event of the stream has more than {MAX_EVENT_LINES:,} lines"
+            )
+
+    def _parse(self, blocks: bytes) -> List[Frame]:
+        if len(blocks) > self._max_bytes or blocks.count(b"\n") > MAX_EVENT_LINES:
+            for block in blocks.split(b"\n\n"):
+                self._check_size(_COMMENT.sub(b"", block + b"\n"))
+        if b"\0" in blocks:
+            blocks = _ID_WITH_NUL.sub(b"", blocks)
+        if b"retry" in blocks:
+            for digits in _RETRY.findall(blocks):
+                self.retry_ms = int(digits)
+        if not blocks.isascii():
+            blocks = blocks.decode("utf-8", "replace").encode("utf-8")
+        events = SSEClient(iter([blocks])).events()
+        return [Frame(event.event, event.data, event.id) for event in events]

@@ -1,0 +1,172 @@
+"""The bounded, epoch-fenced queue between the reader thread and the worker thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import List, NamedTuple, Optional, Sequence
+
+from arkor_sync.events import TrainingEvent
+from arkor_sync.stream.cursor import Cursor
+
+MAX_EVENTS = 1024
+MAX_BYTES = 8 << 20
+
+
+class Position(NamedTuple):
+    """Where a connection begins.
+
+    Attributes:
+        epoch: What its events must be put with.
+        last_event_id: What to resume after; `None` for the start of the history.
+    """
+
+    epoch: int
+    last_event_id: Optional[str]
+
+
+class Channel:
+    """Hands events from the reader to the worker in order, and lets the worker ask for them again.
+
+    It is bounded in events and in bytes. A full channel blocks the reader, which then stops
+    reading, which in the end stops the server. The worker takes all that waits at once, so at most
+    one more batch of that size is in its hands.
+
+    A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
+    full channel, or still busy with the old connection, can neither deadlock nor leak an event.
+
+    Threads: `connect`, `put`, `confirm`, `restore` and `finish` belong to the reader; `take`,
+    `acknowledge` and `rewind` to the worker; `close` to anyone.
+    """
+
+    def __init__(
+        self, cursor: Cursor, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.cursor = cursor
+        self.high_water = 0
+        self.duplicates = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        self._drained = threading.Condition(self._lock)
+        self._events: List[TrainingEvent] = []
+        self._bytes = 0
+        self._epoch = 0
+        self._set_aside: List[TrainingEvent] = []  # what a rewind dropped, until it is confirmed
+        self._closed = False
+        self._finished = False
+        self.error: Optional[BaseException] = None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def connect(self) -> Position:
+        """Begin a connection: the epoch and the resume id, read as one."""
+        with self._lock:
+            return Position(self._epoch, self.cursor.connect())
+
+    def put(self, events: Sequence[TrainingEvent], epoch: int) -> Optional[int]:
+        """Append events, waiting while the channel is full.
+
+        Args:
+            events: In the order of the stream. Those that were here before are dropped.
+            epoch: That of the connection.
+
+        Returns:
+            How many of them were new, or None if the epoch is over or the channel closed.
+        """
+        accepted = 0
+        with self._lock:
+            for event in events:
+                while self._is_full() and not self._closed and epoch == self._epoch:
+                    self._drained.wait()
+                if self._closed or epoch != self._epoch:
+                    return None
+                if not self.cursor.accept(event):
+                    self.duplicates += 1
+                    continue
+                accepted += 1
+                self._events.append(event)
+                self._bytes += event.size
+                if len(self._events) == 1:
+                    self._filled.notify()
+            self.high_water = max(self.high_water, len(self._events))
+        return accepted
+
+    def take(self) -> Optional[List[TrainingEvent]]:
+        """Wait for events and take all there are.
+
+        Returns:
+            At least one event, or None when no more will come: `error` then says why, if it was
+            not because of `close`.
+        """
+        with self._lock:
+            while not self._events and not self._closed and not self._finished:
+                self._filled.wait()
+            if self._closed or not self._events:
+                return None
+            events, self._events = self._events, []
+            self._bytes = 0
+            self._drained.notify()
+            return events
+
+    def acknowledge(self, event: TrainingEvent) -> None:
+        """Say that the callbacks are done with the oldest event that was taken."""
+        self.cursor.acknowledge(event)
+
+    def rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
+        """Ask for everything after the last acknowledged event again.
+
+        What is in hand and what waits is set aside until the cloud has agreed to send it again.
+
+        Args:
+            in_hand: The events that were taken and not acknowledged.
+
+        Returns:
+            False if the reader is done, and nothing can come again.
+        """
+        with self._lock:
+            if self._finished or self._closed:
+                return False
+            self._set_aside = [*in_hand, *self._events]
+            self._events = []
+            self._bytes = 0
+            self._epoch += 1
+            self.cursor.rewind()
+            self._drained.notify()
+            return True
+
+    def confirm(self, epoch: int) -> None:
+        """Forget what a rewind set aside: the cloud is sending it again."""
+        with self._lock:
+            if epoch == self._epoch:
+                self._set_aside = []
+
+    def restore(self, epoch: int) -> None:
+        """Give the worker back what a rewind set aside: the cloud cannot send it again."""
+        with self._lock:
+            if epoch == self._epoch and self._set_aside:
+                self.cursor.restore(self._set_aside)
+                self._events = self._set_aside
+                self._bytes = sum(event.size for event in self._events)
+                self._set_aside = []
+                self._filled.notify()
+
+    def finish(self, error: Optional[BaseException] = None) -> None:
+        """Say that no more events will come, and why. Those that wait are still delivered."""
+        with self._lock:
+            self._finished = True
+            self.error = error
+            self._filled.notify()
+
+    def close(self) -> None:
+        """Drop everything and release whoever is blocked."""
+        with self._lock:
+            self._closed = True
+            self._events = []
+            self._set_aside = []
+            self._filled.notify()
+            self._drained.notify()
+
+    def _is_full(self) -> bool:
+        return len(self._events) >= self._max_events or self._bytes >= self._max_bytes
