@@ -66,8 +66,7 @@ class TrainingEvent:
     @property
     def step(self) -> Optional[int]:
         """The JSON's `step`, or `None`."""
-        step: Optional[int] = self.data.get("step")
-        return step
+        return whole(self.data.get("step"))
 
     @property
     def timestamp(self) -> Optional[str]:
@@ -137,10 +136,10 @@ def decode(frame: Frame) -> TrainingEvent:
     event = TrainingEvent(kind, data, event_id, key=key, size=len(raw))
     if kind in _WITH_STEP:
         step = data.get("step")
-        if type(step) is float and step.is_integer():
-            data["step"] = int(step)
-        elif type(step) is not int:
-            event.problem = f"step is {step!r:.40}, not a whole number"
+        if type(step) is not int:
+            data["step"] = whole(step)
+            if data["step"] is None:
+                event.problem = f"step is {step!r:.40}, not a whole number"
     elif kind not in KNOWN:
         event.problem = f"unknown type {kind!r:.80}"
     return event
@@ -149,6 +148,13 @@ def decode(frame: Frame) -> TrainingEvent:
 def number(value: Any) -> Optional[float]:
     """Keep a number; anything else, absence included, is None."""
     return value if type(value) is float or type(value) is int else None
+
+
+def whole(value: Any) -> Optional[int]:
+    """Keep a whole number, also one written as 3.0; anything else is None."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def text(value: Any) -> Optional[str]:

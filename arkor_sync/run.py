@@ -1,0 +1,391 @@
+"""One followed job: it owns both threads, keeps the job's copy, and settles once.
+
+A run is used from any thread. It settles when the worker thread is done, and what it settled with
+is what every `wait()` returns or raises from then on.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
+
+from arkor_sync import events
+from arkor_sync.callbacks import Context, Metrics, build_context, handler_table
+from arkor_sync.error_policy import ErrorPolicy, Failure
+from arkor_sync.errors import (
+    ArkorUsageError,
+    ConflictError,
+    ForkedRunError,
+    RunAborted,
+    RunError,
+    WaitTimeout,
+)
+from arkor_sync.events import TrainingEvent
+from arkor_sync.options import RunOptions
+from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.result import RunHealth, TrainingResult
+from arkor_sync.stream.abort_watch import AbortWatch
+from arkor_sync.stream.awaiting import Interrupted
+from arkor_sync.stream.channel import Channel
+from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.reader import Reader
+from arkor_sync.stream.transport import ByteStream, Transport
+from arkor_sync.stream.worker import Worker
+
+if TYPE_CHECKING:
+    from arkor_sync.client import CloudApiClient
+    from arkor_sync.models import TrainingJob
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """A job that is being followed. `Trainer.follow` and `follow` make it; its threads run.
+
+    Attributes:
+        client: The client that it talks to the cloud with.
+        failure: The callback's failure that ended the run, or None.
+        outcome: What the cloud said, from the terminal event on, even if a callback's exception
+            ended the run. None before.
+    """
+
+    def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
+        self.client = client
+        self.failure: Optional[Failure] = None
+        self.outcome: Optional[TrainingResult] = None
+        self._job = job
+        self._options = options
+        self._clock = options.clock
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._settled = False
+        self._error: Optional[BaseException] = None
+        self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
+        self._done_callbacks: List[Callable[[Run], None]] = []
+        self._cursor = Cursor()
+        self._channel = Channel(
+            self._cursor, options.max_buffered_events, options.max_buffered_bytes
+        )
+        self._reader = Reader(
+            source=_JobStream(client, job.id),
+            channel=self._channel,
+            policy=options.reconnect or ReconnectPolicy(),
+            stale_after=options.stale_after,
+            max_event_bytes=options.max_event_bytes,
+            clock=self._clock,
+            label=job.id,
+        )
+        self._worker = Worker(
+            channel=self._channel,
+            handlers=handler_table(options.callbacks),
+            policy=options.error_policy or ErrorPolicy.abort(),
+            host=_Host(self),
+            context=contextvars.copy_context(),
+            clock=self._clock,
+            label=job.id,
+        )
+        self._watch = options.abort_event and AbortWatch(options.abort_event, self.abort, job.id)
+
+    def start(self) -> Run:
+        """Start the threads. `Trainer.follow` and `follow` have done so already."""
+        self._worker.start()
+        self._reader.start()
+        if self._watch:
+            self._watch.start()
+        return self
+
+    @property
+    def job(self) -> TrainingJob:
+        """The job as of the last event whose callbacks began."""
+        return self._job
+
+    def wait(self, timeout: Optional[float] = None) -> TrainingResult:
+        """Block until the job has ended and every callback is done.
+
+        Args:
+            timeout: Seconds, or None for as long as it takes.
+
+        Returns:
+            The result, for any terminal status: see `raise_for_status()`.
+
+        Raises:
+            WaitTimeout: The time is over. The run goes on.
+            RunAborted: The run was aborted.
+            ReconnectExhausted: The stream could not be kept open.
+            CloudApiError: The cloud refused the stream for good.
+            ForkedRunError: The run belongs to the parent process.
+            Exception: What a callback raised, where the error policy says that it ends the run.
+        """
+        self._check_process()
+        if self._worker.is_current():
+            raise ArkorUsageError("wait() in a callback would wait for itself")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._wait_until_settled(deadline)
+        except WaitTimeout:
+            raise
+        except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
+            self.abort(interruption)
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self.outcome is not None
+        return self.outcome
+
+    result = wait
+
+    def done(self) -> bool:
+        """Whether the run has settled: `wait()` then returns, or raises, at once."""
+        return self._settled
+
+    def abort(self, reason: object = None) -> None:
+        """Stop following. It returns at once, and is legal in a callback. The job goes on.
+
+        `wait()` raises `RunAborted`, after a running callback or `abort_grace` has ended. If that
+        callback is the job's last, its result stands.
+
+        Args:
+            reason: Kept as `RunAborted.reason`.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self._changed:
+            if self._settled or self._abort is not None:
+                return
+            self._abort = (reason, time.monotonic())
+            self._changed.notify_all()
+        self._reader.stop()
+        self._worker.stop()
+
+    def close(self, timeout: Optional[float] = None) -> None:
+        """Abort, and wait for the threads to end. After the end of the run it only tidies up.
+
+        In a callback it does not wait.
+
+        Args:
+            timeout: Seconds for the threads to end; by default `abort_grace`.
+        """
+        if os.getpid() != self._pid:
+            return
+        self.abort()
+        limit = self._options.abort_grace if timeout is None else timeout
+        if self._worker.is_current():
+            return
+        ended = self._worker.join(limit) and self._reader.join(limit)
+        if self._watch:
+            self._watch.join(limit)
+        if not ended:
+            logger.warning("job %s: a thread did not end within %.1f s", self._job.id, limit)
+
+    def cancel(self) -> None:
+        """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`), and go on following it.
+
+        The end then comes through the stream or, if that stays silent, from the job's record.
+
+        Raises:
+            ConflictError: The job is past cancelling.
+            ArkorConnectionError: The cloud could not be asked.
+        """
+        self.client.jobs.cancel(self._job.id)
+        self._reader.expect_end()
+
+    def stop(self, reason: str = "") -> None:
+        """Cancel the job and stop following it. It is legal in a callback.
+
+        `wait()` returns a result with status `cancelled` and `stop_reason`. A job that has already
+        ended keeps its own status, and is followed to its end.
+
+        Args:
+            reason: Why; kept as `TrainingResult.stop_reason`.
+
+        Raises:
+            ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
+        """
+        if self._job.is_terminal:
+            return
+        try:
+            self.client.jobs.cancel(self._job.id)
+        except ConflictError:
+            logger.info("job %s ended before it could be stopped", self._job.id)
+            return
+        job = dataclasses.replace(self._job, status="cancelled")
+        with self._changed:
+            if self._settled or self._abort is not None:
+                return
+            self._job = job
+            self.outcome = TrainingResult(job, stop_reason=reason)
+            self._abort = (reason, time.monotonic())
+            self._changed.notify_all()
+        self._reader.stop()
+        self._worker.stop()
+
+    def health(self) -> RunHealth:
+        """Look at the run: states, ages and counts. It never blocks."""
+        now = self._clock.now()
+
+        def age(moment: Optional[float]) -> Optional[float]:
+            return None if moment is None else max(0.0, now - moment)
+
+        reader, worker, call = self._reader, self._worker, self._worker.call
+        state = "settled" if self._settled else "stopping" if self._abort else reader.state.value
+        return RunHealth(
+            state=state,
+            last_byte_age=age(reader.last_byte),
+            last_event_age=age(reader.last_event),
+            last_acknowledged_age=age(worker.last_acknowledged),
+            queue_depth=len(self._channel),
+            queue_high_water=self._channel.high_water,
+            delivered=worker.delivered,
+            duplicates=self._channel.duplicates,
+            skipped=worker.skipped,
+            given_up=worker.given_up,
+            failures=reader.failures,
+            reconnects=reader.reconnects,
+            callback=call and call.callback,
+            callback_age=call and age(call.since),
+            acknowledged_id=self._cursor.acknowledged,
+        )
+
+    def add_done_callback(self, function: Callable[[Run], None]) -> None:
+        """Have a function called with this run once it has settled.
+
+        It runs on the worker thread, or at once where the run has settled already. Its exceptions
+        are logged.
+        """
+        with self._changed:
+            if not self._settled:
+                self._done_callbacks.append(function)
+                return
+        self._call_done(function)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "settled" if self._settled else "following"
+        return f"<Run {self._job.id} {self._job.status} {state}>"
+
+    def _wait_until_settled(self, deadline: Optional[float]) -> None:
+        with self._changed:
+            while not self._settled:
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    raise WaitTimeout(f"job {self._job.id} is still {self._job.status}")
+                limits = [] if deadline is None else [deadline - now]
+                if self._abort is not None:
+                    grace = self._abort[1] + self._options.abort_grace - now
+                    if grace <= 0:
+                        break
+                    limits.append(grace)
+                self._changed.wait(min(limits, default=None))
+            else:
+                return
+        self._settle(self._aborted(), None)
+
+    def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
+        """Fix the outcome, once; then let everything go that still runs."""
+        with self._changed:
+            if self._settled:
+                return
+            if isinstance(error, Interrupted):
+                error = self._aborted() if self.outcome is None else None
+            elif error is None and self.outcome is None:
+                error = RunError("the run ended without a terminal event")
+            self._error = error
+            self.failure = failure
+            self._settled = True
+            callbacks, self._done_callbacks = self._done_callbacks, []
+            self._changed.notify_all()
+        self._reader.stop()
+        self._worker.stop()
+        if self._watch:
+            self._watch.stop()
+        for function in callbacks:
+            self._call_done(function)
+
+    def _aborted(self) -> RunAborted:
+        reason = self._abort and self._abort[0]
+        message = f"stopped following job {self._job.id}; the job itself goes on"
+        if reason is not None:
+            message += f" (reason: {reason!r})"
+        call = self._worker.call
+        if call is None:
+            return RunAborted(message, reason)
+        message += f"; {call.callback} for event {call.event.id} is still running:"
+        return RunAborted(message, reason, call.callback, self._worker.stack())
+
+    def _apply(self, event: TrainingEvent) -> None:
+        """Bring the job's copy up to date. It runs on the worker thread, before the callbacks."""
+        timestamp = event.timestamp
+        kind = event.type
+        if kind == events.STARTED:
+            self._job = dataclasses.replace(self._job, status="running", started_at=timestamp)
+        if not event.is_terminal or self.outcome is not None:
+            return
+        error = events.text(event.data.get("error"))
+        status = {events.COMPLETED: "completed", events.FAILED: "failed"}.get(kind, "cancelled")
+        if kind == events.FAILED:
+            error = error or "the cloud gave no reason"
+        self._job = dataclasses.replace(
+            self._job, status=status, error=error, completed_at=timestamp
+        )
+        completed = kind == events.COMPLETED
+        self.outcome = TrainingResult(
+            self._job,
+            events.items(event.data.get("artifacts")) if completed else [],
+            Metrics.from_json(event.data.get("metrics")),
+        )
+
+    def _call_done(self, function: Callable[[Run], None]) -> None:
+        try:
+            function(self)
+        except Exception:
+            logger.exception("a done callback of job %s failed", self._job.id)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedRunError(
+                f"job {self._job.id} is followed by process {self._pid}; follow it anew in this "
+                "one, after the fork (gunicorn: in post_fork, or on the first request)"
+            )
+
+
+class _Host:
+    """What the worker may ask of its run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.apply = run._apply
+        self.stop = run.stop
+        self.cancel = run.cancel
+        self.settle = run._settle
+        self.redeliver = run._reader.interrupt
+
+    def context(self, event: TrainingEvent, attempt: int) -> Context:
+        return build_context(event, attempt, self._run._job, self._run)
+
+
+class _JobStream:
+    """Where the reader gets the events of one job."""
+
+    def __init__(self, client: CloudApiClient, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+
+    def open(
+        self, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
+    ) -> ByteStream:
+        return self._client.jobs.events(
+            self._job_id, transport=transport, last_event_id=last_event_id, timeout=timeout
+        )
+
+    def job(self, transport: Transport) -> TrainingJob:
+        return self._client.jobs.get(self._job_id, transport=transport)

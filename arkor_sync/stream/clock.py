@@ -1,0 +1,23 @@
+"""The time that the engine sees, so that tests can make hours pass at once."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+
+class Clock:
+    """Monotonic time, interruptible waiting, and the random numbers of the jitter."""
+
+    def now(self) -> float:
+        """Return seconds from some fixed moment."""
+        return time.monotonic()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until the event is set or the time is over; return whether it is set."""
+        return event.wait(seconds)
+
+    def random(self) -> float:
+        """Return a number from 0 to 1."""
+        return random.random()

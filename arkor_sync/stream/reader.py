@@ -1,0 +1,373 @@
+"""Thread one: connect, read, put; and connect again.
+
+The reader owns the socket. It asks for nothing twice, gives up only on what its policy calls
+permanent, and, where the stream cannot tell how the job ended, reads the job's record instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from typing import TYPE_CHECKING, Iterator, List, Optional, Protocol, Tuple
+
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    ArkorTimeoutError,
+    CloudApiError,
+    GoneError,
+    ReconnectExhausted,
+    ReplayUnavailable,
+)
+from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TrainingEvent, decode
+from arkor_sync.frames import FrameParser
+from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stream.channel import Channel, Position
+from arkor_sync.stream.clock import Clock
+from arkor_sync.stream.transport import ByteStream, Transport
+
+if TYPE_CHECKING:
+    from arkor_sync.models import TrainingJob
+
+logger = logging.getLogger(__name__)
+
+CANCEL_GRACE = 5.0
+"""Seconds of silence after an accepted cancel before the job's record is read."""
+
+
+class Source(Protocol):
+    """Where the events of one job come from."""
+
+    def open(
+        self, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
+    ) -> ByteStream:
+        """Open the stream after an event; raise `CloudApiError` or `ArkorConnectionError`."""
+
+    def job(self, transport: Transport) -> TrainingJob:
+        """Read the job's record."""
+
+
+class State(enum.Enum):
+    """What a reader is doing."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    STREAMING = "streaming"
+    BACKING_OFF = "backing off"
+    ENDED = "ended"
+
+
+class _End(enum.Enum):
+    """How a connection ended, when nothing was wrong with it."""
+
+    TERMINAL = "a terminal event"
+    END_FRAME = "an end frame"
+    STALE = "no news for too long"
+    CLEAN = "the body's end"
+    SUPERSEDED = "a newer epoch"
+
+
+class Reader:
+    """Owns the thread that reads one job's events.
+
+    Threads: `start` once; `interrupt`, `expect_end` and `stop` from any thread, and they return at
+    once. The attributes are written by the reader and may be read by anyone.
+
+    Attributes:
+        state: What it is doing.
+        reconnects: Connections after the first.
+        failures: Consecutive ones, as the policy counts them.
+        last_byte: When the last bytes came, on the clock; `None` before.
+        last_event: When the last new event came; `None` before.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        channel: Channel,
+        policy: ReconnectPolicy,
+        stale_after: float,
+        max_event_bytes: int,
+        clock: Clock,
+        label: str,
+    ) -> None:
+        self.state = State.NEW
+        self.connections = 0
+        self.failures = 0
+        self.last_byte: Optional[float] = None
+        self.last_event: Optional[float] = None
+        self._source = source
+        self._channel = channel
+        self._policy = policy
+        self._stale_after = stale_after
+        self._max_event_bytes = max_event_bytes
+        self._clock = clock
+        self._label = label
+        self._transport = Transport()
+        self._wake = threading.Event()
+        self._delays: Optional[Iterator[float]] = None
+        self._retry: Optional[float] = None
+        self._last_news = 0.0
+        self._cancelled_at: Optional[float] = None
+        self._replaying_all = False
+        self._thread = threading.Thread(
+            target=self._main, name=f"arkor-reader-{label}", daemon=True
+        )
+
+    @property
+    def reconnects(self) -> int:
+        """How often the stream was opened after the first time."""
+        return max(0, self.connections - 1)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def interrupt(self) -> None:
+        """Give up the connection at hand, and any wait, and connect again from the cursor."""
+        self._transport.interrupt()
+        self._wake.set()
+
+    def expect_end(self) -> None:
+        """Expect the job to end soon: its cancellation was accepted."""
+        self._cancelled_at = self._clock.now()
+        self.interrupt()
+
+    def stop(self) -> None:
+        """End the thread, whatever it is blocked in."""
+        self._transport.close()
+        self._wake.set()
+
+    def join(self, timeout: Optional[float] = None) -> bool:
+        """Wait for the thread to end; return whether it has."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        error: Optional[BaseException] = None
+        try:
+            self._read_until_stopped()
+        except BaseException as ending:  # whatever it is, the run must hear of it
+            error = ending
+        finally:
+            self.state = State.ENDED
+            self._transport.close()
+            self._transport.arm()
+            self._channel.finish(error)
+
+    def _read_until_stopped(self) -> None:
+        self._last_news = self._clock.now()
+        while True:
+            # Cleared before the cursor is looked at: what wakes us later is then about what we do.
+            self._wake.clear()
+            if not self._transport.arm():
+                return
+            try:
+                delay = self._follow_once()
+            except (ArkorConnectionError, CloudApiError) as error:
+                if self._transport.interrupted:
+                    continue
+                delay = self._delay_after(error)
+            if delay is None:
+                self._wake.wait()
+            elif delay > 0:
+                self.state = State.BACKING_OFF
+                self._clock.wait(self._wake, delay)
+
+    def _follow_once(self) -> Optional[float]:
+        """Follow one connection to its end.
+
+        Returns:
+            Seconds to wait before the next one, or None where none is needed unless asked for.
+        """
+        position = self._channel.connect()
+        if self._clock.now() >= self._deadline() and self._ended_by_record(position):
+            return None
+        if self._replaying_all:
+            position = Position(position.epoch, None)
+        news_before = self._last_news
+        try:
+            end = self._read_connection(position)
+        except GoneError as gone:
+            if gone.status not in self._policy.permanent:
+                raise
+            return self._after_gone(gone, position)
+        if end is _End.TERMINAL:
+            return None
+        if end in (_End.SUPERSEDED, _End.STALE):
+            return 0.0
+        brought_news = self._last_news > news_before
+        if end is _End.END_FRAME and self._ended_by_record(position):
+            return None
+        if not brought_news:
+            raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
+        return self._policy.base if self._retry is None else self._retry
+
+    def _read_connection(self, position: Position) -> _End:
+        self.state = State.CONNECTING
+        self.connections += 1
+        timeout = self._policy.idle_timeout
+        patience = min(timeout, max(0.1, self._deadline() - self._clock.now()))
+        stream = self._source.open(
+            self._transport,
+            position.last_event_id,
+            (self._policy.connect_timeout, patience),
+        )
+        try:
+            self.state = State.STREAMING
+            self._channel.confirm(position.epoch)
+            parser = FrameParser(self._max_event_bytes)
+            while True:
+                remaining = self._deadline() - self._clock.now()
+                if remaining <= 0:
+                    return _End.STALE
+                if min(timeout, remaining) != patience:
+                    patience = min(timeout, remaining)
+                    stream.set_timeout(patience)
+                try:
+                    chunk = stream.read()
+                except ArkorTimeoutError:
+                    if patience < timeout and not self._transport.interrupted:
+                        return _End.STALE
+                    raise
+                if self._transport.interrupted:
+                    return _End.SUPERSEDED
+                if not chunk:
+                    return _End.CLEAN
+                self.last_byte = self._clock.now()
+                end = self._take(parser, chunk, position.epoch)
+                if end is not None:
+                    return end
+        finally:
+            stream.close()
+
+    def _take(self, parser: FrameParser, chunk: bytes, epoch: int) -> Optional[_End]:
+        """Put what a chunk completes on the channel; say so if it ends the connection."""
+        events: List[TrainingEvent] = []
+        end: Optional[_End] = None
+        for frame in parser.feed(chunk):
+            if frame.event == "ping":
+                continue
+            if frame.event == "end":
+                end = _End.END_FRAME
+                break
+            event = decode(frame)
+            events.append(event)
+            if event.is_terminal:
+                end = _End.TERMINAL
+                break
+        if parser.retry_ms is not None:
+            self._retry = min(self._policy.cap, parser.retry_ms / 1000)
+        if not events:
+            return end
+        if end is _End.TERMINAL:
+            events[-1] = self._truth_about(events[-1])
+        accepted = self._channel.put(events, epoch)
+        if accepted is None:
+            return _End.SUPERSEDED
+        if accepted and any(event.data for event in events):
+            self._last_news = self.last_event = self._clock.now()
+            self.failures = 0
+            self._delays = None
+            self._replaying_all = False
+        return end
+
+    def _deadline(self) -> float:
+        """When silence has lasted so long that the job's record must be read."""
+        if self._cancelled_at is not None:
+            return max(self._cancelled_at, self._last_news) + CANCEL_GRACE
+        return self._last_news + self._stale_after
+
+    def _delay_after(self, error: Exception) -> float:
+        """Count a failure and draw the delay, or raise what ends the run."""
+        policy = self._policy
+        if isinstance(error, CloudApiError) and error.status in policy.permanent:
+            raise error
+        self.failures += 1
+        if policy.max_attempts is not None and self.failures > policy.max_attempts:
+            raise ReconnectExhausted(
+                f"the event stream of job {self._label} was lost {self.failures} times in a row; "
+                f"the last time: {error}",
+                self.failures,
+            ) from error
+        if self._delays is None:
+            self._delays = policy.delays(self._retry)
+        delay = policy.jittered(next(self._delays), self._clock.random())
+        delay = max(delay, getattr(error, "retry_after", None) or 0.0)
+        logger.warning(
+            "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s",
+            self._label,
+            error,
+            self.failures,
+            delay,
+        )
+        return delay
+
+    def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:
+        """Carry on after 410: the cloud cannot resume after the cursor.
+
+        The worker gets back what a redelivery had dropped. Then the whole history is asked for
+        once, where what was seen before is recognised; if even that is gone, events may be lost.
+        """
+        self._channel.restore(position.epoch)
+        if self._ended_by_record(position):
+            return None
+        if position.last_event_id is None:
+            raise ReplayUnavailable(
+                gone.status,
+                "the cloud no longer keeps the events of this job, which still runs; "
+                f"the last one read was {self._channel.cursor.read!r}",
+                gone.code,
+                gone.body,
+            ) from gone
+        logger.warning("job %s cannot be resumed; asking for its whole history", self._label)
+        self._replaying_all = True
+        return 0.0
+
+    def _ended_by_record(self, position: Position) -> bool:
+        """Read the job's record; if the job has ended, put the event that was never sent."""
+        # Patience begins anew, also where the record cannot be read: the stream is tried first.
+        self._last_news = self._clock.now()
+        if self._cancelled_at is not None:
+            self._cancelled_at = self._last_news
+        event = terminal_event(self._source.job(self._transport))
+        if event is None:
+            logger.info("job %s is still running; its event stream is opened again", self._label)
+            return False
+        self._channel.put([event], position.epoch)
+        return True
+
+    def _truth_about(self, event: TrainingEvent) -> TrainingEvent:
+        """Tell a failure from a cancellation that was asked for; the stream says `failed` to both.
+
+        A lost answer leaves the stream's word standing: the event is too precious to risk.
+        """
+        if event.type != FAILED or self._cancelled_at is None:
+            return event
+        try:
+            record = terminal_event(self._source.job(self._transport))
+        except (ArkorConnectionError, CloudApiError) as error:
+            logger.warning("cannot tell whether job %s was cancelled: %s", self._label, error)
+            return event
+        if record is None or record.type != CANCELLED:
+            return event
+        record.id, record.key, record.size = event.id, event.key, event.size
+        return record
+
+
+def terminal_event(job: TrainingJob) -> Optional[TrainingEvent]:
+    """Build the terminal event of a job from its record; None while it has not ended."""
+    kind = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}.get(job.status)
+    if kind is None:
+        return None
+    data = {
+        "type": kind,
+        "jobId": job.id,
+        "timestamp": job.completed_at,
+        "error": job.error,
+        "artifacts": job.extra.get("artifacts"),
+        "metrics": job.extra.get("metrics"),
+    }
+    return TrainingEvent(kind, data, synthesized=True, key=hash((job.id, kind)))

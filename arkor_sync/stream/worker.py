@@ -1,0 +1,281 @@
+"""Thread two: take, call, await, acknowledge; or ask the error policy."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+import threading
+import traceback
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
+
+from arkor_sync.error_policy import (
+    Action,
+    Decision,
+    ErrorPolicy,
+    Failure,
+    Redeliver,
+    Skip,
+    StopTraining,
+)
+from arkor_sync.errors import RunError, add_note
+from arkor_sync.events import TrainingEvent
+from arkor_sync.stream.awaiting import Awaiter, Interrupted
+from arkor_sync.stream.channel import Channel
+from arkor_sync.stream.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+Handlers = Mapping[str, Sequence[Tuple[str, Callable[[Any], Any]]]]
+
+
+class Host(Protocol):
+    """What the worker needs of the run. Everything is called on the worker thread."""
+
+    def apply(self, event: TrainingEvent) -> None:
+        """Do the bookkeeping of an event, before its callbacks."""
+
+    def context(self, event: TrainingEvent, attempt: int) -> Any:
+        """Build the callbacks' argument."""
+
+    def redeliver(self) -> None:
+        """Have the stream opened again; the channel was rewound."""
+
+    def stop(self, reason: str) -> None:
+        """Cancel the job and end the run with a result that says why."""
+
+    def cancel(self) -> None:
+        """Ask the cloud to stop the job."""
+
+    def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
+        """Hear that the worker is done: with a terminal event, or with an error."""
+
+
+class Call(NamedTuple):
+    """The callback that is running: its name, its event, and when it began on the clock."""
+
+    callback: str
+    event: TrainingEvent
+    since: float
+
+
+class Worker:
+    """Owns the thread that calls the callbacks of one run, one after the other.
+
+    Threads: `start` once; `stop`, `join` and `stack` from any thread. The attributes are written by
+    the worker and may be read by anyone.
+
+    Attributes:
+        call: The callback that is running or awaited, or None.
+        given_up: Failures that were logged away.
+        skipped: Events that could not be read, or whose type is unknown.
+        delivered: Events that were acknowledged.
+        last_acknowledged: When, on the clock; None before the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: Channel,
+        handlers: Handlers,
+        policy: ErrorPolicy,
+        host: Host,
+        context: contextvars.Context,
+        clock: Clock,
+        label: str,
+    ) -> None:
+        self.call: Optional[Call] = None
+        self.given_up = 0
+        self.skipped = 0
+        self.delivered = 0
+        self.last_acknowledged: Optional[float] = None
+        self._channel = channel
+        self._handlers = handlers
+        self._policy = policy
+        self._host = host
+        self._context = context
+        self._clock = clock
+        self._awaiter = Awaiter(context)
+        self._stopped = threading.Event()
+        self._failure: Optional[Failure] = None
+        # Callbacks that are done with an event that will come again, and the attempt to go on with.
+        self._progress: Dict[int, Tuple[int, int]] = {}
+        self._thread = threading.Thread(
+            target=self._main, name=f"arkor-worker-{label}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread as soon as no callback is running Python code."""
+        self._stopped.set()
+        self._awaiter.stop()
+        self._channel.close()
+
+    def join(self, timeout: Optional[float] = None) -> bool:
+        """Wait for the thread to end; return whether it has."""
+        if self._thread.ident is not None and not self.is_current():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def is_current(self) -> bool:
+        """Whether the caller is this thread: a callback."""
+        return self._thread is threading.current_thread()
+
+    def stack(self) -> str:
+        """Format what the thread is doing at this moment."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame else ""
+
+    def _main(self) -> None:
+        error: Optional[BaseException] = None
+        try:
+            self._deliver_until_done()
+        except BaseException as ending:  # whatever it is, the run must hear of it
+            error = ending
+        try:
+            self._awaiter.close()
+        except Exception:
+            logger.exception("closing the callbacks' event loop failed")
+        self._host.settle(error, self._failure)
+
+    def _deliver_until_done(self) -> None:
+        while True:
+            batch = self._channel.take()
+            if batch is None:
+                if self._stopped.is_set():
+                    raise Interrupted
+                raise self._channel.error or RunError("the reader ended without saying why")
+            for index, event in enumerate(batch):
+                if self._stopped.is_set():
+                    raise Interrupted
+                if not self._deliver(event, batch, index):
+                    break
+                self._acknowledge(event)
+                if event.is_terminal:
+                    return
+
+    def _acknowledge(self, event: TrainingEvent) -> None:
+        self._channel.acknowledge(event)
+        self.delivered += 1
+        self.last_acknowledged = self._clock.now()
+
+    def _deliver(self, event: TrainingEvent, batch: List[TrainingEvent], index: int) -> bool:
+        """Call every callback of an event. Return False if the event will come again instead."""
+        if event.problem is not None:
+            self.skipped += 1
+            logger.warning("skipped event %s: %s", event.id, event.problem)
+            return True
+        self._host.apply(event)
+        handlers = self._handlers.get(event.type)
+        if not handlers:
+            return True
+        position, attempt = self._progress.pop(event.key, (0, 1))
+        ctx = self._host.context(event, attempt)
+        while position < len(handlers):
+            name, function = handlers[position]
+            ctx = ctx if ctx.attempt == attempt else self._host.context(event, attempt)
+            error = self._invoke(name, function, event, ctx)
+            if error is None:
+                position, attempt = position + 1, 1
+                continue
+            decision = self._judge(Failure(error, name, event, attempt, self.given_up))
+            if decision.action is Action.LOG:
+                position, attempt = position + 1, 1
+                continue
+            attempt += 1
+            self._pause(decision.max_delay)
+            if decision.action is Action.RECONNECT and self._rewind(event, batch[index:]):
+                self._progress[event.key] = (position, attempt)
+                return False
+        return True
+
+    def _invoke(
+        self, name: str, function: Callable[[Any], Any], event: TrainingEvent, ctx: Any
+    ) -> Optional[Exception]:
+        """Call one callback and wait for what it returns. Return its error, if there is one."""
+        self.call = Call(name, event, self._clock.now())
+        try:
+            result = self._context.run(function, ctx)
+            if result is not None:
+                self._awaiter.wait_for(result)
+        except Skip:
+            return None
+        except StopTraining as stop:
+            if event.is_terminal:
+                return None
+            self._acknowledge(event)
+            self._host.stop(stop.reason)
+            raise Interrupted from None
+        except Interrupted:
+            raise
+        except Exception as error:
+            return error
+        finally:
+            self.call = None
+        return None
+
+    def _judge(self, failure: Failure) -> Decision:
+        """Ask the policy, and do all of what it says but the waiting and the repeat."""
+        error, where = failure.error, _where(failure)
+        if isinstance(error, Redeliver) and failure.attempt < error.attempts:
+            self._wait(error.delay)
+            return Decision(Action.RETRY)
+        try:
+            decision = self._policy.decide(failure)
+            if decision.action is Action.LOG:
+                self.given_up += 1
+                logger.error("%s; logged, going on", where, exc_info=error)
+                if self._policy.dead_letter is not None:
+                    self._policy.dead_letter(failure)
+                return decision
+        except Exception as broken:
+            add_note(broken, f"raised by the error policy, deciding on: {where}")
+            self._failure = failure
+            raise broken from error
+        if decision.action in (Action.RETRY, Action.RECONNECT):
+            logger.warning("%s: %s: %s; %s", where, type(error).__name__, error, decision.action)
+            return decision
+        self._failure = failure
+        add_note(error, where)
+        if decision.action is Action.CANCEL:
+            try:
+                self._host.cancel()
+            except Exception as refused:
+                add_note(error, f"and the job could not be cancelled, it may still run: {refused}")
+                logger.error("the job could not be cancelled, it may still run: %s", refused)
+        raise error
+
+    def _rewind(self, event: TrainingEvent, in_hand: List[TrainingEvent]) -> bool:
+        """Ask for the event again. Without an id, or a reader, it can only be tried in hand."""
+        if event.id is None or not self._channel.rewind(in_hand):
+            logger.warning("event %r cannot come again; trying again with it in hand", event)
+            return False
+        self._host.redeliver()
+        return True
+
+    def _pause(self, max_delay: float) -> None:
+        self._wait(max_delay * self._clock.random())
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
+            raise Interrupted
+
+
+def _where(failure: Failure) -> str:
+    event = failure.event
+    step = "" if event.step is None else f", step {event.step}"
+    return f"{failure.callback} raised{step}, event {event.id}, attempt {failure.attempt}"

@@ -1,0 +1,370 @@
+"""What to train: `create_trainer`, `Trainer`, and `follow` for jobs that others submitted.
+
+Everything here runs on the calling thread. The threads of a run begin with `follow()` or `wait()`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+)
+
+from arkor_sync.callbacks import Callbacks, CallbacksInput
+from arkor_sync.client import CloudApiClient
+from arkor_sync.error_policy import ErrorPolicy
+from arkor_sync.errors import ArkorUsageError, RunAborted
+from arkor_sync.frames import MAX_EVENT_BYTES
+from arkor_sync.job_config import (
+    BlobDataset,
+    HuggingFaceDataset,
+    LoraConfig,
+    Ratio,
+    Steps,
+    build_job_config,
+)
+from arkor_sync.options import RunOptions
+from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.result import TrainingResult
+from arkor_sync.run import Run
+from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
+
+if TYPE_CHECKING:
+    from arkor_sync.credentials import Credentials
+    from arkor_sync.models import TrainingJob
+
+StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
+F = TypeVar("F", bound=Callable[[Any], Any])
+
+
+class Trainer:
+    """One training: its configuration, at most one job, and the run that follows it.
+
+    `create_trainer` makes it. Several trainings need several trainers.
+
+    Attributes:
+        name: The job's name.
+        config: The job's configuration in wire form, as it is submitted.
+        run: The run, once `follow()` or `wait()` was called; None before.
+    """
+
+    def __init__(
+        self, name: str, config: Dict[str, Any], client: CloudApiClient, options: RunOptions
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.run: Optional[Run] = None
+        self._client = client
+        self._options = options
+        self._added: List[Callbacks] = []
+        self._lock = threading.Lock()
+        self._job: Optional[TrainingJob] = None
+        self._aborted = False
+
+    def start(self) -> TrainingJob:
+        """Submit the job (`POST /v1/jobs`), unless this trainer has done so. Nothing is followed.
+
+        It may be called from several threads: one of them submits. After an error it may be
+        called again.
+
+        Returns:
+            The job as it was accepted.
+
+        Raises:
+            RunAborted: `abort()` was called or the abort event is set; nothing was submitted.
+            CloudApiError: The cloud refused it.
+            ArkorConnectionError: The cloud could not be asked.
+        """
+        with self._lock:
+            return self._start()
+
+    def follow(self) -> Run:
+        """Submit the job if need be, and follow it from two threads of its own.
+
+        Returns:
+            The run, at once; the same one at each call.
+        """
+        with self._lock:
+            if self.run is None:
+                job = self._start()
+                callbacks = [self._options.callbacks, *self._added]
+                options = dataclasses.replace(self._options, callbacks=callbacks)
+                self.run = Run(self._client, job, options).start()
+            return self.run
+
+    def wait(self, timeout: Optional[float] = None) -> TrainingResult:
+        """Submit the job if need be, follow it, and block until it has ended.
+
+        Args:
+            timeout: Seconds, or None. Submitting does not count.
+
+        Returns:
+            The result, for any terminal status.
+
+        Raises:
+            Exception: See `Run.wait` and `start`.
+        """
+        return self.follow().wait(timeout)
+
+    def cancel(self) -> None:
+        """Ask the cloud to stop the job. Before `start()` it does nothing.
+
+        Raises:
+            ConflictError: The job is past cancelling.
+            ArkorConnectionError: The cloud could not be asked.
+        """
+        if self.run is not None:
+            self.run.cancel()
+        elif self._job is not None:
+            self._client.jobs.cancel(self._job.id)
+
+    def abort(self, reason: object = None) -> None:
+        """Stop following; see `Run.abort`. Before `follow()`, it keeps the job from starting."""
+        self._aborted = True
+        if self.run is not None:
+            self.run.abort(reason)
+
+    def on_started(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_started", function)
+
+    def on_log(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_log", function)
+
+    def on_checkpoint(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_checkpoint", function)
+
+    def on_completed(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_completed", function)
+
+    def on_failed(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_failed", function)
+
+    def on_cancelled(self, function: F) -> F:
+        """Add a callback, as a decorator. It is called after those given before."""
+        return self._add("on_cancelled", function)
+
+    def __repr__(self) -> str:
+        return f"<Trainer {self.name!r} {self._job.id if self._job else 'not started'}>"
+
+    def _add(self, name: str, function: F) -> F:
+        if self.run is not None:
+            raise ArkorUsageError(f"{name} comes too late: the run is being followed already")
+        self._added.append(Callbacks(**{name: function}))
+        return function
+
+    def _start(self) -> TrainingJob:
+        if self._job is None:
+            event = self._options.abort_event
+            if self._aborted or (event is not None and event.is_set()):
+                raise RunAborted(f"{self.name!r} was aborted before it was submitted")
+            self._job = self._client.jobs.create(self.name, self.config)
+        return self._job
+
+
+def create_trainer(
+    *,
+    name: str,
+    model: str,
+    dataset: Union[HuggingFaceDataset, BlobDataset, Mapping[str, Any]],
+    lora: Optional[LoraConfig] = None,
+    max_steps: Optional[int] = None,
+    num_train_epochs: Optional[float] = None,
+    learning_rate: Optional[float] = None,
+    batch_size: Optional[int] = None,
+    optim: Optional[str] = None,
+    lr_scheduler_type: Optional[str] = None,
+    weight_decay: Optional[float] = None,
+    warmup_steps: Optional[StepsInput] = None,
+    logging_steps: Optional[StepsInput] = None,
+    save_steps: Optional[StepsInput] = None,
+    eval_steps: Optional[StepsInput] = None,
+    train_on_responses_only: Optional[Any] = None,
+    dataset_format: Optional[Any] = None,
+    dataset_split: Optional[Mapping[str, Any]] = None,
+    gpu_types: Optional[Sequence[str]] = None,
+    dry_run: Optional[bool] = None,
+    extra: Optional[Mapping[str, Any]] = None,
+    callbacks: CallbacksInput = None,
+    error_policy: Optional[ErrorPolicy] = None,
+    reconnect: Optional[ReconnectPolicy] = None,
+    client: Optional[CloudApiClient] = None,
+    credentials: Optional[Credentials] = None,
+    base_url: Optional[str] = None,
+    cwd: Union[str, Path, None] = None,
+    abort_event: Optional[threading.Event] = None,
+    stale_after: float = 300.0,
+    abort_grace: float = 5.0,
+    max_buffered_events: int = MAX_EVENTS,
+    max_buffered_bytes: int = MAX_BYTES,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+) -> Trainer:
+    """Describe a training. Everything is checked here; nothing is read, sent or started.
+
+    A bare number of steps is sent as `{"steps": n}`, which is what the cloud accepts. What is left
+    out is left to the cloud's defaults.
+
+    Args:
+        name: The job's name.
+        model: One of `SUPPORTED_MODELS` (`model`).
+        dataset: A dataset of the Hugging Face Hub or a URL (`datasetSource`).
+        lora: Rank, alpha and more (`loraR`, `loraAlpha`, `maxLength`, `loadIn4bit`).
+        max_steps: Optimiser steps (`maxSteps`).
+        num_train_epochs: Passes over the data (`numTrainEpochs`).
+        learning_rate: (`learningRate`).
+        batch_size: Records a device and step (`batchSize`).
+        optim: The optimiser, such as `"adamw_8bit"` (`optim`).
+        lr_scheduler_type: Such as `"cosine"` (`lrSchedulerType`).
+        weight_decay: (`weightDecay`).
+        warmup_steps: `Steps(n)`, `Ratio(x)` or a number of steps (`warmupSteps`).
+        logging_steps: How often a `training.log` comes (`loggingSteps`).
+        save_steps: How often a checkpoint is saved (`saveSteps`).
+        eval_steps: How often the held-out loss is measured; needs `dataset_split` (`evalSteps`).
+        train_on_responses_only: (`trainOnResponsesOnly`).
+        dataset_format: Such as `{"type": "chatml"}` (`datasetFormat`).
+        dataset_split: `{"enabled": True, "testSize": 0.1, "seed": 42}` (`datasetSplit`).
+        gpu_types: GPU slugs, the preferred one first (`gpuTypes`).
+        dry_run: (`dryRun`). The cloud may ignore it and train at the full price.
+        extra: More of the configuration, as the wire names it, verbatim.
+        callbacks: `Callbacks(on_log=...)`, a `Callback` object, or a list of these.
+        error_policy: What a callback's exception does; by default it aborts the run.
+        reconnect: When a lost stream is opened again.
+        client: The client to use; else one is made of the next three.
+        credentials: Else those of `ARKOR_TOKEN`, the credentials file or an anonymous account.
+        base_url: The cloud's URL; else that of `ARKOR_CLOUD_API_URL`, the credentials, or the
+            public one.
+        cwd: The project's folder, which holds `.arkor/state.json`; else the current one, now.
+        abort_event: Setting it aborts the run, or keeps it from starting.
+        stale_after: Seconds with nothing but pings after which the job's record is read.
+        abort_grace: Seconds that a running callback is waited for when the run is aborted.
+        max_buffered_events: Events that may wait for the callbacks before reading stops.
+        max_buffered_bytes: The same in characters of JSON.
+        max_event_bytes: The largest event that is accepted.
+
+    Raises:
+        ArkorUsageError: An argument that cannot work; it is also a `ValueError`.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ArkorUsageError(f"name must be a text that names the job, not {name!r}")
+    config = build_job_config(
+        model=model,
+        dataset=dataset,
+        lora=lora,
+        max_steps=max_steps,
+        num_train_epochs=num_train_epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        optim=optim,
+        lr_scheduler_type=lr_scheduler_type,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        logging_steps=logging_steps,
+        save_steps=save_steps,
+        eval_steps=eval_steps,
+        train_on_responses_only=train_on_responses_only,
+        dataset_format=dataset_format,
+        dataset_split=dataset_split,
+        gpu_types=gpu_types,
+        dry_run=dry_run,
+        extra=extra,
+    )
+    options = RunOptions(
+        callbacks=callbacks,
+        error_policy=error_policy,
+        reconnect=reconnect,
+        abort_event=abort_event,
+        stale_after=stale_after,
+        abort_grace=abort_grace,
+        max_buffered_events=max_buffered_events,
+        max_buffered_bytes=max_buffered_bytes,
+        max_event_bytes=max_event_bytes,
+    )
+    return Trainer(name, config, _client(client, credentials, base_url, cwd), options)
+
+
+def follow(
+    job_id: str,
+    *,
+    callbacks: CallbacksInput = None,
+    error_policy: Optional[ErrorPolicy] = None,
+    reconnect: Optional[ReconnectPolicy] = None,
+    client: Optional[CloudApiClient] = None,
+    credentials: Optional[Credentials] = None,
+    base_url: Optional[str] = None,
+    cwd: Union[str, Path, None] = None,
+    abort_event: Optional[threading.Event] = None,
+    stale_after: float = 300.0,
+    abort_grace: float = 5.0,
+    max_buffered_events: int = MAX_EVENTS,
+    max_buffered_bytes: int = MAX_BYTES,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+) -> Run:
+    """Follow a job that was submitted elsewhere, from the first event of its history.
+
+    The arguments are those of `create_trainer`.
+
+    Args:
+        job_id: The job's id.
+        callbacks: What to call.
+        error_policy: What a callback's exception does.
+        reconnect: When a lost stream is opened again.
+        client: The client to use; else one is made of the next three.
+        credentials: How to sign in.
+        base_url: The cloud's URL.
+        cwd: The project's folder.
+        abort_event: Setting it aborts the run.
+        stale_after: Seconds with nothing but pings after which the job's record is read.
+        abort_grace: Seconds that a running callback is waited for when the run is aborted.
+        max_buffered_events: Events that may wait for the callbacks before reading stops.
+        max_buffered_bytes: The same in characters of JSON.
+        max_event_bytes: The largest event that is accepted.
+
+    Returns:
+        The run, at once; its threads have begun.
+
+    Raises:
+        NotFoundError: There is no such job in this project.
+        ArkorConnectionError: The cloud could not be asked.
+    """
+    options = RunOptions(
+        callbacks=callbacks,
+        error_policy=error_policy,
+        reconnect=reconnect,
+        abort_event=abort_event,
+        stale_after=stale_after,
+        abort_grace=abort_grace,
+        max_buffered_events=max_buffered_events,
+        max_buffered_bytes=max_buffered_bytes,
+        max_event_bytes=max_event_bytes,
+    )
+    chosen = _client(client, credentials, base_url, cwd)
+    return Run(chosen, chosen.jobs.get(job_id), options).start()
+
+
+def _client(
+    client: Optional[CloudApiClient],
+    credentials: Optional[Credentials],
+    base_url: Optional[str],
+    cwd: Union[str, Path, None],
+) -> CloudApiClient:
+    if client is None:
+        return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
+    if credentials is not None or base_url is not None or cwd is not None:
+        raise ArkorUsageError("give either a client, or credentials, base_url and cwd to make one")
+    return client
