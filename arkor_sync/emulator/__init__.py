@@ -1,0 +1,47 @@
+"""A local Arkor cloud: the same routes, a small real trainer, and faults on demand.
+
+It needs only the standard library, listens only on the loopback, and keeps its state in the
+object::
+
+    with Emulator() as emu:
+        os.environ.update(emu.environment())
+        ...
+"""
+
+from arkor_sync.emulator.emulator import Emulator
+from arkor_sync.emulator.engine.base import (
+    ChatRequest,
+    CheckpointNotFound,
+    Engine,
+    Ticket,
+    TrainingFailed,
+)
+from arkor_sync.emulator.engine.ngram import NgramEngine
+from arkor_sync.emulator.engine.scripted import ScriptedEngine
+from arkor_sync.emulator.records import (
+    Frame,
+    Job,
+    Project,
+    RecordedRequest,
+    StreamConnection,
+)
+from arkor_sync.emulator.settings import Settings
+
+__all__ = [
+    "Emulator",
+    "Settings",
+    # engines
+    "Engine",
+    "NgramEngine",
+    "ScriptedEngine",
+    "ChatRequest",
+    "CheckpointNotFound",
+    "Ticket",
+    "TrainingFailed",
+    # records
+    "Frame",
+    "Job",
+    "Project",
+    "RecordedRequest",
+    "StreamConnection",
+]

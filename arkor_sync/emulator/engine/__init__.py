@@ -1,0 +1,1 @@
+"""Engines: what trains behind the emulator's jobs."""

@@ -1,0 +1,115 @@
+"""What an engine is: something that turns a job into events and answers chat requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from arkor_sync.emulator.records import Item, Job
+from arkor_sync.emulator.store import Store
+
+Piece = Union[str, Dict[str, Any]]
+"""A piece of a chat answer: text, or a tool call as the protocol writes it."""
+
+
+class TrainingFailed(Exception):
+    """Ends a run as ``training.failed`` with the text of the exception."""
+
+
+class CheckpointNotFound(LookupError):
+    """There is no such checkpoint to chat with."""
+
+
+class Ticket:
+    """What an engine gets to see of its job.
+
+    Args:
+        job: The job's record.
+        store: Where it lives.
+        manual: Nothing waits: events are released by hand.
+    """
+
+    def __init__(self, job: Job, store: Store, *, manual: bool) -> None:
+        self.job = job
+        self.config = job.config
+        self._store = store
+        self._manual = manual
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run has been cancelled or the emulator stops."""
+        return self.job.terminal or self._store.stopping
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so many virtual seconds, or until the run is to stop."""
+        if seconds <= 0 or self._manual:
+            return
+        deadline = self._store.clock.now() + seconds
+        with self._store.changed:
+            while not self.stopping and self._store.clock.now() < deadline:
+                self._store.wait(lambda: self.stopping, deadline, 1.0)
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A checked chat request, in the engine's terms.
+
+    Args:
+        messages: The conversation as it was sent.
+        temperature: 0 always takes the likeliest character; None leaves it to the engine.
+        top_p: Sample from the likeliest characters that together have this probability.
+        max_tokens: The most characters of the answer: here a character is a token.
+        seed: Seeds the sampling; None leaves it to the engine.
+        constraint: What the answer has to look like: ``("choice", [text, ...])``,
+            ``("json", schema)``, ``("regex", text)`` or ``("grammar", text)``.
+        tool: The name of the tool that has to be called, and the JSON schema of its arguments.
+        body: The whole request body.
+    """
+
+    messages: List[Dict[str, Any]]
+    temperature: Optional[float] = None
+    top_p: float = 1.0
+    max_tokens: int = 256
+    seed: Optional[int] = None
+    constraint: Optional[Tuple[str, Any]] = None
+    tool: Optional[Tuple[str, Dict[str, Any]]] = None
+    body: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message."""
+        texts = [str(m.get("content")) for m in self.messages if m.get("role") == "user"]
+        return texts[-1] if texts else ""
+
+
+class Engine(ABC):
+    """Base class of engines.
+
+    Args:
+        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+    """
+
+    def __init__(self, *, manual: bool = False) -> None:
+        self.manual = manual
+
+    @abstractmethod
+    def events(self, ticket: Ticket) -> Iterator[Item]:
+        """Train, and yield what the stream carries. Runs in the job's own thread.
+
+        Raises:
+            TrainingFailed: The run is over; the exception's text is the reason.
+        """
+
+    @abstractmethod
+    def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
+        """Answer a chat request. Runs in a connection's thread.
+
+        Args:
+            job: The job whose adapter answers; None for the base model.
+            step: The checkpoint's step; None for the final adapter.
+            chat: The request.
+
+        Raises:
+            CheckpointNotFound: Nothing was saved there.
+        """

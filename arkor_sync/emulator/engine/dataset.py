@@ -1,0 +1,112 @@
+"""Reads a job's data set: JSON lines of chat messages. Runs in the job's thread."""
+
+from __future__ import annotations
+
+import json
+import random
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from arkor_sync.emulator.engine.base import TrainingFailed
+from arkor_sync.emulator.engine.sample import RECORDS
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+FETCH_TIMEOUT = 5.0
+
+Record = List[Dict[str, str]]
+"""One record: its messages, each with a ``role`` and a ``content``."""
+
+
+def load(source: Dict[str, Any]) -> List[Record]:
+    """Return the records that a ``datasetSource`` names.
+
+    A ``blob`` is read from ``file://`` or from ``http://`` on the loopback. A ``huggingface`` name
+    is never fetched: a small bundled sample stands in for it.
+
+    Raises:
+        TrainingFailed: It cannot be read, or is not JSON lines of chat messages.
+    """
+    if source.get("type") == "huggingface":
+        return [list(record) for record in RECORDS]
+    return parse(_fetch(source["url"], source.get("token")))
+
+
+def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:
+    """Return the records to learn from and those held out, as ``datasetSplit`` says.
+
+    Raises:
+        TrainingFailed: Nothing is left to learn from.
+    """
+    options = config.get("datasetSplit") or {}
+    if not options.get("enabled"):
+        return records, []
+    shuffled = list(records)
+    random.Random(options.get("seed", 42)).shuffle(shuffled)
+    held_out = max(1, round(len(records) * options.get("testSize", 0.1)))
+    if held_out >= len(records):
+        raise TrainingFailed("the data set split leaves no record to learn from")
+    return shuffled[held_out:], shuffled[:held_out]
+
+
+def parse(data: bytes) -> List[Record]:
+    """Decode JSON lines; blank lines are passed over.
+
+    Raises:
+        TrainingFailed: Nothing in it, or a line that is not a record; the text names the line.
+    """
+    records = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            records.append(_record(number, line))
+    if not records:
+        raise TrainingFailed("the data set is empty")
+    return records
+
+
+def _record(number: int, line: bytes) -> Record:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except ValueError:
+        raise TrainingFailed(f"the data set's line {number} is not valid JSON") from None
+    messages = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list) or not messages:
+        raise TrainingFailed(f"the data set's line {number} has no list of messages")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise TrainingFailed(f"the data set's line {number} has a message without a role")
+        if not isinstance(message.get("content"), str):
+            raise TrainingFailed(f"the data set's line {number} has a message without content")
+    return messages
+
+
+def _fetch(url: str, token: Any) -> bytes:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+            return Path(url2pathname(parts.path)).read_bytes()
+        if parts.scheme == "http" and parts.hostname in LOOPBACK:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            # No proxy and no redirect: nothing leaves this machine.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+            request = urllib.request.Request(url, headers=headers)
+            with opener.open(request, timeout=FETCH_TIMEOUT) as response:
+                data: bytes = response.read()
+                return data
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise TrainingFailed(f"the data set could not be read: HTTP {error.code}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise TrainingFailed(f"the data set could not be read: {reason}") from None
+    raise TrainingFailed(
+        "the emulator works offline: it reads file:// and http://127.0.0.1 data sets only"
+    )
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        """Refuse to follow."""

@@ -1,0 +1,120 @@
+"""The version gate and the deprecation notice: judges a client's version. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from arkor_sync.emulator.wire import ApiError
+
+_SEMVER = re.compile(
+    r"(?P<core>\d+\.\d+\.\d+)(?:-(?P<pre>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
+)
+_COMPARATOR = re.compile(r"(\^|~|>=|<=|>|<|=)?\s*(\d+(?:\.\d+){0,2})(-[0-9A-Za-z.-]+)?")
+
+Version = Tuple[Tuple[int, ...], Tuple[Tuple[int, int, str], ...]]
+
+
+def check_client(header: Optional[str], supported_range: str) -> None:
+    """Let a client pass, or refuse it.
+
+    Args:
+        header: The ``X-Arkor-Client`` header; the accepted form is ``arkor/<semver>``.
+        supported_range: An npm version range such as ``^1.4.0 || >=2.1.0``; ``*`` is everything.
+
+    Raises:
+        ApiError: 426, with the body of the protocol.
+    """
+    if not header:
+        raise _refusal("unknown", supported_range, "missing")
+    product, _, text = header.strip().partition("/")
+    if product != "arkor" or not _SEMVER.fullmatch(text):
+        raise _refusal("unknown", supported_range, "malformed")
+    if not in_range(text, supported_range):
+        raise _refusal(text, supported_range, None)
+
+
+def deprecation_headers(message: str, sunset: Optional[str]) -> Dict[str, str]:
+    """Return the headers that announce a deprecation."""
+    headers = {"Deprecation": "true", "Warning": f'299 - "{message}"'}
+    if sunset:
+        headers["Sunset"] = sunset
+    return headers
+
+
+def in_range(version: str, supported_range: str) -> bool:
+    """Tell whether a version lies in an npm range.
+
+    Knows ``||``, ``^``, ``~``, the comparisons and ``*``. A pre-release is compared like any
+    other version: npm's rule that a range has to name it does not apply.
+    """
+    parsed = _parse(version)
+    return any(
+        all(low <= parsed and (high is None or parsed < high) for low, high in _bounds(part))
+        for part in supported_range.split("||")
+    )
+
+
+def _bounds(part: str) -> List[Tuple[Version, Optional[Version]]]:
+    if part.strip() in ("", "*"):
+        return []
+    if _COMPARATOR.sub("", part).strip():
+        raise ValueError(f"not a version range: {part.strip()!r}")
+    return [_bound(*match.groups()) for match in _COMPARATOR.finditer(part)]
+
+
+def _bound(
+    operator: Optional[str], core: str, pre: Optional[str]
+) -> Tuple[Version, Optional[Version]]:
+    given = [int(number) for number in core.split(".")]
+    numbers = [*given, 0, 0][:3]
+    exact = _parse(".".join(map(str, numbers)) + (pre or ""))
+    after = (exact[0], (*exact[1], (0, 0, "")))
+    if operator == ">=":
+        return exact, None
+    if operator == ">":
+        return after, None
+    if operator == "<":
+        return _LOWEST, exact
+    if operator == "<=":
+        return _LOWEST, after
+    # What is left names a place to bump: the caret's first number that is not zero, the tilde's
+    # second, and for a bare version its last.
+    if operator == "^":
+        place = next((i for i, number in enumerate(given) if number), len(given) - 1)
+    elif operator == "~":
+        place = min(1, len(given) - 1)
+    else:
+        place = len(given) - 1
+        if place == 2:
+            return exact, after
+    ceiling = [*numbers[:place], numbers[place] + 1, 0, 0][:3]
+    # "-0" sorts before every pre-release of the ceiling.
+    return exact, _parse(".".join(map(str, ceiling)) + "-0")
+
+
+def _parse(text: str) -> Version:
+    match = _SEMVER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a version: {text!r}")
+    core = tuple(int(number) for number in match["core"].split("."))
+    if match["pre"] is None:
+        # A release sorts after each of its pre-releases.
+        return core, ((2, 0, ""),)
+    parts = match["pre"].split(".")
+    return core, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
+
+
+_LOWEST: Version = ((0, 0, 0), ())
+
+
+def _refusal(version: str, supported_range: str, reason: Optional[str]) -> ApiError:
+    body: Dict[str, Any] = {
+        "error": "sdk_version_unsupported",
+        "currentVersion": version,
+        "supportedRange": supported_range,
+        "upgrade": "npm install arkor@latest",
+    }
+    if reason:
+        body["reason"] = reason
+    return ApiError(426, body["error"], body=body)

@@ -1,0 +1,202 @@
+"""All that the emulator knows, behind one lock. Any thread."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+from arkor_sync.emulator.clock import Clock, timestamp
+from arkor_sync.emulator.records import (
+    AUTO_ID,
+    Frame,
+    Identity,
+    Item,
+    Job,
+    LogEntry,
+    Project,
+    RecordedRequest,
+    StreamConnection,
+)
+from arkor_sync.emulator.wire import ApiError
+
+
+class Store:
+    """Identities, projects, jobs with their logs, requests and streams.
+
+    Every change is made under :attr:`changed` and notifies it.
+
+    Args:
+        token: The bearer token that exists from the start.
+        directory: Where jobs keep their checkpoints.
+        clock: The clock that :meth:`wait` measures by.
+    """
+
+    def __init__(self, token: str, directory: Path, clock: Clock) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.directory = directory
+        self.clock = clock
+        self.stopping = False
+        self.version = 0
+        self.identities: Dict[str, Identity] = {}
+        self.revoked: Dict[str, Identity] = {}
+        self.projects: List[Project] = []
+        self.jobs: Dict[str, Job] = {}
+        self.requests: List[RecordedRequest] = []
+        self.streams: List[StreamConnection] = []
+        self.max_concurrent_streams = 0
+        self.identity = self.add_identity(token, "emulator-org")
+        self.project = self.add_project(self.identity, "Emulator project", "emulator-project")
+
+    def notify(self) -> None:
+        """Wake everybody who waits. The caller holds :attr:`changed`."""
+        self.version += 1
+        self.changed.notify_all()
+
+    def wait(self, until: Callable[[], bool], deadline: float, at_most: float) -> None:
+        """Wait for ``until``, for the virtual ``deadline`` or for ``at_most`` real seconds.
+
+        Comes back early when something changed. The caller holds :attr:`changed`.
+        """
+        if until() or self.stopping:
+            return
+        real = self.clock.real_seconds(deadline - self.clock.now())
+        self.changed.wait(at_most if real is None else min(real, at_most))
+
+    def add_identity(self, token: Optional[str] = None, slug: Optional[str] = None) -> Identity:
+        """Make a user with an org of their own, and a token for them."""
+        user = uuid.uuid4().hex[:12]
+        identity = Identity(f"user_{user}", f"org_{user}", slug or f"anon-{user}", "Personal")
+        with self.changed:
+            self.identities[token or f"anon.{secrets.token_urlsafe(24)}"] = identity
+            self.notify()
+        return identity
+
+    def token_of(self, identity: Identity) -> str:
+        """Return the newest token of ``identity``."""
+        with self.changed:
+            return [token for token, owner in self.identities.items() if owner == identity][-1]
+
+    def add_project(self, identity: Identity, name: str, slug: str) -> Project:
+        """Add a project to the org of ``identity``.
+
+        Raises:
+            ApiError: 409, when the slug is taken there.
+        """
+        with self.changed:
+            if self.find_project(identity.org_id, slug):
+                raise ApiError(409, f"the project slug {slug!r} is already taken")
+            project = Project(str(uuid.uuid4()), slug, name, identity.org_id)
+            self.projects.append(project)
+            self.notify()
+            return project
+
+    def find_project(self, org_id: str, slug: str) -> Optional[Project]:
+        """Return the project of that org with that slug."""
+        found = (p for p in self.projects if (p.org_id, p.slug) == (org_id, slug))
+        return next(found, None)
+
+    def add_job(self, project: Project, name: str, config: Dict[str, Any], engine: Any) -> Job:
+        """Add a queued job."""
+        job_id = str(uuid.uuid4())
+        job = Job(
+            id=job_id,
+            org_id=project.org_id,
+            project_id=project.id,
+            name=name,
+            config=config,
+            created_at=timestamp(),
+            directory=self.directory / job_id,
+            engine=engine,
+        )
+        with self.changed:
+            self.jobs[job_id] = job
+            self.notify()
+        return job
+
+    def publish(self, job: Job, item: Item, *, unless_terminal: bool = False) -> bool:
+        """Append one item to the log and let the job's record follow it.
+
+        Args:
+            job: The job.
+            item: What to append; a plain event gets the next number as its id.
+            unless_terminal: Refuse it when the job is over or the emulator stops.
+
+        Returns:
+            Whether the item was appended.
+        """
+        with self.changed:
+            if unless_terminal and (job.terminal or self.stopping):
+                return False
+            if isinstance(item, bytes):
+                job.log.append(LogEntry(raw=item))
+            elif isinstance(item, Frame):
+                job.log.append(LogEntry(replace(item, id=self._event_id(job, item.id))))
+            else:
+                event, event_id = item if isinstance(item, tuple) else (item, AUTO_ID)
+                event = {"jobId": job.id, "timestamp": timestamp(), **event}
+                self._apply(job, event)
+                text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+                frame = Frame(text, self._event_id(job, event_id), event.get("type"))
+                job.log.append(LogEntry(frame))
+            self.notify()
+            return True
+
+    def cancel(self, job: Job, emits: str) -> None:
+        """Settle a job as cancelled; ``emits`` says what its stream tells of it."""
+        with self.changed:
+            if emits == "failed":
+                self.publish(
+                    job, {"type": "training.failed", "error": "Job cancelled", "step": job.step}
+                )
+            job.status = "cancelled"
+            job.error = None
+            job.completed_at = job.completed_at or timestamp()
+            job.ended = emits != "nothing"
+            self.notify()
+
+    def open_stream(self, job: Job, last_event_id: Optional[str]) -> StreamConnection:
+        """Record that a client opened a stream."""
+        with self.changed:
+            number = 1 + sum(stream.job_id == job.id for stream in self.streams)
+            stream = StreamConnection(job.id, number, last_event_id)
+            self.streams.append(stream)
+            opened = sum(stream.open for stream in self.streams)
+            self.max_concurrent_streams = max(self.max_concurrent_streams, opened)
+            self.notify()
+            return stream
+
+    def close_stream(self, stream: StreamConnection) -> None:
+        """Record that a stream is over."""
+        with self.changed:
+            stream.open = False
+            self.notify()
+
+    @staticmethod
+    def _event_id(job: Job, event_id: Optional[str]) -> Optional[str]:
+        if event_id == AUTO_ID:
+            event_id = str(job.next_id)
+        if event_id is not None and re.fullmatch(r"\d{1,15}", event_id):
+            job.next_id = max(job.next_id, int(event_id) + 1)
+        return event_id
+
+    @staticmethod
+    def _apply(job: Job, event: Dict[str, Any]) -> None:
+        kind, step = event.get("type"), event.get("step")
+        if isinstance(step, int):
+            job.step = step
+        if kind == "training.started" and not job.terminal:
+            job.status, job.started_at = "running", event["timestamp"]
+        elif kind == "checkpoint.saved" and isinstance(step, int):
+            job.saved_steps.add(step)
+        elif kind in ("training.completed", "training.failed"):
+            job.ended = True
+            if not job.terminal:
+                job.status = "completed" if kind == "training.completed" else "failed"
+                job.completed_at = event["timestamp"]
+                job.error = event.get("error")
