@@ -7,7 +7,6 @@ fields before it is handed over.
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import (
@@ -25,7 +24,7 @@ from typing import (
     get_type_hints,
 )
 
-from arkor_sync.errors import ArkorUsageError, ResponseError
+from arkor_sync.errors import ResponseError
 
 R = TypeVar("R", bound="Record")
 
@@ -83,18 +82,6 @@ class Record:
             elif isinstance(value, list) and value and isinstance(value[0], Record):
                 wire[_wire_name(item.name)] = [each.to_dict() for each in value]
         return {**wire, **extra}
-
-
-def json_copy(value: Any, name: str) -> Any:
-    """Copy a value as JSON would carry it.
-
-    Raises:
-        ArkorUsageError: JSON cannot carry it.
-    """
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArkorUsageError(f"{name} cannot be sent as JSON: {error}") from error
 
 
 def show(value: object) -> str:

@@ -12,7 +12,8 @@ from math import isfinite
 from typing import AbstractSet, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
-from arkor_sync._record import json_copy, show
+from arkor_sync._json import json_copy
+from arkor_sync._record import show
 from arkor_sync.errors import ArkorUsageError
 
 SUPPORTED_MODELS: Tuple[str, ...] = ("unsloth/gemma-4-E4B-it",)

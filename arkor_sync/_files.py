@@ -1,0 +1,59 @@
+"""Small files that other processes may read or write at the same time. The caller's thread."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ContextManager, Iterator
+
+
+def write_atomically(path: Path, text: str, mode: int) -> None:
+    """Replace a file by way of a temporary one, so that readers see the old or the new whole.
+
+    Args:
+        path: The file. Its directory is created on demand.
+        text: The content. A lone surrogate is written as its JSON escape.
+        mode: Permission bits of the file, before the umask.
+
+    Raises:
+        OSError: Nothing was replaced, and no temporary file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def locked(directory: Path) -> ContextManager[None]:
+    """Open a directory, made on demand, as a lock for one thread of one process at a time.
+
+    No lock file is left behind. Where the file system has no locks, everybody gets in.
+
+    Raises:
+        OSError: The directory cannot be made or opened.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    return _held(os.open(directory, os.O_RDONLY))
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile holds it open
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""Which client version the cloud is told, and what the cloud says about it. Any thread.
+
+The cloud refuses versions that it no longer knows (426), and announces before that it will
+(the `Deprecation` header). Both end in the same advice: upgrade.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional
+
+import requests
+
+from arkor_sync._version import __version__
+
+CLIENT_HEADER_NAME = "X-Arkor-Client"
+
+CLIENT_HEADER = "arkor/0.0.3-alpha.1"
+"""The protocol version that is spoken, in the only form that the cloud is known to accept."""
+
+USER_AGENT = (
+    f"arkor-sync/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]} "
+    f"requests/{requests.__version__}"
+)
+
+UPGRADE_COMMAND = "pip install --upgrade arkor-sync"
+
+_logger = logging.getLogger("arkor_sync.deprecation")
+_WARNING_HEADER = re.compile(r'\d{3}\s+-\s+"(.*)"\s*', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DeprecationNotice:
+    """The cloud's announcement that it will stop accepting this client version.
+
+    Attributes:
+        sdk_version: The version that was sent in `X-Arkor-Client`.
+        message: The text of the `Warning` header, or a default.
+        sunset: The `Sunset` header verbatim (an HTTP date), or `None`.
+    """
+
+    sdk_version: str
+    message: str
+    sunset: Optional[str] = None
+
+
+DeprecationSink = Callable[[DeprecationNotice], object]
+
+_latest: Optional[DeprecationNotice] = None
+_warned: Dict[str, object] = {}
+
+
+def latest_deprecation() -> Optional[DeprecationNotice]:
+    """Return the last notice that came to this process and that no sink of its own took."""
+    return _latest
+
+
+def record_deprecation(
+    headers: Mapping[str, str], client_header: str, sink: Optional[DeprecationSink]
+) -> None:
+    """Pass on the notice in a response's headers, if there is one, on the caller's thread.
+
+    Args:
+        headers: The response headers, looked up without regard to case.
+        client_header: What was sent in `X-Arkor-Client`.
+        sink: Takes the notice. What it raises is logged and goes no further. Where it is `None`,
+            the notice is kept for `latest_deprecation` and logged once per process and message.
+    """
+    if headers.get("Deprecation") != "true":
+        return
+    version = client_header.partition("/")[2]
+    warning = headers.get("Warning")
+    match = _WARNING_HEADER.fullmatch(warning or "")
+    message = match[1] if match else warning
+    if not message:
+        message = f"client version {version} is deprecated"
+    notice = DeprecationNotice(version, message, headers.get("Sunset"))
+    if sink is None:
+        _keep(notice)
+        return
+    try:
+        sink(notice)
+    except Exception:
+        _logger.exception("on_deprecation failed")
+
+
+def _keep(notice: DeprecationNotice) -> None:
+    global _latest
+    _latest = notice
+    mark = object()
+    if _warned.setdefault(notice.message, mark) is mark:
+        until = f" until {notice.sunset}" if notice.sunset else ""
+        _logger.warning("%s (accepted%s; %s)", notice.message, until, UPGRADE_COMMAND)
+
+
+def upgrade_message(body: Any, client_header: str) -> str:
+    """Explain a 426.
+
+    Args:
+        body: The decoded JSON body, whatever it is.
+        client_header: What was sent in `X-Arkor-Client`.
+    """
+    fields = body if isinstance(body, dict) else {}
+    reason = fields.get("reason")
+    current, supported = fields.get("currentVersion"), fields.get("supportedRange")
+    if reason == "missing":
+        return (
+            f"the request reached the cloud without its {CLIENT_HEADER_NAME} header; a proxy "
+            f"between may drop it. If there is none, upgrade: {UPGRADE_COMMAND}"
+        )
+    if reason == "malformed":
+        return (
+            f"the cloud cannot read the {CLIENT_HEADER_NAME} header {client_header!r}; "
+            f"leave client_header at its default, or upgrade: {UPGRADE_COMMAND}"
+        )
+    if isinstance(current, str) and isinstance(supported, str) and current and supported:
+        return (
+            f"the cloud no longer accepts client version {current} (it accepts {supported}); "
+            f"upgrade: {UPGRADE_COMMAND}"
+        )
+    return f"the cloud no longer accepts client {client_header}; upgrade: {UPGRADE_COMMAND}"
