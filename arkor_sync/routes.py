@@ -1,0 +1,209 @@
+"""The routes of jobs and projects, as `client.jobs` and `client.projects`. The caller's thread."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
+
+from requests.exceptions import ConnectTimeout, ProxyError
+from urllib3.exceptions import NewConnectionError
+
+from arkor_sync._json import json_copy
+from arkor_sync._record import Record, show
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    ArkorUsageError,
+    ResponseError,
+    StreamProtocolError,
+)
+from arkor_sync.exchange import (
+    EVENT_STREAM,
+    UNBUFFERED,
+    Timeout,
+    decode_json,
+    media_type,
+    read_body,
+)
+from arkor_sync.models import Project, TrainingJob
+from arkor_sync.stream.transport import ByteStream, Transport
+
+if TYPE_CHECKING:
+    from arkor_sync.client import CloudApiClient
+
+_MAYBE_CREATED = "the job may have been created all the same; client.jobs.list() shows it"
+
+
+class Jobs:
+    """The routes below `/v1/jobs`; `client.jobs`."""
+
+    def __init__(self, client: CloudApiClient) -> None:
+        self._client = client
+
+    def create(self, name: str, config: Mapping[str, Any]) -> TrainingJob:
+        """Submit a job (`POST /v1/jobs`). It is sent once, and never again by itself.
+
+        Args:
+            name: The run's name.
+            config: The configuration in wire form, such as `build_job_config` returns.
+
+        Raises:
+            CloudApiError: The cloud refused it.
+            ArkorConnectionError: The answer did not come; the message says so if the job may have
+                been created.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ArkorUsageError(f"name: got {show(name)}; give a string that is not empty")
+        if not isinstance(config, Mapping):
+            raise ArkorUsageError(f"config: got {show(config)}; give a mapping")
+        body = json_copy({"name": name, "config": dict(config)}, "the job")
+        target = self._client._target("jobs")
+        try:
+            return self._client._ask("POST", target, _JobAnswer, body=body).job
+        except (ArkorConnectionError, ResponseError) as error:
+            if _was_never_sent(error):
+                raise
+            raise type(error)(f"{error}; {_MAYBE_CREATED}") from error.__cause__
+
+    def get(self, job_id: str, *, transport: Optional[Transport] = None) -> TrainingJob:
+        """Read a job (`GET /v1/jobs/:id`).
+
+        Args:
+            job_id: The job.
+            transport: Makes the request, so that another thread can interrupt it; it is left open.
+        """
+        target = self._client._target("jobs", _id(job_id))
+        return self._client._ask("GET", target, _JobAnswer, transport=transport).job
+
+    def list(self) -> List[TrainingJob]:
+        """Read the project's jobs, in the cloud's order (`GET /v1/jobs`)."""
+        return self._client._ask("GET", self._client._target("jobs"), _JobsAnswer).jobs
+
+    def cancel(self, job_id: str) -> Optional[TrainingJob]:
+        """Ask the cloud to stop a job (`POST /v1/jobs/:id/cancel`).
+
+        Returns:
+            The job, where the answer holds it. It may still be running: the stream tells.
+
+        Raises:
+            ConflictError: The job is past cancelling.
+        """
+        url, auth = self._client._target("jobs", _id(job_id), "cancel")
+        exchange = self._client._exchange
+        with (
+            Transport(exchange.session) as transport,
+            closing(exchange.open(transport, "POST", url, auth=auth)) as response,
+        ):
+            try:
+                return _JobAnswer.from_dict(decode_json(read_body(response), "cancel")).job
+            except (ArkorConnectionError, ResponseError):
+                return None  # accepted, whatever the body is
+
+    def events(
+        self,
+        job_id: str,
+        *,
+        transport: Transport,
+        last_event_id: Optional[str] = None,
+        timeout: Timeout = (10.0, 45.0),
+    ) -> ByteStream:
+        """Open a job's event stream (`GET /v1/jobs/:id/events/stream`), on the reader's thread.
+
+        Args:
+            job_id: The job.
+            transport: Makes the request, and is left open. The caller closes the stream.
+            last_event_id: The stream goes on after this event. It is left out if
+                `is_sendable_id` says so, and the stream starts at the beginning.
+            timeout: Seconds to connect, and seconds of silence that are allowed.
+
+        Raises:
+            CloudApiError: The cloud refused it.
+            StreamProtocolError: The answer is not an event stream.
+            ArkorConnectionError: The answer did not come.
+        """
+        headers: Dict[str, Union[str, bytes]] = {"Accept": EVENT_STREAM, **UNBUFFERED}
+        if last_event_id is not None and is_sendable_id(last_event_id):
+            headers["Last-Event-ID"] = last_event_id.encode("utf-8")
+        url, auth = self._client._target("jobs", _id(job_id), "events", "stream")
+        response = self._client._exchange.open(
+            transport, "GET", url, auth=auth, headers=headers, timeout=timeout
+        )
+        kind = media_type(response)
+        if kind not in ("", EVENT_STREAM):
+            response.close()
+            raise StreamProtocolError(f"expected {EVENT_STREAM}, got {kind[:100]}")
+        return ByteStream(response)
+
+
+class Projects:
+    """The routes below `/v1/projects`; `client.projects`."""
+
+    def __init__(self, client: CloudApiClient) -> None:
+        self._client = client
+
+    def list(self, org_slug: str) -> List[Project]:
+        """Read an organisation's projects (`GET /v1/projects`)."""
+        target = self._client._target("projects", scoped=False, orgSlug=org_slug)
+        return self._client._ask("GET", target, _ProjectsAnswer).projects
+
+    def create(self, org_slug: str, *, name: str, slug: str) -> Project:
+        """Create a project (`POST /v1/projects`). The cloud may choose another slug.
+
+        Raises:
+            ConflictError: The slug is taken.
+        """
+        target = self._client._target("projects", scoped=False, orgSlug=org_slug)
+        body = {"name": name, "slug": slug}
+        return self._client._ask("POST", target, _ProjectAnswer, body=body).project
+
+
+def is_sendable_id(event_id: str) -> bool:
+    """Whether an event's id can be a header's value and arrive as it is.
+
+    An empty one, one with control characters, and one with white space at its ends cannot.
+    """
+    if not event_id or event_id != event_id.strip():
+        return False
+    return not any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in event_id)
+
+
+@dataclass(frozen=True)
+class _JobAnswer(Record):
+    job: TrainingJob
+    extra: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _JobsAnswer(Record):
+    jobs: List[TrainingJob]
+    extra: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _ProjectAnswer(Record):
+    project: Project
+    extra: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _ProjectsAnswer(Record):
+    projects: List[Project]
+    extra: Dict[str, Any] = field(default_factory=dict)
+
+
+def _id(job_id: object) -> str:
+    if not isinstance(job_id, str) or not job_id or job_id in (".", ".."):
+        raise ArkorUsageError(f"job_id: got {show(job_id)}; give the id of a job")
+    return job_id
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether the connection failed before a request could have gone out on it."""
+    below = error.__context__
+    reason = getattr(below.args[0], "reason", None) if below and below.args else None
+    return (
+        isinstance(below, (ConnectTimeout, ProxyError))
+        or isinstance(reason, NewConnectionError)
+        or isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    )
