@@ -194,35 +194,38 @@ class Run:
         self.client.jobs.cancel(self._job.id)
         self._reader.expect_end()
 
-    def stop(self, reason: str = "") -> None:
+    def stop(self, reason: str = "") -> bool:
         """Cancel the job and stop following it. It is legal in a callback.
 
-        `wait()` returns a result with status `cancelled` and `stop_reason`. A job that has already
-        ended keeps its own status, and is followed to its end.
+        `wait()` returns a result with status `cancelled` and `stop_reason`.
 
         Args:
             reason: Why; kept as `TrainingResult.stop_reason`.
+
+        Returns:
+            False if the job had ended before: it keeps its own status and is followed to its end.
 
         Raises:
             ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
         """
         if self._job.is_terminal:
-            return
+            return False
         try:
             self.client.jobs.cancel(self._job.id)
         except ConflictError:
             logger.info("job %s ended before it could be stopped", self._job.id)
-            return
+            return False
         job = dataclasses.replace(self._job, status="cancelled")
         with self._changed:
             if self._settled or self._abort is not None:
-                return
+                return False
             self._job = job
             self.outcome = TrainingResult(job, stop_reason=reason)
             self._abort = (reason, time.monotonic())
             self._changed.notify_all()
         self._reader.stop()
         self._worker.stop()
+        return True
 
     def health(self) -> RunHealth:
         """Look at the run: states, ages and counts. It never blocks."""

@@ -75,7 +75,8 @@ class Reader:
 
     Attributes:
         state: What it is doing.
-        reconnects: Connections after the first.
+        connections: How often the stream was asked for.
+        events: New events that were put on the channel.
         failures: Consecutive ones, as the policy counts them.
         last_byte: When the last bytes came, on the clock; `None` before.
         last_event: When the last new event came; `None` before.
@@ -94,6 +95,7 @@ class Reader:
     ) -> None:
         self.state = State.NEW
         self.connections = 0
+        self.events = 0
         self.failures = 0
         self.last_byte: Optional[float] = None
         self.last_event: Optional[float] = None
@@ -187,7 +189,7 @@ class Reader:
             return None
         if self._replaying_all:
             position = Position(position.epoch, None)
-        news_before = self._last_news
+        read_before = self.events
         try:
             end = self._read_connection(position)
         except GoneError as gone:
@@ -198,7 +200,7 @@ class Reader:
             return None
         if end in (_End.SUPERSEDED, _End.STALE):
             return 0.0
-        brought_news = self._last_news > news_before
+        brought_news = self.events > read_before
         if end is _End.END_FRAME and self._ended_by_record(position):
             return None
         if not brought_news:
@@ -269,6 +271,7 @@ class Reader:
             return _End.SUPERSEDED
         if accepted and any(event.data for event in events):
             self._last_news = self.last_event = self._clock.now()
+            self.events += accepted
             self.failures = 0
             self._delays = None
             self._replaying_all = False

@@ -52,8 +52,8 @@ class Host(Protocol):
     def redeliver(self) -> None:
         """Have the stream opened again; the channel was rewound."""
 
-    def stop(self, reason: str) -> None:
-        """Cancel the job and end the run with a result that says why."""
+    def stop(self, reason: str) -> bool:
+        """Cancel the job and end the run with a result; False if the job has ended already."""
 
     def cancel(self) -> None:
         """Ask the cloud to stop the job."""
@@ -215,11 +215,10 @@ class Worker:
         except Skip:
             return None
         except StopTraining as stop:
-            if event.is_terminal:
-                return None
-            self._acknowledge(event)
-            self._host.stop(stop.reason)
-            raise Interrupted from None
+            if self._host.stop(stop.reason):
+                self._acknowledge(event)
+                raise Interrupted from None
+            return None
         except Interrupted:
             raise
         except Exception as error:

@@ -1,0 +1,285 @@
+"""When the reader connects again, after what delay, and when it gives up."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+from engine_fakes import (
+    END,
+    PATIENCE,
+    PING,
+    FakeClock,
+    Hold,
+    Seen,
+    completed,
+    job,
+    log,
+    logs,
+    make_run,
+)
+
+from arkor_sync.error_policy import ErrorPolicy
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    CloudApiError,
+    GoneError,
+    ReconnectExhausted,
+    ReplayUnavailable,
+    StreamProtocolError,
+)
+from arkor_sync.reconnect import ReconnectPolicy
+
+LOST = ArkorConnectionError("reset by peer")
+
+
+def status(code: int, retry_after: Any = None) -> CloudApiError:
+    return CloudApiError.for_status(code, f"status {code}", retry_after=retry_after)
+
+
+def delays_of(*connections: Any, **policy: Any) -> List[float]:
+    clock = FakeClock()
+    run, _ = make_run(
+        *connections,
+        [completed()],
+        clock=clock,
+        reconnect=ReconnectPolicy(**policy),
+        stale_after=1e9,
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    return clock.waits
+
+
+def test_failures_back_off_exponentially_to_the_cap() -> None:
+    assert delays_of(*[LOST] * 8) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_clean_end_after_an_event_waits_exactly_the_base_and_is_not_counted() -> None:
+    connections = [[logs(1, 1)], [logs(2, 2)], [logs(3, 3)]]
+    assert delays_of(*connections, base=3.0, max_attempts=0) == [3, 3, 3]
+
+
+def test_the_jitter_is_drawn_within_its_share_and_below_the_cap() -> None:
+    clock = FakeClock(random=1.0)
+    run, _ = make_run(*[LOST] * 8, [completed()], clock=clock, stale_after=1e9)
+    run.start().wait(PATIENCE)
+    assert clock.waits == [1.25, 2.5, 5, 10, 20, 40, 60, 60]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [[], [PING], [b"data: {garbage\n\n"], [b"data: null\n\n"], [b": comment\n\n"]],
+    ids=["empty", "pings", "garbage", "null", "comments"],
+)
+def test_a_connection_that_brings_nothing_is_a_failure(nothing: List[Any]) -> None:
+    assert delays_of(nothing, list(nothing), list(nothing)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"type": "training.paused", "n": %d}\n\n',
+        b'data: {"status": "running", "n": %d}\n\n',
+    ],
+    ids=["unknown type", "no type"],
+)
+def test_an_unknown_event_is_skipped_and_counts_as_progress(frame: bytes) -> None:
+    connections = [[frame % n] for n in range(3)]
+    assert delays_of(*connections, max_attempts=0) == [1, 1, 1]
+
+
+def test_a_server_that_repeats_events_without_ids_does_not_loop_for_ever() -> None:
+    bare = log(1, id=None)
+    clock = FakeClock()
+    seen = Seen()
+    run, _ = make_run(
+        *[[bare]] * 10,
+        clock=clock,
+        callbacks=seen.table(),
+        reconnect=ReconnectPolicy(max_attempts=4),
+    )
+    with pytest.raises(ReconnectExhausted):
+        run.start().wait(PATIENCE)
+    assert seen.steps == [1]
+    assert clock.waits == [1, 1, 2, 4, 8]
+
+
+def test_a_new_event_and_nothing_less_resets_the_count() -> None:
+    connections = [LOST, LOST, [PING, LOST], [logs(1, 1), LOST], LOST, LOST]
+    assert delays_of(*connections) == [1, 2, 4, 1, 2, 4]
+
+
+def test_giving_up_states_the_count_and_carries_the_last_failure() -> None:
+    clock = FakeClock()
+    run, jobs = make_run(
+        LOST, LOST, ArkorConnectionError("the last"), clock=clock,
+        reconnect=ReconnectPolicy(max_attempts=2),
+    )  # fmt: skip
+    with pytest.raises(ReconnectExhausted, match=r"3 times in a row.*the last") as caught:
+        run.start().wait(PATIENCE)
+    assert caught.value.attempts == 3
+    assert str(caught.value.__cause__) == "the last"
+    assert len(jobs.resumed) == 3
+    assert clock.waits == [1, 2], "no delay before giving up"
+
+
+def test_success_between_failures_leaves_the_whole_count_to_the_next_outage() -> None:
+    run, jobs = make_run(
+        LOST, [logs(1, 1)], LOST, LOST, LOST, reconnect=ReconnectPolicy(max_attempts=2)
+    )
+    with pytest.raises(ReconnectExhausted):
+        run.start().wait(PATIENCE)
+    assert len(jobs.resumed) == 5
+
+
+@pytest.mark.parametrize("code", [401, 403, 426])
+def test_a_permanent_status_ends_the_run_at_once(code: int) -> None:
+    run, jobs = make_run(status(code))
+    with pytest.raises(CloudApiError) as caught:
+        run.start().wait(PATIENCE)
+    assert caught.value.status == code
+    assert len(jobs.resumed) == 1
+
+
+@pytest.mark.parametrize("code", [400, 404, 408, 409, 422, 429, 500, 502, 503, 504])
+def test_any_other_status_is_tried_again(code: int) -> None:
+    assert delays_of(status(code)) == [1]
+
+
+def test_a_permanent_status_on_a_reopen_ends_the_run_too() -> None:
+    run, _ = make_run([logs(1, 1), LOST], status(403))
+    with pytest.raises(CloudApiError, match="status 403"):
+        run.start().wait(PATIENCE)
+
+
+def test_the_set_of_permanent_statuses_is_the_policys() -> None:
+    run, _ = make_run(status(404), reconnect=ReconnectPolicy(permanent=frozenset({404})))
+    with pytest.raises(CloudApiError, match="status 404"):
+        run.start().wait(PATIENCE)
+
+
+def test_retry_after_is_honoured_even_above_the_cap() -> None:
+    assert delays_of(status(429, retry_after=7.0), status(503, retry_after=120.0)) == [7, 120]
+
+
+def test_retry_after_does_not_shorten_the_delay() -> None:
+    assert delays_of(LOST, LOST, status(503, retry_after=0.1)) == [1, 2, 4]
+
+
+def test_the_streams_own_retry_field_is_the_base_delay() -> None:
+    retry = b"retry: 250\n\n"
+    assert delays_of([retry + logs(1, 1)], LOST, LOST, LOST) == [0.25, 0.25, 0.5, 1.0]
+
+
+def test_an_absurd_retry_field_is_capped() -> None:
+    assert delays_of([b"retry: 999999999\n\n" + logs(1, 1)]) == [60]
+
+
+def test_an_event_over_the_limit_ends_the_run_with_a_clear_error() -> None:
+    run, jobs = make_run([b"data: " + b"x" * 2000], max_event_bytes=1000)
+    with pytest.raises(StreamProtocolError, match="larger than 1,000 bytes"):
+        run.start().wait(PATIENCE)
+    assert len(jobs.resumed) == 1
+
+
+def test_a_bad_stream_is_reported_after_the_events_before_it() -> None:
+    seen = Seen()
+    run, _ = make_run(
+        [logs(1, 2), b"data: " + b"x" * 2000], callbacks=seen.table(), max_event_bytes=1000
+    )
+    with pytest.raises(StreamProtocolError):
+        run.start().wait(PATIENCE)
+    assert seen.steps == [1, 2]
+
+
+# 410
+
+
+def test_gone_for_a_job_that_has_ended_is_settled_by_the_record() -> None:
+    record = job("completed", completedAt="t9", artifacts=[{"path": "a"}])
+    run, jobs = make_run([logs(1, 2), LOST], GoneError(410, "gone"), records=[record])
+    result = run.start().wait(PATIENCE)
+    assert (result.status, result.artifacts) == ("completed", [{"path": "a"}])
+    assert jobs.resumed == [None, "2"]
+
+
+def test_gone_for_a_job_that_runs_asks_once_for_the_whole_history() -> None:
+    seen = Seen()
+    run, jobs = make_run(
+        [logs(1, 2), LOST],
+        GoneError(410, "gone"),
+        [logs(1, 4) + completed()],
+        callbacks=seen.table(),
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert jobs.resumed == [None, "2", None]
+    assert seen.steps == [1, 2, 3, 4]
+
+
+def test_gone_for_good_says_that_events_may_be_missing() -> None:
+    run, _ = make_run([logs(1, 2), LOST], GoneError(410, "gone"), GoneError(410, "gone"))
+    with pytest.raises(ReplayUnavailable, match="last one read was '2'") as caught:
+        run.start().wait(PATIENCE)
+    assert caught.value.status == 410
+
+
+def test_gone_while_an_event_is_to_be_delivered_again_gives_it_back_to_the_worker() -> None:
+    """The cloud cannot replay, so the event in hand and the queue behind it are all there is."""
+    calls: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append((ctx.step, ctx.attempt))
+        if ctx.step == 2 and ctx.attempt == 1:
+            raise RuntimeError("boom")
+
+    run, jobs = make_run(
+        [logs(1, 5), Hold()],
+        GoneError(410, "gone"),
+        [completed()],
+        callbacks={"on_log": on_log},
+        error_policy=ErrorPolicy.reconnect(attempts=3),
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert calls == [(1, 1), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1)]
+    assert jobs.resumed == [None, "1", None]
+
+
+# The record
+
+
+def test_a_record_that_cannot_be_read_is_a_failure_like_any_other() -> None:
+    clock = FakeClock()
+    records = [LOST, status(503), job("completed", completedAt="t9")]
+    run, jobs = make_run([logs(1, 1) + END], [END], [END], records=records, clock=clock)
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert jobs.looked_up == 3
+    assert clock.waits == [1, 2]
+
+
+def test_a_server_that_only_ever_ends_the_stream_of_a_running_job_is_backed_off_from() -> None:
+    assert delays_of([END], [END], [END]) == [1, 2, 4]
+
+
+def test_a_second_wait_returns_the_same_result_without_another_stream() -> None:
+    seen = Seen()
+    run, jobs = make_run([logs(1, 2) + completed()], callbacks=seen.table())
+    first = run.start().wait(PATIENCE)
+    assert run.wait(PATIENCE) is first
+    assert run.result(PATIENCE) is first
+    assert len(jobs.resumed) == 1
+    assert seen.steps == [1, 2]
+
+
+def test_what_comes_after_a_terminal_event_is_ignored() -> None:
+    seen = Seen()
+    run, _ = make_run([completed() + logs(1, 3)], callbacks=seen.table())
+    run.start().wait(PATIENCE)
+    assert seen.calls == ["completed"]
+
+
+def test_the_jsons_type_decides_and_not_the_frames_event_name() -> None:
+    seen = Seen()
+    body = b'event: training.failed\ndata: {"type": "training.completed"}\n\n'
+    run, _ = make_run([body], callbacks=seen.table())
+    assert run.start().wait(PATIENCE).artifacts == []
+    assert seen.calls == ["completed"]
