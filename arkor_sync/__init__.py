@@ -1,5 +1,158 @@
-"""Follow Arkor fine-tuning runs from Python programs without an event loop."""
+"""Follow Arkor fine-tuning runs from Python programs without an event loop.
+
+Importing this package starts no thread, opens no socket and reads no file.
+"""
 
 from arkor_sync._version import __version__
+from arkor_sync.callbacks import (
+    Callback,
+    Callbacks,
+    CancelledContext,
+    CheckpointContext,
+    CompletedContext,
+    Context,
+    FailedContext,
+    LogContext,
+    Metrics,
+    StartedContext,
+)
+from arkor_sync.chat import ChatResponse
+from arkor_sync.client import CloudApiClient
+from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
+from arkor_sync.error_policy import (
+    Action,
+    Decision,
+    ErrorPolicy,
+    Failure,
+    Redeliver,
+    Rule,
+    Skip,
+    StopTraining,
+)
+from arkor_sync.errors import (
+    AnonymousTokenRejectedError,
+    ArkorConnectionError,
+    ArkorError,
+    ArkorTimeoutError,
+    ArkorUsageError,
+    AuthenticationError,
+    BadRequestError,
+    CloudApiError,
+    ConflictError,
+    CredentialsError,
+    ForkedRunError,
+    GoneError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProjectStateError,
+    ProjectStateMismatchError,
+    RateLimitError,
+    ReconnectExhausted,
+    ReplayUnavailable,
+    ResponseError,
+    RunAborted,
+    RunError,
+    ServerError,
+    StreamProtocolError,
+    TrainingCancelledError,
+    TrainingError,
+    TrainingFailedError,
+    UnprocessableEntityError,
+    UpgradeRequiredError,
+    WaitTimeout,
+)
+from arkor_sync.events import TrainingEvent
+from arkor_sync.models import (
+    SUPPORTED_MODELS,
+    BlobDataset,
+    HuggingFaceDataset,
+    JobStatus,
+    LoraConfig,
+    Ratio,
+    Steps,
+    TrainingJob,
+)
+from arkor_sync.project import ProjectState
+from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.result import RunHealth, TrainingResult
+from arkor_sync.run import Run
+from arkor_sync.trainer import Trainer, create_trainer, follow
 
-__all__ = ["__version__"]
+__all__ = [
+    "__version__",
+    # what to train, and following it
+    "create_trainer",
+    "follow",
+    "Trainer",
+    "Run",
+    "RunHealth",
+    "TrainingResult",
+    "Metrics",
+    "SUPPORTED_MODELS",
+    "HuggingFaceDataset",
+    "BlobDataset",
+    "LoraConfig",
+    "Steps",
+    "Ratio",
+    # callbacks
+    "Callbacks",
+    "Callback",
+    "Context",
+    "StartedContext",
+    "LogContext",
+    "CheckpointContext",
+    "CompletedContext",
+    "FailedContext",
+    "CancelledContext",
+    "ChatResponse",
+    "TrainingEvent",
+    # what happens on errors
+    "ErrorPolicy",
+    "Action",
+    "Rule",
+    "Failure",
+    "Decision",
+    "Skip",
+    "Redeliver",
+    "StopTraining",
+    "ReconnectPolicy",
+    # the cloud
+    "CloudApiClient",
+    "AnonymousCredentials",
+    "OAuthCredentials",
+    "TokenCredentials",
+    "ProjectState",
+    "TrainingJob",
+    "JobStatus",
+    # errors
+    "ArkorError",
+    "ArkorUsageError",
+    "CredentialsError",
+    "AnonymousTokenRejectedError",
+    "ProjectStateError",
+    "ProjectStateMismatchError",
+    "ArkorConnectionError",
+    "ArkorTimeoutError",
+    "CloudApiError",
+    "BadRequestError",
+    "AuthenticationError",
+    "PermissionDeniedError",
+    "NotFoundError",
+    "ConflictError",
+    "GoneError",
+    "ReplayUnavailable",
+    "UnprocessableEntityError",
+    "UpgradeRequiredError",
+    "RateLimitError",
+    "ServerError",
+    "ResponseError",
+    "StreamProtocolError",
+    "RunError",
+    "RunAborted",
+    "WaitTimeout",
+    "ReconnectExhausted",
+    "ForkedRunError",
+    "TrainingError",
+    "TrainingFailedError",
+    "TrainingCancelledError",
+]

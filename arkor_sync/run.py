@@ -73,6 +73,7 @@ class Run:
         )
         self._reader = Reader(
             source=_JobStream(client, job.id),
+            transport=client.transport(),
             channel=self._channel,
             policy=options.reconnect or ReconnectPolicy(),
             stale_after=options.stale_after,

@@ -86,6 +86,7 @@ class Reader:
         self,
         *,
         source: Source,
+        transport: Transport,
         channel: Channel,
         policy: ReconnectPolicy,
         stale_after: float,
@@ -106,7 +107,7 @@ class Reader:
         self._max_event_bytes = max_event_bytes
         self._clock = clock
         self._label = label
-        self._transport = Transport()
+        self._transport = transport
         self._wake = threading.Event()
         self._delays: Optional[Iterator[float]] = None
         self._retry: Optional[float] = None

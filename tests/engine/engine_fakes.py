@@ -12,6 +12,7 @@ from arkor_sync.models import TrainingJob
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
 from arkor_sync.stream.clock import Clock
+from arkor_sync.stream.transport import Transport
 
 PATIENCE = 10.0  # seconds before a test gives up on a thread
 
@@ -218,6 +219,6 @@ def make_run(
 ) -> Tuple[Run, FakeJobs]:
     """Make a run over scripted connections; it is not started."""
     jobs = FakeJobs(list(connections), records or [job("running")])
-    client: Any = SimpleNamespace(jobs=jobs)
+    client: Any = SimpleNamespace(jobs=jobs, transport=Transport)
     settings = RunOptions(callbacks=callbacks, clock=clock or FakeClock(), **options)
     return Run(client, job(), settings), jobs
