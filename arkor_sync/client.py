@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Dict,
@@ -20,7 +21,6 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
-    Type,
     TypeVar,
     Union,
 )
@@ -28,9 +28,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from arkor_sync._record import Record, show
-from arkor_sync.chat import ChatResponse, StreamedChatResponse
-from arkor_sync.chat_request import build_chat_body
+from arkor_sync._record import show
 from arkor_sync.client_version import CLIENT_HEADER, DeprecationSink
 from arkor_sync.credentials import (
     AnonymousCredentials,
@@ -54,7 +52,7 @@ from arkor_sync.exchange import (
     build_url,
     check_base_url,
     check_timeout,
-    decode_json,
+    decode_answer,
     media_type,
     read_body,
 )
@@ -63,11 +61,14 @@ from arkor_sync.project import PathLike, ProjectState, ensure_project_state
 from arkor_sync.routes import Jobs, Projects, is_sendable_id
 from arkor_sync.stream.transport import Transport
 
+if TYPE_CHECKING:
+    from arkor_sync.chat import ChatResponse
+
 __all__ = ["CloudApiClient", "is_sendable_id"]
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Record)
 
+_KINDS = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
 _CHAT_TIMEOUT = 300.0  # seconds: a whole answer may be minutes in the making, without a byte
 
 
@@ -108,9 +109,8 @@ class CloudApiClient:
         on_deprecation: Optional[DeprecationSink] = None,
         client_header: str = CLIENT_HEADER,
     ) -> None:
-        known = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
         if credentials is not None and not (
-            isinstance(credentials, known) or callable(credentials)
+            isinstance(credentials, _KINDS) or callable(credentials)
         ):
             raise ArkorUsageError(
                 f"credentials: got a {type(credentials).__name__}; give TokenCredentials('...'), "
@@ -131,7 +131,7 @@ class CloudApiClient:
         self._base_url = None if base_url is None else check_base_url(base_url)
         self._exchange = Exchange(check_timeout(timeout), session, client_header, on_deprecation)
         self._credentials: Callable[[], Credentials]
-        if isinstance(credentials, known):
+        if isinstance(credentials, _KINDS):
             self._credentials = lambda: credentials
         else:
             self._credentials = credentials or _Once(self._find_credentials)
@@ -147,7 +147,8 @@ class CloudApiClient:
 
     def me(self) -> Me:
         """Ask who the token belongs to (`GET /v1/me`)."""
-        return self._ask("GET", self._target("me", scoped=False), Me)
+        me: Me = self._ask("GET", self._target("me", scoped=False), Me)
+        return me
 
     def chat(
         self,
@@ -193,6 +194,9 @@ class CloudApiClient:
             CloudApiError: The cloud refused it.
             ArkorConnectionError: The answer did not come.
         """
+        from arkor_sync.chat import ChatResponse, StreamedChatResponse
+        from arkor_sync.chat_request import build_chat_body
+
         body = build_chat_body(
             messages,
             adapter=adapter,
@@ -211,7 +215,7 @@ class CloudApiClient:
         limits = check_timeout((self._exchange.timeout[0], silence))
         url, auth = self._target("inference", "chat")
         with ExitStack() as stack:
-            transport = stack.enter_context(Transport(self._exchange.session))
+            transport = stack.enter_context(self.transport())
             response = self._exchange.open(
                 transport,
                 "POST",
@@ -228,6 +232,10 @@ class CloudApiClient:
             read_body(response)
             return ChatResponse(response)
 
+    def transport(self) -> Transport:
+        """Make a transport with this client's session settings, for `jobs.events`."""
+        return Transport(self._exchange.session)
+
     def _find_credentials(self) -> Credentials:
         return ensure_credentials(self._base_url, exchange=self._exchange)
 
@@ -237,6 +245,11 @@ class CloudApiClient:
             scope = self._scope()
             query = {"orgSlug": scope.org_slug, "projectSlug": scope.project_slug}
         credentials = self._credentials()
+        if not isinstance(credentials, _KINDS):
+            raise ArkorUsageError(
+                f"credentials: the function returned a {type(credentials).__name__}; return "
+                "TokenCredentials('...'), or another credentials object"
+            )
         base_url = resolve_base_url(credentials) if self._base_url is None else self._base_url
         return build_url(base_url, "v1", *segments, **query), BearerAuth(credentials.bearer)
 
@@ -244,19 +257,28 @@ class CloudApiClient:
         self,
         method: str,
         target: Tuple[str, BearerAuth],
-        answer: Type[R],
+        shape: Any,
+        member: str = "",
         *,
         body: Any = None,
         transport: Optional[Transport] = None,
-    ) -> R:
-        """Make a plain request and decode its answer."""
+    ) -> Any:
+        """Make a plain request and decode its answer.
+
+        Args:
+            method: The HTTP method.
+            target: Where it goes and who makes it.
+            shape: The type of what is returned.
+            member: The key of the answer that holds it; empty if it is the answer itself.
+            body: The JSON body.
+            transport: Makes the request; `None` for one of its own.
+        """
         url, auth = target
-        what = f"{method} {urlsplit(url).path}"
         content = self._exchange.fetch(method, url, auth=auth, body=body, transport=transport)
         try:
-            return answer.from_dict(decode_json(content, "the answer"))
+            return decode_answer(content, shape, member)
         except ResponseError as error:
-            raise ResponseError(f"{what}: {error}") from None
+            raise ResponseError(f"{method} {urlsplit(url).path}: {error}") from None
 
 
 class _Once(Generic[T]):

@@ -29,7 +29,6 @@ USER_AGENT = (
 UPGRADE_COMMAND = "pip install --upgrade arkor-sync"
 
 _logger = logging.getLogger("arkor_sync.deprecation")
-_WARNING_HEADER = re.compile(r'\d{3}\s+-\s+"(.*)"\s*', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def record_deprecation(
         return
     version = client_header.partition("/")[2]
     warning = headers.get("Warning")
-    match = _WARNING_HEADER.fullmatch(warning or "")
+    match = re.fullmatch(r'\d{3}\s+-\s+"(.*)"\s*', warning or "", re.DOTALL)
     message = match[1] if match else warning
     if not message:
         message = f"client version {version} is deprecated"

@@ -115,7 +115,7 @@ def credentials_path() -> Path:
     return Path(home, ".arkor", "credentials.json")
 
 
-def read_credentials(path: Optional[Path] = None) -> Optional[Credentials]:
+def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credentials]:
     """Read the credentials file.
 
     Args:
@@ -127,7 +127,7 @@ def read_credentials(path: Optional[Path] = None) -> Optional[Credentials]:
     Raises:
         CredentialsError: It cannot be read, or it is JSON without usable credentials.
     """
-    path = path or credentials_path()
+    path = Path(path or credentials_path())
     try:
         data = parse_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -156,7 +156,7 @@ def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
     raise ResponseError(f"mode: expected 'anon' or 'oauth', got {show(mode)}")
 
 
-def write_credentials(credentials: Credentials, path: Optional[Path] = None) -> None:
+def write_credentials(credentials: Credentials, path: Union[str, Path, None] = None) -> None:
     """Replace the credentials file as a whole; it is readable by its owner only (0600).
 
     Raises:
@@ -165,7 +165,7 @@ def write_credentials(credentials: Credentials, path: Optional[Path] = None) -> 
     """
     if isinstance(credentials, TokenCredentials):
         raise ArkorUsageError("a bare token is not kept in the credentials file")
-    path = path or credentials_path()
+    path = Path(path or credentials_path())
     wire = {"mode": credentials.mode, **credentials.to_dict()}
     if credentials.arkor_cloud_api_url is None:
         del wire["arkorCloudApiUrl"]

@@ -21,6 +21,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
 from arkor_sync._json import parse_json
+from arkor_sync._record import checked
 from arkor_sync.client_version import (
     CLIENT_HEADER,
     CLIENT_HEADER_NAME,
@@ -48,8 +49,6 @@ UNBUFFERED = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
 """Request headers that keep what is between from holding a stream's events back."""
 
 _MAX_ERROR_BYTES = 64 * 1024
-_MACHINE_CODE = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 class BearerAuth(AuthBase):
@@ -172,7 +171,7 @@ class Exchange:
             said = ""
         if not isinstance(code, str):
             # Some answers carry their machine-readable code as the error text itself.
-            code = said if _MACHINE_CODE.fullmatch(said) else None
+            code = said if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", said) else None
         if 300 <= status < 400:
             message = _redirect_message(response)
         elif status == 426:
@@ -228,6 +227,21 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
     raise ResponseError(f"{what}: expected JSON, got {came}")
 
 
+def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
+    """Decode a JSON answer, or one member of it, strictly.
+
+    Args:
+        body: The bytes.
+        shape: The type of what is returned: a record, or a list of records.
+        member: The key that holds it; empty if it is the answer itself.
+
+    Raises:
+        ResponseError: The answer is not JSON, or not of this shape.
+    """
+    data = decode_json(body, "the answer")
+    return checked(shape, checked(dict, data, "").get(member) if member else data, member)
+
+
 def parse_retry_after(value: Optional[str]) -> Optional[float]:
     """Read a `Retry-After` header: seconds, or an HTTP date.
 
@@ -237,7 +251,7 @@ def parse_retry_after(value: Optional[str]) -> Optional[float]:
     if not value:
         return None
     value = value.strip()
-    if _SECONDS.fullmatch(value):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         seconds = float(value)
         return seconds if math.isfinite(seconds) else None
     try:

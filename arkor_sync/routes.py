@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ssl
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 
 from requests.exceptions import ConnectTimeout, ProxyError
 from urllib3.exceptions import NewConnectionError
 
 from arkor_sync._json import json_copy
-from arkor_sync._record import Record, show
+from arkor_sync._record import show
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorUsageError,
@@ -22,7 +21,7 @@ from arkor_sync.exchange import (
     EVENT_STREAM,
     UNBUFFERED,
     Timeout,
-    decode_json,
+    decode_answer,
     media_type,
     read_body,
 )
@@ -60,11 +59,12 @@ class Jobs:
         body = json_copy({"name": name, "config": dict(config)}, "the job")
         target = self._client._target("jobs")
         try:
-            return self._client._ask("POST", target, _JobAnswer, body=body).job
+            job: TrainingJob = self._client._ask("POST", target, TrainingJob, "job", body=body)
         except (ArkorConnectionError, ResponseError) as error:
             if _was_never_sent(error):
                 raise
             raise type(error)(f"{error}; {_MAYBE_CREATED}") from error.__cause__
+        return job
 
     def get(self, job_id: str, *, transport: Optional[Transport] = None) -> TrainingJob:
         """Read a job (`GET /v1/jobs/:id`).
@@ -74,11 +74,14 @@ class Jobs:
             transport: Makes the request, so that another thread can interrupt it; it is left open.
         """
         target = self._client._target("jobs", _id(job_id))
-        return self._client._ask("GET", target, _JobAnswer, transport=transport).job
+        job: TrainingJob = self._client._ask("GET", target, TrainingJob, "job", transport=transport)
+        return job
 
     def list(self) -> List[TrainingJob]:
         """Read the project's jobs, in the cloud's order (`GET /v1/jobs`)."""
-        return self._client._ask("GET", self._client._target("jobs"), _JobsAnswer).jobs
+        target = self._client._target("jobs")
+        jobs: List[TrainingJob] = self._client._ask("GET", target, List[TrainingJob], "jobs")
+        return jobs
 
     def cancel(self, job_id: str) -> Optional[TrainingJob]:
         """Ask the cloud to stop a job (`POST /v1/jobs/:id/cancel`).
@@ -92,13 +95,14 @@ class Jobs:
         url, auth = self._client._target("jobs", _id(job_id), "cancel")
         exchange = self._client._exchange
         with (
-            Transport(exchange.session) as transport,
+            self._client.transport() as transport,
             closing(exchange.open(transport, "POST", url, auth=auth)) as response,
         ):
             try:
-                return _JobAnswer.from_dict(decode_json(read_body(response), "cancel")).job
+                job: TrainingJob = decode_answer(read_body(response), TrainingJob, "job")
             except (ArkorConnectionError, ResponseError):
                 return None  # accepted, whatever the body is
+        return job
 
     def events(
         self,
@@ -145,7 +149,8 @@ class Projects:
     def list(self, org_slug: str) -> List[Project]:
         """Read an organisation's projects (`GET /v1/projects`)."""
         target = self._client._target("projects", scoped=False, orgSlug=org_slug)
-        return self._client._ask("GET", target, _ProjectsAnswer).projects
+        projects: List[Project] = self._client._ask("GET", target, List[Project], "projects")
+        return projects
 
     def create(self, org_slug: str, *, name: str, slug: str) -> Project:
         """Create a project (`POST /v1/projects`). The cloud may choose another slug.
@@ -155,7 +160,8 @@ class Projects:
         """
         target = self._client._target("projects", scoped=False, orgSlug=org_slug)
         body = {"name": name, "slug": slug}
-        return self._client._ask("POST", target, _ProjectAnswer, body=body).project
+        project: Project = self._client._ask("POST", target, Project, "project", body=body)
+        return project
 
 
 def is_sendable_id(event_id: str) -> bool:
@@ -166,30 +172,6 @@ def is_sendable_id(event_id: str) -> bool:
     if not event_id or event_id != event_id.strip():
         return False
     return not any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in event_id)
-
-
-@dataclass(frozen=True)
-class _JobAnswer(Record):
-    job: TrainingJob
-    extra: Dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _JobsAnswer(Record):
-    jobs: List[TrainingJob]
-    extra: Dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _ProjectAnswer(Record):
-    project: Project
-    extra: Dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _ProjectsAnswer(Record):
-    projects: List[Project]
-    extra: Dict[str, Any] = field(default_factory=dict)
 
 
 def _id(job_id: object) -> str:
