@@ -18,6 +18,7 @@ from arkor_sync.emulator.engine.base import (
 )
 from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
+from arkor_sync.emulator.faults import KINDS, Fault, FaultBook
 from arkor_sync.emulator.records import (
     Frame,
     Job,
@@ -38,6 +39,10 @@ __all__ = [
     "CheckpointNotFound",
     "Ticket",
     "TrainingFailed",
+    # faults
+    "Fault",
+    "FaultBook",
+    "KINDS",
     # records
     "Frame",
     "Job",

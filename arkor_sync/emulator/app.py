@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Callable, Dict, Optional, Union
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, TypeVar, Union
 
 from arkor_sync.emulator import gate
+from arkor_sync.emulator.admin import Admin
+from arkor_sync.emulator.body import Body, CutClean, Wire
+from arkor_sync.emulator.faults import ENDINGS, KINDS, REQUEST, Fault, FaultBook, Place
 from arkor_sync.emulator.records import Identity, Project, RecordedRequest
 from arkor_sync.emulator.routes import Api, Call, Route, Streamed, find_route
 from arkor_sync.emulator.server import ClientGone, Connection
 from arkor_sync.emulator.settings import Settings
-from arkor_sync.emulator.sse import Body
 from arkor_sync.emulator.store import Store
 from arkor_sync.emulator.wire import ApiError, Request, Response, read_request, whole
+
+T = TypeVar("T")
 
 REDACTED = "[redacted]"
 
@@ -24,7 +29,9 @@ class App:
     Args:
         store: What the emulator knows.
         settings: Its switches.
-        api: The handlers.
+        api: The handlers of the cloud's routes.
+        admin: The handlers of the emulator's own routes.
+        book: The faults.
         failed: Told of every exception that a handler did not mean.
     """
 
@@ -33,11 +40,15 @@ class App:
         store: Store,
         settings: Settings,
         api: Api,
+        admin: Admin,
+        book: FaultBook,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._api = api
+        self._admin = admin
+        self._book = book
         self._failed = failed
 
     def serve(self, connection: Connection) -> None:
@@ -54,39 +65,95 @@ class App:
                 return
             if request is None:
                 return
-            keep_alive = self._answer(connection, request)
+            if request.segments[0] == "_emulator":
+                answer = self._guarded(partial(self._admin.handle, request))
+                connection.send(whole(answer, keep_alive=False))
+                return
+            keep_alive = self._serve_one(connection, request) and request.keep_alive
 
-    def _answer(self, connection: Connection, request: Request) -> bool:
-        record = self._record(request)
-        answer = self._handle(request, record)
-        headers = self._notice()
-        if isinstance(answer, Response):
+    def _serve_one(self, connection: Connection, request: Request) -> bool:
+        """Answer one request; tell whether the connection can take another."""
+        token = bearer(request)
+        record = self._record(request, token)
+        place = Place(record.number, record.route, record.job_id)
+        wire = Wire(connection, self._store, self._book, place, token)
+        resumes = bool(request.headers.get("Last-Event-ID"))
+        kinds = [kind for kind in KINDS if resumes or kind != "replay_gone"]
+        answer = self._struck(wire, self._book.strike(REQUEST, place, kinds))
+        if answer is None:
+            answer = self._handle(request)
+        notice = self._notice()
+        if not isinstance(answer, Streamed):
             self._settle(record, answer.status)
-            answer.headers.update(headers)
-            connection.send(whole(answer, keep_alive=request.keep_alive))
-            return request.keep_alive
+            answer.headers.update(notice)
+            return self._send(wire, answer, request)
         self._settle(record, 200)
         chunked = self._settings.framing == "chunked"
-        body = Body(connection, chunked=chunked, headers=headers)
         try:
-            return answer.run(body) and chunked and request.keep_alive
+            answer.run(Body(wire, chunked=chunked, headers=notice))
+        except CutClean:
+            pass
         except ClientGone:
             raise
         except Exception as error:
             self._failed(error)
             return False
+        return chunked
 
-    def _handle(self, request: Request, record: RecordedRequest) -> Union[Response, Streamed]:
-        try:
+    def _send(self, wire: Wire, answer: Response, request: Request) -> bool:
+        """Send a whole answer, unless a fault ends it."""
+        data = whole(answer, keep_alive=request.keep_alive)
+        for fault in wire.at_answer(ENDINGS):
+            if fault.kind == "cut_mid_event":
+                data = data[: len(data) // 2 if fault.byte is None else fault.byte]
+            if fault.kind in ("cut_mid_event", "cut_clean"):
+                wire.send(data)
+            wire.end(fault)
+        wire.send(data)
+        return True
+
+    def _struck(self, wire: Wire, faults: List[Fault]) -> Union[Response, Streamed, None]:
+        """Do what faults do before an answer; return the answer that one of them gives."""
+        for fault in faults:
+            if fault.kind == "refuse":
+                wire.connection.reset()
+                raise ClientGone
+            if fault.kind == "accept_then_drop":
+                wire.connection.close()
+                raise ClientGone
+            if fault.kind == "stall_before_headers":
+                wire.wait(fault.seconds)
+            elif fault.kind == "expire_token":
+                wire.expire_token()
+            elif fault.kind == "replay_gone":
+                return Response(410, {"error": "the event stream is gone"})
+            elif fault.kind == "status":
+                retry = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+                return Response(fault.status or 503, {"error": fault.value}, retry)
+            elif fault.kind == "redirect":
+                return Response(fault.status or 302, None, {"Location": str(fault.value)})
+            elif fault.kind == "wrong_content_type":
+                page = b"<!doctype html><title>Sign in</title><p>data: not an event</p>\n\n"
+                return Response(200, page, {"Content-Type": str(fault.value)})
+        return None
+
+    def _handle(self, request: Request) -> Union[Response, Streamed]:
+        def answer() -> Union[Response, Streamed]:
             if request.segments[:1] == ["v1"]:
                 gate.check_client(
                     request.headers.get("X-Arkor-Client"), self._settings.supported_range
                 )
             route, params = find_route(request.method, request.segments)
-            record.route, record.job_id = route.name, params.get("job_id")
-            call = self._admit(route, request, params)
-            answer: Union[Response, Streamed] = getattr(self._api, route.name)(call)
-            return answer
+            handled: Union[Response, Streamed] = getattr(self._api, route.name)(
+                self._admit(route, request, params)
+            )
+            return handled
+
+        return self._guarded(answer)
+
+    def _guarded(self, answer: Callable[[], T]) -> Union[T, Response]:
+        try:
+            return answer()
         except ApiError as error:
             return Response(error.status, error.body)
         except Exception as error:
@@ -114,8 +181,7 @@ class App:
         return Call(request, params, identity, project)
 
     def _identity(self, request: Request) -> Identity:
-        token = bearer(request)
-        identity = self._store.identities.get(token) if token else None
+        identity = self._store.identities.get(bearer(request) or "")
         if identity is None:
             raise ApiError(401, "missing, unknown or expired bearer token")
         return identity
@@ -124,23 +190,28 @@ class App:
         message = self._settings.deprecation
         return gate.deprecation_headers(message, self._settings.sunset) if message else {}
 
-    def _record(self, request: Request) -> RecordedRequest:
-        token = bearer(request)
+    def _record(self, request: Request, token: Optional[str]) -> RecordedRequest:
+        try:
+            route, params = find_route(request.method, request.segments)
+            name, job_id = route.name, params.get("job_id")
+        except ApiError:
+            name, job_id = None, None
         headers = {
-            name: REDACTED if name.lower() in ("authorization", "cookie") else value
-            for name, value in request.headers.items()
+            header: REDACTED if header.lower() in ("authorization", "cookie") else value
+            for header, value in request.headers.items()
         }
-        record = RecordedRequest(
-            method=request.method,
-            path=request.path,
-            query=request.query,
-            headers=headers,
-            body=_readable(request.body),
-            route=None,
-            job_id=None,
-            token_digest=hashlib.sha256(token.encode()).hexdigest()[:8] if token else None,
-        )
         with self._store.changed:
+            record = RecordedRequest(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                headers=headers,
+                body=_readable(request.body),
+                route=name,
+                job_id=job_id,
+                token_digest=hashlib.sha256(token.encode()).hexdigest()[:8] if token else None,
+                number=self._store.count_request(name, job_id),
+            )
             self._store.requests.append(record)
             self._store.notify()
         return record

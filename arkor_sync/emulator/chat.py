@@ -51,8 +51,8 @@ class Answer:
             "usage": self._usage(),
         }
 
-    def frames(self, done: Frame) -> Iterator[Frame]:
-        """Yield the answer to ``stream: true``, chunk by chunk; ``done`` is the last frame."""
+    def frames(self) -> Iterator[Frame]:
+        """Yield the answer to ``stream: true``, chunk by chunk, all but what says that it ends."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
         for piece in self._limited():
@@ -64,7 +64,6 @@ class Answer:
         yield self._chunk({}, self._finish_reason)
         if (self._chat.body.get("streamOptions") or {}).get("includeUsage"):
             yield self._frame({"choices": [], "usage": self._usage()})
-        yield done
 
     def _chunk(self, delta: Dict[str, Any], finish_reason: Optional[str] = None) -> Frame:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}

@@ -9,12 +9,14 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type, TypeVar, Union
 
+from arkor_sync.emulator.admin import Admin
 from arkor_sync.emulator.app import App
 from arkor_sync.emulator.clock import Clock, timestamp
 from arkor_sync.emulator.engine.base import Engine, Ticket, TrainingFailed
 from arkor_sync.emulator.engine.ngram import NgramEngine
+from arkor_sync.emulator.faults import FaultBook
 from arkor_sync.emulator.records import (
     AUTO_ID,
     TERMINAL_STATUSES,
@@ -22,7 +24,7 @@ from arkor_sync.emulator.records import (
     RecordedRequest,
     StreamConnection,
 )
-from arkor_sync.emulator.routes import Api
+from arkor_sync.emulator.routes import ROUTES, Api
 from arkor_sync.emulator.server import Server
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
@@ -60,6 +62,7 @@ class Emulator:
             out.
         tls: Speak TLS: an ``ssl.SSLContext``, or the files of a certificate and its key.
         cli_config: The answer to ``/v1/auth/cli/config``; no OAuth if left out.
+        fault_seed: Seeds the faults that strike with a probability.
         settings: Any field of :class:`~arkor_sync.emulator.settings.Settings`, by its name. They
             can be switched later through :attr:`settings`.
     """
@@ -74,6 +77,7 @@ class Emulator:
         state_dir: Union[str, Path, None] = None,
         tls: Union[ssl.SSLContext, Tuple[str, str], None] = None,
         cli_config: Optional[Dict[str, Any]] = None,
+        fault_seed: int = 0,
         **settings: Any,
     ) -> None:
         self.engine = engine or NgramEngine()
@@ -81,6 +85,7 @@ class Emulator:
         self.settings = Settings(**settings)
         self.clock = Clock(speed)
         self.errors: List[BaseException] = []
+        self.faults = FaultBook(frozenset(route.name for route in ROUTES), fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
         self._cli_config = cli_config or dict(NO_OAUTH)
@@ -108,10 +113,16 @@ class Emulator:
         self._threads = []
         self.errors.clear()
         api = Api(self._store, self.settings, self.engine, self._launch, self._cli_config)
-        app = App(self._store, self.settings, api, self.errors.append)
-        server = Server(app.serve, accept=lambda: True, failed=self.errors.append, tls=self._tls)
+        admin = Admin(self._store, self.faults, self.reset)
+        app = App(self._store, self.settings, api, admin, self.faults, self.errors.append)
+        server = Server(
+            app.serve,
+            accept=lambda number: not self.faults.refuses(number),
+            failed=self.errors.append,
+            tls=self._tls,
+        )
         try:
-            server.start(self._port)
+            server.listen(self._port)
         except OSError:
             self._cleanup.close()
             raise
@@ -152,6 +163,22 @@ class Emulator:
     def __repr__(self) -> str:
         return f"<Emulator {self.url if self._server else 'stopped'}>"
 
+    def reset(self) -> None:
+        """Forget faults, jobs, requests, tokens and errors. Jobs that run are cancelled."""
+        self.faults.clear()
+        self._store.reset()
+        self.errors.clear()
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse new connections within the ``with`` block; those that are open stay open."""
+        assert self._server is not None
+        self._server.deafen()
+        try:
+            yield
+        finally:
+            self._server.listen(self._server.port)
+
     # -- where and who ------------------------------------------------------------------------
 
     @property
@@ -169,6 +196,10 @@ class Emulator:
     def environment(self) -> Dict[str, str]:
         """Return the environment variables that point a client here."""
         return {"ARKOR_CLOUD_API_URL": self.url, "ARKOR_TOKEN": self.token}
+
+    def add_token(self, token: str) -> None:
+        """Accept another bearer token for the same identity as :attr:`token`."""
+        self._store.add_token(token)
 
     @property
     def org_slug(self) -> str:

@@ -91,6 +91,7 @@ class Job:
     log: List[LogEntry] = field(default_factory=list, repr=False)
     pending: Optional[Iterator[Item]] = field(default=None, repr=False)
     next_id: int = 1
+    ping_positions: Dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def terminal(self) -> bool:
@@ -131,7 +132,8 @@ class RecordedRequest:
     """One request as the emulator saw it, without its secrets.
 
     ``token_digest`` is a short hash of the bearer token: enough to tell two tokens apart.
-    ``status`` is the answer's status; None while there is none, or when there never was one.
+    ``number`` counts the requests of the same route and job from 1. ``status`` is the answer's
+    status; None while there is none, or when there never was one.
     """
 
     method: str
@@ -154,12 +156,14 @@ class RecordedRequest:
 class StreamConnection:
     """One event stream that a client opened.
 
-    ``number`` counts a job's streams from 1. ``sent`` holds the id of each event written so far,
-    None for one without an id; pings and ``end`` are not in it.
+    ``number`` counts a job's streams from 1, ``opened_at`` is in virtual seconds. ``sent`` holds
+    the id of each event written so far, None for one without an id; pings and ``end`` are not in
+    it.
     """
 
     job_id: str
     number: int
     last_event_id: Optional[str]
+    opened_at: float
     sent: List[Optional[str]] = field(default_factory=list, repr=False)
     open: bool = True

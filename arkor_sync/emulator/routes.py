@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
+from arkor_sync.emulator.body import Body
 from arkor_sync.emulator.chat import Answer
 from arkor_sync.emulator.chat_rules import check_chat
 from arkor_sync.emulator.engine.base import CheckpointNotFound, Engine
 from arkor_sync.emulator.job_rules import check_job, is_integer
-from arkor_sync.emulator.records import Frame, Identity, Job, Project
+from arkor_sync.emulator.records import Frame, Identity, Job, LogEntry, Project
 from arkor_sync.emulator.settings import Settings
-from arkor_sync.emulator.sse import END, Body
+from arkor_sync.emulator.sse import END
 from arkor_sync.emulator.store import Store
 from arkor_sync.emulator.stream import JobStream
 from arkor_sync.emulator.wire import ApiError, Request, Response
@@ -19,12 +20,9 @@ from arkor_sync.emulator.wire import ApiError, Request, Response
 
 @dataclass(frozen=True)
 class Streamed:
-    """An answer that is written as it comes into being.
+    """An answer that is written, from its head to its end, as it comes into being."""
 
-    ``run`` writes the body and tells whether it was ended properly.
-    """
-
-    run: Callable[[Body], bool]
+    run: Callable[[Body], None]
 
 
 @dataclass(frozen=True)
@@ -210,11 +208,10 @@ class Api:
         job = self._job(call.scope, call.params["job_id"])
         last_event_id = call.request.headers.get("Last-Event-ID")
 
-        def run(body: Body) -> bool:
+        def run(body: Body) -> None:
             stream = self._store.open_stream(job, last_event_id)
             try:
-                body.begin()
-                return JobStream(self._store, job, stream, self._settings.ping_interval).run(body)
+                JobStream(self._store, job, stream, self._settings.ping_interval).run(body)
             finally:
                 self._store.close_stream(stream)
 
@@ -235,13 +232,11 @@ class Api:
         if not body.get("stream"):
             return Response(200, answer.whole())
 
-        def run(out: Body) -> bool:
+        def run(out: Body) -> None:
             out.begin()
-            done = END if self._settings.chat_end == "end" else Frame("[DONE]")
-            for frame in answer.frames(done):
-                out.write_frame(frame)
-            out.finish()
-            return True
+            for frame in answer.frames():
+                out.write(LogEntry(frame))
+            out.finish(END if self._settings.chat_end == "end" else Frame("[DONE]"))
 
         return Streamed(run)
 

@@ -109,7 +109,8 @@ class Server:
 
     Args:
         serve: Called in the connection's thread; closing the connection is its last act.
-        accept: Called in the accept thread; False resets the new connection at once.
+        accept: Called in the accept thread with the number of a new connection, from 1; False
+            resets it at once.
         failed: Told of every exception that left ``serve``.
         tls: Speak TLS with this context.
     """
@@ -118,7 +119,7 @@ class Server:
         self,
         serve: Callable[[Connection], None],
         *,
-        accept: Callable[[], bool],
+        accept: Callable[[int], bool],
         failed: Callable[[BaseException], None],
         tls: Optional[ssl.SSLContext] = None,
     ) -> None:
@@ -129,10 +130,11 @@ class Server:
         self._lock = threading.Lock()
         self._connections: Set[Connection] = set()
         self._threads: Set[threading.Thread] = set()
-        self._stopping = False
+        self._accepted = 0
+        self._thread: Optional[threading.Thread] = None
         self.port = 0
 
-    def start(self, port: int) -> None:
+    def listen(self, port: int) -> None:
         """Bind ``127.0.0.1:port`` (0: any free port) and begin to accept."""
         self._listener = _listen(port)
         self.port = self._listener.getsockname()[1]
@@ -142,11 +144,19 @@ class Server:
         )
         self._thread.start()
 
+    def deafen(self) -> None:
+        """Listen no longer: new connections are refused, those that are open stay open."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._wake_write.send(b"x")
+        thread.join(JOIN_SECONDS)
+        for sock in (self._listener, self._wake_read, self._wake_write):
+            sock.close()
+
     def stop(self) -> List[str]:
         """End every connection and thread; return the names of threads that would not end."""
-        self._stopping = True
-        self._wake_write.send(b"x")
-        self._thread.join(JOIN_SECONDS)
+        self.deafen()
         with self._lock:
             connections, threads = list(self._connections), list(self._threads)
         for connection in connections:
@@ -154,17 +164,15 @@ class Server:
         deadline = time.monotonic() + JOIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for sock in (self._listener, self._wake_read, self._wake_write):
-            sock.close()
-        return [thread.name for thread in (*threads, self._thread) if thread.is_alive()]
+        return [thread.name for thread in threads if thread.is_alive()]
 
     def _accept_loop(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake_read, selectors.EVENT_READ)
             while True:
-                selector.select()
-                if self._stopping:
+                ready = [key.fileobj for key, _ in selector.select()]
+                if self._wake_read in ready:
                     return
                 try:
                     sock, _ = self._listener.accept()
@@ -174,7 +182,8 @@ class Server:
                 self._begin(Connection(sock))
 
     def _begin(self, connection: Connection) -> None:
-        if not self._accept():
+        self._accepted += 1
+        if not self._accept(self._accepted):
             connection.reset()
             return
         thread = threading.Thread(

@@ -9,7 +9,7 @@ import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Counter, Dict, List, Optional, Tuple
 
 from arkor_sync.emulator.clock import Clock, timestamp
 from arkor_sync.emulator.records import (
@@ -44,14 +44,31 @@ class Store:
         self.stopping = False
         self.version = 0
         self.identities: Dict[str, Identity] = {}
-        self.revoked: Dict[str, Identity] = {}
         self.projects: List[Project] = []
         self.jobs: Dict[str, Job] = {}
         self.requests: List[RecordedRequest] = []
         self.streams: List[StreamConnection] = []
         self.max_concurrent_streams = 0
+        self._counts: Counter[Tuple[Optional[str], Optional[str]]] = Counter()
+        self._token = token
         self.identity = self.add_identity(token, "emulator-org")
         self.project = self.add_project(self.identity, "Emulator project", "emulator-project")
+
+    def reset(self) -> None:
+        """Forget everything but the identity and the project that exist from the start.
+
+        Jobs that run are cancelled, and their streams end.
+        """
+        with self.changed:
+            for job in self.jobs.values():
+                if not job.terminal:
+                    self.cancel(job, "end")
+            self.identities = {self._token: self.identity}
+            self.projects = [self.project]
+            self.jobs, self.requests, self.streams = {}, [], []
+            self.max_concurrent_streams = 0
+            self._counts.clear()
+            self.notify()
 
     def notify(self) -> None:
         """Wake everybody who waits. The caller holds :attr:`changed`."""
@@ -68,6 +85,12 @@ class Store:
         real = self.clock.real_seconds(deadline - self.clock.now())
         self.changed.wait(at_most if real is None else min(real, at_most))
 
+    def count_request(self, route: Optional[str], job_id: Optional[str]) -> int:
+        """Count a request; return how many of that route and job there were, this one included."""
+        with self.changed:
+            self._counts[route, job_id] += 1
+            return self._counts[route, job_id]
+
     def add_identity(self, token: Optional[str] = None, slug: Optional[str] = None) -> Identity:
         """Make a user with an org of their own, and a token for them."""
         user = uuid.uuid4().hex[:12]
@@ -81,6 +104,18 @@ class Store:
         """Return the newest token of ``identity``."""
         with self.changed:
             return [token for token, owner in self.identities.items() if owner == identity][-1]
+
+    def add_token(self, token: str) -> None:
+        """Accept another token for the identity that exists from the start."""
+        with self.changed:
+            self.identities[token] = self.identity
+            self.notify()
+
+    def revoke(self, token: str) -> None:
+        """Accept a token no longer."""
+        with self.changed:
+            self.identities.pop(token, None)
+            self.notify()
 
     def add_project(self, identity: Identity, name: str, slug: str) -> Project:
         """Add a project to the org of ``identity``.
@@ -164,7 +199,7 @@ class Store:
         """Record that a client opened a stream."""
         with self.changed:
             number = 1 + sum(stream.job_id == job.id for stream in self.streams)
-            stream = StreamConnection(job.id, number, last_event_id)
+            stream = StreamConnection(job.id, number, last_event_id, self.clock.now())
             self.streams.append(stream)
             opened = sum(stream.open for stream in self.streams)
             self.max_concurrent_streams = max(self.max_concurrent_streams, opened)

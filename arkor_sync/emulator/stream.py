@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import List, Optional
 
+from arkor_sync.emulator.body import POLL_SECONDS, Body
 from arkor_sync.emulator.records import Job, LogEntry, StreamConnection
 from arkor_sync.emulator.server import ClientGone
-from arkor_sync.emulator.sse import END, PING, Body
+from arkor_sync.emulator.sse import END
 from arkor_sync.emulator.store import Store
-
-# How often, in real seconds, an idle stream looks whether its client is still there.
-POLL_SECONDS = 0.05
 
 
 class JobStream:
@@ -30,41 +28,42 @@ class JobStream:
         self._job = job
         self._stream = stream
         self._ping_interval = ping_interval
-        self._position = resume_position(job.log, stream.last_event_id)
+        self._position = 0
+        # Taken before each write, so that whoever has read it may move the clock right away.
+        self._last_write = stream.opened_at
+        self._pings = 0
 
-    def run(self, body: Body) -> bool:
+    def run(self, body: Body) -> None:
         """Write the log and what is added to it, until the end; ping in between.
-
-        Returns:
-            Whether the stream ended properly, so that the connection can serve another request.
 
         Raises:
             ClientGone: The client left, or the emulator stops.
+            CutClean: A fault ended the body.
         """
+        if not body.wire.has("replay_all"):
+            self._position = resume_position(self._job, self._stream.last_event_id)
+        body.begin()
         while True:
             entries = self._next(body)
-            for entry in entries:
-                if entry.frame:
-                    body.write_frame(entry.frame)
-                else:
-                    body.write(entry.raw)
-                with self._store.changed:
-                    self._stream.sent.append(entry.id)
-                    self._store.notify()
             if not entries:
-                body.write_frame(END)
-                body.finish()
-                return True
+                body.finish(END)
+                return
+            for entry in entries:
+                self._last_write = self._store.clock.now()
+                if body.write(entry):
+                    with self._store.changed:
+                        self._stream.sent.append(entry.id)
+                        self._store.notify()
 
     def _next(self, body: Body) -> List[LogEntry]:
         """Wait for entries not yet written; none means that the stream is over."""
         store, job = self._store, self._job
-        due = store.clock.now() + self._ping_interval
 
         def ready() -> bool:
             return job.ended or len(job.log) > self._position
 
         while True:
+            due = self._last_write + self._ping_interval
             with store.changed:
                 store.wait(ready, due, POLL_SECONDS)
                 if store.stopping:
@@ -73,17 +72,26 @@ class JobStream:
                     entries = job.log[self._position :]
                     self._position += len(entries)
                     return entries
-            if body.connection.client_has_gone():
+            if body.wire.connection.client_has_gone():
                 raise ClientGone
             if store.clock.now() >= due:
-                body.write_frame(PING)
-                due = store.clock.now() + self._ping_interval
+                self._ping(body)
+
+    def _ping(self, body: Body) -> None:
+        self._last_write = self._store.clock.now()
+        self._pings += 1
+        event_id = None
+        if body.wire.has("ids_on_ping"):
+            event_id = f"ping-{self._stream.number}-{self._pings}"
+            with self._store.changed:
+                self._job.ping_positions[event_id] = self._position
+        body.ping(event_id)
 
 
-def resume_position(log: List[LogEntry], last_event_id: Optional[str]) -> int:
+def resume_position(job: Job, last_event_id: Optional[str]) -> int:
     """Return where a stream resumes: after the last entry with that id, else at the start."""
     if last_event_id:
-        for index in range(len(log) - 1, -1, -1):
-            if log[index].id == last_event_id:
+        for index in range(len(job.log) - 1, -1, -1):
+            if job.log[index].id == last_event_id:
                 return index + 1
-    return 0
+    return job.ping_positions.get(last_event_id or "", 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 ORDERS = (0, 1, 2, 3, 4, 6, 9, 12)
-PROMPT_ORDER = 5
+PROMPT_ORDERS = (5, 14)
 PROMPT_WORDS = 5
 
 SYSTEM, USER, ASSISTANT, TOOL, END = "\x01", "\x02", "\x03", "\x04", "\x05"
@@ -121,12 +121,13 @@ class NgramModel:
                     kinds = len(seen) - 1
                     p = (seen.get(character, 0.0) + kinds * p) / (seen[TOTAL] + kinds)
                 if words:
-                    recent = text[max(span.start, index - PROMPT_ORDER) : index]
-                    for word in words:
-                        seen = counts.get(f"{word}\0{recent}")
-                        if seen is not None:
-                            kinds = len(seen) - 1
-                            p = (seen.get(character, 0.0) + kinds * p) / (seen[TOTAL] + kinds)
+                    for order in PROMPT_ORDERS:
+                        recent = text[max(span.start, index - order) : index]
+                        for word in words:
+                            seen = counts.get(f"{word}\0{recent}")
+                            if seen is not None:
+                                kinds = len(seen) - 1
+                                p = (seen.get(character, 0.0) + kinds * p) / (seen[TOTAL] + kinds)
                 total -= math.log(p)
         return total, example.size
 
@@ -148,9 +149,10 @@ class NgramModel:
                     ):
                         break
                 if span.words:
-                    recent = text[max(span.start, index - PROMPT_ORDER) : index]
-                    for word in span.words:
-                        self._count(f"{word}\0{recent}", character, weight)
+                    for order in PROMPT_ORDERS:
+                        recent = text[max(span.start, index - order) : index]
+                        for word in span.words:
+                            self._count(f"{word}\0{recent}", character, weight)
 
     def _count(self, context: str, character: str, weight: float) -> bool:
         """Count a character after a context; tell whether the context had been seen before."""
@@ -209,8 +211,9 @@ class NgramModel:
     def _distribution(self, text: str, start: int, words: Sequence[str]) -> Dict[str, float]:
         odds = dict.fromkeys(self.alphabet, 1.0 / len(self.alphabet))
         contexts = [text[len(text) - order :] for order in ORDERS if order <= len(text)]
-        recent = text[max(start, len(text) - PROMPT_ORDER) :]
-        contexts += [f"{word}\0{recent}" for word in words]
+        for order in PROMPT_ORDERS:
+            recent = text[max(start, len(text) - order) :]
+            contexts += [f"{word}\0{recent}" for word in words]
         for context in contexts:
             seen = self.counts.get(context)
             if seen is None:
