@@ -192,6 +192,7 @@ class Run:
             ConflictError: The job is past cancelling.
             ArkorConnectionError: The cloud could not be asked.
         """
+        self._reader.expect_cancel()  # the answer may be slower than the stream
         self.client.jobs.cancel(self._job.id)
         self._reader.expect_end()
 

@@ -22,7 +22,7 @@ from typing import (
     Union,
 )
 
-from arkor_sync.callbacks import Callbacks, CallbacksInput
+from arkor_sync.callbacks import CallbacksInput, check_callable
 from arkor_sync.client import CloudApiClient
 from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import ArkorUsageError, RunAborted
@@ -68,7 +68,7 @@ class Trainer:
         self.run: Optional[Run] = None
         self._client = client
         self._options = options
-        self._added: List[Callbacks] = []
+        self._added: List[CallbacksInput] = []
         self._lock = threading.Lock()
         self._job: Optional[TrainingJob] = None
         self._aborted = False
@@ -166,7 +166,7 @@ class Trainer:
     def _add(self, name: str, function: F) -> F:
         if self.run is not None:
             raise ArkorUsageError(f"{name} comes too late: the run is being followed already")
-        self._added.append(Callbacks(**{name: function}))
+        self._added.append({name: check_callable(name, function)})
         return function
 
     def _start(self) -> TrainingJob:

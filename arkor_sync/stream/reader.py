@@ -70,7 +70,7 @@ class _End(enum.Enum):
 class Reader:
     """Owns the thread that reads one job's events.
 
-    Threads: `start` once; `interrupt`, `expect_end` and `stop` from any thread, and they return at
+    Threads: `start` once; `interrupt`, `expect_...` and `stop` from any thread, and they return at
     once. The attributes are written by the reader and may be read by anyone.
 
     Attributes:
@@ -112,6 +112,7 @@ class Reader:
         self._delays: Optional[Iterator[float]] = None
         self._retry: Optional[float] = None
         self._last_news = 0.0
+        self._cancel_asked = False
         self._cancelled_at: Optional[float] = None
         self._replaying_all = False
         self._thread = threading.Thread(
@@ -131,6 +132,10 @@ class Reader:
         """Give up the connection at hand, and any wait, and connect again from the cursor."""
         self._transport.interrupt()
         self._wake.set()
+
+    def expect_cancel(self) -> None:
+        """Doubt the next failure: its cancellation is being asked for."""
+        self._cancel_asked = True
 
     def expect_end(self) -> None:
         """Expect the job to end soon: its cancellation was accepted."""
@@ -348,7 +353,7 @@ class Reader:
 
         A lost answer leaves the stream's word standing: the event is too precious to risk.
         """
-        if event.type != FAILED or self._cancelled_at is None:
+        if event.type != FAILED or not self._cancel_asked:
             return event
         try:
             record = terminal_event(self._source.job(self._transport))

@@ -1,0 +1,129 @@
+"""Calls of the public surface, as users write them. Never run: type-checked only."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, List, Optional
+
+from arkor_sync import (
+    Action,
+    BlobDataset,
+    Callback,
+    Callbacks,
+    CancelledContext,
+    ChatResponse,
+    CheckpointContext,
+    CloudApiClient,
+    CompletedContext,
+    ErrorPolicy,
+    FailedContext,
+    Failure,
+    HuggingFaceDataset,
+    LogContext,
+    LoraConfig,
+    Ratio,
+    ReconnectPolicy,
+    Redeliver,
+    Run,
+    RunHealth,
+    Skip,
+    StartedContext,
+    Steps,
+    StopTraining,
+    TokenCredentials,
+    Trainer,
+    TrainingJob,
+    TrainingResult,
+    create_trainer,
+    follow,
+)
+
+pool = ThreadPoolExecutor()
+
+
+def log(ctx: LogContext) -> None:
+    loss: Optional[float] = ctx.loss
+    step: int = ctx.step
+    job: TrainingJob = ctx.job
+    if loss is not None and loss > 10:
+        raise StopTraining(f"diverged at {step} of {job.name}")
+
+
+async def sample(ctx: CheckpointContext) -> None:
+    answer: ChatResponse = ctx.infer([{"role": "user", "content": "hi"}], temperature=0)
+    text: str = answer.text()
+    for delta in answer:
+        text += delta
+
+
+def notify(ctx: CompletedContext) -> Future[None]:
+    final: Optional[float] = ctx.metrics.final_loss
+    artifacts: List[Any] = ctx.artifacts
+    return pool.submit(print, final, artifacts)
+
+
+def failed(ctx: FailedContext) -> None:
+    error: str = ctx.error
+    raise Redeliver(delay=5) if error else Skip()
+
+
+class Mine(Callback):
+    def on_started(self, ctx: StartedContext) -> None:
+        ctx.run.abort("enough")
+
+    def on_cancelled(self, ctx: CancelledContext) -> None:
+        health: RunHealth = ctx.run.health()
+        print(health.queue_depth)
+
+
+def hopeless(failure: Failure) -> bool:
+    return failure.attempt > 2
+
+
+policy: ErrorPolicy = (
+    ErrorPolicy(dead_letter=print)
+    .on(ConnectionError, TimeoutError, do=Action.RETRY, attempts=4, then=Action.LOG)
+    .on(ValueError, callbacks=("on_log",), do=Action.LOG)
+    .on(do=Action.CANCEL, when=hopeless)
+)
+
+trainer: Trainer = create_trainer(
+    name="support-bot-v1",
+    model="unsloth/gemma-4-E4B-it",
+    dataset=HuggingFaceDataset("arkorlab/triage-demo", split="train"),
+    lora=LoraConfig(r=16, alpha=16, max_length=2048, load_in_4bit=True),
+    max_steps=100,
+    warmup_steps=Ratio(0.1),
+    logging_steps=5,
+    save_steps=Steps(25),
+    callbacks=[Callbacks(on_log=log, on_checkpoint=sample, on_completed=notify), Mine()],
+    error_policy=policy,
+    reconnect=ReconnectPolicy(max_attempts=20),
+    abort_event=threading.Event(),
+)
+
+
+@trainer.on_failed
+def also(ctx: FailedContext) -> None:
+    print(ctx.step)
+
+
+job: TrainingJob = trainer.start()
+run: Run = trainer.follow()
+result: TrainingResult = trainer.wait(timeout=3600).raise_for_status()
+status: str = result.status
+
+with follow(
+    job.id,
+    client=CloudApiClient("https://api.example.com", TokenCredentials("t")),
+    callbacks=Mine(),
+    error_policy=ErrorPolicy.reconnect(attempts=3, then=Action.LOG),
+) as attached:
+    attached.add_done_callback(lambda run: print(run.done()))
+    again: TrainingResult = attached.result(10)
+
+blob = BlobDataset("https://example.com/data.jsonl", token="secret")
+Callbacks(on_logg=log)  # type: ignore[arg-type]
+Callbacks(on_log=failed)  # type: ignore[arg-type]
+create_trainer(name="x", model="y", dataset=5)  # type: ignore[arg-type]
