@@ -38,10 +38,7 @@ from arkor_sync.credentials import (
     ensure_credentials,
     resolve_base_url,
 )
-from arkor_sync.errors import (
-    ArkorUsageError,
-    ResponseError,
-)
+from arkor_sync.errors import ArkorUsageError, ResponseError
 from arkor_sync.exchange import (
     DEFAULT_TIMEOUT,
     EVENT_STREAM,

@@ -349,9 +349,7 @@ def _flag(name: str, value: Optional[bool]) -> Optional[bool]:
 
 def _public(url: str) -> str:
     """Cut what may be secret from a URL: the user's part, the query and the fragment."""
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"[:200]
+    return re.sub(r"//[^/]*@", "//", re.split("[?#]", url, maxsplit=1)[0])[:200]
 
 
 def _refusal(name: str, value: object, wanted: str) -> ArkorUsageError:

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_cloud import PROJECT, Received, Reply, ScriptedCloud
+
+from arkor_sync.client import CloudApiClient
+from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
+from arkor_sync.errors import (
+    ConflictError,
+    ProjectStateError,
+    ProjectStateMismatchError,
+    ServerError,
+)
+from arkor_sync.project import (
+    ProjectState,
+    derive_project,
+    ensure_project_state,
+    read_project_state,
+    write_project_state,
+)
+
+STATE = ProjectState("personal", "work", "project-1")
+TEXT = """{
+  "orgSlug": "personal",
+  "projectSlug": "work",
+  "projectId": "project-1"
+}
+"""
+ANON = AnonymousCredentials("anon-secret", "id", None, "personal")
+ACCOUNTS = [OAuthCredentials("a", "r", 1, "d", "au", "c"), TokenCredentials("bare-secret")]
+
+
+@pytest.fixture
+def path(work: Path) -> Path:
+    return work / ".arkor" / "state.json"
+
+
+@pytest.fixture
+def plain_client(cloud: ScriptedCloud) -> CloudApiClient:
+    return CloudApiClient(cloud.url, ANON)
+
+
+def test_the_file_is_that_of_the_command_line(path: Path, work: Path) -> None:
+    write_project_state(STATE)
+    assert path.read_text() == TEXT
+    assert read_project_state() == STATE
+    assert read_project_state(work) == STATE
+    assert read_project_state(str(work)) == STATE
+    assert [each.name for each in path.parent.iterdir()] == ["state.json"]
+
+
+def test_the_file_has_the_usual_permissions(path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        write_project_state(STATE)
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_unknown_keys_survive(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps({**json.loads(TEXT), "region": "eu"}))
+    state = read_project_state()
+    assert state is not None
+    assert state.extra == {"region": "eu"}
+    write_project_state(state)
+    assert json.loads(path.read_text())["region"] == "eu"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        '{"orgSlug": "a", "projectSlug": "b"}',
+        '{"orgSlug": "a", "projectSlug": "b", "projectId": 5}',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_not_usable_reads_as_none(path: Path, content: str) -> None:
+    path.parent.mkdir()
+    path.write_text(content)
+    assert read_project_state() is None
+
+
+def test_missing_and_unreadable_read_as_none(path: Path, work: Path) -> None:
+    assert read_project_state() is None
+    path.mkdir(parents=True)
+    assert read_project_state() is None
+    assert read_project_state(work / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "slug"),
+    [
+        ("/home/me/Proj_1.0", "Proj_1.0", "proj-1-0"),
+        ("/home/me/!!!", "!!!", "project"),
+        ("/", "project", "project"),
+        ("/home/me/C:\\work\\bot\\", "bot", "bot"),
+        ("/home/me/a--b", "a--b", "a--b"),
+        ("/home/me/" + "x" * 80, "x" * 80, "x" * 40),
+        ("/home/me/-" + "x" * 39 + "_y", "-" + "x" * 39 + "_y", "x" * 39 + "-"),
+        ("/home/me/größe", "größe", "gr--e"),
+        ("/home/me/a\U0001f600b", "a\U0001f600b", "a--b"),
+        ("/home/me/\u212a9", "\u212a9", "k9"),
+        ("/home/me/\u0130x", "\u0130x", "i-x"),
+        ("/home/me/bot/", "bot", "bot"),
+    ],
+)
+def test_name_and_slug(directory: str, name: str, slug: str) -> None:
+    assert derive_project(directory) == (name, slug)
+
+
+def test_name_and_slug_of_the_working_directory(work: Path) -> None:
+    assert derive_project() == derive_project(".") == ("work", "work")
+
+
+def test_a_name_that_is_not_text() -> None:
+    assert derive_project(os.fsdecode(b"/home/me/a\xffb")) == ("a\ufffdb", "a-b")
+
+
+@pytest.mark.parametrize("credentials", [ANON, *ACCOUNTS])
+def test_a_matching_state_needs_no_request(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, credentials: Any
+) -> None:
+    write_project_state(STATE)
+    assert ensure_project_state(plain_client, credentials) == STATE
+    assert not cloud.received
+
+
+@pytest.mark.parametrize("credentials", ACCOUNTS)
+def test_an_account_may_use_any_organisation(
+    plain_client: CloudApiClient, credentials: Any
+) -> None:
+    other = ProjectState("company", "p", "1")
+    write_project_state(other)
+    assert ensure_project_state(plain_client, credentials) == other
+
+
+@pytest.mark.parametrize("credentials", ACCOUNTS)
+def test_an_account_without_a_state_is_told_to_write_it(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path, credentials: Any
+) -> None:
+    with pytest.raises(ProjectStateError, match="write it by hand") as caught:
+        ensure_project_state(plain_client, credentials)
+    assert str(path) in str(caught.value)
+    for key in ("orgSlug", "projectSlug", "projectId"):
+        assert key in str(caught.value)
+    assert not cloud.received
+
+
+def test_a_state_of_another_anonymous_organisation(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path
+) -> None:
+    write_project_state(ProjectState("other", "p", "1"))
+    before = path.read_bytes()
+    with pytest.raises(ProjectStateMismatchError, match=r"'other'.*'personal'.*remove the file"):
+        ensure_project_state(plain_client, ANON)
+    assert path.read_bytes() == before
+    assert not cloud.received
+
+
+def test_an_anonymous_identity_gets_a_project(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path
+) -> None:
+    cloud.reply({"project": {**PROJECT, "slug": "work-2"}}, status=201)
+    state = ensure_project_state(plain_client, ANON)
+    assert state == ProjectState("personal", "work-2", "project-1")
+    assert read_project_state() == state
+    (request,) = cloud.received
+    assert (request.method, request.target) == ("POST", "/v1/projects?orgSlug=personal")
+    assert request.json == {"name": "work", "slug": "work"}
+
+
+def test_a_taken_slug_is_used_again(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path
+) -> None:
+    cloud.reply({"error": "taken"}, status=409)
+    others = [{**PROJECT, "id": "other", "slug": "work-1"}, PROJECT]
+    cloud.reply({"org": {"slug": "personal"}, "projects": others})
+    assert ensure_project_state(plain_client, ANON) == STATE
+    assert path.read_text() == TEXT
+    assert [(each.method, each.path) for each in cloud.received] == [
+        ("POST", "/v1/projects"),
+        ("GET", "/v1/projects"),
+    ]
+
+
+def test_a_taken_slug_that_is_nowhere(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path
+) -> None:
+    cloud.reply({"error": "taken"}, status=409)
+    cloud.reply({"org": {"slug": "personal"}, "projects": []})
+    with pytest.raises(ConflictError, match="taken"):
+        ensure_project_state(plain_client, ANON)
+    assert not path.exists()
+
+
+def test_another_error_asks_no_further(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path
+) -> None:
+    cloud.reply({"error": "down"}, status=503)
+    with pytest.raises(ServerError):
+        ensure_project_state(plain_client, ANON)
+    assert len(cloud.received) == 1
+    assert not path.exists()
+
+
+def test_a_state_that_cannot_be_written(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, monkeypatch: pytest.MonkeyPatch, work: Path
+) -> None:
+    cloud.reply({"project": PROJECT}, status=201)
+    (work / ".arkor").write_text("in the way")
+    with pytest.raises(ProjectStateError, match="cannot be written") as caught:
+        ensure_project_state(plain_client, ANON)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_two_programs_in_one_directory(cloud: ScriptedCloud, plain_client: CloudApiClient) -> None:
+    taken = []
+
+    def answer(request: Received) -> Reply:
+        if request.method == "GET":
+            return Reply(content={"org": {}, "projects": [PROJECT]})
+        taken.append(request)
+        if len(taken) > 1:
+            return Reply(409, {"error": "taken"})
+        return Reply(201, {"project": PROJECT})
+
+    cloud.replies = [answer]
+    first = ensure_project_state(plain_client, ANON)
+    (Path(".arkor") / "state.json").unlink()
+    assert ensure_project_state(plain_client, ANON) == first
