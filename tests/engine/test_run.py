@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
+import traceback
 from typing import Any, List
 
 import pytest
@@ -121,17 +123,20 @@ def test_close_says_when_a_thread_does_not_end(caplog: pytest.LogCaptureFixture)
 
 
 def test_ctrl_c_while_waiting_aborts_and_surfaces() -> None:
-    entered = threading.Event()
+    def main_thread_waits() -> bool:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        return any(f.name == "_wait_until_settled" for f in traceback.extract_stack(frame))
 
     def on_log(ctx: Any) -> None:
-        entered.set()
+        moment = threading.Event()
+        while not main_thread_waits():
+            moment.wait(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
     run, _ = make_run([logs(1, 1), Hold()], callbacks={"on_log": on_log})
     run.start()
     with pytest.raises(KeyboardInterrupt):
         run.wait(PATIENCE)
-    assert entered.is_set()
     with pytest.raises(RunAborted, match="KeyboardInterrupt"):
         run.wait(PATIENCE)
     run.close()
