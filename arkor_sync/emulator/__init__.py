@@ -17,8 +17,10 @@ from arkor_sync.emulator.engine.base import (
     TrainingFailed,
 )
 from arkor_sync.emulator.engine.ngram import NgramEngine
+from arkor_sync.emulator.engine.scenarios import SCENARIOS, scenario
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
 from arkor_sync.emulator.faults import KINDS, Fault, FaultBook
+from arkor_sync.emulator.recording import load_recording, record_sse
 from arkor_sync.emulator.records import (
     Frame,
     Job,
@@ -39,6 +41,11 @@ __all__ = [
     "CheckpointNotFound",
     "Ticket",
     "TrainingFailed",
+    # scenarios and recordings
+    "SCENARIOS",
+    "scenario",
+    "load_recording",
+    "record_sse",
     # faults
     "Fault",
     "FaultBook",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, Union
 
 from arkor_sync.emulator import gate
 from arkor_sync.emulator.admin import Admin
 from arkor_sync.emulator.body import Body, CutClean, Wire
 from arkor_sync.emulator.faults import ENDINGS, KINDS, REQUEST, Fault, FaultBook, Place
 from arkor_sync.emulator.records import Identity, Project, RecordedRequest
-from arkor_sync.emulator.routes import Api, Call, Route, Streamed, find_route
+from arkor_sync.emulator.routes import Call, Handler, Route, Streamed, find_route
 from arkor_sync.emulator.server import ClientGone, Connection
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
@@ -29,7 +29,7 @@ class App:
     Args:
         store: What the emulator knows.
         settings: Its switches.
-        api: The handlers of the cloud's routes.
+        handlers: The handlers of the cloud's routes.
         admin: The handlers of the emulator's own routes.
         book: The faults.
         failed: Told of every exception that a handler did not mean.
@@ -39,14 +39,14 @@ class App:
         self,
         store: Store,
         settings: Settings,
-        api: Api,
+        handlers: Mapping[Route, Handler],
         admin: Admin,
         book: FaultBook,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._settings = settings
-        self._api = api
+        self._handlers = handlers
         self._admin = admin
         self._book = book
         self._failed = failed
@@ -143,11 +143,8 @@ class App:
                 gate.check_client(
                     request.headers.get("X-Arkor-Client"), self._settings.supported_range
                 )
-            route, params = find_route(request.method, request.segments)
-            handled: Union[Response, Streamed] = getattr(self._api, route.name)(
-                self._admit(route, request, params)
-            )
-            return handled
+            route, params = find_route(self._handlers, request.method, request.segments)
+            return self._handlers[route](self._admit(route, request, params))
 
         return self._guarded(answer)
 
@@ -192,7 +189,7 @@ class App:
 
     def _record(self, request: Request, token: Optional[str]) -> RecordedRequest:
         try:
-            route, params = find_route(request.method, request.segments)
+            route, params = find_route(self._handlers, request.method, request.segments)
             name, job_id = route.name, params.get("job_id")
         except ApiError:
             name, job_id = None, None

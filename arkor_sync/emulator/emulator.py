@@ -5,31 +5,30 @@ from __future__ import annotations
 import contextlib
 import ssl
 import tempfile
-import threading
-import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
 from arkor_sync.emulator.admin import Admin
 from arkor_sync.emulator.app import App
 from arkor_sync.emulator.clock import Clock, timestamp
-from arkor_sync.emulator.engine.base import Engine, Ticket, TrainingFailed
+from arkor_sync.emulator.deployments import ROUTES as DEPLOYMENT_ROUTES
+from arkor_sync.emulator.deployments import Deployments
+from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.engine.ngram import NgramEngine
-from arkor_sync.emulator.faults import FaultBook
-from arkor_sync.emulator.records import (
-    AUTO_ID,
-    TERMINAL_STATUSES,
-    Job,
-    RecordedRequest,
-    StreamConnection,
-)
-from arkor_sync.emulator.routes import ROUTES, Api
+from arkor_sync.emulator.engine.scenarios import scenario
+from arkor_sync.emulator.faults import Fault, FaultBook
+from arkor_sync.emulator.files import load_data
+from arkor_sync.emulator.recording import save_recording
+from arkor_sync.emulator.records import AUTO_ID, TERMINAL_STATUSES
+from arkor_sync.emulator.routes import ROUTES, Api, Handler, Route
+from arkor_sync.emulator.runner import Runner
 from arkor_sync.emulator.server import Server
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
+from arkor_sync.emulator.watch import Watch
 
-T = TypeVar("T")
+ALL_ROUTES = (*ROUTES, *DEPLOYMENT_ROUTES)
 
 NO_OAUTH: Dict[str, Any] = {
     "auth0Domain": None,
@@ -42,11 +41,8 @@ DEFAULT_CONFIG = {
     "datasetSource": {"type": "huggingface", "name": "emulator/sample"},
 }
 
-# wait_for looks again this often, in real seconds, for what changes outside the emulator.
-POLL_SECONDS = 0.02
 
-
-class Emulator:
+class Emulator(Watch):
     """A local Arkor cloud on the loopback.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. It owns an accept thread,
@@ -54,7 +50,8 @@ class Emulator:
     milliseconds.
 
     Args:
-        engine: Trains the jobs that clients submit; a :class:`NgramEngine` if left out.
+        engine: Trains the jobs that clients submit; a :class:`NgramEngine` if left out. It can be
+            exchanged later through :attr:`engine`, for the jobs to come.
         port: The port on 127.0.0.1; 0 takes a free one.
         token: A bearer token that is accepted from the start.
         speed: Virtual seconds per real second; 0 stops the clock for :meth:`advance`.
@@ -85,14 +82,41 @@ class Emulator:
         self.settings = Settings(**settings)
         self.clock = Clock(speed)
         self.errors: List[BaseException] = []
-        self.faults = FaultBook(frozenset(route.name for route in ROUTES), fault_seed)
+        self.faults = FaultBook(frozenset(r.name for r in ALL_ROUTES), fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
         self._cli_config = cli_config or dict(NO_OAUTH)
         self._state_dir = state_dir
-        self._threads: List[threading.Thread] = []
         self._cleanup = contextlib.ExitStack()
         self._server: Optional[Server] = None
+
+    @classmethod
+    def from_file(cls, path: Union[str, Path], **options: Any) -> Emulator:
+        """Make an emulator as a JSON or TOML file describes it.
+
+        Args:
+            path: The file. ``scenario`` names a scenario, or is an object with its ``name`` and
+                what it changes; ``faults`` is a list of faults; ``options`` holds arguments of
+                this class.
+            options: Arguments of this class that go before the file's.
+
+        Raises:
+            ValueError: The file makes no sense.
+        """
+        data = load_data(path)
+        unknown = sorted(set(data) - {"scenario", "faults", "options"})
+        if unknown:
+            raise ValueError(f"{path}: unknown key {unknown[0]!r}")
+        script = data.get("scenario")
+        try:
+            if script is not None:
+                script = {"name": script} if isinstance(script, str) else script
+                options.setdefault("engine", scenario(**script))
+            emulator = cls(**{**data.get("options", {}), **options})
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from None
+        emulator.faults.add(*map(Fault.of, data.get("faults", [])))
+        return emulator
 
     def start(self) -> Emulator:
         """Listen. State begins anew with each start.
@@ -110,11 +134,18 @@ class Emulator:
         else:
             directory = str(self._state_dir)
         self._store = Store(self.token, Path(directory), self.clock)
-        self._threads = []
+        self._runner = Runner(self._store, self.errors.append)
         self.errors.clear()
-        api = Api(self._store, self.settings, self.engine, self._launch, self._cli_config)
+        api = Api(
+            self._store, self.settings, lambda: self.engine, self._runner.launch, self._cli_config
+        )
+        deployments = Deployments(self._store)
+        handlers: Dict[Route, Handler] = {
+            **{route: getattr(api, route.name) for route in ROUTES},
+            **{route: getattr(deployments, route.name) for route in DEPLOYMENT_ROUTES},
+        }
         admin = Admin(self._store, self.faults, self.reset)
-        app = App(self._store, self.settings, api, admin, self.faults, self.errors.append)
+        app = App(self._store, self.settings, handlers, admin, self.faults, self.errors.append)
         server = Server(
             app.serve,
             accept=lambda number: not self.faults.refuses(number),
@@ -141,10 +172,7 @@ class Emulator:
         with self._store.changed:
             self._store.stopping = True
             self._store.notify()
-        stuck = server.stop()
-        for thread in self._threads:
-            thread.join(5.0)
-        stuck += [thread.name for thread in self._threads if thread.is_alive()]
+        stuck = [*server.stop(), *self._runner.join()]
         self._cleanup.close()
         if stuck:
             raise RuntimeError(f"threads of the emulator would not end: {', '.join(stuck)}")
@@ -172,12 +200,15 @@ class Emulator:
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
         """Refuse new connections within the ``with`` block; those that are open stay open."""
-        assert self._server is not None
-        self._server.deafen()
+        server = self._server
+        if server is None:
+            raise RuntimeError("the emulator is not running")
+        server.deafen()
         try:
             yield
         finally:
-            self._server.listen(self._server.port)
+            if self._server is server:
+                server.listen(server.port)
 
     # -- where and who ------------------------------------------------------------------------
 
@@ -216,63 +247,6 @@ class Emulator:
         """The id of that project."""
         return self._store.project.id
 
-    # -- what happened ------------------------------------------------------------------------
-
-    @property
-    def requests(self) -> List[RecordedRequest]:
-        """Every request so far, the newest last."""
-        with self._store.changed:
-            return list(self._store.requests)
-
-    @property
-    def jobs(self) -> Dict[str, Job]:
-        """The jobs by their id."""
-        with self._store.changed:
-            return dict(self._store.jobs)
-
-    def connections(self, job_id: Optional[str] = None) -> List[StreamConnection]:
-        """Return the event streams that clients opened, of one job or of all, the newest last."""
-        with self._store.changed:
-            return [s for s in self._store.streams if job_id in (None, s.job_id)]
-
-    @property
-    def open_streams(self) -> List[StreamConnection]:
-        """The event streams that are open now."""
-        return [stream for stream in self.connections() if stream.open]
-
-    @property
-    def max_concurrent_streams(self) -> int:
-        """The most event streams that were open at the same time."""
-        return self._store.max_concurrent_streams
-
-    def assert_resumed_from(self, event_id: Optional[str], job_id: Optional[str] = None) -> None:
-        """Assert that some stream was opened with this ``Last-Event-ID`` (None: without one)."""
-        seen = [stream.last_event_id for stream in self.connections(job_id)]
-        if event_id not in seen:
-            raise AssertionError(f"no stream resumed from {event_id!r}; streams sent {seen!r}")
-
-    def wait_for(self, predicate: Callable[[], T], timeout: float = 5.0) -> T:
-        """Wait until ``predicate()`` is true and return what it returned.
-
-        Args:
-            predicate: Looks at the emulator, or at anything else; called in this thread.
-            timeout: Real seconds.
-
-        Raises:
-            TimeoutError: It did not become true.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            version = self._store.version
-            result = predicate()
-            if result:
-                return result
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"not true within {timeout} s; requests: {self.requests[-5:]}")
-            with self._store.changed:
-                if self._store.version == version:
-                    self._store.changed.wait(POLL_SECONDS)
-
     # -- what happens next --------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
@@ -300,7 +274,7 @@ class Emulator:
         """
         full = {**DEFAULT_CONFIG, **(config or {})}
         job = self._store.add_job(self._store.project, name, full, engine or self.engine)
-        self._launch(job)
+        self._runner.launch(job)
         return job.id
 
     def step(self, job_id: str, n: int = 1) -> int:
@@ -312,7 +286,7 @@ class Emulator:
         job = self._store.jobs[job_id]
         if not job.engine.manual:
             raise ValueError("the job's engine is not manual")
-        return sum(self._release(job) for _ in range(n))
+        return sum(self._runner.release(job) for _ in range(n))
 
     def publish(self, job_id: str, event: Dict[str, Any], id: Optional[str] = AUTO_ID) -> None:
         """Append an event to a job's log, whatever state the job is in.
@@ -359,34 +333,14 @@ class Emulator:
             job.ended = job.ended or not silent
             self._store.notify()
 
-    def _launch(self, job: Job) -> None:
-        job.pending = job.engine.events(Ticket(job, self._store, manual=job.engine.manual))
-        if job.engine.manual:
-            return
-        thread = threading.Thread(
-            target=self._train, args=(job,), name=f"arkor-emulator-job-{job.id[:8]}", daemon=True
-        )
+    def save_recording(self, job_id: str, path: Union[str, Path]) -> None:
+        """Write a job's stream to a file, without its secrets.
+
+        ``ScriptedEngine(events=load_recording(path))`` plays it again.
+        """
         with self._store.changed:
-            self._threads.append(thread)
-        thread.start()
-
-    def _train(self, job: Job) -> None:
-        while self._release(job):
-            pass
-
-    def _release(self, job: Job) -> bool:
-        """Publish the next item of a job's engine; False when there was none."""
-        assert job.pending is not None
-        try:
-            item = next(job.pending)
-        except StopIteration:
-            return False
-        except TrainingFailed as error:
-            item = {"type": "training.failed", "error": str(error), "step": job.step}
-        except Exception as error:
-            self.errors.append(error)
-            item = {"type": "training.failed", "error": "internal error", "step": job.step}
-        return self._store.publish(job, item, unless_terminal=True)
+            log = list(self._store.jobs[job_id].log)
+        save_recording(path, log)
 
 
 def _tls_context(

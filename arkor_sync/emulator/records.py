@@ -128,6 +128,34 @@ class Job:
 
 
 @dataclass
+class Deployment:
+    """A deployment; ``fields`` holds what a client may set, in the names of the protocol."""
+
+    id: str
+    slug: str
+    project: Project
+    created_at: str
+    fields: Dict[str, Any]
+    updated_at: str = ""
+    keys: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+
+    def wire(self) -> Dict[str, Any]:
+        """Return the JSON object of the protocol."""
+        set_by_client = {"enabled": True, **self.fields}
+        return {
+            "id": self.id,
+            "slug": self.slug,
+            "orgId": self.project.org_id,
+            "projectId": self.project.id,
+            "urlFormat": "openai_compat",
+            "customDomain": None,
+            "createdAt": self.created_at,
+            "updatedAt": self.updated_at or self.created_at,
+            **{name: value for name, value in set_by_client.items() if value is not None},
+        }
+
+
+@dataclass
 class RecordedRequest:
     """One request as the emulator saw it, without its secrets.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 from arkor_sync.emulator.body import Body
 from arkor_sync.emulator.chat import Answer
@@ -88,13 +88,15 @@ ROUTES = (
 )
 
 
-def find_route(method: str, segments: List[str]) -> Tuple[Route, Dict[str, str]]:
+def find_route(
+    routes: Iterable[Route], method: str, segments: List[str]
+) -> Tuple[Route, Dict[str, str]]:
     """Return the route of a request and the path's parameters.
 
     Raises:
         ApiError: 404 for a path that does not exist, 405 for the wrong method on one that does.
     """
-    matches = [(route, params) for route in ROUTES if (params := route.match(segments)) is not None]
+    matches = [(route, params) for route in routes if (params := route.match(segments)) is not None]
     for route, params in matches:
         if route.method == method:
             return route, params
@@ -107,7 +109,7 @@ class Api:
     Args:
         store: What the emulator knows.
         settings: Its switches.
-        engine: Trains new jobs and answers for base models.
+        engine: Returns what trains new jobs and answers for base models.
         launch: Starts a new job's training.
         cli_config: The answer to ``/v1/auth/cli/config``.
     """
@@ -116,7 +118,7 @@ class Api:
         self,
         store: Store,
         settings: Settings,
-        engine: Engine,
+        engine: Callable[[], Engine],
         launch: Callable[[Job], None],
         cli_config: Dict[str, Any],
     ) -> None:
@@ -182,7 +184,7 @@ class Api:
         name, config = check_job(
             call.request.json_object(), strict_steps=self._settings.strict_steps
         )
-        job = self._store.add_job(call.scope, name, config, self._engine)
+        job = self._store.add_job(call.scope, name, config, self._engine())
         accepted = Response(201, {"job": job.wire()})
         self._launch(job)
         return accepted
@@ -222,7 +224,7 @@ class Api:
         body = call.request.json_object()
         chat = check_chat(body, tool_calling=self._settings.tool_calling)
         job, step = self._target(call.scope, body)
-        engine = job.engine if job else self._engine
+        engine = job.engine if job else self._engine()
         model = job.config["model"] if job else body["baseModel"]
         try:
             pieces = engine.reply(job, step, chat)

@@ -14,6 +14,7 @@ from typing import Any, Callable, Counter, Dict, List, Optional, Tuple
 from arkor_sync.emulator.clock import Clock, timestamp
 from arkor_sync.emulator.records import (
     AUTO_ID,
+    Deployment,
     Frame,
     Identity,
     Item,
@@ -46,6 +47,7 @@ class Store:
         self.identities: Dict[str, Identity] = {}
         self.projects: List[Project] = []
         self.jobs: Dict[str, Job] = {}
+        self.deployments: Dict[str, Deployment] = {}
         self.requests: List[RecordedRequest] = []
         self.streams: List[StreamConnection] = []
         self.max_concurrent_streams = 0
@@ -65,7 +67,7 @@ class Store:
                     self.cancel(job, "end")
             self.identities = {self._token: self.identity}
             self.projects = [self.project]
-            self.jobs, self.requests, self.streams = {}, [], []
+            self.jobs, self.deployments, self.requests, self.streams = {}, {}, [], []
             self.max_concurrent_streams = 0
             self._counts.clear()
             self.notify()
