@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Iterator
 
 from arkor_sync import (
+    ArkorError,
     BlobDataset,
     Callbacks,
     CheckpointContext,
@@ -39,7 +40,10 @@ PROMPT = [
         "role": "system",
         "content": "Triage the customer's message: category, priority, team, reply.",
     },
-    {"role": "user", "content": "I was charged twice for the same order this month."},
+    {
+        "role": "user",
+        "content": "The lady in your chat was so patient with me. Please tell her thank you.",
+    },
 ]
 
 
@@ -56,7 +60,8 @@ def on_log(ctx: LogContext) -> None:
 
 def on_checkpoint(ctx: CheckpointContext) -> None:
     answer = ctx.infer(PROMPT, temperature=0, max_tokens=160, stream=False)
-    print(f"  checkpoint {ctx.step} answers: {answer.content()}")
+    print(f"\n  checkpoint {ctx.step} is asked: {PROMPT[-1]['content']}")
+    print(f"  it answers: {answer.content()}\n")
 
 
 def on_completed(ctx: CompletedContext) -> None:
@@ -114,4 +119,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ArkorError as error:
+        sys.exit(f"error: {error}")
