@@ -130,7 +130,15 @@ def test_a_header_that_did_not_arrive_well_is_named(reason: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [None, "text", 5, [], {}, {"currentVersion": 5}, {"currentVersion": "1", "supportedRange": None}],
+    [
+        None,
+        "text",
+        5,
+        [],
+        {},
+        {"currentVersion": 5},
+        {"currentVersion": "1", "supportedRange": None},
+    ],
 )
 def test_any_other_body_still_says_what_to_do(body: Any) -> None:
     message = upgrade_message(body, CLIENT_HEADER)

@@ -235,7 +235,9 @@ def test_ctrl_c_in_a_write_leaves_no_temporary_file(
 
 
 def test_concurrent_writers_leave_one_whole_file(path: Path) -> None:
-    everyone = [AnonymousCredentials(f"token-{i}" * 50, f"id-{i}", "u", f"org-{i}") for i in range(8)]
+    everyone = [
+        AnonymousCredentials(f"token-{i}" * 50, f"id-{i}", "u", f"org-{i}") for i in range(8)
+    ]
     write_credentials(everyone[0])
     barrier = threading.Barrier(len(everyone) + 1)
     seen: List[Any] = []

@@ -128,7 +128,9 @@ def test_only_a_ratio_of_warmup_steps_may_be_zero() -> None:
     ],
 )
 def test_step_fields_that_cannot_work(name: str, value: Any) -> None:
-    with pytest.raises(ArkorUsageError, match=rf"^{name}(\[.*\])?: got .*; give Steps\(25\), Ratio"):
+    with pytest.raises(
+        ArkorUsageError, match=rf"^{name}(\[.*\])?: got .*; give Steps\(25\), Ratio"
+    ):
         config(**{name: value})
 
 
@@ -173,7 +175,7 @@ def test_an_unknown_model_names_the_nearest_and_all() -> None:
         config(model="unsloth/gemma-4-e4b-it")
     assert "did you mean 'unsloth/gemma-4-E4B-it'?" in str(caught.value)
     for model in ("gpt", None, 5, ["x"]):
-        with pytest.raises(ArkorUsageError, match="supported: 'unsloth/gemma-4-E4B-it'$"):
+        with pytest.raises(ArkorUsageError, match=r"supported: 'unsloth/gemma-4-E4B-it'$"):
             config(model=model)
 
 
@@ -197,7 +199,7 @@ def test_datasets_in_wire_form() -> None:
 
 @pytest.mark.parametrize("value", ["owner/repo", None, 5, ["x"]])
 def test_a_dataset_of_no_known_form(value: Any) -> None:
-    with pytest.raises(ArkorUsageError, match="^dataset: got .*; give HuggingFaceDataset"):
+    with pytest.raises(ArkorUsageError, match=r"^dataset: got .*; give HuggingFaceDataset"):
         config(dataset=value)
 
 
@@ -216,7 +218,7 @@ def test_hub_names(name: Any) -> None:
 def test_split_and_subset_are_strings() -> None:
     for bad in ({"split": ""}, {"subset": 5}):
         with pytest.raises(ArkorUsageError, match=rf"^HuggingFaceDataset\.{next(iter(bad))}: got "):
-            HuggingFaceDataset("a/b", **bad)  # type: ignore[arg-type]
+            HuggingFaceDataset("a/b", **bad)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,18 @@ def test_blob_urls(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "data.jsonl", "/data.jsonl", "C:\\data.jsonl", "https://", "http:///x", "http://[", None, 5]
+    "url",
+    [
+        "",
+        "data.jsonl",
+        "/data.jsonl",
+        "C:\\data.jsonl",
+        "https://",
+        "http:///x",
+        "http://[",
+        None,
+        5,
+    ],
 )
 def test_what_is_no_blob_url(url: Any) -> None:
     with pytest.raises(ArkorUsageError, match=r"^BlobDataset\.url: got .*'https://host"):
@@ -278,14 +291,18 @@ def test_lora_fields(name: str, values: Any) -> None:
 @pytest.mark.parametrize("value", [-1, True, 1.0, "5", None])
 def test_steps(value: Any) -> None:
     assert Steps(0).to_dict() == {"steps": 0}
-    with pytest.raises(ArkorUsageError, match=r"^Steps\.n: got .*; give a whole number, 0 or more$"):
+    with pytest.raises(
+        ArkorUsageError, match=r"^Steps\.n: got .*; give a whole number, 0 or more$"
+    ):
         Steps(value)
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.5, -0.1, True, float("nan"), "0.1", None])
 def test_ratio(value: Any) -> None:
     assert Ratio(0.1).to_dict() == {"ratio": 0.1}
-    with pytest.raises(ArkorUsageError, match=r"^Ratio\.x: got .*; give a number above 0 and below 1"):
+    with pytest.raises(
+        ArkorUsageError, match=r"^Ratio\.x: got .*; give a number above 0 and below 1"
+    ):
         Ratio(value)
 
 

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import pytest
+from scripted_cloud import ScriptedCloud
+
+from arkor_sync.chat_request import build_chat_body
+from arkor_sync.client import CloudApiClient
+from arkor_sync.errors import ArkorUsageError
+
+HELLO = [{"role": "user", "content": "Hello"}]
+CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def body(messages: Any = HELLO, **more: Any) -> Dict[str, Any]:
+    if "adapter" not in more:
+        more.setdefault("base_model", "m")
+    return build_chat_body(messages, **more)
+
+
+def refused(match: str, messages: Any = HELLO, **more: Any) -> None:
+    with pytest.raises(ArkorUsageError, match=match):
+        body(messages, **more)
+
+
+def test_every_argument_has_its_wire_name() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    choice = {"type": "function", "function": {"name": "f"}}
+    checkpoint = {"kind": "checkpoint", "jobId": "job-1", "step": 25}
+    assert body(
+        adapter=checkpoint,
+        stream=False,
+        temperature=0,
+        top_p=0.5,
+        max_tokens=10,
+        tools=tools,
+        tool_choice=choice,
+        response_format={"type": "text"},
+        structured_outputs={"regex": "a+"},
+        extra={"seed": 1, "stop": []},
+    ) == {
+        "messages": HELLO,
+        "adapter": checkpoint,
+        "stream": False,
+        "temperature": 0,
+        "topP": 0.5,
+        "maxTokens": 10,
+        "tools": tools,
+        "toolChoice": choice,
+        "responseFormat": {"type": "text"},
+        "structuredOutputs": {"regex": "a+"},
+        "seed": 1,
+        "stop": [],
+    }
+
+
+def test_what_is_left_out_is_absent_and_stream_is_always_sent() -> None:
+    assert body() == {"messages": HELLO, "baseModel": "m", "stream": True}
+
+
+def test_messages_are_sent_as_they_are() -> None:
+    messages: List[Dict[str, Any]] = [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "x", "id": 5},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "text"},
+        {"role": "tool", "content": "{}", "tool_call_id": "call-1"},
+    ]
+    assert body(messages)["messages"] == messages
+    assert body(tuple(messages))["messages"] == messages
+
+
+@pytest.mark.parametrize("messages", [[], "Hello", None, 5, {"role": "user", "content": "x"}])
+def test_messages_are_a_list(messages: Any) -> None:
+    refused("^messages: got .*; give a list", messages)
+
+
+@pytest.mark.parametrize(
+    ("message", "match"),
+    [
+        ("Hello", r"^messages\[1\]: got str 'Hello'; give an object"),
+        ({"content": "x"}, r"^messages\[1\]\.role: got None; give one of system, user"),
+        ({"role": "robot", "content": "x"}, r"^messages\[1\]\.role: got str 'robot'"),
+        ({"role": ["user"], "content": "x"}, r"^messages\[1\]\.role: got a list"),
+        ({"role": "user"}, r"^messages\[1\]\.content: got None; give a string"),
+        ({"role": "user", "content": [{"type": "text"}]}, r"^messages\[1\]\.content: got a list"),
+        ({"role": "system", "content": None}, r"^messages\[1\]\.content"),
+        ({"role": "assistant"}, r"^messages\[1\]: an assistant's message needs content or"),
+        ({"role": "assistant", "tool_calls": []}, r"^messages\[1\]: an assistant's message needs"),
+        ({"role": "assistant", "content": 5, "tool_calls": [CALL]}, r"^messages\[1\]\.content"),
+        ({"role": "tool", "content": "x"}, r"^messages\[1\]\.tool_call_id: give the id"),
+    ],
+)
+def test_messages_that_cannot_work(message: Any, match: str) -> None:
+    refused(match, [*HELLO, message])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"base_model": None},
+        {"base_model": "m", "adapter": {"kind": "final", "jobId": "j"}},
+        {"adapter": {"kind": "final"}},
+        {"adapter": {"kind": "other", "jobId": "j"}},
+        {"adapter": {"kind": "checkpoint", "jobId": "j"}},
+        {"adapter": {"kind": "checkpoint", "jobId": "j", "step": "25"}},
+        {"adapter": "job-1"},
+    ],
+)
+def test_targets_that_cannot_work(target: Any) -> None:
+    refused("adapter", HELLO, **target)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"json": {"type": "object"}},
+        {"regex": "[a-z]+"},
+        {"choice": ["yes", "no"]},
+        {"grammar": "root ::= 'x'"},
+        {"json_object": True},
+        {"json_object": True, "disable_any_whitespace": False},
+        {"regex": "x", "whitespace_pattern": "_", "disable_additional_properties": True},
+        {"regex": "x", "grammar": None},
+    ],
+)
+def test_constraints_that_work(constraint: Any) -> None:
+    assert body(structured_outputs=constraint)["structuredOutputs"] == constraint
+
+
+@pytest.mark.parametrize(
+    ("constraint", "match"),
+    [
+        ("json", "^structured_outputs: got str 'json'; give an object"),
+        ({}, "^structured_outputs: got none; give exactly one of json, regex"),
+        ({"disable_any_whitespace": True}, "got none; give exactly one"),
+        ({"regex": "x", "choice": ["y"]}, "got regex, choice; give exactly one"),
+        ({"json_object": False}, r"json_object: got bool False; give True"),
+        ({"json": '{"type": "object"}'}, r"\.json: got .*; give a JSON schema as an object"),
+        ({"choice": []}, r"\.choice: got a list; give a list of strings, none of them blank"),
+        ({"choice": "yes"}, r"\.choice: got str 'yes'"),
+        ({"choice": ["yes", " "]}, r"\.choice: got a list"),
+        ({"grammar": " \n"}, r"\.grammar: got .*; give a string that is not blank"),
+        ({"regex": ""}, r"\.regex: got str ''"),
+        ({"regex": "x", "whitespace_pattern": ""}, r"\.whitespace_pattern: got"),
+        ({"regex": "x", "disable_any_whitespace": 1}, r"\.disable_any_whitespace: got int 1"),
+        ({"regex": "x", "structural_tag": {}}, "structural_tag cannot be given"),
+        ({"guided_json": {}}, "guided_json cannot be given"),
+    ],
+)
+def test_constraints_that_cannot_work(constraint: Any, match: str) -> None:
+    refused(match, structured_outputs=constraint)
+
+
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_a_constraint_excludes_a_json_format(kind: str) -> None:
+    refused(
+        f"response_format of type {kind} exclude",
+        structured_outputs={"regex": "x"},
+        response_format={"type": kind},
+    )
+    assert body(structured_outputs={"regex": "x"}, response_format={"type": "text"})
+
+
+def test_extra_cannot_replace_an_argument() -> None:
+    refused("^extra: stream, topP cannot be given here", extra={"topP": 1, "stream": False})
+
+
+def test_what_json_cannot_carry() -> None:
+    refused("cannot be sent as JSON", temperature=float("nan"))
+    refused("cannot be sent as JSON", tools=[{object()}])
+
+
+def test_nothing_is_sent_that_cannot_work(cloud: ScriptedCloud, client: CloudApiClient) -> None:
+    with pytest.raises(ArkorUsageError):
+        client.chat([], base_model="m")
+    for timeout in (0, -1, "5"):
+        with pytest.raises(ArkorUsageError, match=r"^timeout: got"):
+            client.chat(HELLO, base_model="m", timeout=timeout)  # type: ignore[arg-type]
+    assert not cloud.received

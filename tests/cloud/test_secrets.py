@@ -1,0 +1,129 @@
+"""No secret may be seen in what a program shows, logs or stores."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any, Callable, List, Optional
+
+import pytest
+from scripted_cloud import JOB, Reply, ScriptedCloud
+
+from arkor_sync.client import CloudApiClient
+from arkor_sync.credentials import (
+    AnonymousCredentials,
+    OAuthCredentials,
+    TokenCredentials,
+    ensure_credentials,
+)
+from arkor_sync.exchange import BearerAuth, Exchange
+from arkor_sync.models import BlobDataset, TrainingJob, build_job_config
+from arkor_sync.project import ProjectState
+
+SECRET = "do-not-show-me-0123456789"
+HELLO = [{"role": "user", "content": "Hello"}]
+MODEL = "unsloth/gemma-4-E4B-it"
+
+
+def caught(call: Callable[[], Any]) -> Optional[BaseException]:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+def check(error: Optional[BaseException]) -> None:
+    """Look at all that a report of the error would hold: text, attributes, causes, pickle."""
+    if error is None:
+        return
+    shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    assert SECRET not in shown
+    assert SECRET.encode() not in pickle.dumps(error)
+    while error is not None:
+        assert SECRET not in repr(error)
+        assert SECRET not in repr(vars(error))
+        error = error.__cause__
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        TokenCredentials(SECRET),
+        AnonymousCredentials(SECRET, "i", None, "o", {"refresh": SECRET}),
+        OAuthCredentials(SECRET, SECRET, 1, "d", "a", "c", None, {"id": SECRET}),
+        BearerAuth(SECRET),
+        CloudApiClient("https://x", TokenCredentials(SECRET)),
+        BlobDataset(f"https://u:{SECRET}@x/y?sig={SECRET}", SECRET),
+        TrainingJob.from_dict(
+            {**JOB, "config": {"model": "m", "datasetSource": {"token": SECRET}}, "key": SECRET}
+        ),
+    ],
+)
+def test_values_show_none(value: Any) -> None:
+    for text in (repr(value), str(value), f"{value}", f"{[value]}"):
+        assert SECRET not in text
+
+
+def test_an_exchange_shows_none() -> None:
+    assert SECRET not in repr(Exchange())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(silent=True),
+        Reply(401, {"error": f"bad token {SECRET}"}),
+        Reply(302, "", headers={"Location": f"https://u:{SECRET}@h/?t={SECRET}"}),
+        Reply(200, "not json"),
+        Reply(200, {"job": {"id": 5}}),
+        Reply(200, "cut", length=100),
+        Reply(500, ""),
+        Reply(200, chunks=[b"data: x\n\n"]),
+    ],
+)
+def test_failures_show_none(
+    cloud: ScriptedCloud, client: CloudApiClient, reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    cloud.replies = [reply]
+    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=client._scope())
+    config = build_job_config(model=MODEL, dataset=BlobDataset("https://x/y", SECRET))
+    transport = own.transport()
+    calls: List[Callable[[], Any]] = [
+        own.me,
+        own.jobs.list,
+        lambda: own.jobs.create("n", config),
+        lambda: own.jobs.events("j", transport=transport),
+        lambda: own.chat(HELLO, base_model=MODEL).text(),
+    ]
+    failed = 0
+    with transport:
+        for call in calls:
+            error = caught(call)
+            failed += error is not None
+            check(error)
+    assert failed >= 4
+    assert SECRET not in caplog.text
+
+
+def test_a_response_keeps_none(cloud: ScriptedCloud) -> None:
+    client = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=ProjectState("o", "p", "1"))
+    cloud.reply({"choices": [{"message": {"content": "x"}}]})
+    answer = client.chat(HELLO, base_model=MODEL, stream=False)
+    assert cloud.received[0].headers["Authorization"] == f"Bearer {SECRET}"
+    assert SECRET not in repr(answer.response.request.headers)
+    assert SECRET.encode() not in pickle.dumps(answer.response)
+
+
+def test_a_broken_file_shows_none(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = home / ".arkor" / "credentials.json"
+    path.parent.mkdir()
+    for text in (f'{{"mode": "{SECRET}', f'{{"mode": "anon", "token": ["{SECRET}"]}}'):
+        path.write_text(text)
+        error = caught(lambda: ensure_credentials("http://127.0.0.1:1"))
+        assert error is not None
+        check(error)
+    assert SECRET not in caplog.text
