@@ -178,13 +178,13 @@ def test_a_streamed_answer(cloud: ScriptedCloud, client: CloudApiClient, end: by
         end,
         delta("ignored"),
     )
-    assert answer.finish_reason is None
+    before = answer.finish_reason
+    assert before is None
     assert list(answer) == ["Hel", "lo"]
     assert list(answer) == ["Hel", "lo"]
     assert answer.text() == answer.content() == "Hello"
     assert answer.finish_reason == "stop"
-    before = answer.finish_reason
-    assert before is None
+    assert answer.tool_calls() == []
     assert len(answer.json()) == 5
     assert repr(answer) == "<StreamedChatResponse [200]>"
 
