@@ -62,5 +62,5 @@ class Admin:
                 "projectSlug": self._store.project.slug,
                 "projectId": self._store.project.id,
                 "jobs": {job.id: job.status for job in self._store.jobs.values()},
-                "openStreams": sum(stream.open for stream in self._store.streams),
+                "openStreams": self._store.open_streams,
             }

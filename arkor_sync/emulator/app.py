@@ -65,7 +65,7 @@ class App:
                 return
             if request is None:
                 return
-            if request.segments[0] == "_emulator":
+            if request.segments[:1] == ["_emulator"]:
                 answer = self._guarded(partial(self._admin.handle, request))
                 connection.send(whole(answer, keep_alive=False))
                 return
@@ -79,9 +79,10 @@ class App:
         wire = Wire(connection, self._store, self._book, place, token)
         resumes = bool(request.headers.get("Last-Event-ID"))
         kinds = [kind for kind in KINDS if resumes or kind != "replay_gone"]
-        answer = self._struck(wire, self._book.strike(REQUEST, place, kinds))
-        if answer is None:
-            answer = self._handle(request)
+        answer: Union[Response, Streamed]
+        answer = self._struck(wire, self._book.strike(REQUEST, place, kinds)) or self._handle(
+            request
+        )
         notice = self._notice()
         if not isinstance(answer, Streamed):
             self._settle(record, answer.status)
@@ -112,7 +113,7 @@ class App:
         wire.send(data)
         return True
 
-    def _struck(self, wire: Wire, faults: List[Fault]) -> Union[Response, Streamed, None]:
+    def _struck(self, wire: Wire, faults: List[Fault]) -> Optional[Response]:
         """Do what faults do before an answer; return the answer that one of them gives."""
         for fault in faults:
             if fault.kind == "refuse":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Dict, Tuple
 
 from arkor_sync.emulator.wire import ApiError
@@ -22,8 +23,10 @@ BOOLEAN_FIELDS = ("loadIn4bit", "dryRun")
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a JSON value is a number; JSON's booleans are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Tell whether a JSON value is a finite number; JSON's booleans are not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def is_integer(value: object) -> bool:

@@ -91,6 +91,7 @@ class Job:
     log: List[LogEntry] = field(default_factory=list, repr=False)
     pending: Optional[Iterator[Item]] = field(default=None, repr=False)
     next_id: int = 1
+    streams: int = 0
     ping_positions: Dict[str, int] = field(default_factory=dict, repr=False)
 
     @property

@@ -208,7 +208,7 @@ class Api:
     def stream(self, call: Call) -> Streamed:
         """Follow the job's events."""
         job = self._job(call.scope, call.params["job_id"])
-        last_event_id = call.request.headers.get("Last-Event-ID")
+        last_event_id = _utf8(call.request.headers.get("Last-Event-ID"))
 
         def run(body: Body) -> None:
             stream = self._store.open_stream(job, last_event_id)
@@ -273,3 +273,11 @@ class Api:
         if job is None or job.project_id != project.id:
             raise ApiError(404, "no such job in this project")
         return job
+
+
+def _utf8(header: Optional[str]) -> Optional[str]:
+    """Return a header that was read as Latin-1 and may be UTF-8, as browsers send an id."""
+    try:
+        return header and header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header

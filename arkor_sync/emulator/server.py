@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import selectors
 import socket
 import ssl
@@ -23,7 +22,9 @@ class Connection:
     """One accepted connection. Its own thread reads and writes; any thread may interrupt it."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Some systems refuse when the client has already gone again.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self.reader = sock.makefile("rb")
         self.open = True
@@ -31,11 +32,15 @@ class Connection:
     def secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS from here on; the handshake happens now."""
         self.reader.close()
-        secured = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-        self._socket = secured
-        self.reader = secured.makefile("rb")
         try:
-            secured.do_handshake()
+            secured = context.wrap_socket(
+                self._socket, server_side=True, do_handshake_on_connect=False
+            )
+            self._socket = secured
+            self.reader = secured.makefile("rb")
+            # An interrupt may have come while the plain socket was no longer there to be shut down.
+            if self.open:
+                secured.do_handshake()
         except (OSError, ValueError) as error:
             raise ClientGone from error
 
@@ -58,8 +63,11 @@ class Connection:
     def client_has_gone(self) -> bool:
         """Tell, without waiting, whether the client has closed its side."""
         try:
-            if not select.select([self._socket], [], [], 0)[0]:
-                return False
+            # Not select.select, which knows no descriptor above 1023.
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._socket, selectors.EVENT_READ)
+                if not selector.select(0):
+                    return False
             if not isinstance(self._socket, ssl.SSLSocket):
                 return not self._socket.recv(1, socket.MSG_PEEK)
             timeout = self._socket.gettimeout()

@@ -50,6 +50,7 @@ class Store:
         self.deployments: Dict[str, Deployment] = {}
         self.requests: List[RecordedRequest] = []
         self.streams: List[StreamConnection] = []
+        self.open_streams = 0
         self.max_concurrent_streams = 0
         self._counts: Counter[Tuple[Optional[str], Optional[str]]] = Counter()
         self._token = token
@@ -68,7 +69,7 @@ class Store:
             self.identities = {self._token: self.identity}
             self.projects = [self.project]
             self.jobs, self.deployments, self.requests, self.streams = {}, {}, [], []
-            self.max_concurrent_streams = 0
+            self.max_concurrent_streams = self.open_streams
             self._counts.clear()
             self.notify()
 
@@ -200,11 +201,11 @@ class Store:
     def open_stream(self, job: Job, last_event_id: Optional[str]) -> StreamConnection:
         """Record that a client opened a stream."""
         with self.changed:
-            number = 1 + sum(stream.job_id == job.id for stream in self.streams)
-            stream = StreamConnection(job.id, number, last_event_id, self.clock.now())
+            job.streams += 1
+            stream = StreamConnection(job.id, job.streams, last_event_id, self.clock.now())
             self.streams.append(stream)
-            opened = sum(stream.open for stream in self.streams)
-            self.max_concurrent_streams = max(self.max_concurrent_streams, opened)
+            self.open_streams += 1
+            self.max_concurrent_streams = max(self.max_concurrent_streams, self.open_streams)
             self.notify()
             return stream
 
@@ -212,6 +213,7 @@ class Store:
         """Record that a stream is over."""
         with self.changed:
             stream.open = False
+            self.open_streams -= 1
             self.notify()
 
     @staticmethod

@@ -54,7 +54,7 @@ class Request:
             ApiError: 400, when it is not JSON.
         """
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_constant=_reject)
         except ValueError:
             raise ApiError(400, "the request body is not valid JSON") from None
 
@@ -130,6 +130,10 @@ def whole(response: Response, *, keep_alive: bool) -> bytes:
         headers["Content-Type"] = "application/json"
     headers["Connection"] = "keep-alive" if keep_alive else "close"
     return head(response.status, {**headers, **response.headers}) + payload
+
+
+def _reject(token: str) -> None:
+    raise ValueError(f"{token} is not JSON")
 
 
 def _reason(status: int) -> str:

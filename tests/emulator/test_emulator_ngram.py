@@ -282,6 +282,15 @@ def test_a_hub_data_set_is_the_bundled_sample(client: Client) -> None:
     assert "feature: Dark mode" in body["choices"][0]["message"]["content"]
 
 
+def test_loose_step_fields_are_made_the_best_of(source: Dict[str, str]) -> None:
+    with Emulator(strict_steps=False) as emu, Client(emu) as client:
+        config = {"saveSteps": 2, "loggingSteps": {}, "warmupSteps": {"steps": "x"}}
+        events = train(client, datasetSource=source, maxSteps=4, **config)
+        assert of(events, "checkpoint.saved") == [2, 4]
+        assert len(of(events, "training.log")) == 4
+        assert emu.errors == []
+
+
 def test_a_run_can_be_stepped_by_hand(source: Dict[str, str]) -> None:
     with Emulator(NgramEngine(manual=True, step_delay=3600)) as emu, Client(emu) as client:
         job_id = client.submit(datasetSource=source, maxSteps=3)

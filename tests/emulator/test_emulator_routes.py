@@ -193,6 +193,7 @@ def test_a_job_of_another_project_does_not_exist(emu: Emulator, client: Client) 
         ({"saveSteps": {"ratio": 0}}, "config.saveSteps.ratio"),
         ({"maxSteps": "10"}, "config.maxSteps"),
         ({"learningRate": True}, "config.learningRate"),
+        ({"maxSteps": 10**400}, "config.maxSteps"),
         ({"optim": 8}, "config.optim"),
         ({"loadIn4bit": "yes"}, "config.loadIn4bit"),
         ({"datasetSplit": {"enabled": "yes"}}, "config.datasetSplit"),
@@ -239,8 +240,9 @@ def test_a_job_needs_a_name_and_a_config(client: Client, body: Any) -> None:
     assert client.post("/v1/jobs", body).status_code == 400
 
 
-def test_a_body_that_is_not_json_is_400(client: Client) -> None:
-    response = client.call("POST", "/v1/jobs", data=b"{nope")
+@pytest.mark.parametrize("body", [b"{nope", b"", b"\xff", b'{"name": NaN}', b"[Infinity]"])
+def test_a_body_that_is_not_json_is_400(client: Client, body: bytes) -> None:
+    response = client.call("POST", "/v1/jobs", data=body)
     assert response.status_code == 400
     assert "JSON" in response.json()["error"]
 
@@ -323,6 +325,7 @@ def test_plain_routes_keep_the_connection_alive(emu: Emulator) -> None:
     ("sent", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
+        (b"OPTIONS * HTTP/1.1\r\nX-Arkor-Client: arkor/1.0.0\r\n\r\n", b"404"),
         (b"POST /v1/jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
     ],

@@ -91,6 +91,17 @@ def test_a_stream_resumes_strictly_after_the_last_event_id(
         emu.assert_resumed_from("77")
 
 
+def test_an_id_need_not_be_ascii(emu: Emulator, client: Client) -> None:
+    job_id = emu.create_job(ScriptedEngine(events=[]))
+    emu.publish(job_id, {"type": "training.started"}, id="é✓")
+    emu.finish(job_id, "completed")
+    for sent in ("é✓".encode(), b"\xe9"):
+        events = client.get(
+            f"/v1/jobs/{job_id}/events/stream", headers={"Last-Event-ID": sent}
+        ).content
+        assert (b"training.started" in events) == (sent == b"\xe9")
+
+
 def test_a_resume_goes_on_with_what_comes_later(emu: Emulator, client: Client) -> None:
     job_id = emu.create_job(ScriptedEngine(steps=2, manual=True))
     emu.step(job_id, 2)

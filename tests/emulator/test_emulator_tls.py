@@ -54,6 +54,8 @@ def test_a_stream_is_cut_over_tls(emu: Emulator, client: Client) -> None:
 def test_a_handshake_that_fails_or_never_comes_harms_nobody(emu: Emulator, client: Client) -> None:
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(emu.url, timeout=5)
+    with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as hasty:
+        hasty.sendall(b"GET / HTTP/1.1\r\n\r\n")
     with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as silent:
         assert client.get("/v1/me").ok
         emu.stop()

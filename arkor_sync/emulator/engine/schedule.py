@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.engine.base import TrainingFailed
+from arkor_sync.emulator.job_rules import is_number
 
 DEFAULT_BATCH_SIZE = 4
 DEFAULT_LEARNING_RATE = 2e-4
@@ -93,9 +94,8 @@ def _number(config: Dict[str, Any], name: str, default: float) -> float:
 
 def _every(config: Dict[str, Any], name: str, total: int, default: int) -> int:
     value = config.get(name)
-    if isinstance(value, dict):
-        if "steps" in value:
-            return int(value["steps"])
-        return max(1, round(total * value["ratio"])) if value["ratio"] else 0
-    # A bare number gets this far only when the emulator was told not to be strict.
-    return int(value) if isinstance(value, (int, float)) else default
+    if isinstance(value, dict) and is_number(value.get("ratio")):
+        return max(1, round(total * value["ratio"])) if value["ratio"] > 0 else 0
+    # What is neither gets this far only when the emulator was told not to be strict.
+    steps: Any = value.get("steps") if isinstance(value, dict) else value
+    return int(steps) if is_number(steps) else default
