@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import ContextManager, Iterator
 
 
-def write_atomically(path: Path, text: str, mode: int) -> None:
+def write_atomically(path: Path, text: str, mode: int, durable: bool = True) -> None:
     """Replace a file by way of a temporary one, so that readers see the old or the new whole.
 
     Args:
         path: The file. Its directory is created on demand.
         text: The content. A lone surrogate is written as its JSON escape.
         mode: Permission bits of the file, before the umask.
+        durable: Whether it must survive a power cut, and not only the end of the process.
 
     Raises:
         OSError: Nothing was replaced, and no temporary file is left.
@@ -27,7 +28,8 @@ def write_atomically(path: Path, text: str, mode: int) -> None:
         with open(descriptor, "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

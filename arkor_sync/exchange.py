@@ -204,8 +204,7 @@ def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes
                 break
         return body[:limit]
     except (requests.RequestException, HTTPError, OSError, http.client.HTTPException) as error:
-        # The chain below holds the request, and so the credentials: it is not kept.
-        raise connection_error(error, "reading the answer") from None
+        raise connection_error(error, "reading the answer") from error
 
 
 def media_type(response: requests.Response) -> str:

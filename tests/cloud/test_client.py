@@ -450,6 +450,41 @@ def test_many_threads_find_credentials_and_project_once(cloud: ScriptedCloud) ->
     assert paths.count("/v1/jobs") == 8
 
 
+class LockForAll:
+    """A lock that nobody gets before everybody has asked for it."""
+
+    def __init__(self, parties: int) -> None:
+        self._barrier = threading.Barrier(parties)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._barrier.wait(10)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_the_same_search_do_not_repeat_it(cloud: ScriptedCloud) -> None:
+    cloud.reply({"user": {}, "orgs": []})
+    searches: List[int] = []
+
+    def find() -> Credentials:
+        searches.append(1)
+        return TokenCredentials("t")
+
+    client: Any = CloudApiClient(cloud.url)
+    client._credentials._make = find
+    client._credentials._guard = (os.getpid(), LockForAll(3))
+    threads = [threading.Thread(target=client.me) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert searches == [1]
+    assert len(cloud.received) == 3
+
+
 def test_a_failure_to_find_credentials_is_not_kept(cloud: ScriptedCloud) -> None:
     client = CloudApiClient(cloud.url)
     cloud.reply("no", status=403)

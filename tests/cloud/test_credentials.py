@@ -164,6 +164,13 @@ def test_json_without_usable_credentials_is_an_error(
     assert path.read_text() == content
 
 
+@pytest.mark.parametrize("value", [None, "soon", 1.5, True])
+def test_the_end_of_an_access_token_is_a_whole_number(path: Path, value: Any) -> None:
+    path.write_text(json.dumps({**json.loads(OAUTH_TEXT), "expiresAt": value}))
+    with pytest.raises(CredentialsError, match="expiresAt: expected a whole number, got"):
+        read_credentials()
+
+
 @pytest.mark.parametrize("content", ["null", "[]", "5", '"text"'])
 def test_json_of_another_kind_is_an_error(path: Path, content: str) -> None:
     path.write_text(content)

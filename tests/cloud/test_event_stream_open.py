@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Optional
+from typing import List, Optional
 
 import pytest
+import requests
 from scripted_cloud import Reply, ScriptedCloud
 
 from arkor_sync.client import CloudApiClient, is_sendable_id
@@ -86,14 +87,22 @@ def test_content_types_that_pass(cloud: ScriptedCloud, client: CloudApiClient, k
 @pytest.mark.parametrize(
     "kind", ["text/html; charset=utf-8", "application/json", "text/event-stream2"]
 )
-def test_other_content_types_are_named(
-    cloud: ScriptedCloud, client: CloudApiClient, kind: str
+def test_other_content_types_are_named_and_closed(
+    cloud: ScriptedCloud, client: CloudApiClient, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
+    closed: List[requests.Response] = []
+    close = requests.Response.close
+
+    def record(response: requests.Response) -> None:
+        closed.append(response)
+        close(response)
+
+    monkeypatch.setattr(requests.Response, "close", record)
     cloud.stream(headers={"Content-Type": kind})
     named = kind.partition(";")[0]
     with client.transport() as transport, pytest.raises(StreamProtocolError, match=named):
         client.jobs.events("job-1", transport=transport)
-    assert cloud.wait_until_idle()
+    assert len(closed) == 1
 
 
 def test_a_refusal_is_read_and_closed(cloud: ScriptedCloud, client: CloudApiClient) -> None:
