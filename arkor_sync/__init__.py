@@ -40,8 +40,10 @@ from arkor_sync.errors import (
     CloudApiError,
     ConflictError,
     CredentialsError,
+    CursorStoreError,
     ForkedRunError,
     GoneError,
+    LeaseHeldError,
     NotFoundError,
     PermissionDeniedError,
     ProjectStateError,
@@ -76,6 +78,7 @@ from arkor_sync.project import ProjectState
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.run import Run
+from arkor_sync.stream.cursor import CursorStore, FileCursorStore, SavedCursor
 from arkor_sync.trainer import Trainer, create_trainer, follow
 
 __all__ = [
@@ -116,6 +119,10 @@ __all__ = [
     "Redeliver",
     "StopTraining",
     "ReconnectPolicy",
+    # carrying on in another process
+    "CursorStore",
+    "FileCursorStore",
+    "SavedCursor",
     # the cloud
     "CloudApiClient",
     "AnonymousCredentials",
@@ -152,6 +159,8 @@ __all__ = [
     "WaitTimeout",
     "ReconnectExhausted",
     "ForkedRunError",
+    "CursorStoreError",
+    "LeaseHeldError",
     "TrainingError",
     "TrainingFailedError",
     "TrainingCancelledError",

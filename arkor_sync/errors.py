@@ -225,6 +225,14 @@ class ReconnectExhausted(RunError):
         super().__init__(message)
 
 
+class CursorStoreError(RunError):
+    """The position in the stream, or the callbacks' state, cannot be kept or read."""
+
+
+class LeaseHeldError(RunError):
+    """Another process, or another run of this one, follows the job with the same cursor store."""
+
+
 class ForkedRunError(RunError):
     """The run belongs to the parent process; its threads do not exist in this one."""
 

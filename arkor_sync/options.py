@@ -13,6 +13,7 @@ from arkor_sync.frames import MAX_EVENT_BYTES
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.clock import Clock
+from arkor_sync.stream.cursor import CursorStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RunOptions:
         callbacks: What to call; see `Callbacks` and `Callback`.
         error_policy: What a callback's exception does. By default it aborts the run.
         reconnect: When a lost stream is opened again.
+        cursor_store: Where the acknowledged position is kept, so that another process can carry on.
         abort_event: Setting it aborts the run, within 100 ms.
         stale_after: Seconds with nothing but pings after which the job's record is read.
         abort_grace: Seconds that a running callback is waited for when the run is aborted.
@@ -38,6 +40,7 @@ class RunOptions:
     callbacks: CallbacksInput = None
     error_policy: Optional[ErrorPolicy] = None
     reconnect: Optional[ReconnectPolicy] = None
+    cursor_store: Optional[CursorStore] = None
     abort_event: Optional[threading.Event] = None
     stale_after: float = 300.0
     abort_grace: float = 5.0
@@ -50,6 +53,12 @@ class RunOptions:
         handler_table(self.callbacks)
         _check_type("error_policy", self.error_policy, ErrorPolicy)
         _check_type("reconnect", self.reconnect, ReconnectPolicy)
+        for method in ("load", "save", "lease"):
+            if self.cursor_store is not None and not hasattr(self.cursor_store, method):
+                raise ArkorUsageError(
+                    "cursor_store must be a CursorStore such as FileCursorStore('cursors'), not "
+                    f"{self.cursor_store!r:.80}: it has no {method}()"
+                )
         if self.abort_event is not None and not hasattr(self.abort_event, "is_set"):
             raise ArkorUsageError(f"abort_event must be a threading.Event: {self.abort_event!r}")
         for name in ("stale_after", "max_buffered_events", "max_buffered_bytes", "max_event_bytes"):

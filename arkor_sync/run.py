@@ -27,13 +27,15 @@ from arkor_sync.errors import (
 )
 from arkor_sync.events import TrainingEvent
 from arkor_sync.options import RunOptions
+from arkor_sync.persistence import Persistence
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import RunHealth, TrainingResult
+from arkor_sync.stream import process
 from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
-from arkor_sync.stream.reader import Reader
+from arkor_sync.stream.reader import Reader, terminal_event
 from arkor_sync.stream.transport import ByteStream, Transport
 from arkor_sync.stream.worker import Worker
 
@@ -67,9 +69,13 @@ class Run:
         self._error: Optional[BaseException] = None
         self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
         self._done_callbacks: List[Callable[[Run], None]] = []
-        self._cursor = Cursor()
+        self._persistence = Persistence(options.cursor_store, job.id, options.callbacks)
+        self._cursor = Cursor(self._persistence.saved)
         self._channel = Channel(
-            self._cursor, options.max_buffered_events, options.max_buffered_bytes
+            self._cursor,
+            options.max_buffered_events,
+            options.max_buffered_bytes,
+            on_stall=lambda: self._worker.warn_if_stuck(),
         )
         self._reader = Reader(
             source=_JobStream(client, job.id),
@@ -80,6 +86,7 @@ class Run:
             max_event_bytes=options.max_event_bytes,
             clock=self._clock,
             label=job.id,
+            on_idle=lambda: self._worker.warn_if_stuck(),
         )
         self._worker = Worker(
             channel=self._channel,
@@ -94,6 +101,13 @@ class Run:
 
     def start(self) -> Run:
         """Start the threads. `Trainer.follow` and `follow` have done so already."""
+        process.register(self)
+        end = terminal_event(self._job)
+        if self._persistence.saved.finished and end is not None:
+            # Another process has delivered everything, the last event included.
+            self._apply(end)
+            self._worker_done(None, None)
+            return self
         self._worker.start()
         self._reader.start()
         if self._watch:
@@ -183,6 +197,21 @@ class Run:
         if not ended:
             logger.warning("job %s: a thread did not end within %.1f s", self._job.id, limit)
 
+    def after_fork(self) -> None:
+        """Give a forked child locks of its own. The fork hook calls it."""
+        self._changed = threading.Condition()
+        self._persistence.release()  # closes the child's copy; the parent's lease stands
+
+    def at_exit(self, timeout: float) -> Optional[str]:
+        """Abort when the interpreter exits. The exit hook calls it."""
+        if self._settled or os.getpid() != self._pid:
+            return None
+        self.abort("the interpreter exits")
+        call = self._worker.call
+        if self._worker.join(timeout):
+            return None
+        return f"{call.callback if call else 'a thread'} of job {self._job.id} is still running"
+
     def cancel(self) -> None:
         """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`), and go on following it.
 
@@ -192,6 +221,7 @@ class Run:
             ConflictError: The job is past cancelling.
             ArkorConnectionError: The cloud could not be asked.
         """
+        self._check_process()
         self._reader.expect_cancel()  # the answer may be slower than the stream
         self.client.jobs.cancel(self._job.id)
         self._reader.expect_end()
@@ -210,6 +240,7 @@ class Run:
         Raises:
             ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
         """
+        self._check_process()
         if self._job.is_terminal:
             return False
         try:
@@ -262,6 +293,7 @@ class Run:
         It runs on the worker thread, or at once where the run has settled already. Its exceptions
         are logged.
         """
+        self._check_process()
         with self._changed:
             if not self._settled:
                 self._done_callbacks.append(function)
@@ -315,6 +347,10 @@ class Run:
             self._watch.stop()
         for function in callbacks:
             self._call_done(function)
+
+    def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
+        self._persistence.release()  # first, so that whoever waits may follow the job again at once
+        self._settle(error, failure)
 
     def _aborted(self) -> RunAborted:
         reason = self._abort and self._abort[0]
@@ -371,8 +407,11 @@ class _Host:
         self.apply = run._apply
         self.stop = run.stop
         self.cancel = run.cancel
-        self.settle = run._settle
+        self.settle = run._worker_done
         self.redeliver = run._reader.interrupt
+
+    def acknowledged(self, event: TrainingEvent) -> None:
+        self._run._persistence.save(self._run._cursor, event.is_terminal)
 
     def context(self, event: TrainingEvent, attempt: int) -> Context:
         return build_context(event, attempt, self._run._job, self._run)

@@ -40,6 +40,7 @@ from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
+from arkor_sync.stream.cursor import CursorStore
 
 if TYPE_CHECKING:
     from arkor_sync.credentials import Credentials
@@ -208,6 +209,7 @@ def create_trainer(
     credentials: Optional[Credentials] = None,
     base_url: Optional[str] = None,
     cwd: Union[str, Path, None] = None,
+    cursor_store: Optional[CursorStore] = None,
     abort_event: Optional[threading.Event] = None,
     stale_after: float = 300.0,
     abort_grace: float = 5.0,
@@ -250,6 +252,8 @@ def create_trainer(
         base_url: The cloud's URL; else that of `ARKOR_CLOUD_API_URL`, the credentials, or the
             public one.
         cwd: The project's folder, which holds `.arkor/state.json`; else the current one, now.
+        cursor_store: Where the acknowledged position is kept, so that `follow(job_id)` in another
+            process can carry on after it.
         abort_event: Setting it aborts the run, or keeps it from starting.
         stale_after: Seconds with nothing but pings after which the job's record is read.
         abort_grace: Seconds that a running callback is waited for when the run is aborted.
@@ -288,6 +292,7 @@ def create_trainer(
         callbacks=callbacks,
         error_policy=error_policy,
         reconnect=reconnect,
+        cursor_store=cursor_store,
         abort_event=abort_event,
         stale_after=stale_after,
         abort_grace=abort_grace,
@@ -308,6 +313,7 @@ def follow(
     credentials: Optional[Credentials] = None,
     base_url: Optional[str] = None,
     cwd: Union[str, Path, None] = None,
+    cursor_store: Optional[CursorStore] = None,
     abort_event: Optional[threading.Event] = None,
     stale_after: float = 300.0,
     abort_grace: float = 5.0,
@@ -315,7 +321,7 @@ def follow(
     max_buffered_bytes: int = MAX_BYTES,
     max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> Run:
-    """Follow a job that was submitted elsewhere, from the first event of its history.
+    """Follow a job that was submitted elsewhere, from the first event or a stored position.
 
     The arguments are those of `create_trainer`.
 
@@ -328,6 +334,9 @@ def follow(
         credentials: How to sign in.
         base_url: The cloud's URL.
         cwd: The project's folder.
+        cursor_store: Carry on after the last event that was acknowledged with this store, in
+            whichever process, and keep the position there. A job that was finished with it is not
+            followed again: its result is there at once, and nothing is called.
         abort_event: Setting it aborts the run.
         stale_after: Seconds with nothing but pings after which the job's record is read.
         abort_grace: Seconds that a running callback is waited for when the run is aborted.
@@ -340,12 +349,14 @@ def follow(
 
     Raises:
         NotFoundError: There is no such job in this project.
+        LeaseHeldError: Another process follows it with this cursor store.
         ArkorConnectionError: The cloud could not be asked.
     """
     options = RunOptions(
         callbacks=callbacks,
         error_policy=error_policy,
         reconnect=reconnect,
+        cursor_store=cursor_store,
         abort_event=abort_event,
         stale_after=stale_after,
         abort_grace=abort_grace,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from arkor_sync.events import TrainingEvent
 from arkor_sync.stream.cursor import Cursor
 
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20
+_STALL = 15.0  # seconds
 
 
 class Position(NamedTuple):
@@ -39,13 +40,26 @@ class Channel:
     """
 
     def __init__(
-        self, cursor: Cursor, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES
+        self,
+        cursor: Cursor,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
+        on_stall: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make an empty channel.
+
+        Args:
+            cursor: The positions that it moves.
+            max_events: How many events may wait.
+            max_bytes: How many characters of JSON they may have together.
+            on_stall: Called by a put that has waited for a while, and from then on now and then.
+        """
         self.cursor = cursor
         self.high_water = 0
         self.duplicates = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._on_stall = on_stall
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
@@ -79,7 +93,7 @@ class Channel:
         with self._lock:
             for event in events:
                 while self._is_full() and not self._closed and epoch == self._epoch:
-                    self._drained.wait()
+                    self._wait_for_room()
                 if self._closed or epoch != self._epoch:
                     return None
                 if not self.cursor.accept(event):
@@ -167,6 +181,15 @@ class Channel:
             self._set_aside = []
             self._filled.notify()
             self._drained.notify()
+
+    def _wait_for_room(self) -> None:
+        if not self._drained.wait(_STALL):
+            # Without the lock: whoever is told may want to close the channel.
+            self._lock.release()
+            try:
+                self._on_stall()
+            finally:
+                self._lock.acquire()
 
     def _is_full(self) -> bool:
         return len(self._events) >= self._max_events or self._bytes >= self._max_bytes

@@ -1,4 +1,7 @@
-"""The two positions in a job's event stream. Pure bookkeeping; the channel guards it.
+"""The two positions in a job's event stream, and the store that keeps one of them on disk.
+
+`Cursor` is pure bookkeeping; the channel guards it. A store is used by the thread that begins to
+follow and by the worker thread.
 
 The *read* position is the last event put on the channel: where a broken connection resumes. The
 *acknowledged* position is the last event that the callbacks are done with: where a redelivery
@@ -7,12 +10,182 @@ begins, and the only position that may outlive the process.
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
 from collections import deque
-from typing import Deque, Dict, Iterable, Optional
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, Iterable, Optional, Protocol, Union
+from urllib.parse import quote
 
+from arkor_sync._files import write_atomically
+from arkor_sync._json import dump_json, parse_json
+from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
 REMEMBERED = 10_000  # acknowledged events that are recognised when they come again
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedCursor:
+    """What a store keeps of one job, so that another process can carry on.
+
+    Attributes:
+        acknowledged_id: Id of the last event that the callbacks were done with; the stream is
+            resumed after it. None: from the start.
+        delivered: How many events that were, so that they are recognised where a server ignores
+            the id and sends the whole history.
+        first: A fingerprint of the job's first event, for the same purpose.
+        finished: Whether the terminal event was among them.
+        state: What each callback's `state_dict()` returned after that event, by its key.
+    """
+
+    acknowledged_id: Optional[str] = None
+    delivered: int = 0
+    first: Optional[str] = None
+    finished: bool = False
+    state: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class CursorStore(Protocol):
+    """Keeps the acknowledged position of jobs, and sees to it that one run follows each.
+
+    `FileCursorStore` is one; anything with these methods will do. A method that fails should raise
+    `CursorStoreError`; whatever it raises ends the run and surfaces in `wait()`.
+    """
+
+    def load(self, job_id: str) -> SavedCursor:
+        """Return what was saved last, or an empty `SavedCursor`. The following thread calls it."""
+
+    def save(self, job_id: str, saved: SavedCursor) -> None:
+        """Replace what was saved, atomically. The worker thread calls it after every event."""
+
+    def lease(self, job_id: str) -> Callable[[], None]:
+        """Take the job for one run, or raise `LeaseHeldError`; return what gives it back."""
+
+
+class FileCursorStore:
+    """Keeps each job in a small JSON file, readable by its owner only.
+
+    A file is replaced after every event, so a process that is killed at any moment leaves the
+    position of the last event that its callbacks were done with. After a power cut it may be an
+    older one, and events come again.
+
+    Args:
+        directory: Where the files are; made on demand. It must be on a local disk.
+    """
+
+    def __init__(self, directory: Union[str, os.PathLike[str]]) -> None:
+        self._directory = Path(directory)
+
+    def __repr__(self) -> str:
+        return f"FileCursorStore({str(self._directory)!r})"
+
+    def load(self, job_id: str) -> SavedCursor:
+        """Return what was saved last, or an empty `SavedCursor`.
+
+        Raises:
+            CursorStoreError: The file cannot be read, or is not one of ours. It is left as it is.
+        """
+        path = self._path(job_id, "json")
+        try:
+            saved = parse_json(path.read_bytes())
+            cursor = SavedCursor(
+                acknowledged_id=_expect(saved["acknowledgedId"], str, type(None)),
+                delivered=_expect(saved["delivered"], int),
+                first=_expect(saved["first"], str, type(None)),
+                finished=_expect(saved["finished"], bool),
+                state=_expect(saved["state"], dict),
+            )
+        except FileNotFoundError:
+            return SavedCursor()
+        except OSError as error:
+            raise CursorStoreError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CursorStoreError(
+                f"{path} is not a saved cursor ({error}); move it away to follow from the start"
+            ) from error
+        return cursor
+
+    def save(self, job_id: str, saved: SavedCursor) -> None:
+        """Replace the file.
+
+        Raises:
+            CursorStoreError: It could not be written; the old one is untouched.
+        """
+        path = self._path(job_id, "json")
+        document = {
+            "jobId": job_id,
+            "acknowledgedId": saved.acknowledged_id,
+            "delivered": saved.delivered,
+            "first": saved.first,
+            "finished": saved.finished,
+            "state": saved.state,
+        }
+        try:
+            text = dump_json(document)
+        except (TypeError, ValueError) as error:
+            raise CursorStoreError(f"a callback's state_dict() is not JSON: {error}") from error
+        try:
+            write_atomically(path, text, 0o600, durable=saved.finished)
+        except OSError as error:
+            raise CursorStoreError(
+                f"{path} cannot be written: {error.strerror}; the events after "
+                f"{saved.acknowledged_id!r} will come again"
+            ) from error
+
+    def lease(self, job_id: str) -> Callable[[], None]:
+        """Lock the job's lock file until the returned function is called or the process ends.
+
+        Raises:
+            LeaseHeldError: It is locked; the message names the process.
+            CursorStoreError: The file cannot be opened.
+        """
+        path = self._path(job_id, "lock")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CursorStoreError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 64).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise LeaseHeldError(
+                f"job {job_id} is followed already, by process {holder} ({path})"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+        return _Once(lambda: os.close(descriptor))
+
+    def _path(self, job_id: str, suffix: str) -> Path:
+        return self._directory / f"{quote(job_id, safe='')}.{suffix}"
+
+
+class _Once:
+    """Calls a function the first time it is called itself."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._functions = [function]
+
+    def __call__(self) -> None:
+        while self._functions:
+            self._functions.pop()()
+
+
+def _expect(value: Any, *kinds: type) -> Any:
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.40} in place of {kinds[0].__name__}")
+    return value
+
+
+def _fingerprint(event: TrainingEvent) -> str:
+    """Tell events apart across processes. `key` is faster, but only within one."""
+    text = json.dumps([event.id, event.data], sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 class Cursor:
@@ -24,19 +197,23 @@ class Cursor:
     Attributes:
         read: Id of the last event put on the channel; `None` before the first.
         acknowledged: Id of the last event that the callbacks are done with.
+        delivered: How many events that were, in earlier processes too.
+        first: The fingerprint of the job's first event.
     """
 
-    def __init__(self, acknowledged: Optional[str] = None, remembered: int = REMEMBERED) -> None:
-        self.read = acknowledged
-        self.acknowledged = acknowledged
+    def __init__(self, saved: Optional[SavedCursor] = None, remembered: int = REMEMBERED) -> None:
+        saved = saved or SavedCursor()
+        self.read = saved.acknowledged_id
+        self.acknowledged = saved.acknowledged_id
+        self.delivered = saved.delivered
+        self.first = saved.first
         self._remembered = remembered
         self._connection = 0
         self._position = 0  # data events of this connection
         self._seen: Dict[int, int] = {}  # key -> the connection that brought it
         self._unacknowledged: Deque[TrainingEvent] = deque()
         self._done: Deque[int] = deque()  # keys, oldest first
-        self._first: Optional[int] = None  # the key of the very first event
-        self._forgotten = 0  # events that dropped out of `_done`
+        self._forgotten = saved.delivered  # acknowledged events that are not in `_seen` any more
         self._from_start = False  # whether this connection replays the whole history
 
     def connect(self) -> Optional[str]:
@@ -60,15 +237,15 @@ class Cursor:
         old to be remembered, but they come in the old order, so counting them is enough.
         """
         self._position += 1
-        if self._position == 1 and event.key == self._first:
-            self._from_start = True
+        if self._position == 1:
+            fingerprint = _fingerprint(event)
+            self.first = self.first or fingerprint
+            self._from_start = self.first == fingerprint
         if self._from_start and self._position <= self._forgotten:
             return False
         seen = self._seen.get(event.key)
         if seen is not None and (event.id is not None or seen != self._connection):
             return False
-        if self._first is None:
-            self._first = event.key
         self._admit(event)
         return True
 
@@ -77,6 +254,7 @@ class Cursor:
         self._unacknowledged.popleft()
         if event.id is not None:
             self.acknowledged = event.id
+        self.delivered += 1
         self._done.append(event.key)
         if len(self._done) > self._remembered:
             self._seen.pop(self._done.popleft(), None)

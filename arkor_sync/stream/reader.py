@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from typing import TYPE_CHECKING, Iterator, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Protocol, Tuple
 
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from arkor_sync.models import TrainingJob
 
 logger = logging.getLogger(__name__)
+
+_IDLE = 15.0  # seconds
 
 CANCEL_GRACE = 5.0
 """Seconds of silence after an accepted cancel before the job's record is read."""
@@ -93,6 +95,7 @@ class Reader:
         max_event_bytes: int,
         clock: Clock,
         label: str,
+        on_idle: Callable[[], None],
     ) -> None:
         self.state = State.NEW
         self.connections = 0
@@ -107,6 +110,7 @@ class Reader:
         self._max_event_bytes = max_event_bytes
         self._clock = clock
         self._label = label
+        self._on_idle = on_idle
         self._transport = transport
         self._wake = threading.Event()
         self._delays: Optional[Iterator[float]] = None
@@ -170,6 +174,7 @@ class Reader:
         while True:
             # Cleared before the cursor is looked at: what wakes us later is then about what we do.
             self._wake.clear()
+            self._on_idle()
             if not self._transport.arm():
                 return
             try:
@@ -179,7 +184,8 @@ class Reader:
                     continue
                 delay = self._delay_after(error)
             if delay is None:
-                self._wake.wait()
+                while not self._wake.wait(_IDLE):
+                    self._on_idle()
             elif delay > 0:
                 self.state = State.BACKING_OFF
                 self._clock.wait(self._wake, delay)
@@ -245,6 +251,7 @@ class Reader:
                 if not chunk:
                     return _End.CLEAN
                 self.last_byte = self._clock.now()
+                self._on_idle()
                 end = self._take(parser, chunk, position.epoch)
                 if end is not None:
                     return end
@@ -358,6 +365,8 @@ class Reader:
         try:
             record = terminal_event(self._source.job(self._transport))
         except (ArkorConnectionError, CloudApiError) as error:
+            if self._transport.interrupted:
+                raise  # the event is not on the channel yet, and comes again
             logger.warning("cannot tell whether job %s was cancelled: %s", self._label, error)
             return event
         if record is None or record.type != CANCELLED:

@@ -37,6 +37,9 @@ from arkor_sync.stream.clock import Clock
 
 logger = logging.getLogger(__name__)
 
+STUCK_AFTER = 60.0
+"""Seconds after which a running callback is warned of; again after twice as long."""
+
 Handlers = Mapping[str, Sequence[Tuple[str, Callable[[Any], Any]]]]
 
 
@@ -48,6 +51,9 @@ class Host(Protocol):
 
     def context(self, event: TrainingEvent, attempt: int) -> Any:
         """Build the callbacks' argument."""
+
+    def acknowledged(self, event: TrainingEvent) -> None:
+        """Hear that the callbacks are done with an event."""
 
     def redeliver(self) -> None:
         """Have the stream opened again; the channel was rewound."""
@@ -109,6 +115,8 @@ class Worker:
         self._awaiter = Awaiter(context)
         self._stopped = threading.Event()
         self._failure: Optional[Failure] = None
+        self._watched: Optional[Call] = None
+        self._warn_after = STUCK_AFTER
         # Callbacks that are done with an event that will come again, and the attempt to go on with.
         self._progress: Dict[int, Tuple[int, int]] = {}
         self._thread = threading.Thread(
@@ -140,6 +148,24 @@ class Worker:
         frame = sys._current_frames().get(self._thread.ident or 0)
         return "".join(traceback.format_stack(frame)) if frame else ""
 
+    def warn_if_stuck(self) -> None:
+        """Log a callback that has been running for long, with its stack. Any thread may ask."""
+        call = self.call
+        if call is None:
+            return
+        if call is not self._watched:
+            self._watched, self._warn_after = call, STUCK_AFTER
+        age = self._clock.now() - call.since
+        if age >= self._warn_after:
+            self._warn_after = 2 * age
+            logger.warning(
+                "%s has been running for %.0f s, for event %s:\n%s",
+                call.callback,
+                age,
+                call.event.id,
+                self.stack(),
+            )
+
     def _main(self) -> None:
         error: Optional[BaseException] = None
         try:
@@ -170,6 +196,7 @@ class Worker:
 
     def _acknowledge(self, event: TrainingEvent) -> None:
         self._channel.acknowledge(event)
+        self._host.acknowledged(event)
         self.delivered += 1
         self.last_acknowledged = self._clock.now()
 

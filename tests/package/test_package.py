@@ -26,6 +26,7 @@ FLOORS: List[Set[str]] = [
     {"exchange", "chat", "credentials"},
     {"routes", "project", "client"},
     {"callbacks", "result", "options"},
+    {"persistence"},
     {"run"},
     {"trainer"},
 ]

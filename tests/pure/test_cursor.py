@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from arkor_sync.events import TrainingEvent, decode
 from arkor_sync.frames import Frame
-from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.cursor import Cursor, SavedCursor
 
 Sent = Tuple[Optional[str], str]  # id and data
 
@@ -156,7 +156,7 @@ def test_a_new_cursor_asks_for_the_start_of_the_history() -> None:
 
 
 def test_a_stored_position_is_where_the_first_connection_resumes() -> None:
-    cursor = Cursor("41")
+    cursor = Cursor(SavedCursor(acknowledged_id="41"))
     assert cursor.connect() == "41"
     assert accepted(cursor, numbered(42, 43)) == ["42", "43"]
     cursor.rewind()

@@ -1,0 +1,78 @@
+"""What one run keeps in a cursor store: the acknowledged position and its callbacks' state.
+
+It is loaded on the thread that begins to follow, and saved on the worker thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional
+
+from arkor_sync.callbacks import CallbacksInput
+from arkor_sync.stream.cursor import Cursor, CursorStore, SavedCursor
+
+
+class Persistence:
+    """One run's lease on a job in a cursor store. Without a store it does nothing.
+
+    Attributes:
+        saved: What an earlier run left.
+
+    Raises:
+        LeaseHeldError: Another run has the lease.
+        CursorStoreError: The store cannot be read.
+    """
+
+    def __init__(
+        self, store: Optional[CursorStore], job_id: str, callbacks: CallbacksInput
+    ) -> None:
+        self.saved = SavedCursor()
+        self.release: Callable[[], None] = lambda: None
+        self._store = store
+        self._job_id = job_id
+        self._stateful = stateful(callbacks)
+        if store is None:
+            return
+        self.release = store.lease(job_id)
+        try:
+            self.saved = store.load(job_id)
+            for key, callback in self._stateful.items():
+                if key in self.saved.state:
+                    callback.load_state_dict(self.saved.state[key])
+        except BaseException:
+            self.release()
+            raise
+
+    def save(self, cursor: Cursor, finished: bool) -> None:
+        """Keep the acknowledged position and the state that belongs to it, as one."""
+        if self._store is None:
+            return
+        state = {key: callback.state_dict() for key, callback in self._stateful.items()}
+        saved = SavedCursor(cursor.acknowledged, cursor.delivered, cursor.first, finished, state)
+        self._store.save(self._job_id, saved)
+
+
+def stateful(callbacks: CallbacksInput) -> Dict[str, Any]:
+    """Find the callbacks that keep state across processes: `state_dict` and `load_state_dict`.
+
+    Args:
+        callbacks: As for `handler_table`.
+
+    Returns:
+        Them by their `state_key`, or by their class's name, numbered where it comes again.
+    """
+    found: Dict[str, Any] = {}
+    for callback in _flattened(callbacks):
+        if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
+            base = key = str(getattr(callback, "state_key", type(callback).__qualname__))
+            while key in found:
+                key = f"{base}#{len(found) + 1}"
+            found[key] = callback
+    return found
+
+
+def _flattened(callbacks: CallbacksInput) -> Iterable[Any]:
+    if isinstance(callbacks, Iterable) and not isinstance(callbacks, (Mapping, str)):
+        for each in callbacks:
+            yield from _flattened(each)
+    else:
+        yield callbacks
