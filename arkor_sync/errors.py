@@ -80,7 +80,7 @@ class ResponseError(ArkorError):
 
 
 class StreamProtocolError(ArkorError):
-    """The event stream is not one: wrong content type, redirect, or an event over the limit."""
+    """The event stream is not one: a wrong content type, or an event over the limit."""
 
 
 class CloudApiError(ArkorError):

@@ -109,26 +109,20 @@ class Exchange:
             CloudApiError: The status is not 2xx. The response has been read and closed.
             ArkorConnectionError: The request did not get its answer.
         """
-        try:
-            response = transport.request(
-                method,
-                url,
-                timeout=timeout or self.timeout,
-                auth=auth,
-                headers={
-                    "Accept": "application/json",
-                    **(headers or {}),
-                    CLIENT_HEADER_NAME: self.client_header,
-                    "User-Agent": USER_AGENT,
-                },
-                json=body,
-                stream=True,
-            )
-        except ValueError as error:  # a host name, or a redirect, that cannot be an address
-            doing = f"{method} {url.partition('?')[0]}"
-            raise ArkorConnectionError(
-                f"{doing}: not an address ({type(error).__name__})"
-            ) from None
+        response = transport.request(
+            method,
+            url,
+            timeout=timeout or self.timeout,
+            auth=auth,
+            headers={
+                "Accept": "application/json",
+                **(headers or {}),
+                CLIENT_HEADER_NAME: self.client_header,
+                "User-Agent": USER_AGENT,
+            },
+            json=body,
+            stream=True,
+        )
         response.request.headers.pop("Authorization", None)  # responses are shown and pickled
         record_deprecation(response.headers, self.client_header, self.on_deprecation)
         if 200 <= response.status_code < 300:

@@ -51,7 +51,7 @@ class Transport:
         self._handles: Dict[socket.socket, socket.socket] = {}
         self._interrupted = False
         self._closed = False
-        self._session = requests.Session()
+        self._session = _Session()
         if template is not None:
             for name in ("headers", "proxies", "verify", "cert", "trust_env"):
                 setattr(self._session, name, getattr(template, name))
@@ -145,7 +145,8 @@ class Transport:
                 allow_redirects=False,
                 stream=stream,
             )
-        except (requests.RequestException, HTTPError, OSError, http.client.HTTPException) as error:
+        except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
+            # RequestException is an OSError; a host that is no name is a bare UnicodeError.
             raise connection_error(error, f"{method} {_without_query(url)}") from _root(error)
 
     def _connect(
@@ -230,7 +231,7 @@ class ByteStream:
             return chunk
         except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client's file was closed by its own error path.
-            raise connection_error(error, "reading the event stream") from _root(error)
+            raise connection_error(error, "reading the stream") from _root(error)
 
     def set_timeout(self, seconds: float) -> None:
         """Set the read timeout of the next `read`, in seconds."""
@@ -288,6 +289,13 @@ def _without_query(url: str) -> str:
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Stand in for absent credentials, because requests would look into `.netrc` for None."""
     return request
+
+
+class _Session(requests.Session):
+    """A session that sees no redirects: even unfollowed, requests would read their whole body."""
+
+    def get_redirect_target(self, *_: object, **__: object) -> None:
+        return None
 
 
 class _Adapter(HTTPAdapter):
