@@ -117,14 +117,19 @@ def test_bytes_are_read_as_they_arrive(transport: Transport, name: str, tls: boo
     with Server(send_pieces(name, go), tls=tls) as server:
         body = stream(transport, server.url)
         for piece in PIECES:
-            read = b""
-            while len(read) < len(piece):  # a gzip header alone decodes to nothing yet
-                read += body.read()
-            assert read == piece
+            assert read_all_of(piece, body)
             go.release()
         assert body.read() == b""
         assert body.read() == b""
         body.close()
+
+
+def read_all_of(piece: bytes, body: ByteStream) -> bool:
+    """Read a piece, which older versions of urllib3 hand over byte by byte."""
+    read = b""
+    while len(read) < len(piece):
+        read += body.read()
+    return read == piece
 
 
 def begin_body(name: str) -> Callable[[Connection, str], None]:
@@ -139,8 +144,8 @@ def begin_body(name: str) -> Callable[[Connection, str], None]:
 def test_silence_in_a_body_is_a_timeout(transport: Transport) -> None:
     with Server(begin_body("chunked")) as server:
         body = stream(transport, server.url, timeout=(DEADLINE, 0.5))
-        assert body.read() == PIECES[0]
-        with pytest.raises(ArkorTimeoutError, match=r"^reading the event stream: timed out$"):
+        assert read_all_of(PIECES[0], body)
+        with pytest.raises(ArkorTimeoutError, match=r"^reading the stream: timed out$"):
             body.read()
         body.close()
 
@@ -152,7 +157,7 @@ def test_a_new_timeout_holds_from_the_next_read_on(
 ) -> None:
     with Server(begin_body(name), tls=tls) as server:
         body = stream(transport, server.url, timeout=(DEADLINE, DEADLINE * 10))
-        assert body.read() == PIECES[0]
+        assert read_all_of(PIECES[0], body)
         body.set_timeout(0.05)
         with pytest.raises(ArkorTimeoutError):
             body.read()
@@ -186,7 +191,7 @@ def test_a_chunked_body_that_is_cut_is_an_error(transport: Transport, sent: byte
     with Server(handler) as server:
         body = stream(transport, server.url)
         assert body.read() == b"abc"
-        with pytest.raises(ArkorConnectionError, match="reading the event stream") as caught:
+        with pytest.raises(ArkorConnectionError, match="reading the stream") as caught:
             body.read()
         assert not isinstance(caught.value, ArkorTimeoutError)
         body.close()
@@ -217,7 +222,7 @@ def test_bytes_that_are_not_what_the_encoding_says_are_an_error(transport: Trans
 
     with Server(handler) as server:
         body = stream(transport, server.url)
-        with pytest.raises(ArkorConnectionError, match="reading the event stream"):
+        with pytest.raises(ArkorConnectionError, match="reading the stream"):
             body.read()
         body.close()
 
@@ -293,7 +298,7 @@ def read_to_the_end(body: ByteStream) -> List[bytes]:
 def test_an_interrupt_wakes_a_read(transport: Transport, name: str, tls: bool) -> None:
     with Server(begin_body(name), tls=tls) as server:
         body = stream(transport, server.url)
-        assert body.read() == PIECES[0]
+        assert read_all_of(PIECES[0], body)
         blocked = Background(read_to_the_end, body)
         transport.interrupt()
         assert blocked.result() == []
@@ -542,7 +547,7 @@ def failing_requests() -> Iterator[Tuple[str, Callable[[Connection, str], None],
         hang_up(connection, "")
 
     def cut_body(connection: Connection, _: str) -> None:
-        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        connection.send(b"HTTP/1.1 200 OK\r\n" + CUT["in a chunk"])
         hang_up(connection, "")
 
     yield "hung up", hang_up, DEADLINE
