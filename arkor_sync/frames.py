@@ -18,6 +18,8 @@ from arkor_sync.errors import StreamProtocolError
 MAX_EVENT_BYTES = 1 << 20
 MAX_EVENT_LINES = 2000  # sseclient-py joins lines in quadratic time: 2,000 take 20 ms
 
+_RETRY_DIGITS = 12  # more would be decades, and no float or int() takes thousands
+
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
 _ID_WITH_NUL = re.compile(rb"^id:[^\n]*\0[^\n]*\n", re.MULTILINE)
@@ -44,6 +46,7 @@ class FrameParser:
 
     Attributes:
         retry_ms: The last valid `retry` field of a finished block, in milliseconds, or `None`.
+            An absurdly long number is cut to its first digits.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -131,7 +134,7 @@ class FrameParser:
             blocks = _ID_WITH_NUL.sub(b"", blocks)
         if b"retry" in blocks:
             for digits in _RETRY.findall(blocks):
-                self.retry_ms = int(digits)
+                self.retry_ms = int(digits.lstrip(b"0")[:_RETRY_DIGITS] or b"0")
         if not blocks.isascii():
             blocks = blocks.decode("utf-8", "replace").encode("utf-8")
         events = SSEClient(iter([blocks])).events()
