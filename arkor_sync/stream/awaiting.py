@@ -103,6 +103,8 @@ class Awaiter:
             raise concurrent.futures.CancelledError("the awaited task was cancelled") from error
         finally:
             self._task = None
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # a stop before its first step would leave it never awaited
 
 
 async def _as_coroutine(awaitable: Any) -> Any:

@@ -9,6 +9,7 @@ import gc
 import sys
 import threading
 import types
+import warnings
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Iterator, List, Tuple
 from unittest import mock
 
@@ -403,6 +404,22 @@ def test_after_a_stop_a_future_is_not_waited_for(awaiter: Awaiter) -> None:
     future: Future[None] = Future()
     with pytest.raises(Interrupted):
         Background(awaiter.wait_for, future).result()
+
+
+def test_after_a_stop_a_coroutine_is_not_begun_and_not_complained_of(awaiter: Awaiter) -> None:
+    began: List[int] = []
+
+    async def run() -> None:
+        began.append(1)
+
+    awaiter.stop()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")  # "... was never awaited"
+        with pytest.raises(Interrupted):
+            awaiter.wait_for(run())
+        gc.collect()
+    assert seen == []
+    assert began == []
 
 
 def test_stopping_twice_or_when_closed_is_harmless() -> None:
