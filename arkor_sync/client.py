@@ -23,6 +23,7 @@ from typing import (
     Tuple,
     TypeVar,
     Union,
+    cast,
 )
 from urllib.parse import urlsplit
 
@@ -54,6 +55,7 @@ from arkor_sync.exchange import (
     read_body,
 )
 from arkor_sync.models import Me
+from arkor_sync.oauth import Refresher
 from arkor_sync.project import PathLike, ProjectState, ensure_project_state
 from arkor_sync.routes import Jobs, Projects, is_sendable_id
 from arkor_sync.stream.transport import Transport
@@ -77,8 +79,10 @@ class CloudApiClient:
 
     Args:
         base_url: The cloud. `None`: `ARKOR_CLOUD_API_URL`, else the credentials', else production.
-        credentials: Who asks, or a function that says so at each request. `None`: `ARKOR_TOKEN`,
-            else `~/.arkor/credentials.json`, else a new anonymous identity.
+        credentials: Who asks. `None`: `ARKOR_TOKEN`, else `~/.arkor/credentials.json`, else a new
+            anonymous identity. An account's tokens are refreshed before they end, and on a 401. A
+            function is called at each request, and once more on a 401; what it returns is used as
+            it is.
         scope: The project. `None`: that of `.arkor/state.json` below `cwd`; an anonymous identity
             gets a new project there.
         cwd: The directory of the project; `None` for the working directory.
@@ -132,6 +136,11 @@ class CloudApiClient:
             self._credentials = lambda: credentials
         else:
             self._credentials = credentials or _Once(self._find_credentials)
+        self._refresher: Optional[_Once[Refresher]] = None
+        if not callable(credentials):
+            self._refresher = _Once(
+                lambda: Refresher(cast(OAuthCredentials, self._credentials()), session)
+            )
         self._scope = _Once(lambda: scope or ensure_project_state(self, self._credentials(), cwd))
         self.jobs = Jobs(self)
         self.projects = Projects(self)
@@ -236,19 +245,40 @@ class CloudApiClient:
     def _find_credentials(self) -> Credentials:
         return ensure_credentials(self._base_url, exchange=self._exchange)
 
-    def _target(self, *segments: str, scoped: bool = True, **query: str) -> Tuple[str, BearerAuth]:
-        """Say where a request goes and who makes it."""
-        if scoped:
-            scope = self._scope()
-            query = {"orgSlug": scope.org_slug, "projectSlug": scope.project_slug}
+    def _identify(self, rejected: Optional[str], transport: Optional[Transport]) -> Credentials:
+        """Say who asks, with another bearer than the rejected one if there is any."""
         credentials = self._credentials()
         if not isinstance(credentials, _KINDS):
             raise ArkorUsageError(
                 f"credentials: the function returned a {type(credentials).__name__}; return "
                 "TokenCredentials('...'), or another credentials object"
             )
+        if self._refresher and isinstance(credentials, OAuthCredentials):
+            return self._refresher().fresh(rejected, transport)
+        return credentials
+
+    def _target(
+        self,
+        *segments: str,
+        scoped: bool = True,
+        transport: Optional[Transport] = None,
+        **query: str,
+    ) -> Tuple[str, BearerAuth]:
+        """Say where a request goes and who makes it.
+
+        Args:
+            segments: The path below `/v1`.
+            scoped: Whether the query names the project.
+            transport: The request's, where another thread may interrupt it.
+            query: The query of a request without a scope.
+        """
+        if scoped:
+            scope = self._scope()
+            query = {"orgSlug": scope.org_slug, "projectSlug": scope.project_slug}
+        credentials = self._identify(None, transport)
         base_url = resolve_base_url(credentials) if self._base_url is None else self._base_url
-        return build_url(base_url, "v1", *segments, **query), BearerAuth(credentials.bearer)
+        auth = BearerAuth(credentials.bearer, lambda *last: self._identify(*last).bearer)
+        return build_url(base_url, "v1", *segments, **query), auth
 
     def _ask(
         self,

@@ -57,7 +57,10 @@ class AnonymousCredentials(Record):
 
 @dataclass(frozen=True)
 class OAuthCredentials(Record):
-    """A signed-in account.
+    """A signed-in account. The client refreshes its access token before it ends.
+
+    What was read from a file is written back there, and shared with every process that reads it.
+    Other credentials are refreshed in memory, by each client for itself.
 
     Attributes:
         access_token: The bearer; not shown by `repr`.
@@ -67,9 +70,11 @@ class OAuthCredentials(Record):
         audience: What the token is for.
         client_id: The identity provider's name for this application.
         arkor_cloud_api_url: `arkorCloudApiUrl`, or `None` in files of older versions.
+        path: The file that `read_credentials` read this from, else `None`.
     """
 
     mode: ClassVar[str] = "oauth"
+    path: ClassVar[Optional[Path]] = None  # of the class, because it is not part of the file
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -135,11 +140,14 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {_reason(error)}") from error
     try:
-        return _decode(data)
+        found = _decode(data)
     except ResponseError as error:
         raise CredentialsError(
             f"{path} is not usable: {error}; sign in again, or remove the file"
         ) from error
+    if isinstance(found, OAuthCredentials):
+        object.__setattr__(found, "path", Path(os.path.abspath(path)))
+    return found
 
 
 def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:

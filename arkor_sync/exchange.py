@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -33,6 +33,7 @@ from arkor_sync.client_version import (
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorUsageError,
+    AuthenticationError,
     CloudApiError,
     CredentialsError,
     ResponseError,
@@ -52,9 +53,15 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 
 class BearerAuth(AuthBase):
-    """Sets the authorisation header, and shows nothing of it."""
+    """Sets the authorisation header, and shows nothing of it.
 
-    def __init__(self, token: str) -> None:
+    Args:
+        token: The bearer.
+        renew: Given a bearer that the cloud answered 401 to and the transport of the request, it
+            returns a newer one, or the same if there is none.
+    """
+
+    def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
         # http.client repeats a header value that it refuses, so it must never get to refuse one.
         if not re.fullmatch(r"[!-~]+", token):
             raise CredentialsError(
@@ -62,11 +69,17 @@ class BearerAuth(AuthBase):
                 "control characters, or beyond ASCII)"
             )
         self._token = token
+        self._renew = renew
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Put the token on a request; `requests` calls this."""
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+    def renewed(self, transport: Transport) -> Optional[BearerAuth]:
+        """Return what to try after a 401, or `None` if there is nothing else."""
+        token = self._renew(self._token, transport) if self._renew else self._token
+        return None if token == self._token else BearerAuth(token)
 
     def __repr__(self) -> str:
         return "BearerAuth(...)"
@@ -105,10 +118,31 @@ class Exchange:
     ) -> requests.Response:
         """Send a request and return its response with the body unread; the caller closes it.
 
+        After a 401 it is sent once more, if there is a newer token: it was not obeyed.
+
         Raises:
             CloudApiError: The status is not 2xx. The response has been read and closed.
+            CredentialsError: The token has ended, and only signing in again gives a new one.
             ArkorConnectionError: The request did not get its answer.
         """
+        try:
+            return self._send(transport, method, url, auth, headers, body, timeout)
+        except AuthenticationError:
+            newer = auth.renewed(transport) if auth else None
+            if newer is None:
+                raise
+        return self._send(transport, method, url, newer, headers, body, timeout)
+
+    def _send(
+        self,
+        transport: Transport,
+        method: str,
+        url: str,
+        auth: Optional[BearerAuth],
+        headers: Optional[Mapping[str, Union[str, bytes]]],
+        body: Any,
+        timeout: Optional[Timeout],
+    ) -> requests.Response:
         response = transport.request(
             method,
             url,

@@ -14,6 +14,7 @@ from arkor_sync._record import show
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorUsageError,
+    AuthenticationError,
     ResponseError,
     StreamProtocolError,
 )
@@ -61,7 +62,7 @@ class Jobs:
         try:
             job: TrainingJob = self._client._ask("POST", target, TrainingJob, "job", body=body)
         except (ArkorConnectionError, ResponseError) as error:
-            if _was_never_sent(error):
+            if _was_not_obeyed(error):
                 raise
             raise type(error)(f"{error}; {_MAYBE_CREATED}") from error.__cause__
         return job
@@ -73,7 +74,7 @@ class Jobs:
             job_id: The job.
             transport: Makes the request, so that another thread can interrupt it; it is left open.
         """
-        target = self._client._target("jobs", _id(job_id))
+        target = self._client._target("jobs", _id(job_id), transport=transport)
         job: TrainingJob = self._client._ask("GET", target, TrainingJob, "job", transport=transport)
         return job
 
@@ -129,7 +130,9 @@ class Jobs:
         headers: Dict[str, Union[str, bytes]] = {"Accept": EVENT_STREAM, **UNBUFFERED}
         if last_event_id is not None and is_sendable_id(last_event_id):
             headers["Last-Event-ID"] = last_event_id.encode("utf-8")
-        url, auth = self._client._target("jobs", _id(job_id), "events", "stream")
+        url, auth = self._client._target(
+            "jobs", _id(job_id), "events", "stream", transport=transport
+        )
         response = self._client._exchange.open(
             transport, "GET", url, auth=auth, headers=headers, timeout=timeout
         )
@@ -180,12 +183,12 @@ def _id(job_id: object) -> str:
     return job_id
 
 
-def _was_never_sent(error: Exception) -> bool:
-    """Whether the connection failed before a request could have gone out on it."""
+def _was_not_obeyed(error: Exception) -> bool:
+    """Whether the connection failed before a request could have gone out on it, or after a 401."""
     below = error.__context__
     reason = getattr(below.args[0], "reason", None) if below and below.args else None
     return (
-        isinstance(below, (ConnectTimeout, ProxyError))
+        isinstance(below, (ConnectTimeout, ProxyError, AuthenticationError))
         or isinstance(reason, NewConnectionError)
         or isinstance(error.__cause__, ssl.SSLCertVerificationError)
     )

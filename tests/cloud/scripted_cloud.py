@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,9 +72,13 @@ class Received:
 
 
 class ScriptedCloud:
-    """Answers requests with the replies it was given, in order; the last one repeats."""
+    """Answers requests with the replies it was given, in order; the last one repeats.
 
-    def __init__(self) -> None:
+    Args:
+        certificate: A file with a certificate and its key, to be spoken to over TLS.
+    """
+
+    def __init__(self, certificate: Optional[str] = None) -> None:
         self.received: List[Received] = []
         self.replies: List[Union[Reply, Callable[[Received], Reply]]] = []
         self.open_connections = 0
@@ -106,7 +111,13 @@ class ScriptedCloud:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.host}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 

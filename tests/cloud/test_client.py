@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import threading
-import warnings
 from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
 import requests
+from forking import fork
 from scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
 from arkor_sync.client import CloudApiClient
@@ -142,7 +141,7 @@ def test_a_slash_at_the_end_of_the_base_url(cloud: ScriptedCloud) -> None:
     ("credentials", "bearer"),
     [
         (AnonymousCredentials("anon", "i", None, "o"), "anon"),
-        (OAuthCredentials("access", "refresh", 1, "d", "a", "c"), "access"),
+        (OAuthCredentials("access", "refresh", 4_000_000_000, "d", "a", "c"), "access"),
         (TokenCredentials("bare"), "bare"),
     ],
 )
@@ -540,28 +539,12 @@ def test_a_client_works_after_a_fork(cloud: ScriptedCloud) -> None:
         client._credentials._make = lambda: TokenCredentials("c")
         client.me()
 
-    child = _fork(in_the_child)
+    child = fork(in_the_child)
     leave.set()
     thread.join()
     assert child() == 0
     sent = sorted(each.headers["Authorization"] for each in cloud.received)
     assert sent == ["Bearer c", "Bearer t"]
-
-
-def _fork(function: Callable[[], Any]) -> Callable[[], int]:
-    """Run a function in a forked child; the result waits for its exit status."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any fork
-        pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            signal.alarm(20)
-            function()
-            code = 0
-        finally:
-            os._exit(code)
-    return lambda: os.waitpid(pid, 0)[1]
 
 
 def test_a_client_pickles(cloud: ScriptedCloud) -> None:

@@ -23,7 +23,7 @@ FLOORS: List[Set[str]] = [
     {"_json", "_record", "callback_names", "frames", "events", "job_config", "models"},
     {"error_policy", "reconnect", "client_version", "chat_request", "_files"},
     {"stream"},
-    {"exchange", "chat", "credentials"},
+    {"exchange", "chat", "credentials", "oauth"},
     {"routes", "project", "client"},
     {"callbacks", "result", "options"},
     {"persistence"},
