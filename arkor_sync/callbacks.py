@@ -13,6 +13,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    Collection,
     Dict,
     Iterable,
     List,
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """What every context has.
+    """What every context has. The worker thread builds one for each event and hands it over.
+
+    Callbacks of the same event and attempt get the same one. It may be kept, passed to other
+    threads, and pickled; the run is then left out.
 
     Attributes:
-        job: The job as of this event.
+        job: The job as of this event: status and times are the event's.
         run: The run; `run.abort()`, `run.stop()` and `run.cancel()` are legal in a callback.
         event: The event as the cloud sent it; its JSON is `event.data`.
         attempt: 1 for the first call for this event, 2 for the first repeat, and so on.
@@ -58,7 +62,7 @@ class Context:
 
 @dataclasses.dataclass
 class StartedContext(Context):
-    """The job began to run (`training.started`)."""
+    """The job began to run (`training.started`). `job.started_at` is the event's `timestamp`."""
 
     job: TrainingJob
 
@@ -123,22 +127,22 @@ class CheckpointContext(Context):
         Args:
             messages: `{"role": ..., "content": ...}`, oldest first.
             stream: Whether the answer comes piece by piece.
-            temperature: 0 to 2.
+            temperature: 0 to 2. What is left out is up to the cloud.
             top_p: 0 to 1 (`topP`).
-            max_tokens: The longest answer (`maxTokens`).
+            max_tokens: The longest answer, in tokens (`maxTokens`).
             tools: Functions that the model may call.
             tool_choice: `"auto"`, `"none"`, `"required"` or a named function (`toolChoice`).
             response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
                 `json_object` (`structuredOutputs`).
-            timeout: Seconds of silence that are allowed.
+            timeout: Seconds of silence that are allowed; 300 by default.
             extra: More fields of the request, as the wire names them.
 
         Returns:
             The answer; it holds the raw `requests.Response`.
 
         Raises:
-            ArkorUsageError: The request cannot work.
+            ArkorUsageError: The request cannot work; nothing was sent.
             CloudApiError: The cloud refused it.
             ArkorConnectionError: The answer did not come.
         """
@@ -174,7 +178,7 @@ class Metrics:
 
     @classmethod
     def from_json(cls, metrics: Any) -> Metrics:
-        """Read the `metrics` of a `training.completed`; what is missing is None."""
+        """Read the `metrics` of a `training.completed`; what is missing or odd is None."""
         data: Dict[str, Any] = metrics if type(metrics) is dict else {}
         return cls(
             final_loss=number(data.get("finalLoss")),
@@ -213,7 +217,11 @@ class FailedContext(Context):
 
 @dataclasses.dataclass
 class CancelledContext(Context):
-    """The job was cancelled. No event says so; it comes from the job's record."""
+    """The job was cancelled. No event says so; it comes from the job's record.
+
+    `event.synthesized` is true. After `StopTraining` or `run.stop()` it does not come: the run has
+    ended by then.
+    """
 
     job: TrainingJob
 
@@ -266,7 +274,15 @@ _BUILDERS: Dict[str, Callable[[Dict[str, Any], TrainingJob], Context]] = {
 
 
 class Callback:
-    """Base class of callbacks that are objects. Override what you need; the rest costs nothing."""
+    """Base class of callbacks that are objects. Override what you need; the rest costs nothing.
+
+    The methods run on the run's worker thread, one at a time, and take one context each. What they
+    return is ignored, unless it can be awaited; what they raise is the error policy's business.
+
+    A callback that also has `state_dict()` and `load_state_dict(state)` keeps its state, which must
+    be JSON, in the run's cursor store: saved together with the position, and given back before the
+    first call when another process carries on. `state_key` names it there; by default the class.
+    """
 
     def on_started(self, ctx: StartedContext) -> Any:
         """The job began to run."""
@@ -290,13 +306,15 @@ class Callback:
 class Callbacks:
     """Callbacks from plain functions. Each takes one context.
 
+    They run on the run's worker thread, one at a time; see `Callback`.
+
     Args:
-        on_started: Called when the job begins to run.
-        on_log: Called with the metrics of a step.
-        on_checkpoint: Called when a checkpoint was saved.
-        on_completed: Called when the training completed.
-        on_failed: Called when the training failed.
-        on_cancelled: Called when the job was cancelled.
+        on_started: Called when the job begins to run (`training.started`).
+        on_log: Called with the metrics of a step (`training.log`).
+        on_checkpoint: Called when a checkpoint was saved (`checkpoint.saved`).
+        on_completed: Called when the training completed (`training.completed`).
+        on_failed: Called when the training failed (`training.failed`).
+        on_cancelled: Called when the job's record says that it was cancelled.
 
     Raises:
         ArkorUsageError: A name that does not exist, or something that cannot be called with one
@@ -334,7 +352,10 @@ class Callbacks:
         return f"Callbacks({', '.join(self.functions)})"
 
 
-CallbacksInput = Union[None, Callback, Callbacks, Mapping[str, Callable[[Any], Any]], Iterable[Any]]
+# An iterator is none of them: it would be used up where it is checked.
+CallbacksInput = Union[
+    None, Callback, Callbacks, Mapping[str, Callable[[Any], Any]], Collection[Any]
+]
 
 
 HandlerTable = Dict[str, List[Tuple[str, Callable[[Any], Any]]]]
@@ -367,7 +388,7 @@ def _pairs(callbacks: CallbacksInput) -> Iterable[Tuple[str, Callable[[Any], Any
             if name not in CALLBACK_NAMES:
                 raise unknown_callback(name)
             yield name, check_callable(name, function)
-    elif isinstance(callbacks, Iterable) and not isinstance(callbacks, (str, bytes)):
+    elif isinstance(callbacks, Collection) and not isinstance(callbacks, (str, bytes)):
         for each in callbacks:
             yield from _pairs(each)
     else:

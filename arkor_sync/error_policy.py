@@ -16,7 +16,7 @@ from arkor_sync.events import TrainingEvent
 
 
 class Action(enum.Enum):
-    """What the worker does about one failure of one callback."""
+    """What the worker thread does about one failure of one callback."""
 
     LOG = "log"
     """Record it, give the event up for this callback, go on."""
@@ -131,7 +131,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class ErrorPolicy:
-    """Decides what a callback's exception does to the run.
+    """Decides what a callback's exception does to the run. It is immutable, and may be shared.
 
     The first rule with an opinion wins; `otherwise` answers for the rest. The worker thread asks
     it, once for each failed call. Only `Exception`s get here: a `SystemExit` or `KeyboardInterrupt`
@@ -225,7 +225,10 @@ class ErrorPolicy:
 
 
 class Skip(Exception):
-    """Raise it in a callback: done with this event, and nothing is wrong. It is not logged."""
+    """Raise it in a callback: done with this event, and nothing is wrong. It is not logged.
+
+    The event's other callbacks are called all the same.
+    """
 
 
 class Redeliver(Exception):
@@ -235,6 +238,9 @@ class Redeliver(Exception):
         delay: Seconds to wait before the next call.
         attempts: Calls in all, the first included. After the last one the exception is an error
             like any other, and the policy decides.
+
+    Raises:
+        ArkorUsageError: A value that cannot work. It is also a `ValueError`.
     """
 
     def __init__(self, delay: float = 0.0, attempts: int = 10) -> None:
@@ -250,7 +256,9 @@ class Redeliver(Exception):
 class StopTraining(Exception):
     """Raise it in a callback: cancel the cloud's job and end the run, on purpose.
 
-    `wait()` returns a result with status `cancelled` and this reason; nothing is raised.
+    `wait()` returns a result with status `cancelled` and this reason; nothing is raised. Where the
+    job has ended already, or is past cancelling, it is followed to its own end. Where the cloud
+    cannot be asked, that error ends the run.
 
     Args:
         reason: Why, for the result.

@@ -20,6 +20,8 @@ from arkor_sync.stream.cursor import CursorStore
 class RunOptions:
     """How a run is followed. `create_trainer` and `follow` take these as arguments.
 
+    It is checked on the thread that builds it, and shared by the run's threads.
+
     Args:
         callbacks: What to call; see `Callbacks` and `Callback`.
         error_policy: What a callback's exception does. By default it aborts the run.
@@ -30,7 +32,7 @@ class RunOptions:
         abort_grace: Seconds that a running callback is waited for when the run is aborted.
         max_buffered_events: Events that may wait for the callbacks before reading stops.
         max_buffered_bytes: The same in characters of JSON.
-        max_event_bytes: The largest event that is accepted.
+        max_event_bytes: The largest event that is accepted; a larger one ends the run.
         clock: Time, for tests.
 
     Raises:
@@ -62,10 +64,17 @@ class RunOptions:
         if self.abort_event is not None and not hasattr(self.abort_event, "is_set"):
             raise ArkorUsageError(f"abort_event must be a threading.Event: {self.abort_event!r}")
         for name in ("stale_after", "max_buffered_events", "max_buffered_bytes", "max_event_bytes"):
-            if not getattr(self, name) > 0:
-                raise ArkorUsageError(f"{name} must be above 0, not {getattr(self, name)!r}")
-        if not self.abort_grace >= 0:
-            raise ArkorUsageError(f"abort_grace must be seconds from 0, not {self.abort_grace!r}")
+            value = getattr(self, name)
+            if not (_is_number(value) and value > 0):
+                raise ArkorUsageError(f"{name} must be above 0, not {value!r:.80}")
+        if not (_is_number(self.abort_grace) and self.abort_grace >= 0):
+            raise ArkorUsageError(
+                f"abort_grace must be seconds from 0, not {self.abort_grace!r:.80}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_type(name: str, value: object, kind: type) -> None:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a job ended. `wait()` returns it for every terminal status.
+    """How a job ended. `wait()` returns it for every terminal status. Any thread may use it.
 
     Attributes:
         job: The job with its final status, error and times.
-        artifacts: What `training.completed` listed; empty for any other end.
-        metrics: Final loss, steps and time; each None where the cloud did not say.
+        artifacts: What `training.completed` listed (`artifacts`), as it is; empty for any other
+            end.
+        metrics: Final loss, steps and time (`metrics`); each None where the cloud did not say.
         stop_reason: Why the program itself stopped the job (`StopTraining`, `run.stop`), or None.
     """
 

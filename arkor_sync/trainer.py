@@ -18,6 +18,7 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    Tuple,
     TypeVar,
     Union,
 )
@@ -72,7 +73,7 @@ class Trainer:
         self._added: List[CallbacksInput] = []
         self._lock = threading.Lock()
         self._job: Optional[TrainingJob] = None
-        self._aborted = False
+        self._aborted: Optional[Tuple[object]] = None  # the reason
 
     def start(self) -> TrainingJob:
         """Submit the job (`POST /v1/jobs`), unless this trainer has done so. Nothing is followed.
@@ -94,8 +95,15 @@ class Trainer:
     def follow(self) -> Run:
         """Submit the job if need be, and follow it from two threads of its own.
 
+        The callbacks run on one of them, in a copy of the calling thread's context variables.
+
         Returns:
-            The run, at once; the same one at each call.
+            The run, once the job is submitted; the same one at each call.
+
+        Raises:
+            LeaseHeldError: Another run follows the job with this cursor store.
+            CursorStoreError: The cursor store cannot be read.
+            Exception: See `start`.
         """
         with self._lock:
             if self.run is None:
@@ -103,6 +111,8 @@ class Trainer:
                 callbacks = [self._options.callbacks, *self._added]
                 options = dataclasses.replace(self._options, callbacks=callbacks)
                 self.run = Run(self._client, job, options).start()
+                if self._aborted:  # while the job was being submitted
+                    self.run.abort(*self._aborted)
             return self.run
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:
@@ -120,7 +130,10 @@ class Trainer:
         return self.follow().wait(timeout)
 
     def cancel(self) -> None:
-        """Ask the cloud to stop the job. Before `start()` it does nothing.
+        """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`). See `Run.cancel`.
+
+        Before `start()` it does nothing. It may be called from any thread, also when the run has
+        ended or was aborted.
 
         Raises:
             ConflictError: The job is past cancelling.
@@ -132,33 +145,76 @@ class Trainer:
             self._client.jobs.cancel(self._job.id)
 
     def abort(self, reason: object = None) -> None:
-        """Stop following; see `Run.abort`. Before `follow()`, it keeps the job from starting."""
-        self._aborted = True
+        """Stop following; see `Run.abort`. Before `start()`, it keeps the job from being submitted.
+
+        It may be called from any thread, and returns at once. A job that has been submitted goes
+        on.
+
+        Args:
+            reason: Kept as `RunAborted.reason`.
+        """
+        self._aborted = self._aborted or (reason,)
         if self.run is not None:
             self.run.abort(reason)
 
     def on_started(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_started` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_started", function)
 
     def on_log(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_log` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_log", function)
 
     def on_checkpoint(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_checkpoint` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_checkpoint", function)
 
     def on_completed(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_completed` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_completed", function)
 
     def on_failed(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_failed` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_failed", function)
 
     def on_cancelled(self, function: F) -> F:
-        """Add a callback, as a decorator. It is called after those given before."""
+        """Add an `on_cancelled` callback, as a decorator; see `Callbacks`.
+
+        It is called after those given before.
+
+        Raises:
+            ArkorUsageError: The run is being followed already, or it takes no context.
+        """
         return self._add("on_cancelled", function)
 
     def __repr__(self) -> str:
@@ -172,9 +228,11 @@ class Trainer:
 
     def _start(self) -> TrainingJob:
         if self._job is None:
-            event = self._options.abort_event
-            if self._aborted or (event is not None and event.is_set()):
-                raise RunAborted(f"{self.name!r} was aborted before it was submitted")
+            event, aborted = self._options.abort_event, self._aborted
+            if event is not None and event.is_set():
+                aborted = aborted or ("abort_event was set",)
+            if aborted:
+                raise RunAborted(f"{self.name!r} was aborted before it was submitted", *aborted)
             self._job = self._client.jobs.create(self.name, self.config)
         return self._job
 
@@ -229,20 +287,22 @@ def create_trainer(
         lora: Rank, alpha and more (`loraR`, `loraAlpha`, `maxLength`, `loadIn4bit`).
         max_steps: Optimiser steps (`maxSteps`).
         num_train_epochs: Passes over the data (`numTrainEpochs`).
-        learning_rate: (`learningRate`).
+        learning_rate: The highest learning rate (`learningRate`).
         batch_size: Records a device and step (`batchSize`).
         optim: The optimiser, such as `"adamw_8bit"` (`optim`).
         lr_scheduler_type: Such as `"cosine"` (`lrSchedulerType`).
-        weight_decay: (`weightDecay`).
+        weight_decay: The optimiser's weight decay (`weightDecay`).
         warmup_steps: `Steps(n)`, `Ratio(x)` or a number of steps (`warmupSteps`).
         logging_steps: How often a `training.log` comes (`loggingSteps`).
         save_steps: How often a checkpoint is saved (`saveSteps`).
         eval_steps: How often the held-out loss is measured; needs `dataset_split` (`evalSteps`).
-        train_on_responses_only: (`trainOnResponsesOnly`).
+        train_on_responses_only: Whether the prompts are left out of the loss
+            (`trainOnResponsesOnly`); sent as it is.
         dataset_format: Such as `{"type": "chatml"}` (`datasetFormat`).
         dataset_split: `{"enabled": True, "testSize": 0.1, "seed": 42}` (`datasetSplit`).
         gpu_types: GPU slugs, the preferred one first (`gpuTypes`).
-        dry_run: (`dryRun`). The cloud may ignore it and train at the full price.
+        dry_run: Ask for a smoke test (`dryRun`). The cloud may ignore it and train at the full
+            price.
         extra: More of the configuration, as the wire names it, verbatim.
         callbacks: `Callbacks(on_log=...)`, a `Callback` object, or a list of these.
         error_policy: What a callback's exception does; by default it aborts the run.
@@ -259,7 +319,10 @@ def create_trainer(
         abort_grace: Seconds that a running callback is waited for when the run is aborted.
         max_buffered_events: Events that may wait for the callbacks before reading stops.
         max_buffered_bytes: The same in characters of JSON.
-        max_event_bytes: The largest event that is accepted.
+        max_event_bytes: The largest event that is accepted; a larger one ends the run.
+
+    Returns:
+        The trainer; `wait()`, `follow()` or `start()` submits the job.
 
     Raises:
         ArkorUsageError: An argument that cannot work; it is also a `ValueError`.
@@ -349,8 +412,11 @@ def follow(
 
     Raises:
         NotFoundError: There is no such job in this project.
-        LeaseHeldError: Another process follows it with this cursor store.
+        LeaseHeldError: Another run follows it with this cursor store, here or elsewhere.
+        CursorStoreError: The cursor store cannot be read.
+        CloudApiError: The cloud refused to say.
         ArkorConnectionError: The cloud could not be asked.
+        ArkorUsageError: An argument that cannot work; it is also a `ValueError`.
     """
     options = RunOptions(
         callbacks=callbacks,

@@ -1,0 +1,126 @@
+"""What the README says in code, in signatures and in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Set
+
+import pytest
+
+import arkor_sync
+from arkor_sync import (
+    Action,
+    CheckpointContext,
+    CompletedContext,
+    FailedContext,
+    LogContext,
+    ReconnectPolicy,
+    StartedContext,
+)
+from arkor_sync.callback_names import CALLBACK_NAMES
+from arkor_sync.emulator import ScriptedEngine
+from arkor_sync.exchange import DEFAULT_TIMEOUT
+from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+PROSE = " ".join(README.split())
+BLOCKS: List[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block_with(text: str) -> str:
+    (block,) = [block for block in BLOCKS if text in block]
+    return block
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_every_example_is_python(block: str) -> None:
+    # One of them is the head of a block that goes on in the prose.
+    compile(block + ("    ...\n" if block.rstrip().endswith(":") else ""), "README.md", "exec")
+
+
+def test_the_first_example_trains(
+    make_emulator: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    emulator = make_emulator(ScriptedEngine(steps=3))
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", emulator.url)
+    exec(block_with("trainer.wait().raise_for_status()"), {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "3"]
+    (job,) = emulator.jobs.values()
+    assert (job.name, job.config["maxSteps"], job.config["loraR"]) == ("support-bot-v1", 100, 16)
+
+
+def test_the_policy_of_the_example_can_be_built() -> None:
+    class StaleState(Exception): ...
+
+    names: Dict[str, Any] = {**vars(arkor_sync), "write_it_down": print, "StaleState": StaleState}
+    exec(block_with("dead_letter=write_it_down"), names)
+    policy = names["policy"]
+    assert [rule.do for rule in policy.rules] == [Action.RETRY, Action.LOG, Action.RECONNECT]
+    assert policy.otherwise is Action.ABORT
+
+
+def test_the_reconnect_policy_has_the_defaults_that_are_shown() -> None:
+    (shown,) = re.findall(r"`(ReconnectPolicy\(base=.*?\))`", PROSE)
+    assert eval(shown, vars(arkor_sync)) == ReconnectPolicy()
+    names = re.findall(r"(\w+)=", shown)
+    assert names == [field.name for field in dataclasses.fields(ReconnectPolicy)]
+
+
+def test_the_presets_and_their_numbers() -> None:
+    for preset in (".log(budget=100)", ".reconnect(attempts=5)"):
+        assert f"`{preset}`" in PROSE
+        name, number = re.fullmatch(r"\.(\w+)\(\w+=(\d+)\)", preset).groups()  # type: ignore[union-attr]
+        parameters = inspect.signature(getattr(arkor_sync.ErrorPolicy, name)).parameters
+        assert next(iter(parameters.values())).default == int(number)
+
+
+def test_the_numbers_of_the_prose_are_the_defaults() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(arkor_sync.create_trainer).parameters.items()
+    }
+    said = {
+        "(1,024 events or 8 MiB)": (MAX_EVENTS, MAX_BYTES) == (1024, 8 * 1024 * 1024),
+        "`abort_grace` (5 s)": defaults["abort_grace"] == 5,
+        "five minutes of nothing but pings (`stale_after`)": defaults["stale_after"] == 300,
+        "10 s to connect, 60 s of silence": DEFAULT_TIMEOUT == (10, 60),
+        "idle timeout, 45 s": ReconnectPolicy().idle_timeout == 45,
+    }
+    for text, holds in said.items():
+        assert text in PROSE
+        assert holds, text
+    assert defaults["max_buffered_events"] == MAX_EVENTS
+    assert defaults["max_buffered_bytes"] == MAX_BYTES
+
+
+def test_the_table_of_actions_has_each_of_them() -> None:
+    rows = re.findall(r"^\| `Action\.(\w+)`", README, re.MULTILINE)
+    assert sorted(rows) == sorted(action.name for action in Action)
+
+
+@pytest.mark.parametrize(
+    "context", [StartedContext, LogContext, CheckpointContext, CompletedContext, FailedContext]
+)
+def test_the_table_of_callbacks_names_what_their_contexts_hold(context: Any) -> None:
+    name = "on_" + context.__name__[: -len("Context")].lower()
+    (row,) = re.findall(rf"^\| `{name}` \|[^|]*\|([^|]*)\|$", README, re.MULTILINE)
+    named: Set[str] = set(re.findall(r"`(\w+)", row)) - {"None", "infer"}
+    held = {field.name for field in dataclasses.fields(context)} - {"job"}
+    assert named == held
+
+
+def test_every_callback_is_in_the_text() -> None:
+    for name in CALLBACK_NAMES:
+        assert f"`{name}`" in README
+
+
+def test_every_public_name_that_is_shown_exists() -> None:
+    shown = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*(?:Error|Aborted|Timeout|Policy))`", PROSE))
+    known = set(arkor_sync.__all__) | {"TimeoutError"}
+    assert len(shown) > 8
+    assert shown <= known, shown - known
