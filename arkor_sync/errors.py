@@ -41,7 +41,7 @@ class ArkorUsageError(ArkorError, ValueError):
 
 
 class CredentialsError(ArkorError):
-    """The credentials file cannot be used. It was left as it is."""
+    """The credentials file cannot be used and was left as it is, or the account must sign in."""
 
 
 class AnonymousTokenRejectedError(CredentialsError):

@@ -16,7 +16,7 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from contextlib import closing, nullcontext
-from typing import Any, Callable, ContextManager, Dict, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -42,7 +42,6 @@ _TIMEOUT = (10.0, 20.0)  # seconds to connect, and of silence
 _TICK = 0.05  # seconds between two looks at whether the request was interrupted
 _MAX_BYTES = 64 * 1024
 _CODES = ("invalid_grant", "invalid_request", "invalid_client", "unauthorized_client")
-
 _LIFETIME = 3600.0  # seconds, where the answer does not say; too long costs one refused request
 _NOT_KEPT = "%s; the refreshed tokens last as long as this process, then sign in again"
 
@@ -75,9 +74,9 @@ class Refresher:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
         self._refresh: Optional[Future[OAuthCredentials]] = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid()  # last: whoever sees it uses the new lock
 
     def fresh(
         self, rejected: Optional[str] = None, transport: Optional[Transport] = None
@@ -108,8 +107,8 @@ class Refresher:
             return refresh.result()
         current = self._current
         remaining = current.expires_at - self._clock()
-        refused = current.access_token == rejected
-        if refused or remaining <= 0 or not isinstance(failure, ArkorConnectionError):
+        is_good = remaining > 0 and current.access_token != rejected
+        if not is_good or not isinstance(failure, ArkorConnectionError):
             raise copy.copy(failure)  # others wait for the same, and its chain holds the request
         _logger.warning("%s; the token at hand is good for another %.0f s", failure, remaining)
         return current
@@ -133,19 +132,16 @@ class Refresher:
         return self._clock() >= credentials.expires_at - MARGIN
 
     def _main(self, refresh: Future[OAuthCredentials], rejected: Optional[str]) -> None:
-        outcome: Union[OAuthCredentials, BaseException]
         try:
-            outcome = self._renew(rejected)
+            renewed = self._renew(rejected)
         except BaseException as error:  # whatever it is, those who wait must hear of it
-            outcome = error
-        with self._lock:
-            self._refresh = None
-            if isinstance(outcome, OAuthCredentials):
-                self._current = outcome
-        if isinstance(outcome, OAuthCredentials):
-            refresh.set_result(outcome)
+            with self._lock:
+                self._refresh = None
+            refresh.set_exception(error)
         else:
-            refresh.set_exception(outcome)
+            with self._lock:
+                self._current, self._refresh = renewed, None
+            refresh.set_result(renewed)
 
     def _renew(self, rejected: Optional[str]) -> OAuthCredentials:
         """Take newer tokens from the file, or else from the identity provider."""

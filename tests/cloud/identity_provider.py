@@ -52,7 +52,7 @@ class IdentityProvider:
     def account(self, expires_at: int = LATER, **more: Any) -> OAuthCredentials:
         """Return the credentials of somebody who has just signed in."""
         fields: Dict[str, Any] = {
-            "access_token": "secret-access-0",
+            "access_token": "secret-access-no-0",
             "refresh_token": "secret-refresh-0",
             "expires_at": expires_at,
             "auth0_domain": self.host,
@@ -77,7 +77,7 @@ class IdentityProvider:
                 return Reply(403, {"error": "invalid_grant"})
             self._count += 1
             answer = {
-                "access_token": f"secret-access-{self._count}",
+                "access_token": f"secret-access-no-{self._count}",
                 "id_token": "secret-id",
                 "token_type": "Bearer",
                 "expires_in": self.expires_in,

@@ -88,7 +88,7 @@ def test_a_token_is_refreshed_a_minute_before_it_ends(provider: IdentityProvider
     assert provider.received == []
     renewed = refresher_of(provider, account, NOW - 60).fresh()
     assert renewed == provider.account(
-        NOW - 60 + 3600, access_token="secret-access-1", refresh_token="secret-refresh-1"
+        NOW - 60 + 3600, access_token="secret-access-no-1", refresh_token="secret-refresh-1"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_rotated_refresh_token_is_used_the_next_time(provider: IdentityProvide
     refresher = refresher_of(provider, provider.account(NOW))
     provider.expires_in = 30
     tokens = [refresher.fresh().access_token for _ in range(3)]
-    assert tokens == ["secret-access-1", "secret-access-2", "secret-access-3"]
+    assert tokens == ["secret-access-no-1", "secret-access-no-2", "secret-access-no-3"]
     assert provider.spent == ["secret-refresh-0", "secret-refresh-1", "secret-refresh-2"]
 
 
@@ -136,15 +136,15 @@ def test_a_lifetime_that_is_not_said_counts_as_an_hour(
 
 def test_a_rejected_token_is_replaced_whatever_the_clock_says(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, provider.account())
-    assert refresher.fresh("secret-access-0").access_token == "secret-access-1"
+    assert refresher.fresh("secret-access-no-0").access_token == "secret-access-no-1"
 
 
 def test_a_token_that_was_replaced_meanwhile_is_not_refreshed_again(
     provider: IdentityProvider,
 ) -> None:
     refresher = refresher_of(provider, provider.account())
-    refresher.fresh("secret-access-0")
-    assert refresher.fresh("secret-access-0").access_token == "secret-access-1"
+    refresher.fresh("secret-access-no-0")
+    assert refresher.fresh("secret-access-no-0").access_token == "secret-access-no-1"
     assert len(provider.received) == 1
 
 
@@ -157,10 +157,10 @@ def test_the_file_is_brought_up_to_date(provider: IdentityProvider, path: Path) 
     path.chmod(0o644)
     renewed = refresher_of(provider, account).fresh()
     assert stored() == renewed
-    assert renewed.access_token == "secret-access-1"
+    assert renewed.access_token == "secret-access-no-1"
     assert json.loads(path.read_text()) == {
         "mode": "oauth",
-        "accessToken": "secret-access-1",
+        "accessToken": "secret-access-no-1",
         "refreshToken": "secret-refresh-1",
         "expiresAt": NOW + 3600,
         "auth0Domain": provider.host,
@@ -179,7 +179,7 @@ def test_credentials_that_were_given_leave_the_file_alone(
     signed_in(provider)
     before = path.read_bytes()
     given = refresher_of(provider, provider.account(NOW))
-    assert given.fresh().access_token == "secret-access-1"
+    assert given.fresh().access_token == "secret-access-no-1"
     assert path.read_bytes() == before
 
 
@@ -200,7 +200,7 @@ def test_what_somebody_else_refreshed_is_taken_from_the_file(provider: IdentityP
     refresher_of(provider, account).fresh()
     for late in (account, pickle.loads(pickle.dumps(account))):
         assert refresher_of(provider, late).fresh() == stored()
-        assert refresher_of(provider, late).fresh("secret-access-0") == stored()
+        assert refresher_of(provider, late).fresh("secret-access-no-0") == stored()
     assert len(provider.received) == 1
 
 
@@ -211,7 +211,7 @@ def test_what_somebody_else_refreshed_may_have_ended_too(provider: IdentityProvi
     late = refresher_of(provider, account, NOW + 3600)
     with pytest.raises(ArkorConnectionError):
         late.fresh()
-    assert late.fresh().access_token == "secret-access-2"
+    assert late.fresh().access_token == "secret-access-no-2"
     assert provider.spent == ["secret-refresh-0", "secret-refresh-1", "secret-refresh-1"]
 
 
@@ -229,7 +229,7 @@ def test_a_file_that_is_no_longer_theirs_is_left_alone(
     else:
         path.write_text('{"mode": "oauth"}' if change == "not usable" else "{")
     before = path.read_bytes() if path.exists() else None
-    assert refresher_of(provider, account).fresh().access_token == "secret-access-1"
+    assert refresher_of(provider, account).fresh().access_token == "secret-access-no-1"
     assert (path.read_bytes() if path.exists() else None) == before
     assert ("sign in again" in caplog.text) == (change == "not usable")
 
@@ -247,7 +247,7 @@ def test_signing_in_or_out_during_the_refresh_wins(
             write_credentials(provider.account(access_token="newly-signed-in"))
 
     provider.on_issue = meanwhile
-    assert refresher_of(provider, account).fresh().access_token == "secret-access-1"
+    assert refresher_of(provider, account).fresh().access_token == "secret-access-no-1"
     if change == "gone":
         assert not path.exists()
     else:
@@ -266,13 +266,13 @@ def test_a_file_that_cannot_be_written_costs_the_run_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(oauth, "write_credentials", full)
-        assert refresher.fresh().access_token == "secret-access-1"
+        assert refresher.fresh().access_token == "secret-access-no-1"
     assert stored() == account
     assert "the disk is full" in caplog.text
     assert "sign in again" in caplog.text
     assert "secret" not in caplog.text
-    assert refresher.fresh().access_token == "secret-access-2"
-    assert stored().access_token == "secret-access-2"
+    assert refresher.fresh().access_token == "secret-access-no-2"
+    assert stored().access_token == "secret-access-no-2"
 
 
 def test_a_directory_that_cannot_be_locked_costs_the_run_nothing(
@@ -347,7 +347,7 @@ def test_a_failure_is_a_warning_while_the_token_is_good(
     assert "good for another 42 s" in record.getMessage()
     assert "secret" not in caplog.text
     assert stored() == account
-    assert refresher.fresh().access_token == "secret-access-1"
+    assert refresher.fresh().access_token == "secret-access-no-1"
 
 
 @pytest.mark.parametrize("reply", FAILURES)
@@ -367,7 +367,7 @@ def test_a_failure_is_a_lost_connection_once_the_token_has_ended(
         assert not secrets_in(caught.value)
     assert "secret" not in caplog.text
     assert len(provider.received) == 2
-    assert refresher.fresh().access_token == "secret-access-1"
+    assert refresher.fresh().access_token == "secret-access-no-1"
 
 
 def test_a_provider_that_is_not_there(provider: IdentityProvider) -> None:
@@ -440,15 +440,15 @@ def on_threads(calls: List[Callable[[], Any]]) -> List[Any]:
 
 def test_many_threads_share_one_refresh(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, provider.account(NOW))
-    outcomes = on_threads([refresher.fresh, lambda: refresher.fresh("secret-access-0")] * 6)
-    assert [each.access_token for each in outcomes] == ["secret-access-1"] * 12
+    outcomes = on_threads([refresher.fresh, lambda: refresher.fresh("secret-access-no-0")] * 6)
+    assert [each.access_token for each in outcomes] == ["secret-access-no-1"] * 12
     assert len(provider.received) == 1
 
 
 def test_many_clients_of_one_file_share_one_refresh(provider: IdentityProvider) -> None:
     account = signed_in(provider)
     outcomes = on_threads([refresher_of(provider, account).fresh for _ in range(6)])
-    assert [each.access_token for each in outcomes] == ["secret-access-1"] * 6
+    assert [each.access_token for each in outcomes] == ["secret-access-no-1"] * 6
     assert len(provider.received) == 1
 
 
@@ -497,7 +497,7 @@ def test_no_request_waits_for_ever(
         refresher.fresh()
     monkeypatch.undo()
     hold.go.set()
-    assert refresher.fresh().access_token == "secret-access-1"
+    assert refresher.fresh().access_token == "secret-access-no-1"
 
 
 def test_a_forked_child_does_not_wait_for_the_parent_s_thread(provider: IdentityProvider) -> None:
@@ -507,7 +507,7 @@ def test_a_forked_child_does_not_wait_for_the_parent_s_thread(provider: Identity
     thread = threading.Thread(target=refresher.fresh)
     thread.start()
     assert hold.asked.wait(10)
-    child = fork(lambda: refresher.fresh().access_token == "secret-access-1" or 1 / 0)
+    child = fork(lambda: refresher.fresh().access_token == "secret-access-no-1" or 1 / 0)
     hold.go.set()
     thread.join(10)
     assert child() == 0
