@@ -110,8 +110,10 @@ class Rule:
             raise ArkorUsageError(
                 f"then must end the repeats with LOG, ABORT or CANCEL: {self.then}"
             )
-        if not (self.base >= 0 and self.cap >= 0):
-            raise ArkorUsageError(f"base and cap are seconds from 0: {self.base!r}, {self.cap!r}")
+        for name in ("base", "cap"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, (int, float)) or not seconds >= 0:
+                raise ArkorUsageError(f"{name} is seconds from 0, not {seconds!r:.80}")
 
     def decide(self, failure: Failure) -> Optional[Decision]:
         """Answer, or return None where this rule has no opinion."""
@@ -244,9 +246,9 @@ class Redeliver(Exception):
     """
 
     def __init__(self, delay: float = 0.0, attempts: int = 10) -> None:
-        if not delay >= 0:
+        if not isinstance(delay, (int, float)) or not delay >= 0:
             raise ArkorUsageError(f"delay is seconds from 0, not {delay!r}")
-        if attempts < 2:
+        if not isinstance(attempts, int) or attempts < 2:
             raise ArkorUsageError(f"attempts must be 2 or more, not {attempts!r}")
         self.delay = delay
         self.attempts = attempts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import FrozenSet, Iterator, Optional
+from typing import FrozenSet, Iterable, Iterator, Optional
 
 from arkor_sync.errors import ArkorUsageError
 
@@ -23,8 +23,8 @@ class ReconnectPolicy:
 
     Args:
         base: Seconds before the first reconnect; doubled with each further failure. The stream's
-            own `retry:` field takes its place.
-        cap: Seconds. The longest delay, jitter included. Only `Retry-After` may exceed it.
+            own `retry:` field, in milliseconds, takes its place.
+        cap: Seconds. The longest delay, jitter included. Only a `Retry-After` header may exceed it.
         jitter: The delay varies by this share in both directions: 0.25 is a quarter.
         max_attempts: Consecutive failures that are allowed; one more raises `ReconnectExhausted`.
             None for no bound.
@@ -45,7 +45,11 @@ class ReconnectPolicy:
     permanent: FrozenSet[int] = frozenset({401, 403, 410, 426})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.permanent, Iterable):
+            raise ArkorUsageError(f"permanent must be a set of statuses, not {self.permanent!r}")
         object.__setattr__(self, "permanent", frozenset(self.permanent))
+        if not all(isinstance(status, int) for status in self.permanent):
+            raise ArkorUsageError(f"permanent must hold statuses as numbers: {self.permanent!r}")
         for name in ("base", "cap"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < float("inf"):

@@ -444,4 +444,6 @@ def _client(
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
     if credentials is not None or base_url is not None or cwd is not None:
         raise ArkorUsageError("give either a client, or credentials, base_url and cwd to make one")
+    if not hasattr(client, "jobs"):
+        raise ArkorUsageError(f"client must be a CloudApiClient, not {client!r:.80}")
     return client

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from arkor_sync import (
+    Action,
     AnonymousCredentials,
     ArkorConnectionError,
     ArkorUsageError,
@@ -26,6 +27,7 @@ from arkor_sync import (
     ProjectStateMismatchError,
     Ratio,
     ReconnectPolicy,
+    Redeliver,
     RunAborted,
     Steps,
     TokenCredentials,
@@ -381,3 +383,27 @@ def test_what_was_aborted_before_its_submission_says_why() -> None:
         with pytest.raises(RunAborted, match="before it was submitted") as caught:
             each.wait()
         assert caught.value.reason == reason
+
+
+def test_a_client_that_is_none_is_named_before_anything_is_sent() -> None:
+    for wrong in ("https://api.arkor.ai", 5, CloudApiClient("http://x", TokenCredentials("t")).me):
+        with pytest.raises(ArkorUsageError, match="client must be a CloudApiClient"):
+            simple(client=wrong)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: ErrorPolicy().on(do=Action.RETRY, attempts=2, base="1"), "base is seconds from 0"),
+        (lambda: ErrorPolicy().on(do=Action.RETRY, attempts=2, cap=None), "cap is seconds from 0"),
+        (lambda: Redeliver(delay="5"), "delay is seconds from 0"),
+        (lambda: Redeliver(attempts="5"), "attempts must be 2 or more"),
+        (lambda: Redeliver(attempts=2.5), "attempts must be 2 or more"),
+        (lambda: ReconnectPolicy(permanent=401), "permanent must be a set of statuses"),
+        (lambda: ReconnectPolicy(permanent=["401"]), "permanent must hold statuses as numbers"),
+        (lambda: ReconnectPolicy(permanent="401"), "permanent must hold statuses as numbers"),
+    ],
+)
+def test_a_policys_value_of_another_type_is_named(build: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ArkorUsageError, match=f"^{says}"):
+        build()
