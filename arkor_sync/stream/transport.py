@@ -32,6 +32,7 @@ from urllib3.exceptions import (
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 _CHUNK = 65536
+_INTERRUPTED = "the transport was interrupted"
 
 
 class Transport:
@@ -168,6 +169,9 @@ class Transport:
                     sock.bind(source_address)
                 self._register(sock)
                 sock.connect(target)
+                if self._interrupted:
+                    # A shutdown just before the connect makes it return as if it had connected.
+                    raise InterruptedError(_INTERRUPTED)
             except OSError as error:
                 self._forget(sock)
                 failure = error
@@ -180,7 +184,7 @@ class Transport:
     def _register(self, sock: socket.socket) -> None:
         with self._lock:
             if self._interrupted:
-                raise InterruptedError("the transport was interrupted")
+                raise InterruptedError(_INTERRUPTED)
             self._handles[sock] = sock.dup()
 
     def _forget(self, sock: socket.socket) -> None:
