@@ -318,6 +318,13 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = self._pools()
         return manager
 
+    def close(self) -> None:
+        # urllib3 leaves it to the garbage collector, but a kept response or error keeps its pool.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in map(manager.pools.__getitem__, manager.pools.keys()):
+                pool.close()
+        super().close()
+
     def _pools(self) -> Dict[str, Any]:
         return {
             "http": partial(_HTTPPool, transport=self._transport),
