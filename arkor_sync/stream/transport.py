@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
+import traceback
 from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -148,6 +150,7 @@ class Transport:
             )
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # RequestException is an OSError; a host that is no name is a bare UnicodeError.
+            _close_sockets(error)
             raise connection_error(error, f"{method} {_without_query(url)}") from _root(error)
 
     def _connect(
@@ -284,6 +287,15 @@ def _root(error: BaseException) -> BaseException:
         and not isinstance(link, requests.RequestException)
     ]
     return below[-1] if below else _chain(error)[-1]
+
+
+def _close_sockets(error: BaseException) -> None:
+    """Close the TLS socket that Python before 3.13 leaks when it is reset before the handshake."""
+    for link in _chain(error):
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            sock = frame.f_locals.get("self")
+            if isinstance(sock, ssl.SSLSocket):
+                sock.close()
 
 
 def _without_query(url: str) -> str:
