@@ -68,6 +68,7 @@ class Run:
         self._settled = False
         self._error: Optional[BaseException] = None
         self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
+        self._stopping = 0  # calls of stop() that the cloud has not answered yet
         self._done_callbacks: List[Callable[[Run], None]] = []
         self._persistence = Persistence(options.cursor_store, job.id, options.callbacks)
         self._cursor = Cursor(self._persistence.saved)
@@ -222,7 +223,7 @@ class Run:
             ArkorConnectionError: The cloud could not be asked.
         """
         self._check_process()
-        self._reader.expect_cancel()  # the answer may be slower than the stream
+        self._reader.expect_cancel()  # the answer may be lost, or slower than the stream
         self.client.jobs.cancel(self._job.id)
         self._reader.expect_end()
 
@@ -241,24 +242,21 @@ class Run:
             ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
         """
         self._check_process()
-        if self._job.is_terminal:
-            return False
+        with self._changed:
+            if self._job.is_terminal:
+                return False
+            self._stopping += 1
+        self._reader.expect_cancel()  # the answer may be lost, or slower than the stream
         try:
             self.client.jobs.cancel(self._job.id)
+            return self._stopped_with(reason)
         except ConflictError:
             logger.info("job %s ended before it could be stopped", self._job.id)
             return False
-        job = dataclasses.replace(self._job, status="cancelled")
-        with self._changed:
-            if self._settled or self._abort is not None:
-                return False
-            self._job = job
-            self.outcome = TrainingResult(job, stop_reason=reason)
-            self._abort = (reason, time.monotonic())
-            self._changed.notify_all()
-        self._reader.stop()
-        self._worker.stop()
-        return True
+        finally:
+            with self._changed:
+                self._stopping -= 1
+                self._changed.notify_all()
 
     def health(self) -> RunHealth:
         """Look at the run: states, ages and counts. It never blocks."""
@@ -327,6 +325,19 @@ class Run:
                 return
         self._settle(self._aborted(), None)
 
+    def _stopped_with(self, reason: str) -> bool:
+        """Settle for a cancelled job, unless the run has come to another end meanwhile."""
+        with self._changed:
+            if self._settled or self._abort is not None or self.outcome is not None:
+                return False
+            self._job = dataclasses.replace(self._job, status="cancelled")
+            self.outcome = TrainingResult(self._job, stop_reason=reason)
+            self._abort = (reason, time.monotonic())
+            self._changed.notify_all()
+        self._reader.stop()
+        self._worker.stop()
+        return True
+
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then let everything go that still runs."""
         with self._changed:
@@ -369,6 +380,8 @@ class Run:
         kind = event.type
         if kind == events.STARTED:
             self._job = dataclasses.replace(self._job, status="running", started_at=timestamp)
+        if event.is_terminal:
+            self._await_stop()
         if not event.is_terminal or self.outcome is not None:
             return
         error = events.text(event.data.get("error"))
@@ -384,6 +397,14 @@ class Run:
             events.items(event.data.get("artifacts")) if completed else [],
             Metrics.from_json(event.data.get("metrics")),
         )
+
+    def _await_stop(self) -> None:
+        """Let a `stop()` that is under way have its answer: the stream may tell of it first."""
+        with self._changed:
+            while self._stopping and self._abort is None:
+                self._changed.wait()
+            if self._abort is not None:
+                raise Interrupted
 
     def _call_done(self, function: Callable[[Run], None]) -> None:
         try:
