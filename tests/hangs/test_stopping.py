@@ -1,0 +1,159 @@
+"""A run stops at once, in whatever phase it is and however it is told to.
+
+`python tests/hangs/measure.py` prints how long it takes.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any, Callable, List
+
+import pytest
+from hang_phases import PATIENCE, PHASES, Phase, cloud_of, full_backlog, until
+from stopping import STOPS, Stopped, run_out_of_time, stop
+
+from arkor_sync import RunAborted, follow
+from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from arkor_sync.stream.transport import Transport
+
+LIMIT = 0.1  # seconds
+ENDS = ("completed", "failed", "cancelled")
+TRIES = 3  # the best counts: a busy machine only makes it slower
+
+WHERE = [
+    pytest.param(phase, tls, id=f"{phase.name}, {'tls' if tls else 'plain'}")
+    for phase in PHASES
+    for tls in (False, True)
+    if tls or phase.name != "TLS handshake"
+]
+
+
+def best(measure: Callable[[], float]) -> float:
+    """Return the shortest time of a few tries, the first that is short enough."""
+    times: List[float] = []
+    while len(times) < TRIES:
+        times.append(measure())
+        if times[-1] < LIMIT:
+            break
+    return min(times)
+
+
+@pytest.mark.parametrize("how", STOPS)
+@pytest.mark.parametrize(("phase", "tls"), WHERE)
+def test_it_stops_at_once(phase: Phase, tls: bool, how: str) -> None:
+    def measure() -> float:
+        stopped = stop(phase, tls, how)
+        check_outcome(how, stopped.outcome)
+        return max(stopped.wait, stopped.threads)
+
+    assert best(measure) < LIMIT
+
+
+def check_outcome(how: str, outcome: Any) -> None:
+    if how == "stop":
+        assert (outcome.status, outcome.stop_reason) == ("cancelled", "enough")
+    elif how == "Ctrl-C":
+        assert type(outcome) is KeyboardInterrupt
+    else:
+        assert type(outcome) is RunAborted, outcome
+        assert outcome.callback is None
+
+
+@pytest.mark.parametrize(("phase", "tls"), WHERE)
+def test_a_wait_ends_when_its_time_is_over(phase: Phase, tls: bool) -> None:
+    assert best(lambda: run_out_of_time(phase, tls)) < LIMIT
+
+
+# A running callback: the exception, since nothing can interrupt Python code.
+
+GRACE = 0.1  # seconds
+
+
+class Stuck:
+    """A callback that runs until it is released, and the phase of being in it."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.phase = Phase("callback", "worker", ("hang_in_here", "wait"), on_log=self.hang_in_here)
+
+    def hang_in_here(self, ctx: Any) -> None:
+        assert self.released.wait(PATIENCE)
+
+    def stop(self, how: str) -> Stopped:
+        release = self.released.set
+        return stop(self.phase, False, how, afterwards=release, abort_grace=GRACE)
+
+
+@pytest.mark.parametrize("how", [how for how in STOPS if how != "Ctrl-C"])
+def test_a_running_callback_is_waited_for_and_then_named_with_its_stack(how: str) -> None:
+    def measure() -> float:
+        stopped = Stuck().stop(how)
+        assert type(stopped.outcome) is RunAborted
+        assert stopped.outcome.callback == "on_log"
+        assert "in hang_in_here" in stopped.outcome.stack
+        assert "on_log for event 2 is still running" in str(stopped.outcome)
+        assert stopped.wait >= GRACE * 0.9
+        return stopped.wait - GRACE
+
+    assert best(measure) < LIMIT
+
+
+def test_ctrl_c_does_not_wait_for_a_running_callback() -> None:
+    def measure() -> float:
+        stopped = Stuck().stop("Ctrl-C")
+        assert type(stopped.outcome) is KeyboardInterrupt
+        return stopped.wait
+
+    assert best(measure) < min(LIMIT, GRACE)
+
+
+# A stop whose answer is slower than the stream, which then says that the job failed.
+
+
+@pytest.mark.parametrize("emits", ["failed", "end"])
+def test_a_stop_is_no_failure_even_if_the_stream_is_faster_than_the_answer(emits: str) -> None:
+    called: List[str] = []
+    callbacks = {f"on_{end}": lambda ctx: called.append(ctx.event.type) for end in ENDS}
+    engine = ScriptedEngine(steps=9, silent_at=2)
+    with Emulator(engine, cancel_emits=emits) as emulator:
+        emulator.faults.add(Fault("slow_drip", route="cancel_job", size=10, seconds=0.01))
+        cloud = cloud_of(emulator, emulator.create_job())
+        with follow(cloud.job_id, client=cloud.client(), callbacks=callbacks) as run:
+            until(lambda: run.health().delivered == 3)
+            assert run.stop("enough")
+            result = run.wait(PATIENCE)
+    assert (result.status, result.stop_reason) == ("cancelled", "enough")
+    assert called == []
+
+
+def test_a_stop_whose_answer_is_lost_still_ends_as_cancelled() -> None:
+    with Emulator(ScriptedEngine(steps=9, silent_at=2)) as emulator:
+        emulator.faults.add(Fault("reset_peer", route="cancel_job"))
+        cloud = cloud_of(emulator, emulator.create_job())
+        with follow(cloud.job_id, client=cloud.client()) as run:
+            until(lambda: run.health().delivered == 3)
+            with pytest.raises(ArkorConnectionError):
+                run.stop("enough")
+            assert run.wait(PATIENCE).status == "cancelled"
+
+
+# The instant before a connection is attempted, which no look at a stack can hit.
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_interrupt_just_before_the_connect_is_not_lost(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.socket.connect
+
+    def interrupted_connect(sock: socket.socket, address: Any) -> None:
+        transport.interrupt()
+        connect(sock, address)
+
+    with full_backlog() as port, Transport() as transport:
+        monkeypatch.setattr(socket.socket, "connect", interrupted_connect)
+        with pytest.raises(ArkorConnectionError, match="interrupted") as caught:
+            transport.request("GET", f"{scheme}://127.0.0.1:{port}", timeout=(1, 1))
+        assert not isinstance(caught.value, ArkorTimeoutError)
