@@ -118,6 +118,7 @@ class Reader:
         self._last_news = 0.0
         self._cancel_asked = False
         self._cancelled_at: Optional[float] = None
+        self._epoch = 0
         self._replaying_all = False
         self._thread = threading.Thread(
             target=self._main, name=f"arkor-reader-{label}", daemon=True
@@ -197,25 +198,37 @@ class Reader:
             Seconds to wait before the next one, or None where none is needed unless asked for.
         """
         position = self._channel.connect()
-        if self._clock.now() >= self._deadline() and self._ended_by_record(position):
-            return None
+        redelivery = position.epoch != self._epoch  # the stream was not silent, nobody listened
+        overdue = not redelivery and self._clock.now() >= self._deadline()
+        if redelivery or overdue:
+            self._epoch = position.epoch
+            self._be_patient_again()
         if self._replaying_all:
             position = Position(position.epoch, None)
-        read_before = self.events
         try:
-            end = self._read_connection(position)
+            return self._follow_connection(position)
         except GoneError as gone:
             if gone.status not in self._policy.permanent:
                 raise
             return self._after_gone(gone, position)
+        except (ArkorConnectionError, CloudApiError):
+            # Not before: the stream holds events that the record does not.
+            if overdue and self._ended_by_record(position):
+                return None
+            raise
+
+    def _follow_connection(self, position: Position) -> Optional[float]:
+        read_before = self.events
+        end = self._read_connection(position)
         if end is _End.TERMINAL:
             return None
-        if end in (_End.SUPERSEDED, _End.STALE):
+        if end is _End.SUPERSEDED:
             return 0.0
-        brought_news = self.events > read_before
-        if end is _End.END_FRAME and self._ended_by_record(position):
+        if end is not _End.CLEAN and self._ended_by_record(position):
             return None
-        if not brought_news:
+        if end is _End.STALE:
+            return 0.0
+        if self.events == read_before:
             raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
         return self._policy.base if self._retry is None else self._retry
 
@@ -224,11 +237,8 @@ class Reader:
         self.connections += 1
         timeout = self._policy.idle_timeout
         patience = min(timeout, max(0.1, self._deadline() - self._clock.now()))
-        stream = self._source.open(
-            self._transport,
-            position.last_event_id,
-            (self._policy.connect_timeout, patience),
-        )
+        timeouts = self._policy.connect_timeout, patience
+        stream = self._source.open(self._transport, position.last_event_id, timeouts)
         try:
             self.state = State.STREAMING
             self._channel.confirm(position.epoch)
@@ -275,11 +285,11 @@ class Reader:
                 break
         if parser.retry_ms is not None:
             self._retry = min(self._policy.cap, parser.retry_ms / 1000)
-        if not events:
-            return end
         if end is _End.TERMINAL:
             events[-1] = self._truth_about(events[-1])
+        before = self._clock.now()
         accepted = self._channel.put(events, epoch)
+        self._last_news += self._clock.now() - before  # waiting for the callbacks is no silence
         if accepted is None:
             return _End.SUPERSEDED
         if accepted and any(event.data for event in events):
@@ -295,6 +305,11 @@ class Reader:
         if self._cancelled_at is not None:
             return max(self._cancelled_at, self._last_news) + CANCEL_GRACE
         return self._last_news + self._stale_after
+
+    def _be_patient_again(self) -> None:
+        self._last_news = self._clock.now()
+        if self._cancelled_at is not None:
+            self._cancelled_at = self._last_news
 
     def _delay_after(self, error: Exception) -> float:
         """Count a failure and draw the delay, or raise what ends the run."""
@@ -312,13 +327,8 @@ class Reader:
             self._delays = policy.delays(self._retry)
         delay = policy.jittered(next(self._delays), self._clock.random())
         delay = max(delay, getattr(error, "retry_after", None) or 0.0)
-        logger.warning(
-            "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s",
-            self._label,
-            error,
-            self.failures,
-            delay,
-        )
+        lost = "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s"
+        logger.warning(lost, self._label, error, self.failures, delay)
         return delay
 
     def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:
@@ -344,10 +354,7 @@ class Reader:
 
     def _ended_by_record(self, position: Position) -> bool:
         """Read the job's record; if the job has ended, put the event that was never sent."""
-        # Patience begins anew, also where the record cannot be read: the stream is tried first.
-        self._last_news = self._clock.now()
-        if self._cancelled_at is not None:
-            self._cancelled_at = self._last_news
+        self._be_patient_again()  # also where the record cannot be read
         event = terminal_event(self._source.job(self._transport))
         if event is None:
             logger.info("job %s is still running; its event stream is opened again", self._label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, List
 
 import pytest
@@ -254,6 +255,84 @@ def test_a_record_that_cannot_be_read_is_a_failure_like_any_other() -> None:
     assert run.start().wait(PATIENCE).status == "completed"
     assert jobs.looked_up == 3
     assert clock.waits == [1, 2]
+
+
+def test_a_redelivery_after_a_long_callback_is_asked_of_the_stream() -> None:
+    """The job has ended meanwhile, but its record does not hold the events in between."""
+    clock = FakeClock()
+    calls: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append((ctx.step, ctx.attempt))
+        if calls[-1] == (2, 1):
+            clock.time += 1000
+            raise RuntimeError("boom")
+
+    run, jobs = make_run(
+        [logs(1, 3) + completed()],
+        LOST,
+        [logs(2, 3) + completed()],
+        clock=clock,
+        callbacks={"on_log": on_log},
+        records=[job("completed", completedAt="t9")],
+        error_policy=ErrorPolicy.reconnect(attempts=3),
+        stale_after=300.0,
+    )
+    assert run.start().wait(PATIENCE).artifacts == [{"a": 1}]
+    assert calls == [(1, 1), (2, 1), (2, 2), (3, 1)]
+    assert jobs.resumed == [None, "1", "1"]
+    assert jobs.looked_up == 0
+
+
+def test_waiting_for_room_in_the_queue_is_no_silence() -> None:
+    clock = FakeClock()
+    seen = Seen()
+    full = threading.Event()
+
+    def slow(ctx: Any) -> None:
+        if ctx.step == 2:
+            assert full.wait(PATIENCE)
+            clock.time += 1000
+
+    run, jobs = make_run(
+        [logs(1, 3), full.set, logs(3, 3), logs(4, 4) + completed()],
+        clock=clock,
+        callbacks=[seen.table(), {"on_log": slow}],
+        records=[job("completed", completedAt="t9")],
+        max_buffered_events=1,
+        stale_after=300.0,
+    )
+    run.start().wait(PATIENCE)
+    assert seen.steps == [1, 2, 3, 4]
+    assert jobs.looked_up == 0
+
+
+def test_after_a_long_outage_the_stream_is_asked_before_the_record() -> None:
+    clock = FakeClock()
+    seen = Seen()
+    run, jobs = make_run(
+        [logs(1, 1), LOST],
+        *[LOST] * 9,
+        [logs(2, 3) + completed()],
+        clock=clock,
+        callbacks=seen.table(),
+        records=[job("completed", completedAt="t9")],
+        stale_after=300.0,
+    )
+    run.start().wait(PATIENCE)
+    assert sum(clock.waits) > 300
+    assert seen.steps == [1, 2, 3]
+    assert jobs.looked_up == 0
+
+
+@pytest.mark.parametrize("useless", [status(503), [PING], []], ids=["refused", "pings", "empty"])
+def test_a_stream_that_brings_nothing_for_long_is_settled_by_the_record(useless: Any) -> None:
+    clock = FakeClock()
+    record = job("completed", completedAt="t9")
+    run, jobs = make_run([logs(1, 1), LOST], *[useless] * 99, clock=clock, records=[record])
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert 300 < sum(clock.waits) < 400
+    assert jobs.looked_up == 1
 
 
 def test_a_server_that_only_ever_ends_the_stream_of_a_running_job_is_backed_off_from() -> None:
