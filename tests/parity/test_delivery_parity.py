@@ -141,6 +141,21 @@ def test_a_failure_has_no_artifacts_and_says_where_and_why(
         result.raise_for_status()
 
 
+@pytest.mark.parametrize("error", [None, "", 5, {"message": "x"}], ids=repr)
+def test_a_failure_without_a_reason_still_has_a_text(
+    emulator: Emulator, client_of: Make, error: Any
+) -> None:
+    seen: List[Any] = []
+    run = run_of(
+        emulator,
+        client_of(emulator),
+        {"type": "training.failed", "error": error},
+        callbacks=Callbacks(on_failed=seen.append),
+    )
+    (ctx,) = seen
+    assert ctx.error == run.wait().job.error == "the cloud gave no reason"
+
+
 def test_only_the_first_of_two_endings_counts(emulator: Emulator, client_of: Make) -> None:
     seen: List[str] = []
     run = run_of(

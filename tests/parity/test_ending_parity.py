@@ -82,12 +82,12 @@ def test_an_aborted_run_can_be_followed_anew(make_emulator: Make, client_of: Mak
 
 
 SCRIPT = """
-import os, signal, sys
+import signal, sys, threading
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, create_trainer, follow
 before = [signal.getsignal(number) for number in signal.valid_signals()]
 url, token, org, project, project_id, job_id = sys.argv[1:]
 client = CloudApiClient(url, TokenCredentials(token), scope=ProjectState(org, project, project_id))
-run = follow(job_id, client=client)
+run = follow(job_id, client=client, abort_event=threading.Event())
 assert [signal.getsignal(number) for number in signal.valid_signals()] == before
 print("following", flush=True)
 """
