@@ -181,7 +181,6 @@ class Refresher:
     def _write(self, renewed: OAuthCredentials) -> None:
         try:
             write_credentials(renewed, self._path)
-            self._in_file = renewed.access_token
         except CredentialsError as error:
             _logger.warning(_NOT_KEPT, error)
 

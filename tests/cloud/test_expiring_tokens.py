@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from identity_provider import CERTIFICATE, IdentityProvider
+from identity_provider import CERTIFICATE, LATER, IdentityProvider
 from scripted_cloud import JOB, Received, Reply, ScriptedCloud
 
 from arkor_sync import ReconnectPolicy, create_trainer, follow
@@ -240,6 +240,26 @@ def test_processes_that_are_refused_together_share_one_refresh(
     found = read_credentials()
     assert isinstance(found, OAuthCredentials)
     assert found.access_token == "secret-access-no-1"
+
+
+@pytest.mark.parametrize("expires_at", [1, LATER], ids=["ended", "rejected"])
+@pytest.mark.parametrize("route", ["events", "get"])
+def test_an_interrupted_request_does_not_wait_for_the_provider(
+    cloud: ScriptedCloud, provider: IdentityProvider, route: str, expires_at: int
+) -> None:
+    Gate(cloud)
+    client = client_of(cloud, provider, provider.account(expires_at))
+    go = threading.Event()
+    with client.transport() as transport:
+
+        def interrupt_and_hold(_: Received) -> None:
+            transport.interrupt()
+            assert go.wait(10)
+
+        provider.answers = [interrupt_and_hold]
+        with pytest.raises(ArkorConnectionError, match="interrupted"):
+            getattr(client.jobs, route)("j", transport=transport)
+    go.set()
 
 
 # -- whole runs ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 import requests
 from forking import fork
-from identity_provider import IdentityProvider
+from identity_provider import LATER, IdentityProvider
 from scripted_cloud import Received, Reply
 
 from arkor_sync import oauth
@@ -135,8 +135,15 @@ def test_a_lifetime_that_is_not_said_counts_as_an_hour(
 
 
 def test_a_rejected_token_is_replaced_whatever_the_clock_says(provider: IdentityProvider) -> None:
-    refresher = refresher_of(provider, provider.account())
-    assert refresher.fresh("secret-access-no-0").access_token == "secret-access-no-1"
+    for account in (
+        provider.account(),
+        signed_in(provider, LATER, refresh_token="secret-refresh-2"),
+    ):
+        refresher = refresher_of(provider, account)
+        first = refresher.fresh(account.access_token)
+        second = refresher.fresh(first.access_token)
+        assert len({each.access_token for each in (account, first, second)}) == 3
+    assert stored() == second
 
 
 def test_a_token_that_was_replaced_meanwhile_is_not_refreshed_again(
