@@ -71,7 +71,7 @@ class Trainer:
         self._client = client
         self._options = options
         self._added: List[CallbacksInput] = []
-        self._lock = threading.Lock()
+        self._locks: Dict[int, threading.Lock] = {}
         self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
 
@@ -89,7 +89,7 @@ class Trainer:
             CloudApiError: The cloud refused it.
             ArkorConnectionError: The cloud could not be asked.
         """
-        with self._lock:
+        with self._lock():
             return self._start()
 
     def follow(self) -> Run:
@@ -105,7 +105,7 @@ class Trainer:
             CursorStoreError: The cursor store cannot be read.
             Exception: See `start`.
         """
-        with self._lock:
+        with self._lock():
             if self.run is None:
                 job = self._start()
                 callbacks = [self._options.callbacks, *self._added]
@@ -225,6 +225,10 @@ class Trainer:
             raise ArkorUsageError(f"{name} comes too late: the run is being followed already")
         self._added.append({name: check_callable(name, function)})
         return function
+
+    def _lock(self) -> threading.Lock:
+        """Return this process's lock: a forked child may inherit one that is never released."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _start(self) -> TrainingJob:
         if self._job is None:
