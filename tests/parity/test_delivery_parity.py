@@ -474,6 +474,32 @@ def test_a_full_queue_makes_the_connection_wait(emulator: Emulator, client_of: M
     assert steps == list(range(1, 200))
 
 
+def test_health_tells_how_long_the_run_has_been_at_it(emulator: Emulator, client_of: Make) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def on_log(ctx: Any) -> None:
+        entered.set()
+        assert release.wait(PATIENCE)
+
+    job_id = emulator.create_job(ScriptedEngine(manual=True, events=[log(1), COMPLETED]))
+    emulator.step(job_id)
+    callbacks = Callbacks(on_log=on_log)
+    with follow(job_id, client=client_of(emulator), callbacks=callbacks) as run:
+        assert entered.wait(PATIENCE)
+        emulator.wait_for(lambda: (run.health().callback_age or 0) > 0.03)
+        health = run.health()
+        assert (health.state, health.callback) == ("streaming", "on_log")
+        assert (health.last_byte_age or 0) > 0.03
+        assert (health.last_event_age or 0) > 0.03
+        assert (health.last_acknowledged_age, health.delivered) == (None, 0)
+        release.set()
+        emulator.wait_for(lambda: (run.health().last_acknowledged_age or 0) > 0)
+        assert run.health().callback_age is None
+        emulator.step(job_id)
+        assert run.wait(PATIENCE).status == "completed"
+        assert (run.health().state, run.health().delivered) == ("settled", 2)
+
+
 def test_everything_is_logged_below_one_name(
     emulator: Emulator, client_of: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -129,6 +129,7 @@ CASES: Dict[str, Case] = {
     "retry with a leading space": Case(b"retry: 1500\n\n", [], 1500),
     "retry of zero": Case(b"retry:0\n\n", [], 0),
     "retry with leading zeros is decimal": Case(b"retry:0010\n\n", [], 10),
+    "retry with very many leading zeros": Case(b"retry:" + b"0" * 50 + b"7\n\n", [], 7),
     "retry of zeros": Case(b"retry:000\n\n", [], 0),
     "the last valid retry counts": Case(b"retry:10\nretry:20\n\nretry:30\ndata:x\n\n", ["x"], 30),
     "a bogus retry leaves the one before": Case(
