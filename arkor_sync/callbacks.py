@@ -13,7 +13,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
-    Collection,
     Dict,
     Iterable,
     List,
@@ -353,12 +352,17 @@ class Callbacks:
 
 
 # An iterator is none of them: it would be used up where it is checked.
-CallbacksInput = Union[
-    None, Callback, Callbacks, Mapping[str, Callable[[Any], Any]], Collection[Any]
-]
+CallbacksInput = Union[None, Callback, Callbacks, Mapping[str, Callable[[Any], Any]], Iterable[Any]]
 
 
 HandlerTable = Dict[str, List[Tuple[str, Callable[[Any], Any]]]]
+
+
+def flatten(callbacks: CallbacksInput) -> Tuple[Any, ...]:
+    """List callbacks that may be nested, and may come from an iterator."""
+    if isinstance(callbacks, Iterable) and not isinstance(callbacks, (Mapping, str, bytes)):
+        return tuple(each for group in callbacks for each in flatten(group))
+    return () if callbacks is None else (callbacks,)
 
 
 def handler_table(callbacks: CallbacksInput) -> HandlerTable:
@@ -371,14 +375,13 @@ def handler_table(callbacks: CallbacksInput) -> HandlerTable:
         For each event type, the `(name, function)` pairs to call.
     """
     table: HandlerTable = {}
-    for name, function in _pairs(callbacks):
+    pairs = (pair for each in flatten(callbacks) for pair in _pairs(each))
+    for name, function in pairs:
         table.setdefault(CALLBACK_NAMES[name], []).append((name, function))
     return table
 
 
-def _pairs(callbacks: CallbacksInput) -> Iterable[Tuple[str, Callable[[Any], Any]]]:
-    if callbacks is None:
-        return
+def _pairs(callbacks: Any) -> Iterable[Tuple[str, Callable[[Any], Any]]]:
     if isinstance(callbacks, Callbacks):
         yield from callbacks.functions.items()
     elif isinstance(callbacks, Callback):
@@ -388,9 +391,6 @@ def _pairs(callbacks: CallbacksInput) -> Iterable[Tuple[str, Callable[[Any], Any
             if name not in CALLBACK_NAMES:
                 raise unknown_callback(name)
             yield name, check_callable(name, function)
-    elif isinstance(callbacks, Collection) and not isinstance(callbacks, (str, bytes)):
-        for each in callbacks:
-            yield from _pairs(each)
     else:
         raise ArkorUsageError(
             "callbacks must be Callbacks(on_log=...), a Callback object, a dict of functions "
@@ -403,8 +403,9 @@ def _overridden(callback: Callback) -> Iterable[Tuple[str, Callable[[Any], Any]]
         if name.startswith("on_") and name not in CALLBACK_NAMES:
             raise unknown_callback(name)
     for name in CALLBACK_NAMES:
-        if getattr(type(callback), name) is not getattr(Callback, name):
-            yield name, check_callable(name, getattr(callback, name))
+        method = getattr(callback, name)
+        if getattr(method, "__func__", method) is not getattr(Callback, name):
+            yield name, check_callable(name, method)
 
 
 def check_callable(name: str, given: Any) -> Callable[[Any], Any]:

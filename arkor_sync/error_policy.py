@@ -30,6 +30,8 @@ class Action(enum.Enum):
     """ABORT, and ask the cloud to stop the job."""
 
 
+MAX_DELAY = 1_000_000_000  # seconds: what a thread can be asked to wait
+
 _REPEATS: FrozenSet[Action] = frozenset({Action.RETRY, Action.RECONNECT})
 
 
@@ -82,6 +84,8 @@ class Rule:
     then: Action = Action.ABORT
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "errors", tuple(self.errors))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for error in self.errors:
             if not (isinstance(error, type) and issubclass(error, Exception)):
                 raise ArkorUsageError(f"on() takes exception classes, not {error!r}")
@@ -110,10 +114,8 @@ class Rule:
             raise ArkorUsageError(
                 f"then must end the repeats with LOG, ABORT or CANCEL: {self.then}"
             )
-        for name in ("base", "cap"):
-            seconds = getattr(self, name)
-            if not isinstance(seconds, (int, float)) or not seconds >= 0:
-                raise ArkorUsageError(f"{name} is seconds from 0, not {seconds!r:.80}")
+        for name, seconds in (("base", self.base), ("cap", self.cap)):
+            check_delay(name, seconds)
 
     def decide(self, failure: Failure) -> Optional[Decision]:
         """Answer, or return None where this rule has no opinion."""
@@ -226,6 +228,13 @@ class ErrorPolicy:
         return decision
 
 
+def check_delay(name: str, seconds: float) -> None:
+    """Refuse a delay that cannot be waited."""
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= MAX_DELAY:
+        raise ArkorUsageError(f"{name} is seconds from 0 to {MAX_DELAY:,}, not {seconds!r}")
+
+
 class Skip(Exception):
     """Raise it in a callback: done with this event, and nothing is wrong. It is not logged.
 
@@ -246,10 +255,9 @@ class Redeliver(Exception):
     """
 
     def __init__(self, delay: float = 0.0, attempts: int = 10) -> None:
-        if not isinstance(delay, (int, float)) or not delay >= 0:
-            raise ArkorUsageError(f"delay is seconds from 0, not {delay!r}")
-        if not isinstance(attempts, int) or attempts < 2:
-            raise ArkorUsageError(f"attempts must be 2 or more, not {attempts!r}")
+        check_delay("delay", delay)
+        if type(attempts) is not int or attempts < 2:
+            raise ArkorUsageError(f"attempts must be 2 or more, and whole, not {attempts!r}")
         self.delay = delay
         self.attempts = attempts
         super().__init__(delay, attempts)

@@ -68,7 +68,13 @@ class ProjectStateMismatchError(ProjectStateError):
 
 
 class ArkorConnectionError(ArkorError, RequestException):
-    """A request did not get its answer: refused, reset, cut, not resolved, or aborted."""
+    """A request did not get its answer: refused, reset, cut, not resolved, or aborted.
+
+    Attributes:
+        sent: Whether the server may have got the request, and obeyed it.
+    """
+
+    sent = True
 
 
 class ArkorTimeoutError(ArkorConnectionError, Timeout):

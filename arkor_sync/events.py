@@ -7,7 +7,9 @@ and `end`, which carry no JSON.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from functools import partial
+from itertools import repeat
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from arkor_sync.frames import Frame
 
@@ -23,13 +25,13 @@ KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
 _WITH_STEP = frozenset({LOG, CHECKPOINT})
 
 
-class TrainingEvent:
+class TrainingEvent(NamedTuple):
     """One event of a job, as the cloud sent it.
 
     Attributes:
         type: The JSON's `type`; `""` where there is none.
-        id: The frame's id, or `None`. Opaque; it is what a stream is resumed after.
         data: The JSON object; empty where the data is not one.
+        id: The frame's id, or `None`. Opaque; it is what a stream is resumed after.
         problem: Why the event cannot be delivered, or `None`. It is then skipped and counted.
         synthesized: Whether it was built from the job's record because the stream had ended
             without a terminal event.
@@ -37,26 +39,13 @@ class TrainingEvent:
         size: Characters of JSON, for the bound of the channel.
     """
 
-    __slots__ = ("data", "id", "key", "problem", "size", "synthesized", "type")
-
-    def __init__(
-        self,
-        type: str,
-        data: Dict[str, Any],
-        id: Optional[str] = None,
-        *,
-        problem: Optional[str] = None,
-        synthesized: bool = False,
-        key: int = 0,
-        size: int = 0,
-    ) -> None:
-        self.type = type
-        self.data = data
-        self.id = id
-        self.problem = problem
-        self.synthesized = synthesized
-        self.key = key
-        self.size = size
+    type: str
+    data: Dict[str, Any]
+    id: Optional[str] = None
+    problem: Optional[str] = None
+    synthesized: bool = False
+    key: int = 0
+    size: int = 0
 
     @property
     def is_terminal(self) -> bool:
@@ -73,9 +62,6 @@ class TrainingEvent:
         """The JSON's `timestamp`, an ISO 8601 text, or `None`."""
         return text(self.data.get("timestamp"))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TrainingEvent) and self._state() == other._state()
-
     def __hash__(self) -> int:
         return hash((self.type, self.id))
 
@@ -83,24 +69,6 @@ class TrainingEvent:
         known = {"step": self.step, "id": self.id, "problem": self.problem}
         shown = "".join(f" {name}={value!r}" for name, value in known.items() if value is not None)
         return f"<TrainingEvent {self.type or '?'}{shown}>"
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return _rebuild, self._state()
-
-    def _state(self) -> Tuple[Any, ...]:
-        # The key is left out: hashes differ from process to process.
-        return self.type, self.data, self.id, self.problem, self.synthesized, self.size
-
-
-def _rebuild(
-    type: str,
-    data: Dict[str, Any],
-    id: Optional[str],
-    problem: Optional[str],
-    synthesized: bool,
-    size: int,
-) -> TrainingEvent:
-    return TrainingEvent(type, data, id, problem=problem, synthesized=synthesized, size=size)
 
 
 def _refuse_constant(token: str) -> NoReturn:
@@ -120,29 +88,73 @@ def decode(frame: Frame) -> TrainingEvent:
     """
     raw = frame.data
     event_id = frame.id or None
-    key = hash((event_id, raw))
+    kind = ""
+    data: Dict[str, Any] = {}
+    problem = None
     try:
-        data = _decode(raw)
+        decoded = _decode(raw)
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error or type(error).__name__}"
-        return TrainingEvent("", {}, event_id, problem=problem, key=key, size=len(raw))
-    if type(data) is not dict:
-        problem = f"not a JSON object: {type(data).__name__}"
-        return TrainingEvent("", {}, event_id, problem=problem, key=key, size=len(raw))
+    else:
+        if type(decoded) is dict:
+            data = decoded
+            kind, problem = _inspect(data)
+        else:
+            problem = f"not a JSON object: {type(decoded).__name__}"
+    return TrainingEvent(kind, data, event_id, problem, False, hash((event_id, raw)), len(raw))
+
+
+def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:
+    """Tell an object's type, and why it cannot be delivered."""
     kind = data.get("type")
     if type(kind) is not str:
-        problem = "no type"
-        return TrainingEvent("", data, event_id, problem=problem, key=key, size=len(raw))
-    event = TrainingEvent(kind, data, event_id, key=key, size=len(raw))
+        return "", "no type"
     if kind in _WITH_STEP:
         step = data.get("step")
         if type(step) is not int:
             data["step"] = whole(step)
             if data["step"] is None:
-                event.problem = f"step is {step!r:.40}, not a whole number"
+                return kind, f"step is {step!r:.40}, not a whole number"
     elif kind not in KNOWN:
-        event.problem = f"unknown type {kind!r:.80}"
-    return event
+        return kind, f"unknown type {kind!r:.80}"
+    return kind, None
+
+
+_build = partial(tuple.__new__, TrainingEvent)
+
+
+def decode_all(frames: Sequence[Frame]) -> List[TrainingEvent]:
+    """Read many data frames: what `decode` makes of each, and faster where all are plain logs.
+
+    A burst of logs is decoded as one JSON array. Each of them must be one flat object, which takes
+    no more than counting its braces: nothing can then begin in one frame and end in another.
+
+    Args:
+        frames: Frames that are neither `ping` nor `end`.
+    """
+    raws = [frame.data for frame in frames]
+    together = ",\n".join(raws)
+    count = len(raws)
+    if (
+        together.count("{") == count
+        and together.count("}") == count
+        and together.count("},\n{") == together.count("\n") == count - 1
+        and together[:1] == "{"
+        and together[-1:] == "}"
+    ):
+        try:
+            objects = _decode(f"[{together}]")
+            steps = [each["step"] for each in objects]
+            logs = {each["type"] for each in objects} == {LOG}
+        except (ValueError, KeyError, TypeError):
+            logs = False  # an unhashable type, or whatever `decode` makes of it
+        if logs and set(map(type, steps)) == {int}:
+            ids = [frame.id or None for frame in frames]
+            keys = map(hash, zip(ids, raws))
+            sizes = map(len, raws)
+            columns = zip(repeat(LOG), objects, ids, repeat(None), repeat(False), keys, sizes)
+            return list(map(_build, columns))
+    return [decode(frame) for frame in frames]
 
 
 def number(value: Any) -> Optional[float]:

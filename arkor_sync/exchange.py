@@ -232,7 +232,8 @@ def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes
                 break
         return body[:limit]
     except (requests.RequestException, HTTPError, OSError, http.client.HTTPException) as error:
-        raise connection_error(error, "reading the answer") from error
+        failure, root = connection_error(error, "reading the answer")
+    raise failure from root
 
 
 def media_type(response: requests.Response) -> str:

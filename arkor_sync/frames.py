@@ -9,6 +9,8 @@ never becomes a frame.
 from __future__ import annotations
 
 import re
+from functools import partial
+from operator import itemgetter
 from typing import List, NamedTuple, Optional
 
 from sseclient import SSEClient
@@ -23,6 +25,8 @@ _RETRY_DIGITS = 12  # more would be decades, and no float or int() takes thousan
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
 _ID_WITH_NUL = re.compile(rb"^id:[^\n]*\0[^\n]*\n", re.MULTILINE)
+# What the cloud sends: one `id`, one `event` and one `data` line, from blank line to blank line.
+_USUAL = re.compile(r"(?:\A|(?<=\n\n))id: ([^\n\0]*)\nevent: ([^\n]+)\ndata: ([^\n]*)\n\n")
 _RETRY = re.compile(rb"^retry: ?([0-9]+)$", re.MULTILINE)
 
 
@@ -39,6 +43,10 @@ class Frame(NamedTuple):
     event: str
     data: str
     id: Optional[str]
+
+
+_build = partial(tuple.__new__, Frame)
+_in_order = itemgetter(1, 2, 0)
 
 
 class FrameParser:
@@ -135,7 +143,10 @@ class FrameParser:
         if b"retry" in blocks:
             for digits in _RETRY.findall(blocks):
                 self.retry_ms = int(digits.lstrip(b"0")[:_RETRY_DIGITS] or b"0")
-        if not blocks.isascii():
-            blocks = blocks.decode("utf-8", "replace").encode("utf-8")
-        events = SSEClient(iter([blocks])).events()
+        text = blocks.decode("utf-8", "replace")
+        usual = _USUAL.findall(text)
+        if len(usual) == text.count("\n\n"):
+            # sseclient-py would say the same, three times slower.
+            return list(map(_build, map(_in_order, usual)))
+        events = SSEClient(iter([text.encode("utf-8")])).events()
         return [Frame(event.event, event.data, event.id) for event in events]

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from typing import Optional
 
-from arkor_sync.callbacks import CallbacksInput, handler_table
+from arkor_sync.callbacks import CallbacksInput, flatten, handler_table
 from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.frames import MAX_EVENT_BYTES
@@ -52,6 +52,7 @@ class RunOptions:
     clock: Clock = dataclasses.field(default_factory=Clock)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "callbacks", flatten(self.callbacks))  # an iterator is used up
         handler_table(self.callbacks)
         _check_type("error_policy", self.error_policy, ErrorPolicy)
         _check_type("reconnect", self.reconnect, ReconnectPolicy)
@@ -79,4 +80,5 @@ def _is_number(value: object) -> bool:
 
 def _check_type(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        raise ArkorUsageError(f"{name} must be an {kind.__name__}, not {value!r:.80}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ArkorUsageError(f"{name} must be {article} {kind.__name__}, not {value!r:.80}")

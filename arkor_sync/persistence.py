@@ -5,9 +5,9 @@ It is loaded on the thread that begins to follow, and saved on the worker thread
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional
+from typing import Any, Callable, Dict, Optional
 
-from arkor_sync.callbacks import CallbacksInput
+from arkor_sync.callbacks import CallbacksInput, flatten
 from arkor_sync.stream.cursor import Cursor, CursorStore, SavedCursor
 
 
@@ -47,7 +47,7 @@ class Persistence:
         if self._store is None:
             return
         state = {key: callback.state_dict() for key, callback in self._stateful.items()}
-        saved = SavedCursor(cursor.acknowledged, cursor.delivered, cursor.first, finished, state)
+        saved = SavedCursor(cursor.acknowledged, cursor.delivered, cursor.opening, finished, state)
         self._store.save(self._job_id, saved)
 
 
@@ -61,18 +61,10 @@ def stateful(callbacks: CallbacksInput) -> Dict[str, Any]:
         Them by their `state_key`, or by their class's name, numbered where it comes again.
     """
     found: Dict[str, Any] = {}
-    for callback in _flattened(callbacks):
+    for callback in flatten(callbacks):
         if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
             base = key = str(getattr(callback, "state_key", type(callback).__qualname__))
             while key in found:
                 key = f"{base}#{len(found) + 1}"
             found[key] = callback
     return found
-
-
-def _flattened(callbacks: CallbacksInput) -> Iterable[Any]:
-    if isinstance(callbacks, Iterable) and not isinstance(callbacks, (Mapping, str)):
-        for each in callbacks:
-            yield from _flattened(each)
-    else:
-        yield callbacks

@@ -12,6 +12,9 @@ from typing import FrozenSet, Iterable, Iterator, Optional
 
 from arkor_sync.errors import ArkorUsageError
 
+_NOTHING = 1e-9  # seconds
+_MAX = 1_000_000_000  # seconds: what a thread can be asked to wait
+
 
 @dataclasses.dataclass(frozen=True)
 class ReconnectPolicy:
@@ -52,11 +55,11 @@ class ReconnectPolicy:
             raise ArkorUsageError(f"permanent must hold statuses as numbers: {self.permanent!r}")
         for name in ("base", "cap"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < float("inf"):
-                raise ArkorUsageError(f"{name} must be seconds from 0, not {value!r}")
+            if not _is_number(value) or not 0 <= value <= _MAX:
+                raise ArkorUsageError(f"{name} must be seconds from 0 to {_MAX:,}, not {value!r}")
         for name in ("idle_timeout", "connect_timeout"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < float("inf"):
+            if not _is_number(value) or not 0 < value <= _MAX:
                 raise ArkorUsageError(f"{name} must be seconds above 0, not {value!r}")
         if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
             raise ArkorUsageError(f"jitter must be between 0 and 1, not {self.jitter!r}")
@@ -73,8 +76,8 @@ class ReconnectPolicy:
             base: Seconds, in place of the policy's own: what the stream's `retry:` asked for.
         """
         factor = self.base if base is None else base
-        if factor == 0:
-            return itertools.repeat(0.0)  # doubling it would never reach the cap
+        if factor < _NOTHING:
+            return itertools.repeat(0.0)  # doubling it would overflow before it reached the cap
         # Loaded here because it imports asyncio, and most runs never reconnect.
         import backoff
 

@@ -25,7 +25,7 @@ class TrainingResult:
     """
 
     job: TrainingJob
-    artifacts: List[Any] = dataclasses.field(default_factory=list)
+    artifacts: List[Any] = dataclasses.field(default_factory=list, hash=False)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     stop_reason: Optional[str] = None
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
-
-from requests.exceptions import ConnectTimeout, ProxyError
-from urllib3.exceptions import NewConnectionError
 
 from arkor_sync._json import json_copy
 from arkor_sync._record import show
@@ -140,7 +136,7 @@ class Jobs:
         if kind not in ("", EVENT_STREAM):
             response.close()
             raise StreamProtocolError(f"expected {EVENT_STREAM}, got {kind[:100]}")
-        return ByteStream(response)
+        return ByteStream(response, transport)
 
 
 class Projects:
@@ -185,10 +181,4 @@ def _id(job_id: object) -> str:
 
 def _was_not_obeyed(error: Exception) -> bool:
     """Whether the connection failed before a request could have gone out on it, or after a 401."""
-    below = error.__context__
-    reason = getattr(below.args[0], "reason", None) if below and below.args else None
-    return (
-        isinstance(below, (ConnectTimeout, ProxyError, AuthenticationError))
-        or isinstance(reason, NewConnectionError)
-        or isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    )
+    return not getattr(error, "sent", True) or isinstance(error.__context__, AuthenticationError)

@@ -429,7 +429,7 @@ class _Host:
         self.stop = run.stop
         self.cancel = run.cancel
         self.settle = run._worker_done
-        self.redeliver = run._reader.interrupt
+        self.redeliver = run._reader.redeliver
 
     def acknowledged(self, event: TrainingEvent) -> None:
         self._run._persistence.save(self._run._cursor, event.is_terminal)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextvars
 import inspect
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     import asyncio
+
+
+_BACKGROUND_GRACE = 1.0  # seconds for cancelled tasks to clean up
 
 
 class Interrupted(Exception):
@@ -25,16 +28,15 @@ class Awaiter:
     Threads: `wait_for` and `close` belong to the worker; `stop` may be called from any thread.
     """
 
-    def __init__(self, context: contextvars.Context) -> None:
-        self._context = context
+    def __init__(self) -> None:
         self._wake = threading.Event()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._task: Optional[asyncio.Task[Any]] = None
+        self._task: Optional[asyncio.Future[Any]] = None
 
     def stop(self) -> None:
         """Make the wait at hand, and every later one, raise `Interrupted`."""
-        self._stopped = True
+        self._stopped.set()
         self._wake.set()
         loop, task = self._loop, self._task
         if loop is not None and task is not None:
@@ -55,30 +57,50 @@ class Awaiter:
             Exception: Whatever the future or coroutine raised. A cancelled one raises
                 `concurrent.futures.CancelledError`.
         """
-        if _is_concurrent_future(result):
+        if isinstance(result, concurrent.futures.Future):
             self._wait_for_future(result)
-        elif _is_foreign_future(result):
+        elif self._is_foreign(result):
             bridge: concurrent.futures.Future[Any] = concurrent.futures.Future()
-            result.get_loop().call_soon_threadsafe(_chain, result, bridge)
+            if result.done():  # its loop may be gone
+                _copy(result, bridge)
+            else:
+                result.get_loop().call_soon_threadsafe(
+                    result.add_done_callback, partial(_copy, target=bridge)
+                )
             self._wait_for_future(bridge)
         elif inspect.isawaitable(result):
             self._run(result)
-        elif inspect.isgenerator(result) or hasattr(result, "__aiter__"):
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError(
                 "the callback is a generator function, so its body did not run; "
                 "it must not contain yield"
             )
 
     def close(self) -> None:
-        """Close the event loop, if there is one."""
-        if self._loop is not None:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+        """Close the event loop, if there is one; what still runs in the background is cancelled."""
+        loop = self._loop
+        if loop is None:
+            return
+        import asyncio
+
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_BACKGROUND_GRACE))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    def _is_foreign(self, result: Any) -> bool:
+        """Tell a future that belongs to some other, running loop."""
+        # The mark by which asyncio itself knows one; importing asyncio takes 60 ms.
+        is_future = hasattr(type(result), "_asyncio_future_blocking")
+        return is_future and result.get_loop() is not self._loop
 
     def _wait_for_future(self, future: Any) -> None:
         future.add_done_callback(lambda _: self._wake.set())
         while not future.done():
-            if self._stopped:
+            if self._stopped.is_set():
                 raise Interrupted
             self._wake.wait()
             self._wake.clear()
@@ -87,18 +109,19 @@ class Awaiter:
     def _run(self, awaitable: Any) -> None:
         import asyncio
 
+        if self._stopped.is_set():
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # or Python complains that it was never awaited
+            raise Interrupted
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        loop = self._loop
-        # A task copies the context that is current when it is made.
-        task = self._context.run(loop.create_task, _as_coroutine(awaitable))
-        self._task = task
-        if self._stopped:
-            task.cancel()
+        self._task = asyncio.ensure_future(awaitable, loop=self._loop)
+        if self._stopped.is_set():  # too early to have seen the task
+            self._task.cancel()
         try:
-            loop.run_until_complete(task)
+            self._loop.run_until_complete(self._task)
         except asyncio.CancelledError as error:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise Interrupted from None
             raise concurrent.futures.CancelledError("the awaited task was cancelled") from error
         finally:
@@ -107,29 +130,11 @@ class Awaiter:
                 awaitable.close()  # a stop before its first step would leave it never awaited
 
 
-async def _as_coroutine(awaitable: Any) -> Any:
-    return await awaitable
-
-
-def _is_concurrent_future(result: Any) -> bool:
-    return isinstance(result, concurrent.futures.Future)
-
-
-def _is_foreign_future(result: Any) -> bool:
-    """Tell a future that some other, running loop will complete."""
-    get_loop: Optional[Callable[[], Any]] = getattr(result, "get_loop", None)
-    return get_loop is not None and hasattr(result, "add_done_callback") and not result.done()
-
-
-def _chain(source: Any, target: concurrent.futures.Future[Any]) -> None:
-    """Copy a loop's future into one that any thread can wait for. It runs on that loop."""
-
-    def copy(done: Any) -> None:
-        if done.cancelled():
-            target.set_exception(concurrent.futures.CancelledError())
-        elif done.exception() is not None:
-            target.set_exception(done.exception())
-        else:
-            target.set_result(None)
-
-    source.add_done_callback(copy)
+def _copy(source: Any, target: concurrent.futures.Future[Any]) -> None:
+    """Copy the outcome of a loop's future into one that any thread can wait for."""
+    if source.cancelled():
+        target.set_exception(concurrent.futures.CancelledError())
+    elif source.exception() is not None:
+        target.set_exception(source.exception())
+    else:
+        target.set_result(None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from itertools import accumulate
+from operator import attrgetter
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from arkor_sync.events import TrainingEvent
@@ -11,6 +13,7 @@ from arkor_sync.stream.cursor import Cursor
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20
 _STALL = 15.0  # seconds
+_size = attrgetter("size")
 
 
 class Position(NamedTuple):
@@ -29,13 +32,13 @@ class Channel:
     """Hands events from the reader to the worker in order, and lets the worker ask for them again.
 
     It is bounded in events and in bytes. A full channel blocks the reader, which then stops
-    reading, which in the end stops the server. The worker takes all that waits at once, so at most
-    one more batch of that size is in its hands.
+    reading, which in the end stops the server. The worker takes all that waits at
+    once, so at most one more batch of that size is in its hands.
 
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
 
-    Threads: `connect`, `put`, `confirm`, `restore` and `finish` belong to the reader; `take`,
+    Threads: `connect`, `put`, `restore` and `finish` belong to the reader; `take`,
     `acknowledge` and `rewind` to the worker; `close` to anyone.
     """
 
@@ -90,21 +93,25 @@ class Channel:
             How many of them were new, or None if the epoch is over or the channel closed.
         """
         accepted = 0
+        begin = 0
         with self._lock:
-            for event in events:
+            if self._set_aside and epoch == self._epoch:
+                self._check_redelivery(events)
+            while begin < len(events):
                 while self._is_full() and not self._closed and epoch == self._epoch:
                     self._wait_for_room()
                 if self._closed or epoch != self._epoch:
                     return None
-                if not self.cursor.accept(event):
-                    self.duplicates += 1
-                    continue
-                accepted += 1
-                self._events.append(event)
-                self._bytes += event.size
-                if len(self._events) == 1:
+                fitting = self._fitting(events[begin:])
+                begin += len(fitting)
+                new = self.cursor.accept(fitting)
+                self.duplicates += len(fitting) - len(new)
+                accepted += len(new)
+                if new and not self._events:
                     self._filled.notify()
-            self.high_water = max(self.high_water, len(self._events))
+                self._events.extend(new)
+                self._bytes += sum(map(_size, new))
+                self.high_water = max(self.high_water, len(self._events))
         return accepted
 
     def take(self) -> Optional[List[TrainingEvent]]:
@@ -131,7 +138,7 @@ class Channel:
     def rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
         """Ask for everything after the last acknowledged event again.
 
-        What is in hand and what waits is set aside until the cloud has agreed to send it again.
+        What is in hand and what waits is set aside until the first of it has come again.
 
         Args:
             in_hand: The events that were taken and not acknowledged.
@@ -146,25 +153,15 @@ class Channel:
             self._events = []
             self._bytes = 0
             self._epoch += 1
-            self.cursor.rewind()
+            self.cursor.rewind(self._set_aside)
             self._drained.notify()
             return True
-
-    def confirm(self, epoch: int) -> None:
-        """Forget what a rewind set aside: the cloud is sending it again."""
-        with self._lock:
-            if epoch == self._epoch:
-                self._set_aside = []
 
     def restore(self, epoch: int) -> None:
         """Give the worker back what a rewind set aside: the cloud cannot send it again."""
         with self._lock:
-            if epoch == self._epoch and self._set_aside:
-                self.cursor.restore(self._set_aside)
-                self._events = self._set_aside
-                self._bytes = sum(event.size for event in self._events)
-                self._set_aside = []
-                self._filled.notify()
+            if epoch == self._epoch:
+                self._restore()
 
     def finish(self, error: Optional[BaseException] = None) -> None:
         """Say that no more events will come, and why. Those that wait are still delivered."""
@@ -182,6 +179,23 @@ class Channel:
             self._filled.notify()
             self._drained.notify()
 
+    def _check_redelivery(self, events: Sequence[TrainingEvent]) -> None:
+        """Drop what was set aside if it comes again; if the cloud begins elsewhere, use it."""
+        for event in events:
+            if event.key == self._set_aside[0].key:
+                self._set_aside = []
+                return
+            if not self.cursor.knows(event):
+                self._restore()
+                return
+
+    def _restore(self) -> None:
+        if self._set_aside:
+            self.cursor.restore(self._set_aside)
+            self._events, self._set_aside = self._set_aside, []
+            self._bytes = sum(map(_size, self._events))
+            self._filled.notify()
+
     def _wait_for_room(self) -> None:
         if not self._drained.wait(_STALL):
             # Without the lock: whoever is told may want to close the channel.
@@ -190,6 +204,15 @@ class Channel:
                 self._on_stall()
             finally:
                 self._lock.acquire()
+
+    def _fitting(self, events: Sequence[TrainingEvent]) -> Sequence[TrainingEvent]:
+        """Return as many of the events as there is room for; the last one may exceed the bytes."""
+        events = events[: self._max_events - len(self._events)]
+        room = self._max_bytes - self._bytes
+        for index, size in enumerate(accumulate(map(_size, events))):
+            if size >= room:
+                return events[: index + 1]
+        return events
 
     def _is_full(self) -> bool:
         return len(self._events) >= self._max_events or self._bytes >= self._max_bytes

@@ -13,11 +13,9 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
-import json
 import os
-from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, Optional, Protocol, Union
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Union
 from urllib.parse import quote
 
 from arkor_sync._files import write_atomically
@@ -25,7 +23,8 @@ from arkor_sync._json import dump_json, parse_json
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
-REMEMBERED = 10_000  # acknowledged events that are recognised when they come again
+_OPENING = 2
+REMEMBERED = 10_000  # at least so many events are recognised when they come again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +36,14 @@ class SavedCursor:
             resumed after it. None: from the start.
         delivered: How many events that were, so that they are recognised where a server ignores
             the id and sends the whole history.
-        first: A fingerprint of the job's first event, for the same purpose.
+        opening: Fingerprints of the job's first two events, for the same purpose.
         finished: Whether the terminal event was among them.
         state: What each callback's `state_dict()` returned after that event, by its key.
     """
 
     acknowledged_id: Optional[str] = None
     delivered: int = 0
-    first: Optional[str] = None
+    opening: Sequence[str] = ()
     finished: bool = False
     state: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -95,7 +94,7 @@ class FileCursorStore:
             cursor = SavedCursor(
                 acknowledged_id=_expect(saved["acknowledgedId"], str, type(None)),
                 delivered=_expect(saved["delivered"], int),
-                first=_expect(saved["first"], str, type(None)),
+                opening=_expect(saved["opening"], list),
                 finished=_expect(saved["finished"], bool),
                 state=_expect(saved["state"], dict),
             )
@@ -120,7 +119,7 @@ class FileCursorStore:
             "jobId": job_id,
             "acknowledgedId": saved.acknowledged_id,
             "delivered": saved.delivered,
-            "first": saved.first,
+            "opening": list(saved.opening),
             "finished": saved.finished,
             "state": saved.state,
         }
@@ -184,21 +183,20 @@ def _expect(value: Any, *kinds: type) -> Any:
 
 def _fingerprint(event: TrainingEvent) -> str:
     """Tell events apart across processes. `key` is faster, but only within one."""
-    text = json.dumps([event.id, event.data], sort_keys=True)
+    text = f"{event.id!r} {event.type!r} {event.timestamp!r} {event.step!r}"
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 class Cursor:
     """Knows what was read, what is done with, and what has been seen before.
 
-    Threads: the reader calls `connect` and `accept`, the worker `acknowledge`; `rewind` and
-    `restore` come from either, under the channel's lock, as do `connect` and `accept`.
+    Threads: the worker calls `acknowledge`; everything else comes under the channel's lock.
 
     Attributes:
         read: Id of the last event put on the channel; `None` before the first.
         acknowledged: Id of the last event that the callbacks are done with.
         delivered: How many events that were, in earlier processes too.
-        first: The fingerprint of the job's first event.
+        opening: Fingerprints of the job's first two events.
     """
 
     def __init__(self, saved: Optional[SavedCursor] = None, remembered: int = REMEMBERED) -> None:
@@ -206,15 +204,18 @@ class Cursor:
         self.read = saved.acknowledged_id
         self.acknowledged = saved.acknowledged_id
         self.delivered = saved.delivered
-        self.first = saved.first
+        self.opening = list(saved.opening)
         self._remembered = remembered
         self._connection = 0
         self._position = 0  # data events of this connection
-        self._seen: Dict[int, int] = {}  # key -> the connection that brought it
-        self._unacknowledged: Deque[TrainingEvent] = deque()
-        self._done: Deque[int] = deque()  # keys, oldest first
-        self._forgotten = saved.delivered  # acknowledged events that are not in `_seen` any more
-        self._from_start = False  # whether this connection replays the whole history
+        self._from_start = False  # whether this connection has sent nothing but the history so far
+        self._accepted = saved.delivered
+        self._forgotten = saved.delivered  # the oldest events, which `_old` and `_new` do not have
+        # Keys of accepted events, and the connection that brought each. The older half is dropped
+        # as a whole when the newer one is full.
+        self._old: Dict[int, int] = {}
+        self._new: Dict[int, int] = {}
+        self._new_begins = saved.delivered  # how many events had been accepted before the newer
 
     def connect(self) -> Optional[str]:
         """Begin a connection.
@@ -224,56 +225,78 @@ class Cursor:
         """
         self._connection += 1
         self._position = 0
-        self._from_start = False
+        self._from_start = True
         return self.read
 
-    def accept(self, event: TrainingEvent) -> bool:
-        """Move the read position to an event, unless it was here before.
+    def accept(self, events: Sequence[TrainingEvent]) -> Sequence[TrainingEvent]:
+        """Move the read position over events, and return those that were not here before.
 
         An event with an id is recognised wherever it comes again. One without is only recognised
         on a later connection: on the same one, two equal events are two events.
 
         A server that ignores the resume id sends the whole history. Its first events may be too
-        old to be remembered, but they come in the old order, so counting them is enough.
+        old to be remembered, but they come in the old order, so counting them is enough. Two
+        events must match before that is believed: a server may greet with the first one.
         """
-        self._position += 1
-        if self._position == 1:
-            fingerprint = _fingerprint(event)
-            self.first = self.first or fingerprint
-            self._from_start = self.first == fingerprint
-        if self._from_start and self._position <= self._forgotten:
-            return False
-        seen = self._seen.get(event.key)
-        if seen is not None and (event.id is not None or seen != self._connection):
-            return False
-        self._admit(event)
-        return True
+        keys = [event.key for event in events]
+        if (
+            self._position < _OPENING
+            or (self._from_start and self._position < self._forgotten)
+            or len(set(keys)) < len(keys)
+            or not self._new.keys().isdisjoint(keys)
+            or not self._old.keys().isdisjoint(keys)
+        ):
+            return [event for event in events if self._accept_one(event)]
+        self._position += len(events)
+        self._admit(events, keys)
+        return events
+
+    def knows(self, event: TrainingEvent) -> bool:
+        """Whether an event was accepted lately."""
+        return event.key in self._new or event.key in self._old
 
     def acknowledge(self, event: TrainingEvent) -> None:
-        """Move the acknowledged position to the oldest event that was not acknowledged."""
-        self._unacknowledged.popleft()
+        """Move the acknowledged position to the next event."""
+        self.delivered += 1
         if event.id is not None:
             self.acknowledged = event.id
-        self.delivered += 1
-        self._done.append(event.key)
-        if len(self._done) > self._remembered:
-            self._seen.pop(self._done.popleft(), None)
-            self._forgotten += 1
 
-    def rewind(self) -> None:
-        """Move the read position back to the acknowledged one, as if the rest had never come."""
-        for event in self._unacknowledged:
-            self._seen.pop(event.key, None)
-        self._unacknowledged.clear()
+    def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
+        """Move the read position back to the acknowledged one, as if these had never come."""
+        for event in unacknowledged:
+            self._new.pop(event.key, None)
+            self._old.pop(event.key, None)
+        self._accepted = self.delivered
+        self._new_begins = min(self._new_begins, self.delivered)
         self.read = self.acknowledged
 
-    def restore(self, events: Iterable[TrainingEvent]) -> None:
+    def restore(self, events: Sequence[TrainingEvent]) -> None:
         """Undo a rewind: these events will not come again, and are in hand."""
-        for event in events:
-            self._admit(event)
+        self._admit(events, [event.key for event in events])
 
-    def _admit(self, event: TrainingEvent) -> None:
-        self._seen[event.key] = self._connection
-        self._unacknowledged.append(event)
-        if event.id is not None:
-            self.read = event.id
+    def _accept_one(self, event: TrainingEvent) -> bool:
+        position = self._position
+        self._position += 1
+        if position < _OPENING:
+            fingerprint = _fingerprint(event)
+            if position == len(self.opening) == self._accepted:
+                self.opening.append(fingerprint)
+            known = self.opening[position : position + 1]
+            self._from_start = self._from_start and known == [fingerprint]
+        if self._from_start and position < self._forgotten:
+            return False
+        seen = self._new.get(event.key, self._old.get(event.key))
+        if seen is not None and (event.id is not None or seen != self._connection):
+            return False
+        self._admit([event], [event.key])
+        return True
+
+    def _admit(self, events: Sequence[TrainingEvent], keys: Sequence[int]) -> None:
+        if len(self._new) >= self._remembered and self.delivered >= self._new_begins:
+            self._forgotten = self._new_begins
+            self._old, self._new = self._new, {}
+            self._new_begins = self._accepted
+        self._new.update(dict.fromkeys(keys, self._connection))
+        self._accepted += len(events)
+        ids = (event.id for event in reversed(events) if event.id is not None)
+        self.read = next(ids, self.read)

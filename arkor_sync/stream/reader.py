@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -18,8 +18,9 @@ from arkor_sync.errors import (
     GoneError,
     ReconnectExhausted,
     ReplayUnavailable,
+    ResponseError,
 )
-from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TrainingEvent, decode
+from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TrainingEvent, decode_all
 from arkor_sync.frames import FrameParser
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _IDLE = 15.0  # seconds
+_LEAST_RETRY = 0.1  # seconds: a server that asks for none must not be hammered when it fails
 
 CANCEL_GRACE = 5.0
-"""Seconds of silence after an accepted cancel before the job's record is read."""
+"""Seconds of a silent connection after an accepted cancel before the job's record is read."""
 
 
 class Source(Protocol):
@@ -72,7 +74,8 @@ class _End(enum.Enum):
 class Reader:
     """Owns the thread that reads one job's events.
 
-    Threads: `start` once; `interrupt`, `expect_...` and `stop` from any thread, and they return at
+    Threads: `start` once; `interrupt`, `redeliver`, `expect_...` and `stop` from any
+    thread, and they return at
     once. The attributes are written by the reader and may be read by anyone.
 
     Attributes:
@@ -116,9 +119,9 @@ class Reader:
         self._delays: Optional[Iterator[float]] = None
         self._retry: Optional[float] = None
         self._last_news = 0.0
+        self._connected_at = 0.0
         self._cancel_asked = False
-        self._cancelled_at: Optional[float] = None
-        self._epoch = 0
+        self._cancelled = False
         self._replaying_all = False
         self._thread = threading.Thread(
             target=self._main, name=f"arkor-reader-{label}", daemon=True
@@ -138,13 +141,19 @@ class Reader:
         self._transport.interrupt()
         self._wake.set()
 
+    def redeliver(self) -> None:
+        """Connect again from where the channel was rewound to."""
+        self._last_news = self._clock.now()  # the stream was not silent, nobody listened
+        self.interrupt()
+
     def expect_cancel(self) -> None:
         """Doubt the next failure: its cancellation is being asked for."""
         self._cancel_asked = True
 
     def expect_end(self) -> None:
         """Expect the job to end soon: its cancellation was accepted."""
-        self._cancelled_at = self._clock.now()
+        self._cancelled = True
+        self._last_news = self._clock.now()
         self.interrupt()
 
     def stop(self) -> None:
@@ -198,11 +207,6 @@ class Reader:
             Seconds to wait before the next one, or None where none is needed unless asked for.
         """
         position = self._channel.connect()
-        redelivery = position.epoch != self._epoch  # the stream was not silent, nobody listened
-        overdue = not redelivery and self._clock.now() >= self._deadline()
-        if redelivery or overdue:
-            self._epoch = position.epoch
-            self._be_patient_again()
         if self._replaying_all:
             position = Position(position.epoch, None)
         try:
@@ -211,9 +215,10 @@ class Reader:
             if gone.status not in self._policy.permanent:
                 raise
             return self._after_gone(gone, position)
-        except (ArkorConnectionError, CloudApiError):
-            # Not before: the stream holds events that the record does not.
-            if overdue and self._ended_by_record(position):
+        except (ArkorConnectionError, CloudApiError) as error:
+            # Only now: as long as the stream can be had, it has events that the record has not.
+            lasting = getattr(error, "status", None) not in self._policy.permanent
+            if lasting and self._is_overdue() and self._ended_by_record(position):
                 return None
             raise
 
@@ -230,18 +235,18 @@ class Reader:
             return 0.0
         if self.events == read_before:
             raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
-        return self._policy.base if self._retry is None else self._retry
+        return min(self._policy.cap, self._policy.base if self._retry is None else self._retry)
 
     def _read_connection(self, position: Position) -> _End:
         self.state = State.CONNECTING
         self.connections += 1
-        timeout = self._policy.idle_timeout
-        patience = min(timeout, max(0.1, self._deadline() - self._clock.now()))
-        timeouts = self._policy.connect_timeout, patience
-        stream = self._source.open(self._transport, position.last_event_id, timeouts)
+        timeout = patience = self._policy.idle_timeout
+        stream = self._source.open(
+            self._transport, position.last_event_id, (self._policy.connect_timeout, timeout)
+        )
         try:
             self.state = State.STREAMING
-            self._channel.confirm(position.epoch)
+            self._connected_at = self._clock.now()
             parser = FrameParser(self._max_event_bytes)
             while True:
                 remaining = self._deadline() - self._clock.now()
@@ -270,26 +275,29 @@ class Reader:
 
     def _take(self, parser: FrameParser, chunk: bytes, epoch: int) -> Optional[_End]:
         """Put what a chunk completes on the channel; say so if it ends the connection."""
-        events: List[TrainingEvent] = []
+        frames = parser.feed(chunk)
         end: Optional[_End] = None
-        for frame in parser.feed(chunk):
-            if frame.event == "ping":
-                continue
+        for index, frame in enumerate(frames):
             if frame.event == "end":
                 end = _End.END_FRAME
+                frames = frames[:index]
                 break
-            event = decode(frame)
-            events.append(event)
+        events = decode_all([frame for frame in frames if frame.event != "ping"])
+        for index, event in enumerate(events):
             if event.is_terminal:
                 end = _End.TERMINAL
+                events = [*events[:index], self._truth_about(event)]
                 break
         if parser.retry_ms is not None:
-            self._retry = min(self._policy.cap, parser.retry_ms / 1000)
-        if end is _End.TERMINAL:
-            events[-1] = self._truth_about(events[-1])
+            floor = min(self._policy.base, _LEAST_RETRY)
+            self._retry = min(self._policy.cap, max(floor, parser.retry_ms / 1000))
+        if not events:
+            return end
         before = self._clock.now()
         accepted = self._channel.put(events, epoch)
-        self._last_news += self._clock.now() - before  # waiting for the callbacks is no silence
+        waited = self._clock.now() - before  # for the callbacks, which is no silence
+        self._last_news += waited
+        self._connected_at += waited
         if accepted is None:
             return _End.SUPERSEDED
         if accepted and any(event.data for event in events):
@@ -301,15 +309,19 @@ class Reader:
         return end
 
     def _deadline(self) -> float:
-        """When silence has lasted so long that the job's record must be read."""
-        if self._cancelled_at is not None:
-            return max(self._cancelled_at, self._last_news) + CANCEL_GRACE
-        return self._last_news + self._stale_after
+        """When silence has lasted so long that the job's record must be read.
 
-    def _be_patient_again(self) -> None:
-        self._last_news = self._clock.now()
-        if self._cancelled_at is not None:
-            self._cancelled_at = self._last_news
+        Every connection is listened to for a while: after an outage, or after callbacks that took
+        long, the stream has a tale to tell that the record has not.
+        """
+        patience = self._patience()
+        return max(self._last_news + patience, self._connected_at + min(patience, CANCEL_GRACE))
+
+    def _patience(self) -> float:
+        return CANCEL_GRACE if self._cancelled else self._stale_after
+
+    def _is_overdue(self) -> bool:
+        return self._clock.now() >= self._last_news + self._patience()
 
     def _delay_after(self, error: Exception) -> float:
         """Count a failure and draw the delay, or raise what ends the run."""
@@ -327,8 +339,13 @@ class Reader:
             self._delays = policy.delays(self._retry)
         delay = policy.jittered(next(self._delays), self._clock.random())
         delay = max(delay, getattr(error, "retry_after", None) or 0.0)
-        lost = "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s"
-        logger.warning(lost, self._label, error, self.failures, delay)
+        logger.warning(
+            "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s",
+            self._label,
+            error,
+            self.failures,
+            delay,
+        )
         return delay
 
     def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:
@@ -354,11 +371,16 @@ class Reader:
 
     def _ended_by_record(self, position: Position) -> bool:
         """Read the job's record; if the job has ended, put the event that was never sent."""
-        self._be_patient_again()  # also where the record cannot be read
-        event = terminal_event(self._source.job(self._transport))
+        # Patience begins anew, also where the record cannot be read: the stream is tried first.
+        self._last_news = self._clock.now()
+        try:
+            event = terminal_event(self._source.job(self._transport))
+        except ResponseError as error:
+            raise ArkorConnectionError(f"the job's record: {error}") from error
         if event is None:
             logger.info("job %s is still running; its event stream is opened again", self._label)
             return False
+        self._channel.restore(position.epoch)
         self._channel.put([event], position.epoch)
         return True
 
@@ -378,8 +400,7 @@ class Reader:
             return event
         if record is None or record.type != CANCELLED:
             return event
-        record.id, record.key, record.size = event.id, event.key, event.size
-        return record
+        return record._replace(id=event.id, key=event.key, size=event.size)
 
 
 def terminal_event(job: TrainingJob) -> Optional[TrainingEvent]:

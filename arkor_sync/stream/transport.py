@@ -11,9 +11,12 @@ descriptor can have been reused meanwhile.
 
 from __future__ import annotations
 
+import errno
 import http.client
+import os
 import socket
 import ssl
+import sys
 import threading
 import traceback
 from functools import partial
@@ -28,13 +31,14 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     NewConnectionError,
+    ProxyError,
     ReadTimeoutError,
 )
+from urllib3.util.wait import wait_for_write
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 _CHUNK = 65536
-_INTERRUPTED = "the transport was interrupted"
 
 
 class Transport:
@@ -76,11 +80,18 @@ class Transport:
         Returns:
             False once the transport is closed.
         """
-        self._session.close()
+        self.hang_up()
         with self._lock:
-            self._release()
             self._interrupted = self._closed
         return not self._closed
+
+    def hang_up(self) -> None:
+        """Close every connection, as the owner."""
+        self._session.close()
+        with self._lock:
+            for handle in self._handles.values():
+                handle.close()
+            self._handles.clear()
 
     def interrupt(self) -> None:
         """Make the owner's blocking call fail, and its next ones, until it arms the transport."""
@@ -136,8 +147,10 @@ class Transport:
             ArkorTimeoutError: A timeout ran out.
             ArkorConnectionError: The request did not get its answer.
         """
+        handled = sys.exc_info()[1]  # what the caller is dealing with is no cause of ours
+        root: Optional[BaseException] = None
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 url,
                 params=params,
@@ -151,7 +164,15 @@ class Transport:
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # RequestException is an OSError; a host that is no name is a bare UnicodeError.
             _close_sockets(error)
-            raise connection_error(error, f"{method} {_without_query(url)}") from _root(error)
+            failure, root = connection_error(error, f"{method} {_without_query(url)}", handled)
+        else:
+            if not self._interrupted:
+                return response
+            # http.client takes headers that were cut short for whole ones.
+            response.close()
+            failure = ArkorConnectionError(f"{method} {_without_query(url)}: aborted")
+        # Raised out here: the requests exception, which holds the bearer, is not its context.
+        raise failure from root
 
     def _connect(
         self,
@@ -163,18 +184,24 @@ class Transport:
         """Connect to the first address that answers, each attempt open to interruption."""
         failure: OSError = OSError(f"{address[0]} has no address")
         for family, kind, proto, _, target in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, proto)
+            try:
+                sock = socket.socket(family, kind, proto)
+            except OSError as error:
+                failure = error  # this machine does not speak that family
+                continue
             try:
                 for option in options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(timeout)
                 if source_address:
                     sock.bind(source_address)
-                self._register(sock)
-                sock.connect(target)
-                if self._interrupted:
-                    # A shutdown just before the connect makes it return as if it had connected.
-                    raise InterruptedError(_INTERRUPTED)
+                sock.setblocking(False)
+                self._begin(sock, target)
+                if not wait_for_write(sock, timeout):
+                    raise socket.timeout("timed out")
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code))
+                sock.settimeout(timeout)
             except OSError as error:
                 self._forget(sock)
                 failure = error
@@ -184,11 +211,15 @@ class Transport:
                 return sock
         raise failure
 
-    def _register(self, sock: socket.socket) -> None:
+    def _begin(self, sock: socket.socket, target: Any) -> None:
+        """Register a socket and begin to connect it, as one: no interrupt can fall in between."""
         with self._lock:
             if self._interrupted:
-                raise InterruptedError(_INTERRUPTED)
+                raise InterruptedError("the transport was interrupted")
             self._handles[sock] = sock.dup()
+            code = sock.connect_ex(target)
+        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+            raise OSError(code, os.strerror(code))
 
     def _forget(self, sock: socket.socket) -> None:
         with self._lock:
@@ -197,11 +228,6 @@ class Transport:
         if handle is not None:
             handle.close()
 
-    def _release(self) -> None:
-        for handle in self._handles.values():
-            handle.close()
-        self._handles.clear()
-
 
 class ByteStream:
     """The body of one streamed response, chunk by chunk, as the bytes arrive.
@@ -209,8 +235,15 @@ class ByteStream:
     Threads: it belongs to the owner of the transport, which alone closes it.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, transport: Optional[Transport] = None) -> None:
+        """Read a response.
+
+        Args:
+            response: Made with `stream=True`.
+            transport: The one that made it; closing the body then closes its connections.
+        """
         self.response = response
+        self._transport = transport
         raw: Any = response.raw
         plain = not response.headers.get("Content-Encoding")
         # http.client's read1 alone hands over what has arrived without waiting for more, in every
@@ -233,12 +266,14 @@ class ByteStream:
             ArkorTimeoutError: The server stayed silent for longer than the read timeout.
             ArkorConnectionError: The connection broke.
         """
+        handled = sys.exc_info()[1]
         try:
             chunk: bytes = self._read()
             return chunk
         except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client's file was closed by its own error path.
-            raise connection_error(error, "reading the stream") from _root(error)
+            failure, root = connection_error(error, "reading the stream", handled)
+        raise failure from root
 
     def set_timeout(self, seconds: float) -> None:
         """Set the read timeout of the next `read`, in seconds."""
@@ -251,47 +286,69 @@ class ByteStream:
     def close(self) -> None:
         """Close the connection."""
         self.response.close()
+        if self._transport is not None:
+            self._transport.hang_up()
 
 
-def connection_error(error: Exception, doing: str) -> ArkorConnectionError:
+def connection_error(
+    error: Exception, doing: str, handled: Optional[BaseException] = None
+) -> Tuple[ArkorConnectionError, BaseException]:
     """Turn whatever the HTTP stack raised into one of our two connection errors.
 
     A read timeout inside a body comes as a plain `ConnectionError`, so the chain is searched.
-    The text is that of the innermost error: the outer ones repeat it with object addresses.
+    The text is that of the innermost error: the outer ones repeat it with object addresses, and
+    hold the request with its credentials.
+
+    Args:
+        error: What was raised.
+        doing: What was being done, for the message.
+        handled: The error that the caller was handling before, which is not part of this.
+
+    Returns:
+        The error to raise, and its cause.
     """
-    root = _root(error)
+    root = _root(error, handled)
+    failure: ArkorConnectionError
     if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
-        return ArkorTimeoutError(f"{doing}: timed out")
-    return ArkorConnectionError(f"{doing}: {str(root) or type(root).__name__}")
+        failure = ArkorTimeoutError(f"{doing}: timed out")
+    else:
+        failure = ArkorConnectionError(f"{doing}: {str(root) or type(root).__name__}")
+    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
+    return failure, root
 
 
-def _chain(error: BaseException) -> List[BaseException]:
+_BEFORE_SENDING = (ConnectTimeoutError, ProxyError, ssl.SSLCertVerificationError)
+
+
+def _chain(error: BaseException, handled: Optional[BaseException]) -> List[BaseException]:
     """List the error and everything below it: causes, contexts and wrapped arguments."""
     found: List[BaseException] = []
     queue: List[Any] = [error]
     while queue:
         link = queue.pop(0)
-        if isinstance(link, BaseException) and not any(link is seen for seen in found):
+        known = link is handled or any(link is seen for seen in found)
+        if isinstance(link, BaseException) and not known:
             found.append(link)
             reason = getattr(link, "reason", None)
             queue += [link.__cause__, link.__context__, reason, *link.args]
     return found
 
 
-def _root(error: BaseException) -> BaseException:
+def _root(error: BaseException, handled: Optional[BaseException]) -> BaseException:
     """Find the innermost system or protocol error: it holds no request, so no credentials."""
+    chain = _chain(error, handled)
     below = [
         link
-        for link in _chain(error)
+        for link in chain
         if isinstance(link, (OSError, http.client.HTTPException, ReadTimeoutError))
         and not isinstance(link, requests.RequestException)
     ]
-    return below[-1] if below else _chain(error)[-1]
+    return below[-1] if below else chain[-1]
 
 
 def _close_sockets(error: BaseException) -> None:
     """Close the TLS socket that Python before 3.13 leaks when it is reset before the handshake."""
-    for link in _chain(error):
+    for link in _chain(error, None):
         for frame, _ in traceback.walk_tb(link.__traceback__):
             sock = frame.f_locals.get("self")
             if isinstance(sock, ssl.SSLSocket):
@@ -327,7 +384,8 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = self._pools()
+        if not proxy.lower().startswith("socks"):  # those have pools of their own kind
+            manager.pool_classes_by_scheme = self._pools()
         return manager
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Hashable,
     List,
     Mapping,
     NamedTuple,
@@ -110,17 +111,16 @@ class Worker:
         self._handlers = handlers
         self._policy = policy
         self._host = host
-        self._context = context
         self._clock = clock
-        self._awaiter = Awaiter(context)
+        self._awaiter = Awaiter()
         self._stopped = threading.Event()
         self._failure: Optional[Failure] = None
         self._watched: Optional[Call] = None
         self._warn_after = STUCK_AFTER
         # Callbacks that are done with an event that will come again, and the attempt to go on with.
-        self._progress: Dict[int, Tuple[int, int]] = {}
+        self._progress: Dict[Hashable, Tuple[int, int]] = {}
         self._thread = threading.Thread(
-            target=self._main, name=f"arkor-worker-{label}", daemon=True
+            target=context.run, args=(self._main,), name=f"arkor-worker-{label}", daemon=True
         )
 
     def start(self) -> None:
@@ -210,7 +210,8 @@ class Worker:
         handlers = self._handlers.get(event.type)
         if not handlers:
             return True
-        position, attempt = self._progress.pop(event.key, (0, 1))
+        identity = _identity(event)
+        position, attempt = self._progress.pop(identity, (0, 1))
         ctx = self._host.context(event, attempt)
         while position < len(handlers):
             name, function = handlers[position]
@@ -226,7 +227,7 @@ class Worker:
             attempt += 1
             self._pause(decision.max_delay)
             if decision.action is Action.RECONNECT and self._rewind(event, batch[index:]):
-                self._progress[event.key] = (position, attempt)
+                self._progress[identity] = (position, attempt)
                 return False
         return True
 
@@ -236,7 +237,7 @@ class Worker:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
         self.call = Call(name, event, self._clock.now())
         try:
-            result = self._context.run(function, ctx)
+            result = function(ctx)
             if result is not None:
                 self._awaiter.wait_for(result)
         except Skip:
@@ -299,6 +300,11 @@ class Worker:
     def _wait(self, seconds: float) -> None:
         if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
             raise Interrupted
+
+
+def _identity(event: TrainingEvent) -> Hashable:
+    """Tell an event when it comes again, also where the server words it anew."""
+    return event.key if event.id is None else (event.type, event.id)
 
 
 def _where(failure: Failure) -> str:

@@ -362,3 +362,113 @@ def test_the_jsons_type_decides_and_not_the_frames_event_name() -> None:
     run, _ = make_run([body], callbacks=seen.table())
     assert run.start().wait(PATIENCE).artifacts == []
     assert seen.calls == ["completed"]
+
+
+# A redelivery, and a job that ended long ago
+
+
+def test_a_redelivery_behind_slow_callbacks_loses_nothing_though_the_job_has_ended() -> None:
+    """The record would say completed; the stream still has everything."""
+    clock = FakeClock()
+    calls: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append((ctx.step, ctx.attempt))
+        clock.time += 3600
+        if ctx.step == 2 and ctx.attempt == 1:
+            raise RuntimeError("boom")
+
+    run, jobs = make_run(
+        [logs(1, 3) + completed()],
+        [logs(2, 3) + completed()],
+        callbacks={"on_log": on_log},
+        error_policy=ErrorPolicy.reconnect(attempts=2),
+        clock=clock,
+        records=[job("completed", completedAt="t9")],
+    )
+    assert run.start().wait(PATIENCE).artifacts == [{"a": 1}]
+    assert calls == [(1, 1), (2, 1), (2, 2), (3, 1)]
+    assert jobs.looked_up == 0
+
+
+def test_a_cloud_that_ends_the_stream_instead_of_sending_again_loses_nothing() -> None:
+    seen = Seen()
+
+    def on_log(ctx: Any) -> None:
+        if ctx.step == 2 and ctx.attempt == 1:
+            raise RuntimeError("boom")
+
+    run, _ = make_run(
+        [logs(1, 4), Hold()],
+        [END],
+        callbacks=[{"on_log": on_log}, seen.table()],
+        error_policy=ErrorPolicy.reconnect(attempts=2),
+        records=[job("completed", completedAt="t9")],
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert seen.steps == [1, 2, 3, 4]
+    assert seen.calls[-1] == "completed"
+
+
+def test_after_an_outage_the_stream_is_heard_before_the_record() -> None:
+    seen = Seen()
+    policy = ReconnectPolicy(base=60.0, jitter=0.0)
+    run, jobs = make_run(
+        [logs(1, 1), LOST],
+        *[LOST] * 20,
+        [logs(2, 4) + completed()],
+        callbacks=seen.table(),
+        reconnect=policy,
+        records=[*[LOST] * 9, job("completed", completedAt="t9")],
+    )
+    run.start().wait(PATIENCE)
+    assert seen.steps == [1, 2, 3, 4]
+    assert 0 < jobs.looked_up < 9
+
+
+def test_short_connections_with_nothing_but_pings_add_up() -> None:
+    clock = FakeClock()
+
+    def a_minute() -> None:
+        clock.time += 60
+
+    run, jobs = make_run(
+        *[[a_minute, PING]] * 8,
+        clock=clock,
+        reconnect=ReconnectPolicy(base=0, jitter=0),
+        stale_after=300.0,
+        records=[job("completed", completedAt="t9")],
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert len(jobs.resumed) <= 6
+
+
+def test_a_record_that_makes_no_sense_is_a_failure_like_any_other() -> None:
+    from arkor_sync.errors import ResponseError
+
+    clock = FakeClock()
+    records = [ResponseError("not JSON"), job("completed", completedAt="t9")]
+    run, _ = make_run([logs(1, 1) + END], [END], records=records, clock=clock)
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert clock.waits == [1]
+
+
+def test_a_server_that_asks_for_no_delay_is_not_hammered() -> None:
+    assert delays_of([b"retry: 0\n\n" + logs(1, 1)], LOST, LOST) == [0.1, 0.1, 0.2]
+
+
+def test_attempts_are_counted_by_id_also_where_the_server_words_the_event_anew() -> None:
+    calls: List[int] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append(ctx.attempt)
+        raise RuntimeError("always")
+
+    run, _ = make_run(
+        *[[log(1, loss=n), Hold()] for n in range(9)],
+        callbacks={"on_log": on_log},
+        error_policy=ErrorPolicy.reconnect(attempts=3),
+    )
+    with pytest.raises(RuntimeError, match="always"):
+        run.start().wait(PATIENCE)
+    assert calls == [1, 2, 3]

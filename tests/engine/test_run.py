@@ -279,7 +279,7 @@ def test_a_run_that_was_waited_for_can_be_collected() -> None:
         ("callbacks", {"on_log": 5}, "on_log must be a function"),
         ("callbacks", {"on_log": lambda: None}, "called with one argument"),
         ("error_policy", "log", "error_policy must be an ErrorPolicy"),
-        ("reconnect", 5, "reconnect must be an ReconnectPolicy"),
+        ("reconnect", 5, "reconnect must be a ReconnectPolicy"),
         ("abort_event", 5, "abort_event must be a threading.Event"),
         ("stale_after", 0, "stale_after must be above 0"),
         ("max_buffered_events", 0, "max_buffered_events must be above 0"),

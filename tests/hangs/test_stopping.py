@@ -146,14 +146,14 @@ def test_a_stop_whose_answer_is_lost_still_ends_as_cancelled() -> None:
 def test_an_interrupt_just_before_the_connect_is_not_lost(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = socket.socket.connect
+    begin = Transport._begin
 
-    def interrupted_connect(sock: socket.socket, address: Any) -> None:
-        transport.interrupt()
-        connect(sock, address)
+    def interrupted(self: Transport, sock: socket.socket, target: Any) -> None:
+        self.interrupt()
+        begin(self, sock, target)
 
     with full_backlog() as port, Transport() as transport:
-        monkeypatch.setattr(socket.socket, "connect", interrupted_connect)
+        monkeypatch.setattr(Transport, "_begin", interrupted)
         with pytest.raises(ArkorConnectionError, match="interrupted") as caught:
             transport.request("GET", f"{scheme}://127.0.0.1:{port}", timeout=(1, 1))
         assert not isinstance(caught.value, ArkorTimeoutError)

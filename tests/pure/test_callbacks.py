@@ -437,3 +437,20 @@ def test_an_option_that_cannot_work_is_named(wrong: Dict[str, Any], text: str) -
     with pytest.raises(ArkorUsageError) as caught:
         RunOptions(**wrong)
     assert text in str(caught.value)
+
+
+def test_callbacks_from_an_iterator_are_not_used_up_by_the_check() -> None:
+    options = RunOptions(callbacks=(each for each in [Callbacks(on_log=print)]))
+    assert handler_table(options.callbacks) != {}
+
+
+def test_a_method_set_on_the_object_is_an_override() -> None:
+    callback = Callback()
+    callback.on_log = print  # type: ignore[method-assign,assignment]
+    assert handler_table(callback) == {"training.log": [("on_log", print)]}
+
+
+def test_a_mock_of_a_callback_will_do() -> None:
+    from unittest import mock
+
+    assert len(handler_table(mock.create_autospec(Callback, instance=True))) == 6

@@ -50,8 +50,7 @@ class Follower:
             self.next += 1
             for _ in range(2 if twice and sent[0] is not None else 1):
                 arrived = event(sent)
-                if self.cursor.accept(arrived):
-                    self.queue.append(arrived)
+                self.queue.extend(self.cursor.accept([arrived]))
 
     def acknowledge(self, count: int) -> None:
         """Have the callbacks be done with `count` events."""
@@ -62,7 +61,7 @@ class Follower:
 
     def rewind(self) -> None:
         """Drop the connection and all that was not acknowledged, to have it sent again."""
-        self.cursor.rewind()
+        self.cursor.rewind(self.queue)
         self.set_aside, self.queue = self.queue, []
         assert self.cursor.read == self.cursor.acknowledged
 
@@ -146,7 +145,13 @@ def test_every_event_is_acknowledged_in_order_and_once(
 
 
 def accepted(cursor: Cursor, arriving: List[TrainingEvent]) -> List[Optional[str]]:
-    return [each.id for each in arriving if cursor.accept(each)]
+    """Let events arrive one by one, which must come to the same as all at once."""
+    import copy
+
+    together = [each.id for each in copy.deepcopy(cursor).accept(arriving)]
+    singly = [each.id for one in arriving for each in cursor.accept([one])]
+    assert together == singly
+    return singly
 
 
 def test_a_new_cursor_asks_for_the_start_of_the_history() -> None:
@@ -158,8 +163,9 @@ def test_a_new_cursor_asks_for_the_start_of_the_history() -> None:
 def test_a_stored_position_is_where_the_first_connection_resumes() -> None:
     cursor = Cursor(SavedCursor(acknowledged_id="41"))
     assert cursor.connect() == "41"
-    assert accepted(cursor, numbered(42, 43)) == ["42", "43"]
-    cursor.rewind()
+    news = numbered(42, 43)
+    assert accepted(cursor, news) == ["42", "43"]
+    cursor.rewind(news)
     assert cursor.connect() == "41"
 
 
@@ -180,7 +186,7 @@ def test_a_rewind_resumes_after_what_was_acknowledged() -> None:
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
     cursor.acknowledge(one)
-    cursor.rewind()
+    cursor.rewind([two, three])
     assert cursor.connect() == "1"
     assert accepted(cursor, [one, two, three]) == ["2", "3"]
 
@@ -191,7 +197,7 @@ def test_what_a_refused_rewind_gives_back_is_recognised_when_it_comes_after_all(
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
     cursor.acknowledge(one)
-    cursor.rewind()
+    cursor.rewind([two, three])
     cursor.connect()
     cursor.restore([two, three])
     assert cursor.connect() == "3"
@@ -232,7 +238,7 @@ def test_an_event_without_an_id_moves_neither_position() -> None:
     cursor.acknowledge(one)
     cursor.acknowledge(bare)
     assert cursor.acknowledged == "1"
-    cursor.rewind()
+    cursor.rewind([])
     assert cursor.connect() == "1"
     assert accepted(cursor, [bare]) == []
 
@@ -241,21 +247,47 @@ def test_what_was_forgotten_is_recognised_by_its_place_in_a_replay_of_everything
     cursor = Cursor(remembered=3)
     cursor.connect()
     history = numbered(*range(20))
-    assert len(accepted(cursor, history[:15])) == 15
     for each in history[:12]:
+        assert accepted(cursor, [each]) == [each.id]
         cursor.acknowledge(each)
+    assert len(accepted(cursor, history[12:15])) == 3
+    assert history[0].key not in {**cursor._old, **cursor._new}
     cursor.connect()
     assert accepted(cursor, history) == [str(n) for n in range(15, 20)]
-    cursor.rewind()
+    cursor.rewind(history[12:])
     cursor.connect()
     assert accepted(cursor, history) == [str(n) for n in range(12, 20)]
+
+
+def test_a_server_that_only_greets_with_the_first_event_is_not_replaying_everything() -> None:
+    history = numbered(*range(20))
+    cursor = Cursor(remembered=3)
+    cursor.connect()
+    for each in history[:12]:
+        cursor.accept([each])
+        cursor.acknowledge(each)
+    cursor.connect()
+    assert accepted(cursor, [history[0], *history[12:15]]) == ["12", "13", "14"]
+
+
+def test_another_process_recognises_a_replay_of_everything_as_well() -> None:
+    history = numbered(*range(8))
+    first = Cursor()
+    first.connect()
+    for each in first.accept(history[:5]):
+        first.acknowledge(each)
+    saved = SavedCursor(first.acknowledged, first.delivered, first.opening)
+    for overlap in (0, 5):
+        second = Cursor(saved)
+        assert second.connect() == "4"
+        assert accepted(second, history[5 - overlap :]) == ["5", "6", "7"]
 
 
 def test_what_is_remembered_is_bounded() -> None:
     cursor = Cursor(remembered=3)
     cursor.connect()
     for each in numbered(*range(100)):
-        assert cursor.accept(each)
+        assert cursor.accept([each])
         cursor.acknowledge(each)
-    assert len(cursor._seen) == len(cursor._done) == 3
-    assert not cursor._unacknowledged
+        assert len(cursor._old) + len(cursor._new) <= 6
+    assert cursor.delivered == 100

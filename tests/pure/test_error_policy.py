@@ -327,3 +327,16 @@ def test_the_words_hold_what_they_were_given() -> None:
 def test_a_redelivery_that_cannot_work_is_refused(arguments: Any, text: str) -> None:
     with pytest.raises(ArkorUsageError, match=text):
         Redeliver(**arguments)
+
+
+@pytest.mark.parametrize(
+    "more", [{"attempts": float("inf")}, {"delay": float("inf")}, {"attempts": float("nan")}]
+)
+def test_a_redelivery_without_a_bound_is_refused(more: Dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not (inf|nan)"):
+        Redeliver(**more)
+
+
+def test_a_delay_that_no_clock_can_wait_is_refused() -> None:
+    with pytest.raises(ValueError, match="base is seconds from 0"):
+        ErrorPolicy().on(do=Action.RETRY, attempts=2, base=float("inf"), cap=float("inf"))

@@ -251,7 +251,7 @@ def test_the_key_does_not_depend_on_the_frames_name() -> None:
 @pytest.mark.parametrize("document", ['{"type": "training.log", "step": 5, "loss": 1.5}', "nope"])
 def test_an_event_survives_pickling(document: str) -> None:
     event = read(document)
-    event.synthesized = True
+    event = event._replace(synthesized=True)
     for again in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
         assert again == event
         assert hash(again) == hash(event)

@@ -129,3 +129,8 @@ def test_the_defaults_are_those_that_the_documentation_names() -> None:
     assert policy.permanent == {401, 403, 410, 426}
     assert 404 not in policy.permanent
     assert (policy.idle_timeout, policy.connect_timeout, policy.max_attempts) == (45, 10, None)
+
+
+def test_a_base_too_small_to_double_does_not_overflow() -> None:
+    delays = ReconnectPolicy(base=5e-324, jitter=0).delays()
+    assert {next(delays) for _ in range(5000)} == {0.0}

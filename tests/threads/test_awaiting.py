@@ -33,7 +33,7 @@ def unraised() -> Iterator[List[Any]]:
 
 @pytest.fixture
 def awaiter() -> Iterator[Awaiter]:
-    made = Awaiter(contextvars.copy_context())
+    made = Awaiter()
     yield made
     made.close()
 
@@ -230,9 +230,9 @@ def test_the_callers_context_variables_are_seen_and_not_changed() -> None:
         await asyncio.sleep(0)
         seen.append(tenant.get())
 
-    awaiter = Awaiter(context)
+    awaiter = Awaiter()
     for _ in range(2):
-        Background(awaiter.wait_for, look()).result()
+        Background(context.run, awaiter.wait_for, look()).result()
     Background(awaiter.close).result()
     assert seen == ["acme", "other"] * 2
     assert tenant.get() == "nobody"
@@ -423,7 +423,7 @@ def test_after_a_stop_a_coroutine_is_not_begun_and_not_complained_of(awaiter: Aw
 
 
 def test_stopping_twice_or_when_closed_is_harmless() -> None:
-    awaiter = Awaiter(contextvars.copy_context())
+    awaiter = Awaiter()
     awaiter.wait_for(returns())
     awaiter.stop()
     awaiter.close()
@@ -432,7 +432,7 @@ def test_stopping_twice_or_when_closed_is_harmless() -> None:
 
 def test_a_stop_at_any_moment_ends_the_wait() -> None:
     for _ in range(50):
-        awaiter = Awaiter(contextvars.copy_context())
+        awaiter = Awaiter()
         barrier = threading.Barrier(2, timeout=DEADLINE)
         future: Future[None] = Future()
 
@@ -466,11 +466,55 @@ def test_closing_finishes_what_asynchronous_generators_left_open() -> None:
     async def look_at_one() -> None:
         assert await left.__anext__() == 1
 
-    mine = Awaiter(contextvars.copy_context())
+    mine = Awaiter()
     mine.wait_for(look_at_one())
     assert closed == []
     mine.close()
     assert closed == [1]
+
+
+def test_a_coroutine_is_closed_when_the_run_was_stopped_before(awaiter: Awaiter) -> None:
+    awaiter.stop()
+    with pytest.raises(Interrupted):
+        awaiter.wait_for(returns())
+
+
+def test_a_task_of_the_workers_own_loop_is_waited_for(awaiter: Awaiter) -> None:
+    tasks: List[Any] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(returns()))
+
+    awaiter.wait_for(begin())
+    Background(awaiter.wait_for, tasks[0]).result()
+    assert tasks[0].done()
+
+
+def test_background_tasks_are_cancelled_and_clean_up_at_the_end() -> None:
+    cleaned: List[int] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.sleep(DEADLINE)
+        finally:
+            cleaned.append(1)
+
+    tasks: List[Any] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(forever()))
+        await asyncio.sleep(0)
+
+    mine = Awaiter()
+    mine.wait_for(begin())
+    mine.close()
+    assert cleaned == [1]
+
+
+def test_what_can_be_iterated_asynchronously_is_not_a_generator(awaiter: Awaiter) -> None:
+    stream = type("Stream", (), {"__aiter__": lambda self: self})
+    awaiter.wait_for(stream())
+    awaiter.wait_for(mock.MagicMock())
 
 
 # The abort event.

@@ -249,23 +249,35 @@ def test_a_restore_happens_once() -> None:
     assert len(line) == 0
 
 
-def test_once_confirmed_there_is_nothing_to_restore() -> None:
+def test_once_it_comes_again_there_is_nothing_to_restore() -> None:
     line = channel()
     line.connect()
     line.put(numbered(1, 2), 0)
     line.rewind(line.take() or [])
-    line.confirm(line.connect().epoch)
+    assert line.put(numbered(1, 2), line.connect().epoch) == 2
+    assert ids(line.take()) == ["1", "2"]
     line.restore(1)
     assert len(line) == 0
-    assert line.put(numbered(1, 2), 1) == 2
 
 
-def test_the_answer_to_an_older_connection_neither_confirms_nor_restores() -> None:
+def test_a_cloud_that_begins_elsewhere_loses_nothing() -> None:
+    """It was asked to send everything after the acknowledged event, and has forgotten some."""
+    line = channel()
+    line.connect()
+    line.put(numbered(1, 2, 3, 4), 0)
+    batch = line.take() or []
+    line.acknowledge(batch[0])
+    line.rewind(batch[1:])
+    assert line.put(numbered(4, 5), line.connect().epoch) == 1
+    assert ids(line.take()) == ["2", "3", "4", "5"]
+
+
+def test_an_older_connection_can_neither_replace_nor_restore() -> None:
     line = channel()
     line.connect()
     line.put(numbered(1, 2), 0)
     line.rewind(line.take() or [])
-    line.confirm(0)
+    assert line.put(numbered(1, 2), 0) is None
     line.restore(0)
     assert len(line) == 0
     line.restore(1)
@@ -336,7 +348,6 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
         while not finished.is_set():
             reopen.clear()
             epoch, after = line.connect()
-            line.confirm(epoch)
             start = 0 if after is None else int(after) + 1
             for at in range(max(0, start - 3), total, 7):
                 if line.put(history[at : at + 7], epoch) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import pickle
@@ -615,10 +616,7 @@ def test_a_name_that_does_not_resolve_is_a_clean_error(
 def test_a_connect_that_takes_too_long_is_a_timeout(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(*_: Any) -> None:
-        raise socket.timeout("timed out")
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr("arkor_sync.stream.transport.wait_for_write", lambda *_: False)
     with pytest.raises(ArkorTimeoutError) as caught:
         get(transport, "http://127.0.0.1:1/v1/me?key=secret-query", auth=bearer)
     check_error(caught.value, timed_out=True)
@@ -680,3 +678,96 @@ def use(transport: Transport, server: Server, how: str) -> None:
     else:
         with pytest.raises(ArkorConnectionError):
             get(transport, f"http://127.0.0.1:{free_port()}")
+
+
+def test_an_interrupt_right_after_the_connect_began_is_not_lost() -> None:
+    class Interrupted(Transport):
+        def _begin(self, sock: socket.socket, target: Any) -> None:
+            super()._begin(sock, target)
+            self.interrupt()
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filling = [socket.socket() for _ in range(4)]
+        for each in filling:
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with Interrupted() as transport, pytest.raises(ArkorConnectionError) as caught:
+            get(transport, url, timeout=(DEADLINE, 1))
+        for each in filling:
+            each.close()
+    assert not isinstance(caught.value, ArkorTimeoutError)
+
+
+def test_an_address_family_that_the_machine_lacks_is_passed_over(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_socket = socket.socket
+
+    def make(family: int = -1, *rest: Any, **more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return plain_socket(family, *rest, **more)
+
+    with Server(answer) as server:
+
+        def resolve(*_: Any) -> Any:
+            return [
+                (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+            ]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", resolve)
+            patch.setattr(socket, "socket", make)
+            assert get(transport, "http://localhost").content == b"ok"
+
+
+def test_an_error_that_was_being_handled_is_not_taken_for_the_cause(transport: Transport) -> None:
+    try:
+        raise socket.timeout("of something else")
+    except OSError:
+        with pytest.raises(ArkorConnectionError, match="refused") as caught:
+            get(transport, f"http://127.0.0.1:{free_port()}")
+    assert not isinstance(caught.value, ArkorTimeoutError)
+
+
+def test_no_link_of_the_chain_holds_the_request(transport: Transport) -> None:
+    with pytest.raises(ArkorConnectionError) as caught:
+        get(transport, f"http://127.0.0.1:{free_port()}", auth=bearer)
+    links: List[Any] = [caught.value]
+    while links:
+        link = links.pop()
+        if link is not None:
+            links += [link.__cause__, link.__context__]
+            assert getattr(link, "request", None) is None
+
+
+def test_closing_a_stream_hangs_up(transport: Transport) -> None:
+    gone = threading.Event()
+
+    def handler(connection: Any, _: Any) -> None:
+        connection.send(framings(0)["chunked"].head + chunk(b"abc"))
+        connection.wait_until_closed()
+        gone.set()
+
+    with Server(handler) as server:
+        body = ByteStream(get(transport, server.url, stream=True), transport)
+        assert body.read() == b"abc"
+        body.close()
+        assert gone.wait(DEADLINE)
+
+
+def test_an_interrupt_in_the_middle_of_the_headers_is_an_error(transport: Transport) -> None:
+    def handler(connection: Any, _: Any) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\n")
+        connection.wait_until_closed()
+
+    with Server(handler) as server:
+        blocked = Background(get, transport, server.url, stream=True)
+        until(lambda: server.requests)
+        transport.interrupt()
+        with pytest.raises(ArkorConnectionError):
+            blocked.result()
