@@ -1,0 +1,86 @@
+"""A fork while a run lives: the run stays its parent's, and the child is free to follow others."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+import scenarios
+from children import Nursery
+from hang_phases import PHASES, Phase, cloud_of, serve
+
+from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(ScriptedEngine(steps=5)) as emulator:
+        yield emulator
+        assert emulator.errors == []
+
+
+def waiting_job(emulator: Emulator) -> str:
+    """Make a job that has begun, and goes on when it is stepped."""
+    job_id = emulator.create_job(ScriptedEngine(steps=5, manual=True))
+    emulator.step(job_id, 3)
+    return job_id
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+def test_a_fork_in_any_phase_disturbs_neither_side(nursery: Nursery, phase: Phase) -> None:
+    with serve(phase, tls=True) as cloud:
+        parent = nursery.start(scenarios.fork_in_a_phase, cloud, phase.name).succeeds()
+    assert parent.out[:3] == ["child 7"] * 3
+    assert float(parent.value("stopped")) < 1
+
+
+def test_a_child_leaves_its_parents_event_loop_alone(nursery: Nursery, emulator: Emulator) -> None:
+    cloud = cloud_of(emulator, emulator.create_job())
+    parent = nursery.start(scenarios.fork_with_an_idle_event_loop, cloud).succeeds()
+    assert parent.out[0] == "child 7"
+    assert float(parent.value("stopped")) < 1
+
+
+@pytest.mark.parametrize("how", ["os.fork", "fork", "spawn"])
+def test_a_child_follows_a_job_of_its_own_with_the_same_client(
+    nursery: Nursery, emulator: Emulator, how: str
+) -> None:
+    cloud = cloud_of(emulator, waiting_job(emulator))
+    other = emulator.create_job()
+    parent = nursery.start(scenarios.follow_in_a_child, cloud, [other], how)
+    parent.until_said("go on")
+    emulator.step(cloud.job_id, 99)
+    assert parent.succeeds().out == [
+        f"followed {other} completed [1, 2, 3, 4, 5]",
+        f"child {7 if how == 'os.fork' else 0}",
+        "go on",
+        "result completed",
+    ]
+    assert len(emulator.connections(cloud.job_id)) == 1, "the parent's stream went on"
+
+
+def test_a_fork_while_a_trainer_submits_does_not_lock_the_child_out(
+    nursery: Nursery, emulator: Emulator
+) -> None:
+    emulator.faults.add(Fault("stall_before_headers", route="create_job", seconds=1000))
+    cloud = cloud_of(emulator, "")
+    parent = nursery.start(scenarios.fork_while_a_trainer_submits, cloud)
+    parent.until_said("go on")
+    emulator.advance(1000)
+    parent.succeeds()
+    assert {parent.value("own"), parent.value("parent")} == set(emulator.jobs)
+    assert parent.value("child") == "7"
+
+
+def test_a_fork_while_locks_are_held_does_not_lock_the_child_out(
+    nursery: Nursery, emulator: Emulator
+) -> None:
+    cloud = cloud_of(emulator, waiting_job(emulator))
+    other = emulator.create_job()
+    parent = nursery.start(scenarios.fork_while_locks_are_held, cloud, other)
+    parent.until_said("go on")
+    emulator.step(cloud.job_id, 99)
+    parent.succeeds()
+    assert int(parent.value("locks")) > 5
+    assert parent.value("child") == "7"
+    assert parent.out[-1] == "result completed"
