@@ -217,7 +217,6 @@ def is_in(thread: threading.Thread, functions: Tuple[str, ...]) -> bool:
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """See that as many descriptors are open afterwards as before."""
-    gc.collect()
     gc.disable()  # what only the garbage collector closes is not closed
     try:
         before = os.listdir("/proc/self/fd")

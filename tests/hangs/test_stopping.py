@@ -118,7 +118,7 @@ def test_a_stop_is_no_failure_even_if_the_stream_is_faster_than_the_answer(emits
     callbacks = {f"on_{end}": lambda ctx: called.append(ctx.event.type) for end in ENDS}
     engine = ScriptedEngine(steps=9, silent_at=2)
     with Emulator(engine, cancel_emits=emits) as emulator:
-        emulator.faults.add(Fault("slow_drip", route="cancel_job", size=10, seconds=0.01))
+        emulator.faults.add(Fault("slow_drip", route="cancel_job", size=40, seconds=0.01))
         cloud = cloud_of(emulator, emulator.create_job())
         with follow(cloud.job_id, client=cloud.client(), callbacks=callbacks) as run:
             until(lambda: run.health().delivered == 3)
