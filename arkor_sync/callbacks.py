@@ -56,7 +56,10 @@ class Context:
 
     def __getstate__(self) -> Dict[str, Any]:
         """Pickle the data; the run belongs to its process."""
-        return {**self.__dict__, "run": None}
+        data = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(cast(Any, self))
+        }
+        return {**data, "event": self.event, "attempt": self.attempt, "run": None}
 
 
 @dataclasses.dataclass
@@ -86,6 +89,26 @@ class LogContext(Context):
     epoch: Optional[float]
     samples_per_second: Optional[float]
     job: TrainingJob
+
+    if not TYPE_CHECKING:  # where it would let every misspelt name pass
+
+        def __getattr__(self, name: str) -> Any:
+            wire = _METRICS.get(name)
+            if wire is None or self.event is None:
+                raise AttributeError(f"LogContext has no attribute {name!r}")
+            value = number(self.event.data.get(wire))
+            setattr(self, name, value)
+            return value
+
+
+_METRICS = {
+    "step": "step",
+    "loss": "loss",
+    "eval_loss": "evalLoss",
+    "learning_rate": "learningRate",
+    "epoch": "epoch",
+    "samples_per_second": "samplesPerSecond",
+}
 
 
 @dataclasses.dataclass
@@ -234,17 +257,10 @@ def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run
     return ctx
 
 
-def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
-    get = data.get
-    return LogContext(
-        data["step"],
-        number(get("loss")),
-        number(get("evalLoss")),
-        number(get("learningRate")),
-        number(get("epoch")),
-        number(get("samplesPerSecond")),
-        job,
-    )
+def _log(_: Dict[str, Any], job: TrainingJob) -> Context:
+    ctx = LogContext.__new__(LogContext)  # each metric is read from the event when it is asked for
+    ctx.job = job
+    return ctx
 
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:

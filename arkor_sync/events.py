@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from itertools import repeat
+from operator import xor
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from arkor_sync.frames import Frame
@@ -101,7 +102,7 @@ def decode(frame: Frame) -> TrainingEvent:
             kind, problem = _inspect(data)
         else:
             problem = f"not a JSON object: {type(decoded).__name__}"
-    return TrainingEvent(kind, data, event_id, problem, False, hash((event_id, raw)), len(raw))
+    return TrainingEvent(kind, data, event_id, problem, False, hash(event_id) ^ hash(raw), len(raw))
 
 
 def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:
@@ -150,7 +151,7 @@ def decode_all(frames: Sequence[Frame]) -> List[TrainingEvent]:
             logs = False  # an unhashable type, or whatever `decode` makes of it
         if logs and set(map(type, steps)) == {int}:
             ids = [frame.id or None for frame in frames]
-            keys = map(hash, zip(ids, raws))
+            keys = map(xor, map(hash, ids), map(hash, raws))
             sizes = map(len, raws)
             columns = zip(repeat(LOG), objects, ids, repeat(None), repeat(False), keys, sizes)
             return list(map(_build, columns))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Optional
 
 from arkor_sync.callbacks import CallbacksInput, flatten
+from arkor_sync.events import TrainingEvent
 from arkor_sync.stream.cursor import Cursor, CursorStore, SavedCursor
 
 
@@ -42,12 +43,17 @@ class Persistence:
             self.release()
             raise
 
-    def save(self, cursor: Cursor, finished: bool) -> None:
-        """Keep the acknowledged position and the state that belongs to it, as one."""
+    def saver(self, cursor: Cursor) -> Optional[Callable[[TrainingEvent], None]]:
+        """Return what keeps the position after an event; None where there is no store."""
         if self._store is None:
-            return
+            return None
+        return lambda event: self._save(cursor, event.is_terminal)
+
+    def _save(self, cursor: Cursor, finished: bool) -> None:
+        """Keep the acknowledged position and the state that belongs to it, as one."""
         state = {key: callback.state_dict() for key, callback in self._stateful.items()}
         saved = SavedCursor(cursor.acknowledged, cursor.delivered, cursor.opening, finished, state)
+        assert self._store is not None
         self._store.save(self._job_id, saved)
 
 

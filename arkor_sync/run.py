@@ -430,9 +430,7 @@ class _Host:
         self.cancel = run.cancel
         self.settle = run._worker_done
         self.redeliver = run._reader.redeliver
-
-    def acknowledged(self, event: TrainingEvent) -> None:
-        self._run._persistence.save(self._run._cursor, event.is_terminal)
+        self.acknowledged = run._persistence.saver(run._cursor)
 
     def context(self, event: TrainingEvent, attempt: int) -> Context:
         return build_context(event, attempt, self._run._job, self._run)

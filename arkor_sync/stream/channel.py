@@ -58,6 +58,7 @@ class Channel:
             on_stall: Called by a put that has waited for a while, and from then on now and then.
         """
         self.cursor = cursor
+        self.acknowledge = cursor.acknowledge  # once an event, so without a layer in between
         self.high_water = 0
         self.duplicates = 0
         self._max_events = max_events
@@ -130,10 +131,6 @@ class Channel:
             self._bytes = 0
             self._drained.notify()
             return events
-
-    def acknowledge(self, event: TrainingEvent) -> None:
-        """Say that the callbacks are done with the oldest event that was taken."""
-        self.cursor.acknowledge(event)
 
     def rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
         """Ask for everything after the last acknowledged event again.
@@ -209,6 +206,8 @@ class Channel:
         """Return as many of the events as there is room for; the last one may exceed the bytes."""
         events = events[: self._max_events - len(self._events)]
         room = self._max_bytes - self._bytes
+        if sum(map(_size, events)) < room:
+            return events
         for index, size in enumerate(accumulate(map(_size, events))):
             if size >= room:
                 return events[: index + 1]

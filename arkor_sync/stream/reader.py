@@ -20,7 +20,7 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     ResponseError,
 )
-from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TrainingEvent, decode_all
+from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TERMINAL, TrainingEvent, decode_all
 from arkor_sync.frames import FrameParser
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position
@@ -277,17 +277,17 @@ class Reader:
         """Put what a chunk completes on the channel; say so if it ends the connection."""
         frames = parser.feed(chunk)
         end: Optional[_End] = None
-        for index, frame in enumerate(frames):
-            if frame.event == "end":
-                end = _End.END_FRAME
-                frames = frames[:index]
-                break
-        events = decode_all([frame for frame in frames if frame.event != "ping"])
-        for index, event in enumerate(events):
-            if event.is_terminal:
-                end = _End.TERMINAL
-                events = [*events[:index], self._truth_about(event)]
-                break
+        names = [frame.event for frame in frames]
+        if "end" in names:
+            end = _End.END_FRAME
+            frames = frames[: names.index("end")]
+        if "ping" in names:
+            frames = [frame for frame in frames if frame.event != "ping"]
+        events = decode_all(frames)
+        ending = [index for index, event in enumerate(events) if event.type in TERMINAL]
+        if ending:
+            end = _End.TERMINAL
+            events = [*events[: ending[0]], self._truth_about(events[ending[0]])]
         if parser.retry_ms is not None:
             floor = min(self._policy.base, _LEAST_RETRY)
             self._retry = min(self._policy.cap, max(floor, parser.retry_ms / 1000))

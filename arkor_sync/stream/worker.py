@@ -31,7 +31,7 @@ from arkor_sync.error_policy import (
     StopTraining,
 )
 from arkor_sync.errors import RunError, add_note
-from arkor_sync.events import TrainingEvent
+from arkor_sync.events import STARTED, TERMINAL, TrainingEvent
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.clock import Clock
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 STUCK_AFTER = 60.0
 """Seconds after which a running callback is warned of; again after twice as long."""
 
+_BOOKKEPT = TERMINAL | {STARTED}
 Handlers = Mapping[str, Sequence[Tuple[str, Callable[[Any], Any]]]]
 
 
@@ -53,8 +54,8 @@ class Host(Protocol):
     def context(self, event: TrainingEvent, attempt: int) -> Any:
         """Build the callbacks' argument."""
 
-    def acknowledged(self, event: TrainingEvent) -> None:
-        """Hear that the callbacks are done with an event."""
+    acknowledged: Optional[Callable[[TrainingEvent], None]]
+    """Hears that the callbacks are done with an event; None where nobody wants to know."""
 
     def redeliver(self) -> None:
         """Have the stream opened again; the channel was rewound."""
@@ -84,7 +85,6 @@ class Worker:
     the worker and may be read by anyone.
 
     Attributes:
-        call: The callback that is running or awaited, or None.
         given_up: Failures that were logged away.
         skipped: Events that could not be read, or whose type is unknown.
         delivered: Events that were acknowledged.
@@ -102,7 +102,7 @@ class Worker:
         clock: Clock,
         label: str,
     ) -> None:
-        self.call: Optional[Call] = None
+        self._call: Optional[Tuple[str, TrainingEvent, float]] = None
         self.given_up = 0
         self.skipped = 0
         self.delivered = 0
@@ -114,8 +114,13 @@ class Worker:
         self._clock = clock
         self._awaiter = Awaiter()
         self._stopped = threading.Event()
+        self._stopping = False  # the same, where it is looked at for every event
+        self._on_acknowledged = host.acknowledged
+        self._context = host.context
+        self._now = clock.now
+        self._moment = 0.0  # when the last event was done with: one look at the clock an event
         self._failure: Optional[Failure] = None
-        self._watched: Optional[Call] = None
+        self._watched: Optional[Tuple[str, TrainingEvent, float]] = None
         self._warn_after = STUCK_AFTER
         # Callbacks that are done with an event that will come again, and the attempt to go on with.
         self._progress: Dict[Hashable, Tuple[int, int]] = {}
@@ -123,12 +128,19 @@ class Worker:
             target=context.run, args=(self._main,), name=f"arkor-worker-{label}", daemon=True
         )
 
+    @property
+    def call(self) -> Optional[Call]:
+        """The callback that is running or awaited, or None."""
+        running = self._call
+        return None if running is None else Call(*running)
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread as soon as no callback is running Python code."""
+        self._stopping = True
         self._stopped.set()
         self._awaiter.stop()
         self._channel.close()
@@ -150,11 +162,12 @@ class Worker:
 
     def warn_if_stuck(self) -> None:
         """Log a callback that has been running for long, with its stack. Any thread may ask."""
-        call = self.call
-        if call is None:
+        running = self._call
+        if running is None:
             return
-        if call is not self._watched:
-            self._watched, self._warn_after = call, STUCK_AFTER
+        if running is not self._watched:
+            self._watched, self._warn_after = running, STUCK_AFTER
+        call = Call(*running)
         age = self._clock.now() - call.since
         if age >= self._warn_after:
             self._warn_after = 2 * age
@@ -185,20 +198,22 @@ class Worker:
                 if self._stopped.is_set():
                     raise Interrupted
                 raise self._channel.error or RunError("the reader ended without saying why")
+            self._moment = self._now()
             for index, event in enumerate(batch):
-                if self._stopped.is_set():
+                if self._stopping:
                     raise Interrupted
                 if not self._deliver(event, batch, index):
                     break
                 self._acknowledge(event)
-                if event.is_terminal:
+                if event.type in TERMINAL:
                     return
 
     def _acknowledge(self, event: TrainingEvent) -> None:
         self._channel.acknowledge(event)
-        self._host.acknowledged(event)
+        if self._on_acknowledged is not None:
+            self._on_acknowledged(event)
         self.delivered += 1
-        self.last_acknowledged = self._clock.now()
+        self._moment = self.last_acknowledged = self._now()
 
     def _deliver(self, event: TrainingEvent, batch: List[TrainingEvent], index: int) -> bool:
         """Call every callback of an event. Return False if the event will come again instead."""
@@ -206,16 +221,19 @@ class Worker:
             self.skipped += 1
             logger.warning("skipped event %s: %s", event.id, event.problem)
             return True
-        self._host.apply(event)
+        if event.type in _BOOKKEPT:
+            self._host.apply(event)
         handlers = self._handlers.get(event.type)
         if not handlers:
             return True
-        identity = _identity(event)
-        position, attempt = self._progress.pop(identity, (0, 1))
-        ctx = self._host.context(event, attempt)
+        position, attempt = 0, 1
+        if self._progress:
+            position, attempt = self._progress.pop(_identity(event), (0, 1))
+        ctx = self._context(event, attempt)
         while position < len(handlers):
             name, function = handlers[position]
-            ctx = ctx if ctx.attempt == attempt else self._host.context(event, attempt)
+            if ctx.attempt != attempt:
+                ctx = self._context(event, attempt)
             error = self._invoke(name, function, event, ctx)
             if error is None:
                 position, attempt = position + 1, 1
@@ -227,7 +245,7 @@ class Worker:
             attempt += 1
             self._pause(decision.max_delay)
             if decision.action is Action.RECONNECT and self._rewind(event, batch[index:]):
-                self._progress[identity] = (position, attempt)
+                self._progress[_identity(event)] = (position, attempt)
                 return False
         return True
 
@@ -235,7 +253,7 @@ class Worker:
         self, name: str, function: Callable[[Any], Any], event: TrainingEvent, ctx: Any
     ) -> Optional[Exception]:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
-        self.call = Call(name, event, self._clock.now())
+        self._call = name, event, self._moment
         try:
             result = function(ctx)
             if result is not None:
@@ -252,7 +270,7 @@ class Worker:
         except Exception as error:
             return error
         finally:
-            self.call = None
+            self._call = None
         return None
 
     def _judge(self, failure: Failure) -> Decision:
