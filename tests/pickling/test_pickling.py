@@ -1,0 +1,205 @@
+"""Every public value survives pickling, so that task queues and process pools can carry it.
+
+The names are found by walking what the package offers: a new one fails until it has an example. The
+package's own exceptions are tested with the results.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import threading
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, Iterator, List, Mapping, Type, cast
+
+import pytest
+import requests
+
+import arkor_sync
+from arkor_sync import (
+    Action,
+    AnonymousCredentials,
+    ArkorError,
+    BlobDataset,
+    Callback,
+    Callbacks,
+    ChatResponse,
+    CheckpointContext,
+    CloudApiClient,
+    Context,
+    CursorStore,
+    Decision,
+    ErrorPolicy,
+    Failure,
+    FileCursorStore,
+    HuggingFaceDataset,
+    JobStatus,
+    LoraConfig,
+    Metrics,
+    OAuthCredentials,
+    ProjectState,
+    Ratio,
+    ReconnectPolicy,
+    Redeliver,
+    Run,
+    RunHealth,
+    SavedCursor,
+    Skip,
+    Steps,
+    StopTraining,
+    TokenCredentials,
+    Trainer,
+    TrainingEvent,
+    TrainingJob,
+    TrainingResult,
+    events,
+    models,
+)
+from arkor_sync.callbacks import build_context
+from arkor_sync.client_version import DeprecationNotice
+from arkor_sync.options import RunOptions
+
+PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
+
+# What owns threads, or only says what others must be like.
+NO_VALUES = {Run, Trainer, Context, CursorStore, models.Record}
+
+
+def on_log(ctx: Any) -> None:
+    """Do nothing: a function of a module, as a program that pickles would have it."""
+
+
+def is_transient(failure: Failure) -> bool:
+    return failure.attempt < 3
+
+
+class Mine(Callback):
+    def __init__(self) -> None:
+        self.seen = [1, 2]
+
+    def on_log(self, ctx: Any) -> None:
+        self.seen.append(ctx.step)
+
+
+JOB = TrainingJob(
+    *("job-1", "org", "project", "night run", "running", {"model": "m"}, "2026-01-01T00:00:00Z"),
+    extra={"new": [1]},
+)
+DATA = {
+    "step": 4,
+    "loss": 0.5,
+    "error": "out of memory",
+    "artifacts": [{"path": "a"}],
+    "metrics": {"finalLoss": 1.0},
+}
+EVENTS = [
+    *(TrainingEvent(kind, {"type": kind, **DATA}, "7", size=9) for kind in sorted(events.KNOWN)),
+    TrainingEvent("", {}, None, problem="not JSON: x", synthesized=True),
+]
+
+
+def contexts() -> Iterator[Context]:
+    for event in EVENTS:
+        if event.problem is None:
+            yield build_context(event, 2, JOB, cast(Any, None))
+
+
+def answer() -> requests.Response:
+    response = requests.Response()
+    response.status_code = 200
+    response._content = b'{"choices": [{"message": {"content": "hi"}}]}'
+    return response
+
+
+def policies() -> Iterator[ErrorPolicy]:
+    yield ErrorPolicy.log(budget=5)
+    yield ErrorPolicy.reconnect(attempts=3)
+    yield ErrorPolicy(dead_letter=print).on(
+        OSError, do=Action.RETRY, attempts=3, when=is_transient, callbacks=["on_log"]
+    )
+
+
+EXAMPLES: List[Any] = [
+    *EVENTS,
+    *contexts(),
+    *policies(),
+    *(rule for policy in policies() for rule in policy.rules),
+    *Action,
+    *JobStatus,
+    Failure(ValueError("x"), "on_log", EVENTS[0], 2, 3),
+    Decision(Action.RETRY, 1.5, exhausted=True),
+    Skip(),
+    Redeliver(2.5, attempts=4),
+    StopTraining("it diverged"),
+    ReconnectPolicy(max_attempts=3, permanent=frozenset({401})),
+    RunOptions(callbacks=[Callbacks(on_log=on_log), Mine()], error_policy=ErrorPolicy.log()),
+    Callbacks(on_log=on_log),
+    Mine(),
+    TrainingResult(JOB, [{"path": "a"}], Metrics(0.5, 100, 60.0), "enough"),
+    Metrics(0.5, 100, 60.0),
+    RunHealth("settled", 1.0, None, 2.0, 0, 3, 10, 0, 1, 0, 0, 2, "on_log", 0.5, "10"),
+    FileCursorStore("cursors"),
+    SavedCursor("7", 8, "f", True, {"Mine": {"seen": [1]}}),
+    ChatResponse(answer()),
+    CloudApiClient("http://127.0.0.1:1", TokenCredentials("t"), timeout=(1, 2)),
+    DeprecationNotice("0.0.3", "old", "tomorrow"),
+    AnonymousCredentials("t", "a", "http://127.0.0.1", "org", {"new": 1}),
+    OAuthCredentials("t", "r", 1, "d", "au", "c"),
+    TokenCredentials("t", "http://127.0.0.1"),
+    ProjectState("org", "project", "id"),
+    HuggingFaceDataset("arkorlab/triage-demo"),
+    BlobDataset("https://127.0.0.1/data.jsonl"),
+    LoraConfig(r=16, alpha=16),
+    Steps(25),
+    Ratio(0.1),
+    JOB,
+    models.Project("id", "slug", "name", "org"),
+    models.Org("id", "slug", extra={"new": 1}),
+    models.PersonalOrg("id", "slug", "name"),
+    models.AnonymousToken("t", "a", "cli", models.PersonalOrg("id", "slug", "name")),
+    models.Me({"id": 1}, [models.Org("id")]),
+]
+
+
+def public_classes() -> Iterator[Type[Any]]:
+    for module in (arkor_sync, models):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) and not issubclass(value, ArkorError):
+                yield value
+
+
+def plain(value: Any) -> Any:
+    """Take a value apart into what can be compared, as pickling does."""
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    atoms = (str, bytes, int, float, frozenset, type, FunctionType, BuiltinFunctionType)
+    if value is None or isinstance(value, atoms):
+        return value
+    return type(value), plain(value.__reduce_ex__(2))
+
+
+def test_every_public_class_has_an_example() -> None:
+    without = [
+        cls
+        for cls in public_classes()
+        if cls not in NO_VALUES and not any(isinstance(each, cls) for each in EXAMPLES)
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("value", EXAMPLES, ids=lambda value: type(value).__name__)
+def test_it_survives_pickling(value: Any, protocol: int) -> None:
+    again = pickle.loads(pickle.dumps(value, protocol))
+    assert plain(again) == plain(value)
+    assert (again == value) == (copy.deepcopy(value) == value), "they compare as other copies do"
+
+
+def test_nothing_of_a_run_is_carried_along() -> None:
+    (ctx,) = [ctx for ctx in contexts() if isinstance(ctx, CheckpointContext)]
+    ctx.run = cast(Any, threading.Lock())  # cannot be pickled, as a run cannot
+    assert pickle.loads(pickle.dumps(ctx)).run is None
