@@ -19,7 +19,8 @@ from typing import Any, Callable, List, Optional
 
 from hang_phases import PATIENCE, until
 
-ZYGOTE = Path(__file__).with_name("zygote.py")
+HERE = Path(__file__).parent
+PYTHONPATH = f"{HERE}:{HERE.with_name('hangs')}"
 
 # A fork while threads run is what some tests are about; from 3.12 on Python warns of each.
 COMMAND = [
@@ -104,7 +105,9 @@ class Nursery:
 
     def __enter__(self) -> Nursery:
         pipe = subprocess.PIPE
-        self._zygote = subprocess.Popen([*COMMAND, ZYGOTE], stdin=pipe, stdout=pipe, text=True)
+        self._zygote = subprocess.Popen(
+            [*COMMAND, HERE / "zygote.py"], stdin=pipe, stdout=pipe, text=True
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
 import time
 from typing import Callable, Iterator
 
 import pytest
 import scenarios
-from children import Child, Nursery
-from hang_phases import BY_NAME, PHASES, Cloud, Phase, cloud_of, serve
+from children import COMMAND, PYTHONPATH, Child, Nursery
+from hang_phases import BY_NAME, PATIENCE, PHASES, Cloud, Phase, cloud_of, serve
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
@@ -56,6 +59,19 @@ def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase
             return time_to_exit(child)
 
     assert best(measure, 1) < 1
+
+
+def test_a_new_interpreter_exits_as_a_forked_one_does(cloud: Cloud) -> None:
+    program = "import json, scenarios; scenarios.exit_in_a_phase(json.load(open(0)), {!r}, 3)"
+    ended = subprocess.run(
+        [*COMMAND, "-c", program.format("reading the body")],
+        input=json.dumps(vars(cloud)).encode(),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (3, b"")
 
 
 def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud) -> None:

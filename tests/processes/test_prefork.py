@@ -15,12 +15,11 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 import requests
-from children import COMMAND
+from children import COMMAND, PYTHONPATH
 from hang_phases import PATIENCE, Cloud, cloud_of, until
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
-HERE = Path(__file__).parent
 GRACEFUL = 5.0  # seconds that gunicorn gives its workers to end
 LOADS = pytest.mark.parametrize("preload", [False, True], ids=["in the workers", "preloaded"])
 
@@ -110,7 +109,7 @@ def gunicorn(cloud: Cloud, directory: Path, preload: bool, **environment: str) -
             stderr=output,
             env={
                 **os.environ,
-                "PYTHONPATH": f"{HERE}:{HERE.with_name('hangs')}",
+                "PYTHONPATH": PYTHONPATH,
                 "TEST_CLOUD": json.dumps(vars(cloud)),
                 **environment,
             },
