@@ -62,7 +62,7 @@ def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase
 
 
 def test_a_new_interpreter_exits_as_a_forked_one_does(cloud: Cloud) -> None:
-    program = "import json, scenarios; scenarios.exit_in_a_phase(json.load(open(0)), {!r}, 3)"
+    program = "import json, sys, scenarios as s; s.exit_in_a_phase(json.load(sys.stdin), {!r}, 3)"
     ended = subprocess.run(
         [*COMMAND, "-c", program.format("reading the body")],
         input=json.dumps(vars(cloud)).encode(),
