@@ -220,10 +220,11 @@ class Run:
 
         Raises:
             ConflictError: The job is past cancelling.
+            CloudApiError: The cloud refused.
             ArkorConnectionError: The cloud could not be asked.
+            ForkedRunError: The run belongs to the parent process.
         """
         self._check_process()
-        self._reader.expect_cancel()  # the answer may be lost, or slower than the stream
         self.client.jobs.cancel(self._job.id)
         self._reader.expect_end()
 
@@ -246,7 +247,6 @@ class Run:
             if self._job.is_terminal:
                 return False
             self._stopping += 1
-        self._reader.expect_cancel()  # the answer may be lost, or slower than the stream
         try:
             self.client.jobs.cancel(self._job.id)
             return self._stopped_with(reason)
@@ -288,8 +288,9 @@ class Run:
     def add_done_callback(self, function: Callable[[Run], None]) -> None:
         """Have a function called with this run once it has settled.
 
-        It runs on the worker thread, or at once where the run has settled already. Its exceptions
-        are logged.
+        It runs on the thread that settles the run: the worker, or one that waits for it when
+        `abort_grace` runs out. Where the run has settled already, it is called at once. Its
+        exceptions are logged.
         """
         self._check_process()
         with self._changed:
@@ -320,7 +321,7 @@ class Run:
                     if grace <= 0:
                         break
                     limits.append(grace)
-                self._changed.wait(min(limits, default=None))
+                self._changed.wait(min([*limits, threading.TIMEOUT_MAX]))
             else:
                 return
         self._settle(self._aborted(), None)
@@ -379,7 +380,9 @@ class Run:
         timestamp = event.timestamp
         kind = event.type
         if kind == events.STARTED:
-            self._job = dataclasses.replace(self._job, status="running", started_at=timestamp)
+            self._job = dataclasses.replace(
+                self._job, status="running", started_at=timestamp, completed_at=None, error=None
+            )
         if event.is_terminal:
             self._await_stop()
         if not event.is_terminal or self.outcome is not None:

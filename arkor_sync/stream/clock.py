@@ -16,7 +16,7 @@ class Clock:
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until the event is set or the time is over; return whether it is set."""
-        return event.wait(seconds)
+        return event.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def random(self) -> float:
         """Return a number from 0 to 1."""

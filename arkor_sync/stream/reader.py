@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync.errors import (
     ArkorConnectionError,
+    ArkorError,
     ArkorTimeoutError,
     CloudApiError,
     GoneError,
@@ -120,7 +121,6 @@ class Reader:
         self._retry: Optional[float] = None
         self._last_news = 0.0
         self._connected_at = 0.0
-        self._cancel_asked = False
         self._cancelled = False
         self._replaying_all = False
         self._thread = threading.Thread(
@@ -145,10 +145,6 @@ class Reader:
         """Connect again from where the channel was rewound to."""
         self._last_news = self._clock.now()  # the stream was not silent, nobody listened
         self.interrupt()
-
-    def expect_cancel(self) -> None:
-        """Doubt the next failure: its cancellation is being asked for."""
-        self._cancel_asked = True
 
     def expect_end(self) -> None:
         """Expect the job to end soon: its cancellation was accepted."""
@@ -385,15 +381,15 @@ class Reader:
         return True
 
     def _truth_about(self, event: TrainingEvent) -> TrainingEvent:
-        """Tell a failure from a cancellation that was asked for; the stream says `failed` to both.
+        """Tell a failure from a cancellation by the record; the stream says `failed` to both.
 
         A lost answer leaves the stream's word standing: the event is too precious to risk.
         """
-        if event.type != FAILED or not self._cancel_asked:
+        if event.type != FAILED:
             return event
         try:
             record = terminal_event(self._source.job(self._transport))
-        except (ArkorConnectionError, CloudApiError) as error:
+        except ArkorError as error:
             if self._transport.interrupted:
                 raise  # the event is not on the channel yet, and comes again
             logger.warning("cannot tell whether job %s was cancelled: %s", self._label, error)

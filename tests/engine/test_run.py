@@ -11,7 +11,7 @@ import traceback
 from typing import Any, List
 
 import pytest
-from engine_fakes import PATIENCE, Hold, Seen, completed, job, logs, make_run
+from engine_fakes import PATIENCE, Hold, Seen, completed, failed, job, logs, make_run, started
 
 from arkor_sync import (
     ArkorConnectionError,
@@ -310,3 +310,41 @@ def test_the_repr_of_a_run_says_which_and_how_it_stands() -> None:
     run.start().wait(PATIENCE)
     assert repr(run) == "<Run job-1 completed settled>"
     assert job().id in repr(run)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e11])
+def test_waiting_for_ever_may_be_said_in_numbers(timeout: float) -> None:
+    hold = Hold()
+    run, _ = make_run([logs(1, 1), hold, completed()])
+    run.start()
+    assert hold.reached.wait(PATIENCE)
+    threading.Timer(0.05, hold.let_go).start()
+    assert run.wait(timeout).status == "completed"
+
+
+def test_a_replayed_run_is_not_over_before_its_end() -> None:
+    seen = Seen()
+    run, _ = make_run([started() + logs(1, 1) + completed()], callbacks=seen.table())
+    run._job = job("completed", completedAt="t9")
+    run.start().wait(PATIENCE)
+    assert [ctx.job.status for ctx in seen.contexts] == ["running", "running", "completed"]
+    assert seen.contexts[0].job.completed_at is None
+
+
+def test_a_delay_of_centuries_can_be_waited_for() -> None:
+    from arkor_sync.stream.clock import Clock
+
+    event = threading.Event()
+    threading.Timer(0.05, event.set).start()
+    assert Clock().wait(event, 1e12)
+
+
+def test_a_job_that_someone_else_cancelled_is_cancelled() -> None:
+    seen = Seen()
+    run, _ = make_run(
+        [failed(error="Job cancelled")],
+        callbacks=seen.table(),
+        records=[job("cancelled", completedAt="t9")],
+    )
+    assert run.start().wait(PATIENCE).status == "cancelled"
+    assert seen.calls == ["cancelled"]
