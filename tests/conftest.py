@@ -22,17 +22,22 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
     """Let nothing connect but to this machine: a test that needs more is wrong."""
-    connect = socket.socket.connect
+    unguarded = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
 
-    def guarded(self: socket.socket, address: object) -> None:
-        host = address[0] if isinstance(address, tuple) else "local"
-        if isinstance(host, str) and not host.startswith(("127.", "::1", "localhost", "local")):
-            raise AssertionError(f"a test connected to {host}")
-        connect(self, address)  # type: ignore[arg-type]
+    def guard(name: str) -> None:
+        def guarded(self: socket.socket, address: object) -> object:
+            host = address[0] if isinstance(address, tuple) else "local"
+            if isinstance(host, str) and not host.startswith(("127.", "::1", "local")):
+                raise AssertionError(f"a test connected to {host}")
+            return unguarded[name](self, address)
 
-    socket.socket.connect = guarded  # type: ignore[method-assign,assignment]
+        setattr(socket.socket, name, guarded)
+
+    for name in unguarded:
+        guard(name)
     yield
-    socket.socket.connect = connect  # type: ignore[method-assign]
+    for name, method in unguarded.items():
+        setattr(socket.socket, name, method)
 
 
 @pytest.fixture(autouse=True)
