@@ -3,6 +3,9 @@
 Importing this package starts no thread, opens no socket and reads no file.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
+
 from arkor_sync._version import __version__
 from arkor_sync.callbacks import (
     Callback,
@@ -16,9 +19,6 @@ from arkor_sync.callbacks import (
     Metrics,
     StartedContext,
 )
-from arkor_sync.chat import ChatResponse
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
 from arkor_sync.error_policy import (
     Action,
     Decision,
@@ -64,22 +64,45 @@ from arkor_sync.errors import (
     WaitTimeout,
 )
 from arkor_sync.events import TrainingEvent
-from arkor_sync.models import (
-    SUPPORTED_MODELS,
-    BlobDataset,
-    HuggingFaceDataset,
-    JobStatus,
-    LoraConfig,
-    Ratio,
-    Steps,
-    TrainingJob,
-)
-from arkor_sync.project import ProjectState
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.run import Run
 from arkor_sync.stream.cursor import CursorStore, FileCursorStore, SavedCursor
 from arkor_sync.trainer import Trainer, create_trainer, follow
+
+if TYPE_CHECKING:
+    from arkor_sync.chat import ChatResponse
+    from arkor_sync.client import CloudApiClient
+    from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
+    from arkor_sync.models import (
+        SUPPORTED_MODELS,
+        BlobDataset,
+        HuggingFaceDataset,
+        JobStatus,
+        LoraConfig,
+        Ratio,
+        Steps,
+        TrainingJob,
+    )
+    from arkor_sync.project import ProjectState
+
+# The cloud's side is loaded by the first name of it that is asked for: it is half of the package.
+_LATER = {
+    "ChatResponse": "chat",
+    "CloudApiClient": "client",
+    "AnonymousCredentials": "credentials",
+    "OAuthCredentials": "credentials",
+    "TokenCredentials": "credentials",
+    "SUPPORTED_MODELS": "models",
+    "BlobDataset": "models",
+    "HuggingFaceDataset": "models",
+    "JobStatus": "models",
+    "LoraConfig": "models",
+    "Ratio": "models",
+    "Steps": "models",
+    "TrainingJob": "models",
+    "ProjectState": "project",
+}
 
 __all__ = [
     "__version__",
@@ -165,3 +188,15 @@ __all__ = [
     "TrainingFailedError",
     "TrainingCancelledError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_LATER})

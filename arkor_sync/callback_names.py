@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Dict
 
 from arkor_sync.errors import ArkorUsageError
@@ -19,6 +18,8 @@ CALLBACK_NAMES: Dict[str, str] = {
 
 def unknown_callback(name: object) -> ArkorUsageError:
     """Build the error for a callback name that does not exist, with the nearest that does."""
+    import difflib  # only for those who mistype
+
     near = difflib.get_close_matches(str(name), CALLBACK_NAMES, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ArkorUsageError(

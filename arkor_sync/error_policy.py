@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Callable, FrozenSet, Iterable, Optional, Tuple, Type
+from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type
 
 from arkor_sync.callback_names import CALLBACK_NAMES, unknown_callback
 from arkor_sync.errors import ArkorUsageError
@@ -55,8 +55,7 @@ class Failure:
     given_up: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """A policy's answer.
 
     Attributes:

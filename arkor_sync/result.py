@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional
 
 from arkor_sync.callbacks import Metrics
 from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
@@ -54,8 +54,7 @@ class TrainingResult:
         return self
 
 
-@dataclasses.dataclass(frozen=True)
-class RunHealth:
+class RunHealth(NamedTuple):
     """One look at a run that is being followed. Ages are seconds; None means never yet.
 
     Attributes:

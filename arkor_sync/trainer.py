@@ -24,18 +24,9 @@ from typing import (
 )
 
 from arkor_sync.callbacks import CallbacksInput, check_callable
-from arkor_sync.client import CloudApiClient
 from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import ArkorUsageError, RunAborted
 from arkor_sync.frames import MAX_EVENT_BYTES
-from arkor_sync.job_config import (
-    BlobDataset,
-    HuggingFaceDataset,
-    LoraConfig,
-    Ratio,
-    Steps,
-    build_job_config,
-)
 from arkor_sync.options import RunOptions
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import TrainingResult
@@ -44,10 +35,12 @@ from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.cursor import CursorStore
 
 if TYPE_CHECKING:
+    from arkor_sync.client import CloudApiClient
     from arkor_sync.credentials import Credentials
+    from arkor_sync.job_config import BlobDataset, HuggingFaceDataset, LoraConfig, Ratio, Steps
     from arkor_sync.models import TrainingJob
 
-StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
+    StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
 F = TypeVar("F", bound=Callable[[Any], Any])
 
 
@@ -333,6 +326,9 @@ def create_trainer(
     """
     if not isinstance(name, str) or not name.strip():
         raise ArkorUsageError(f"name must be a text that names the job, not {name!r}")
+    # The cloud's side is loaded when it is first needed: it is half of the package.
+    from arkor_sync.job_config import build_job_config
+
     config = build_job_config(
         model=model,
         dataset=dataset,
@@ -445,6 +441,8 @@ def _client(
     cwd: Union[str, Path, None],
 ) -> CloudApiClient:
     if client is None:
+        from arkor_sync.client import CloudApiClient
+
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
     if credentials is not None or base_url is not None or cwd is not None:
         raise ArkorUsageError("give either a client, or credentials, base_url and cwd to make one")

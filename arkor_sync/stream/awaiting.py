@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
 import threading
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     import asyncio
+    import concurrent.futures
 
 
 _BACKGROUND_GRACE = 1.0  # seconds for cancelled tasks to clean up
@@ -57,6 +57,8 @@ class Awaiter:
             Exception: Whatever the future or coroutine raised. A cancelled one raises
                 `concurrent.futures.CancelledError`.
         """
+        import concurrent.futures  # here, like asyncio below: most callbacks return nothing
+
         if isinstance(result, concurrent.futures.Future):
             self._wait_for_future(result)
         elif self._is_foreign(result):
@@ -108,6 +110,7 @@ class Awaiter:
 
     def _run(self, awaitable: Any) -> None:
         import asyncio
+        import concurrent.futures
 
         if self._stopped.is_set():
             if inspect.iscoroutine(awaitable):
@@ -132,6 +135,8 @@ class Awaiter:
 
 def _copy(source: Any, target: concurrent.futures.Future[Any]) -> None:
     """Copy the outcome of a loop's future into one that any thread can wait for."""
+    import concurrent.futures
+
     if source.cancelled():
         target.set_exception(concurrent.futures.CancelledError())
     elif source.exception() is not None:

@@ -93,7 +93,10 @@ def test_every_module_says_what_it_is() -> None:
 def in_a_fresh_interpreter(code: str) -> str:
     """Run code with every warning an error, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-B", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
