@@ -160,7 +160,7 @@ def _stream(sock: socket.socket, head: bytes, match: Any, bodies: Any) -> None:
 
 def _pieces(framing: bytes, count: int, first: int) -> Iterator[bytes]:
     """Encode a whole replay: `each` puts every event in a chunk of its own."""
-    events = [event(step) for step in range(first, count + 1)] + [COMPLETED]
+    events = [event(step) for step in range(first, count + 1)]
     if framing == b"each":
         chunks = [b"%x\r\n%s\r\n" % (len(e), e) for e in events]
         for start in range(0, len(chunks), 64):
