@@ -2,9 +2,10 @@
 
     pip install '.[bench]' && python tests/benchmarks/replay.py
 
-The peers are bare loops: they parse, `json.loads` and call a function. Ours is the whole run: reader
-thread, channel, worker thread, `LogContext`, callback, acknowledgement. The floor is a socket, a
-split and `json.loads`. Rounds are interleaved, and each ratio is of figures of the same round.
+The peers are bare loops: they parse, `json.loads` and call a function. Ours is the whole run:
+reader thread, channel, worker thread, `LogContext`, callback, acknowledgement. The floor is a
+socket, a split and `json.loads`. Rounds are interleaved, and each ratio is of figures of the same
+round.
 """
 
 from __future__ import annotations
