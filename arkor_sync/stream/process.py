@@ -32,24 +32,18 @@ class Live(Protocol):
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _inherited: List[Any] = []  # a child never closes what its parent still uses
-_install = threading.Lock()
-_installed = False
+_hooks = threading.Lock()  # taken for good by whoever installs the hooks; nobody waits for it
 
 
 def register(live: Live) -> None:
     """Have an object told of forks and of the interpreter's exit, as long as it lives."""
-    global _installed
-    with _install:
-        _live.add(live)
-        if not _installed:
-            os.register_at_fork(after_in_child=_after_fork)
-            atexit.register(_at_exit)
-            _installed = True
+    _live.add(live)
+    if _hooks.acquire(blocking=False):
+        os.register_at_fork(after_in_child=_after_fork)
+        atexit.register(_at_exit)
 
 
 def _after_fork() -> None:
-    global _install
-    _install = threading.Lock()
     for live in list(_live):
         live.after_fork()
         _inherited.append(live)
