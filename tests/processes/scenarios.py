@@ -326,6 +326,27 @@ def fork_while_locks_are_held(cloud: Dict[str, Any], other: str) -> None:
     say("result", run.wait(PATIENCE).status)
 
 
+def fork_while_the_first_run_begins(cloud: Dict[str, Any]) -> None:
+    """Fork while another thread installs what the first run of a process needs."""
+    there = Cloud(**cloud)
+    client = there.client()
+    installing, release = threading.Event(), threading.Event()
+    install = os.register_at_fork
+
+    def install_slowly(**hooks: Any) -> None:
+        installing.set()
+        assert release.wait(PATIENCE)
+        install(**hooks)
+
+    os.register_at_fork = install_slowly
+    first = threading.Thread(target=follow_to_its_end, args=(client, there.job_id), daemon=True)
+    first.start()
+    assert installing.wait(PATIENCE)
+    in_a_child(lambda: (release.set(), follow_to_its_end(client, there.job_id)))
+    release.set()
+    first.join(PATIENCE)
+
+
 def locks_of(*roots: Any) -> List[Any]:
     """Find the locks in what this package's objects are made of."""
     plain = (dict, list, tuple, set, frozenset, partial, types.MethodType, types.CellType)

@@ -84,3 +84,12 @@ def test_a_fork_while_locks_are_held_does_not_lock_the_child_out(
     assert int(parent.value("locks")) > 5
     assert parent.value("child") == "7"
     assert parent.out[-1] == "result completed"
+
+
+def test_a_fork_while_the_first_run_begins_does_not_lock_the_child_out(
+    nursery: Nursery, emulator: Emulator
+) -> None:
+    cloud = cloud_of(emulator, emulator.create_job())
+    parent = nursery.start(scenarios.fork_while_the_first_run_begins, cloud).succeeds()
+    followed = f"followed {cloud.job_id} completed [1, 2, 3, 4, 5]"
+    assert parent.out == [followed, "child 7", followed]
