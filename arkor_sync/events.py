@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from itertools import repeat
-from operator import xor
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from arkor_sync.frames import Frame
@@ -36,7 +35,9 @@ class TrainingEvent(NamedTuple):
         problem: Why the event cannot be delivered, or `None`. It is then skipped and counted.
         synthesized: Whether it was built from the job's record because the stream had ended
             without a terminal event.
-        key: Tells events apart within this process: equal for an event that is sent again.
+        key: Tells events apart within this process: equal for an event that is sent again. It is
+            made of the id, and of the type, the step and the number of fields, because an id that
+            is a time may be shared; of the whole text where there is no id or no type.
         size: Characters of JSON, for the bound of the channel.
     """
 
@@ -102,7 +103,10 @@ def decode(frame: Frame) -> TrainingEvent:
             kind, problem = _inspect(data)
         else:
             problem = f"not a JSON object: {type(decoded).__name__}"
-    return TrainingEvent(kind, data, event_id, problem, False, hash(event_id) ^ hash(raw), len(raw))
+    step = data.get("step") if kind in _WITH_STEP else None
+    told = event_id is not None and kind
+    key = hash((event_id, kind, step, len(data)) if told else (event_id, raw))
+    return TrainingEvent(kind, data, event_id, problem, False, key, len(raw))
 
 
 def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:
@@ -149,9 +153,9 @@ def decode_all(frames: Sequence[Frame]) -> List[TrainingEvent]:
             logs = {each["type"] for each in objects} == {LOG}
         except (ValueError, KeyError, TypeError):
             logs = False  # an unhashable type, or whatever `decode` makes of it
-        if logs and set(map(type, steps)) == {int}:
-            ids = [frame.id or None for frame in frames]
-            keys = map(xor, map(hash, ids), map(hash, raws))
+        if logs and set(map(type, steps)) == {int} and all(frame.id for frame in frames):
+            ids = [frame.id for frame in frames]
+            keys = map(hash, zip(ids, repeat(LOG), steps, map(len, objects)))
             sizes = map(len, raws)
             columns = zip(repeat(LOG), objects, ids, repeat(None), repeat(False), keys, sizes)
             return list(map(_build, columns))

@@ -217,7 +217,19 @@ def test_an_event_with_an_id_is_recognised_on_the_same_connection() -> None:
 def test_the_same_id_with_other_data_is_another_event() -> None:
     cursor = Cursor()
     cursor.connect()
-    assert accepted(cursor, [event(("1", "{}")), event(("1", "[]"))]) == ["1", "1"]
+    log = '{"type":"training.log","step":1,"loss":1}'
+    saved = '{"type":"checkpoint.saved","step":1,"n":1}'
+    only_eval = '{"type":"training.log","step":1}'
+    arriving = [event(("1", data)) for data in (log, saved, only_eval, "{}", "[]", log)]
+    assert accepted(cursor, arriving) == ["1"] * 5
+
+
+def test_an_event_that_was_damaged_or_worded_anew_on_its_second_way_is_the_same() -> None:
+    cursor = Cursor()
+    cursor.connect()
+    first = event(("1", '{"type":"training.log","step":1,"jobId":"j"}'))
+    again = event(("1", '{"type":"training.log","step":1,"jobId":"\ufffd"}'))
+    assert accepted(cursor, [first, again]) == ["1"]
 
 
 def test_equal_events_without_an_id_are_two_on_one_connection_and_one_on_two() -> None:

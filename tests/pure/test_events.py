@@ -234,7 +234,18 @@ def test_whatever_the_fields_hold_the_accessors_are_typed(kind: str, fields: Any
 
 
 IDS = st.one_of(st.none(), st.sampled_from(["1", "2"]))
-DATA = st.sampled_from(['{"type":"training.started"}', '{"type": "training.started"}', "1", "x"])
+DATA = st.sampled_from(
+    [
+        '{"type":"training.started"}',
+        '{"type":"training.log","step":1}',
+        '{"type":"training.log","step":2}',
+        '{"type":"training.log","step":2,"loss":1}',
+        '{"type":"checkpoint.saved","step":2}',
+        "1",
+        "x",
+        "{}",
+    ]
+)
 
 
 @given(IDS, DATA, IDS, DATA)
@@ -243,6 +254,12 @@ def test_keys_are_equal_exactly_for_equal_frames(
 ) -> None:
     same = (id, data) == (other_id, other_data)
     assert (read(data, id).key == read(other_data, other_id).key) == same
+
+
+def test_with_an_id_the_wording_of_an_event_does_not_matter() -> None:
+    one, other = '{"type":"training.started","t":1}', '{"t": 2, "type": "training.started"}'
+    assert read(one, "1").key == read(other, "1").key
+    assert read(one, None).key != read(other, None).key
 
 
 def test_the_key_does_not_depend_on_the_frames_name() -> None:
