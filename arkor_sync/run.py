@@ -24,6 +24,7 @@ from arkor_sync.errors import (
     RunAborted,
     RunError,
     WaitTimeout,
+    add_note,
 )
 from arkor_sync.events import TrainingEvent
 from arkor_sync.options import RunOptions
@@ -147,6 +148,8 @@ class Run:
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
             self.abort(interruption)
+            job_id = self._job.id
+            add_note(interruption, f"job {job_id} goes on; follow({job_id!r}) attaches to it again")
             raise
         if self._error is not None:
             raise self._error

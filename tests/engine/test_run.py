@@ -135,8 +135,9 @@ def test_ctrl_c_while_waiting_aborts_and_surfaces() -> None:
 
     run, _ = make_run([logs(1, 1), Hold()], callbacks={"on_log": on_log})
     run.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         run.wait(PATIENCE)
+    assert caught.value.__notes__ == ["job job-1 goes on; follow('job-1') attaches to it again"]
     with pytest.raises(RunAborted, match="KeyboardInterrupt"):
         run.wait(PATIENCE)
     run.close()
