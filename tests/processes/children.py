@@ -35,7 +35,7 @@ COMMAND = [
 
 
 class Child:
-    """A child process that runs one function of `scenarios.py`."""
+    """A child process that runs one scenario."""
 
     def __init__(self, nursery: Nursery, pid: int, directory: Path) -> None:
         self.pid = pid
@@ -115,12 +115,17 @@ class Nursery:
         assert self._zygote.returncode == 0
 
     def start(self, scenario: Callable[..., Any], *arguments: Any) -> Child:
-        """Run a function of `scenarios.py` in a child, with arguments that JSON knows."""
+        """Run a scenario in a child, with arguments that JSON knows."""
         directory = self.directory / f"child-{len(self._children)}"
         directory.mkdir()
         for name in ("out", "err"):
             (directory / name).touch()
-        pid = self.order(scenario=scenario.__name__, arguments=arguments, directory=str(directory))
+        pid = self.order(
+            module=scenario.__module__,
+            scenario=scenario.__name__,
+            arguments=arguments,
+            directory=str(directory),
+        )
         self._children.append(Child(self, pid, directory))
         return self._children[-1]
 

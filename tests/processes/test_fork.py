@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterator
 
+import fork_scenarios as scenarios
 import pytest
-import scenarios
 from children import Nursery
 from hang_phases import PHASES, Phase, cloud_of, serve
 

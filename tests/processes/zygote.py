@@ -1,10 +1,11 @@
 """A process that forks a child for each order that it reads, and tells how a child ended.
 
-The child runs one function of `scenarios.py` and ends as every interpreter does.
+The child runs one scenario, and ends as every interpreter does.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ STATE = process_state()  # before anything of the library is imported
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hangs"))
 
+import fork_scenarios  # noqa: E402, F401
 import scenarios  # noqa: E402
 
 
@@ -45,7 +47,8 @@ def main() -> None:
     redirect(1, os.path.join(order["directory"], "out"), os.O_WRONLY | os.O_APPEND)
     redirect(2, os.path.join(order["directory"], "err"), os.O_WRONLY | os.O_APPEND)
     scenarios.state_at_start = STATE
-    getattr(scenarios, order["scenario"])(*order["arguments"])
+    module = importlib.import_module(order["module"])
+    getattr(module, order["scenario"])(*order["arguments"])
 
 
 def redirect(descriptor: int, path: str, flags: int) -> None:
