@@ -55,7 +55,6 @@ class Ledger(Callback):
         self._hold_at = hold_at
         self._slow = slow
         self._done = 0
-        self._restored = 0
 
     def state_dict(self) -> Dict[str, int]:
         return {"done": self._done}
