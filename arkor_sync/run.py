@@ -67,6 +67,7 @@ class Run:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._settled = False
+        self._awaited = False
         self._error: Optional[BaseException] = None
         self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
         self._stopping = 0  # calls of stop() that the cloud has not answered yet
@@ -142,6 +143,7 @@ class Run:
         if self._worker.is_current():
             raise ArkorUsageError("wait() in a callback would wait for itself")
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._awaited = True
         try:
             self._wait_until_settled(deadline)
         except WaitTimeout:
@@ -362,6 +364,9 @@ class Run:
             self._watch.stop()
         for function in callbacks:
             self._call_done(function)
+        if error is not None and not self._awaited and self._abort is None:
+            # Nobody may ever ask for it.
+            logger.error("the run of job %s ended, unawaited", self._job.id, exc_info=error)
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         self._persistence.release()  # first, so that whoever waits may follow the job again at once

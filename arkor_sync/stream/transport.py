@@ -347,12 +347,16 @@ def _root(error: BaseException, handled: Optional[BaseException]) -> BaseExcepti
 
 
 def _close_sockets(error: BaseException) -> None:
-    """Close the TLS socket that Python before 3.13 leaks when it is reset before the handshake."""
+    """Close what a failed request would leave to the garbage collector.
+
+    That is the TLS socket of a reset before the handshake (Python before 3.13), and the answer of a
+    proxy that broke off (urllib3 1.26).
+    """
     for link in _chain(error, None):
         for frame, _ in traceback.walk_tb(link.__traceback__):
-            sock = frame.f_locals.get("self")
-            if isinstance(sock, ssl.SSLSocket):
-                sock.close()
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
+                owner.close()
 
 
 def _without_query(url: str) -> str:
@@ -407,11 +411,19 @@ class _HTTPPool(HTTPConnectionPool):
         super().__init__(*args, **kwargs)
         self.ConnectionCls = partial(_HTTPConnection, transport=transport)  # type: ignore[assignment]
 
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
+        return super().urlopen(*args, **kwargs)
+
 
 class _HTTPSPool(HTTPSConnectionPool):
     def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ConnectionCls = partial(_HTTPSConnection, transport=transport)  # type: ignore[assignment]
+
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
+        return super().urlopen(*args, **kwargs)
 
 
 class _HTTPConnection(HTTPConnection):

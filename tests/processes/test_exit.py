@@ -109,10 +109,14 @@ def test_what_a_callback_raises_is_how_the_program_ends(
 
 
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
-def test_a_run_that_nobody_waited_for_does_not_change_how_the_program_ends(
+def test_a_run_that_nobody_waited_for_changes_nothing_but_says_why_it_ended(
     nursery: Nursery, cloud: Cloud, error: str
 ) -> None:
-    nursery.start(scenarios.raise_in_a_callback, cloud, error, False).succeeds()
+    child = nursery.start(scenarios.raise_in_a_callback, cloud, error, False)
+    assert child.status() == 0
+    first, *_, last = child.err.splitlines()
+    assert first.endswith("ended, unawaited")
+    assert last.startswith((f"{error}: ", "on_log raised"))
 
 
 # Signals.
