@@ -135,6 +135,8 @@ class Jobs:
         kind = media_type(response)
         if kind not in ("", EVENT_STREAM):
             response.close()
+            if EVENT_STREAM.startswith(kind):  # http.client ends the headers where the bytes end
+                raise ArkorConnectionError("the answer broke off in its headers")
             raise StreamProtocolError(f"expected {EVENT_STREAM}, got {kind[:100]}")
         return ByteStream(response, transport)
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import socket
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import List, Optional
 
 import pytest
@@ -9,12 +10,14 @@ import requests
 from scripted_cloud import Reply, ScriptedCloud
 
 from arkor_sync.client import CloudApiClient, is_sendable_id
+from arkor_sync.credentials import TokenCredentials
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
     GoneError,
     StreamProtocolError,
 )
+from arkor_sync.project import ProjectState
 
 
 def sent_id(cloud: ScriptedCloud, client: CloudApiClient, event_id: Optional[str]) -> Optional[str]:
@@ -103,6 +106,36 @@ def test_other_content_types_are_named_and_closed(
     with client.transport() as transport, pytest.raises(StreamProtocolError, match=named):
         client.jobs.events("job-1", transport=transport)
     assert len(closed) == 1
+
+
+def test_an_answer_that_breaks_off_in_its_headers_is_a_lost_connection() -> None:
+    """Wherever it is cut: HTTP libraries take the end of the connection for that of the headers."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nContent-Type: text/event-stream\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+
+    def serve(server: socket.socket) -> None:
+        for cut in range(len(head)):
+            connection, _ = server.accept()
+            with connection:
+                while not connection.recv(65536).endswith(b"\r\n\r\n"):
+                    continue
+                connection.sendall(head[:cut])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        cut_off = CloudApiClient(
+            f"http://127.0.0.1:{server.getsockname()[1]}",
+            TokenCredentials("t"),
+            scope=ProjectState("o", "p", "q"),
+        )
+        for _ in head:
+            with cut_off.transport() as transport, suppress(ArkorConnectionError):
+                with closing(cut_off.jobs.events("job-1", transport=transport)) as stream:
+                    assert stream.read() == b""
+        thread.join()
 
 
 def test_a_refusal_is_read_and_closed(cloud: ScriptedCloud, client: CloudApiClient) -> None:
