@@ -132,9 +132,12 @@ def test_an_answer_that_breaks_off_in_its_headers_is_a_lost_connection() -> None
             scope=ProjectState("o", "p", "q"),
         )
         for _ in head:
-            with cut_off.transport() as transport, suppress(ArkorConnectionError):
-                with closing(cut_off.jobs.events("job-1", transport=transport)) as stream:
-                    assert stream.read() == b""
+            with (
+                suppress(ArkorConnectionError),
+                cut_off.transport() as transport,
+                closing(cut_off.jobs.events("job-1", transport=transport)) as stream,
+            ):
+                assert stream.read() == b""
         thread.join()
 
 
