@@ -205,6 +205,7 @@ class Reader:
         position = self._channel.connect()
         if self._replaying_all:
             position = Position(position.epoch, None)
+        overdue = self._is_overdue()  # before: a process may sleep for hours within a connection
         try:
             return self._follow_connection(position)
         except GoneError as gone:
@@ -214,7 +215,7 @@ class Reader:
         except (ArkorConnectionError, CloudApiError) as error:
             # Only now: as long as the stream can be had, it has events that the record has not.
             lasting = getattr(error, "status", None) not in self._policy.permanent
-            if lasting and self._is_overdue() and self._ended_by_record(position):
+            if lasting and overdue and self._ended_by_record(position):
                 return None
             raise
 

@@ -23,6 +23,7 @@ from engine_fakes import (
 from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import (
     ArkorConnectionError,
+    ArkorTimeoutError,
     CloudApiError,
     GoneError,
     ReconnectExhausted,
@@ -321,6 +322,28 @@ def test_after_a_long_outage_the_stream_is_asked_before_the_record() -> None:
     )
     run.start().wait(PATIENCE)
     assert sum(clock.waits) > 300
+    assert seen.steps == [1, 2, 3]
+    assert jobs.looked_up == 0
+
+
+@pytest.mark.parametrize("lost", [LOST, ArkorTimeoutError("timed out"), b""], ids=repr)
+def test_a_process_that_slept_asks_the_stream_before_the_record(lost: Any) -> None:
+    """Stopped, paused or suspended, it finds the connection lost and the job ended."""
+    clock = FakeClock()
+    seen = Seen()
+
+    def sleep() -> None:
+        clock.time += 1000
+
+    run, jobs = make_run(
+        [logs(1, 1), sleep, lost],
+        [logs(2, 3) + completed()],
+        clock=clock,
+        callbacks=seen.table(),
+        records=[job("completed", completedAt="t9")],
+        stale_after=300.0,
+    )
+    run.start().wait(PATIENCE)
     assert seen.steps == [1, 2, 3]
     assert jobs.looked_up == 0
 
