@@ -202,13 +202,15 @@ class Body:
 
     def _parts(self, data: bytes) -> Iterator[bytes]:
         """Yield what is written at once. An empty part would end a chunked body."""
+        split = self.wire.has("split_crlf")
         if self.wire.has("mixed_newlines"):
             data = mix_newlines(data)
-        if self.wire.has("split_crlf"):
-            lines = data.split(b"\n")
-            for line in lines[:-1]:
+        elif split:
+            data = data.replace(b"\n", b"\r\n")
+        if split:
+            *lines, data = data.split(b"\r\n")
+            for line in lines:
                 yield line + b"\r"
                 yield b"\n"
-            data = lines[-1]
         if data:
             yield data

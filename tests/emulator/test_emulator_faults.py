@@ -222,6 +222,15 @@ def test_other_line_ends_and_the_byte_order_mark(emu: Emulator, client: Client, 
     assert normal(odd) == plain
 
 
+def test_mixed_newlines_are_split_without_changing_what_they_mean(
+    emu: Emulator, client: Client
+) -> None:
+    job_id = emu.create_job(ScriptedEngine(steps=4))
+    plain = client.open(job_id).content
+    emu.faults.add(Fault("split_crlf"), Fault("mixed_newlines"))
+    assert normal(client.open(job_id).content) == plain
+
+
 def normal(body: bytes) -> bytes:
     return body.replace(b"\xef\xbb\xbf", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
