@@ -210,9 +210,10 @@ class Run:
 
     def at_exit(self, timeout: float) -> Optional[str]:
         """Abort when the interpreter exits. The exit hook calls it."""
-        if self._settled or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return None
-        self.abort("the interpreter exits")
+        if not self._settled:
+            self.abort("the interpreter exits")
         call = self._worker.call
         if self._worker.join(timeout):
             return None
