@@ -172,7 +172,7 @@ class Refresher:
         try:
             stored = read_credentials(self._path)
         except CredentialsError as error:
-            _logger.warning(_NOT_KEPT, error)
+            _logger.warning(_NOT_KEPT, str(error))
             return None
         if isinstance(stored, OAuthCredentials) and _account(stored) == _account(self._current):
             return stored
@@ -182,7 +182,7 @@ class Refresher:
         try:
             write_credentials(renewed, self._path)
         except CredentialsError as error:
-            _logger.warning(_NOT_KEPT, error)
+            _logger.warning(_NOT_KEPT, str(error))
 
     def _request(self, account: OAuthCredentials) -> Dict[str, Any]:
         """Ask the identity provider for tokens (`POST https://<auth0Domain>/oauth/token`).

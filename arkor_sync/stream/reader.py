@@ -339,7 +339,7 @@ class Reader:
         logger.warning(
             "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s",
             self._label,
-            error,
+            str(error),  # a handler that keeps records would keep its traceback, and our batch
             self.failures,
             delay,
         )
@@ -393,7 +393,7 @@ class Reader:
         except ArkorError as error:
             if self._transport.interrupted:
                 raise  # the event is not on the channel yet, and comes again
-            logger.warning("cannot tell whether job %s was cancelled: %s", self._label, error)
+            logger.warning("cannot tell whether job %s was cancelled: %s", self._label, str(error))
             return event
         if record is None or record.type != CANCELLED:
             return event

@@ -292,7 +292,9 @@ class Worker:
             self._failure = failure
             raise broken from error
         if decision.action in (Action.RETRY, Action.RECONNECT):
-            logger.warning("%s: %s: %s; %s", where, type(error).__name__, error, decision.action)
+            logger.warning(
+                "%s: %s: %s; %s", where, type(error).__name__, str(error), decision.action
+            )
             return decision
         self._failure = failure
         add_note(error, where)
@@ -301,7 +303,7 @@ class Worker:
                 self._host.cancel()
             except Exception as refused:
                 add_note(error, f"and the job could not be cancelled, it may still run: {refused}")
-                logger.error("the job could not be cancelled, it may still run: %s", refused)
+                logger.error("the job could not be cancelled, it may still run: %s", str(refused))
         raise error
 
     def _rewind(self, event: TrainingEvent, in_hand: List[TrainingEvent]) -> bool:

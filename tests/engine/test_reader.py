@@ -495,3 +495,13 @@ def test_attempts_are_counted_by_id_also_where_the_server_words_the_event_anew()
     with pytest.raises(RuntimeError, match="always"):
         run.start().wait(PATIENCE)
     assert calls == [1, 2, 3]
+
+
+def test_a_log_record_keeps_no_error_and_so_no_batch_alive(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lost = [logs(1, 2), ArkorConnectionError("reset by peer")]
+    run, _ = make_run(lost, [logs(3, 4) + completed()])
+    assert run.start().wait(PATIENCE).status == "completed"
+    (record,) = [record for record in caplog.records if "reset by peer" in record.getMessage()]
+    assert not any(isinstance(argument, BaseException) for argument in record.args or ())
