@@ -14,9 +14,11 @@ from arkor_sync.callbacks import (
     CheckpointContext,
     CompletedContext,
     Context,
+    EndContext,
     FailedContext,
     LogContext,
     Metrics,
+    ReconnectContext,
     StartedContext,
 )
 from arkor_sync.error_policy import (
@@ -64,6 +66,7 @@ from arkor_sync.errors import (
     WaitTimeout,
 )
 from arkor_sync.events import TrainingEvent
+from arkor_sync.history import History
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.run import Run
@@ -112,6 +115,7 @@ __all__ = [
     "Trainer",
     "Run",
     "RunHealth",
+    "History",
     "TrainingResult",
     "Metrics",
     "SUPPORTED_MODELS",
@@ -130,6 +134,8 @@ __all__ = [
     "CompletedContext",
     "FailedContext",
     "CancelledContext",
+    "ReconnectContext",
+    "EndContext",
     "ChatResponse",
     "TrainingEvent",
     # what happens on errors

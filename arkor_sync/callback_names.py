@@ -13,6 +13,8 @@ CALLBACK_NAMES: Dict[str, str] = {
     "on_completed": "training.completed",
     "on_failed": "training.failed",
     "on_cancelled": "training.cancelled",
+    "on_reconnect": "stream.lost",
+    "on_end": "run.ended",
 }
 
 

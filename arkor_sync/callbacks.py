@@ -33,6 +33,7 @@ from arkor_sync.events import TrainingEvent, number, whole
 if TYPE_CHECKING:
     from arkor_sync.chat import ChatResponse
     from arkor_sync.models import TrainingJob
+    from arkor_sync.result import TrainingResult
     from arkor_sync.run import Run
 
 
@@ -93,7 +94,7 @@ class LogContext(Context):
     if not TYPE_CHECKING:  # where it would let every misspelt name pass
 
         def __getattr__(self, name: str) -> Any:
-            wire = _METRICS.get(name)
+            wire = METRICS.get(name)
             if wire is None or self.event is None:
                 raise AttributeError(f"LogContext has no attribute {name!r}")
             value = number(self.event.data.get(wire))
@@ -101,7 +102,7 @@ class LogContext(Context):
             return value
 
 
-_METRICS = {
+METRICS = {
     "step": "step",
     "loss": "loss",
     "eval_loss": "evalLoss",
@@ -248,6 +249,36 @@ class CancelledContext(Context):
     job: TrainingJob
 
 
+@dataclasses.dataclass
+class ReconnectContext(Context):
+    """The event stream was lost, and is opened again after a while. No event says so.
+
+    Attributes:
+        error: What went wrong.
+        failures: How many times in a row.
+        delay: Seconds until the next attempt, from when the stream was lost.
+    """
+
+    job: TrainingJob
+    error: str
+    failures: int
+    delay: float
+
+
+@dataclasses.dataclass
+class EndContext(Context):
+    """The run is over, and `wait()` is about to return or to raise.
+
+    Attributes:
+        result: What `wait()` returns; None where it raises before the cloud told of an end.
+        error: What `wait()` raises, or None.
+    """
+
+    job: TrainingJob
+    result: Optional[TrainingResult]
+    error: Optional[BaseException]
+
+
 def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run) -> Context:
     """Build the context of one call."""
     ctx = _BUILDERS[event.type](event.data, job)
@@ -274,6 +305,14 @@ def _completed(data: Dict[str, Any], job: TrainingJob) -> Context:
     return CompletedContext(job, events.items(data.get("artifacts")), metrics)
 
 
+def _lost(data: Dict[str, Any], job: TrainingJob) -> Context:
+    return ReconnectContext(job, data["error"], data["failures"], data["delay"])
+
+
+def _ended(data: Dict[str, Any], job: TrainingJob) -> Context:
+    return EndContext(job, data["result"], data["error"])
+
+
 def _failed(data: Dict[str, Any], job: TrainingJob) -> Context:
     return FailedContext(job, job.error or "", whole(data.get("step")))
 
@@ -285,6 +324,8 @@ _BUILDERS: Dict[str, Callable[[Dict[str, Any], TrainingJob], Context]] = {
     events.COMPLETED: _completed,
     events.FAILED: _failed,
     events.CANCELLED: lambda _, job: CancelledContext(job),
+    events.LOST: _lost,
+    events.ENDED: _ended,
 }
 
 
@@ -317,6 +358,12 @@ class Callback:
     def on_cancelled(self, ctx: CancelledContext) -> Any:
         """The job was cancelled."""
 
+    def on_reconnect(self, ctx: ReconnectContext) -> Any:
+        """The event stream was lost, and is opened again."""
+
+    def on_end(self, ctx: EndContext) -> Any:
+        """The run is over, however it ended; `wait()` returns after this."""
+
 
 class Callbacks:
     """Callbacks from plain functions. Each takes one context.
@@ -330,6 +377,10 @@ class Callbacks:
         on_completed: Called when the training completed (`training.completed`).
         on_failed: Called when the training failed (`training.failed`).
         on_cancelled: Called when the job's record says that it was cancelled.
+        on_reconnect: Called when the event stream was lost and is to be opened again; where that
+            happens several times while another callback runs, once, with the last.
+        on_end: Called last, however the run ended, before `wait()` returns. Nothing that it
+            returns is awaited once the run was aborted.
 
     Raises:
         ArkorUsageError: A name that does not exist, or something that cannot be called with one
@@ -345,6 +396,8 @@ class Callbacks:
         on_completed: Optional[Callable[[CompletedContext], Any]] = None,
         on_failed: Optional[Callable[[FailedContext], Any]] = None,
         on_cancelled: Optional[Callable[[CancelledContext], Any]] = None,
+        on_reconnect: Optional[Callable[[ReconnectContext], Any]] = None,
+        on_end: Optional[Callable[[EndContext], Any]] = None,
         **unknown: NoReturn,
     ) -> None:
         for name in unknown:
@@ -356,6 +409,8 @@ class Callbacks:
             "on_completed": on_completed,
             "on_failed": on_failed,
             "on_cancelled": on_cancelled,
+            "on_reconnect": on_reconnect,
+            "on_end": on_end,
         }
         self.functions: Dict[str, Callable[[Any], Any]] = {
             name: check_callable(name, function)

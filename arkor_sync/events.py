@@ -19,6 +19,8 @@ CHECKPOINT = "checkpoint.saved"
 COMPLETED = "training.completed"
 FAILED = "training.failed"
 CANCELLED = "training.cancelled"  # never on the wire: built from the job's record
+LOST = "stream.lost"  # nor are these two: what the run itself has to tell its callbacks
+ENDED = "run.ended"
 
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
 KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL

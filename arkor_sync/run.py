@@ -27,6 +27,7 @@ from arkor_sync.errors import (
     add_note,
 )
 from arkor_sync.events import TrainingEvent
+from arkor_sync.history import History
 from arkor_sync.options import RunOptions
 from arkor_sync.persistence import Persistence
 from arkor_sync.reconnect import ReconnectPolicy
@@ -55,12 +56,14 @@ class Run:
         failure: The callback's failure that ended the run, or None.
         outcome: What the cloud said, from the terminal event on, even if a callback's exception
             ended the run. None before.
+        history: The metrics and checkpoints so far.
     """
 
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
         self.failure: Optional[Failure] = None
         self.outcome: Optional[TrainingResult] = None
+        self.history = History()
         self._job = job
         self._options = options
         self._clock = options.clock
@@ -111,6 +114,8 @@ class Run:
             self._apply(end)
             self._worker_done(None, None)
             return self
+        if end is not None:
+            self._reader.expect_end()  # nothing but what the stream still has will come
         self._worker.start()
         self._reader.start()
         if self._watch:
@@ -180,8 +185,8 @@ class Run:
                 return
             self._abort = (reason, time.monotonic())
             self._changed.notify_all()
+        self._worker.stop()  # first: it then knows why the reader ends
         self._reader.stop()
-        self._worker.stop()
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Abort, and wait for the threads to end. After the end of the run it only tidies up.
@@ -341,8 +346,8 @@ class Run:
             self.outcome = TrainingResult(self._job, stop_reason=reason)
             self._abort = (reason, time.monotonic())
             self._changed.notify_all()
+        self._worker.stop()  # first: it then knows why the reader ends
         self._reader.stop()
-        self._worker.stop()
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
@@ -350,17 +355,13 @@ class Run:
         with self._changed:
             if self._settled:
                 return
-            if isinstance(error, Interrupted):
-                error = self._aborted() if self.outcome is None else None
-            elif error is None and self.outcome is None:
-                error = RunError("the run ended without a terminal event")
-            self._error = error
+            self._error = error = self._ending(error)
             self.failure = failure
             self._settled = True
             callbacks, self._done_callbacks = self._done_callbacks, []
             self._changed.notify_all()
+        self._worker.stop()  # first: it then knows why the reader ends
         self._reader.stop()
-        self._worker.stop()
         if self._watch:
             self._watch.stop()
         for function in callbacks:
@@ -368,6 +369,14 @@ class Run:
         if error is not None and not self._awaited and self._abort is None:
             # Nobody may ever ask for it.
             logger.error("the run of job %s ended, unawaited", self._job.id, exc_info=error)
+
+    def _ending(self, error: Optional[BaseException]) -> Optional[BaseException]:
+        """Return what `wait()` raises, from what the worker ended with."""
+        if isinstance(error, Interrupted):
+            return self._aborted() if self.outcome is None else None
+        if error is None and self.outcome is None:
+            return RunError("the run ended without a terminal event")
+        return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         self._persistence.release()  # first, so that whoever waits may follow the job again at once
@@ -442,7 +451,13 @@ class _Host:
         self.cancel = run.cancel
         self.settle = run._worker_done
         self.redeliver = run._reader.redeliver
+        self.remember = run.history.append
         self.acknowledged = run._persistence.saver(run._cursor)
+
+    def ending(self, error: Optional[BaseException]) -> TrainingEvent:
+        error = self._run._ending(error)
+        result = self._run.outcome if error is None else None
+        return TrainingEvent(events.ENDED, {"result": result, "error": error}, synthesized=True)
 
     def context(self, event: TrainingEvent, attempt: int) -> Context:
         return build_context(event, attempt, self._run._job, self._run)

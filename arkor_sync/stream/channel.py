@@ -38,8 +38,8 @@ class Channel:
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
 
-    Threads: `connect`, `put`, `restore` and `finish` belong to the reader; `take`,
-    `acknowledge` and `rewind` to the worker; `close` to anyone.
+    Threads: `connect`, `put`, `tell`, `restore` and `finish` belong to the reader; `take`,
+    `take_notice`, `acknowledge` and `rewind` to the worker; `close` to anyone.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Channel:
         self._events: List[TrainingEvent] = []
         self._bytes = 0
         self._epoch = 0
+        self._notice: Optional[TrainingEvent] = None
         self._set_aside: List[TrainingEvent] = []  # what a rewind dropped, until it is confirmed
         self._closed = False
         self._finished = False
@@ -115,17 +116,29 @@ class Channel:
                 self.high_water = max(self.high_water, len(self._events))
         return accepted
 
+    def tell(self, notice: TrainingEvent) -> None:
+        """Leave the worker a word that is not part of the stream; a newer one replaces it."""
+        with self._lock:
+            self._notice = notice
+            self._filled.notify()
+
+    def take_notice(self) -> Optional[TrainingEvent]:
+        """Take what `tell` left, if anything."""
+        with self._lock:
+            notice, self._notice = self._notice, None
+            return notice
+
     def take(self) -> Optional[List[TrainingEvent]]:
-        """Wait for events and take all there are.
+        """Wait for events, or for a notice, and take all the events there are.
 
         Returns:
-            At least one event, or None when no more will come: `error` then says why, if it was
-            not because of `close`.
+            Events, or none where there is a notice; None when no more will come: `error` then says
+            why, if it was not because of `close`.
         """
         with self._lock:
-            while not self._events and not self._closed and not self._finished:
+            while not (self._events or self._notice or self._closed or self._finished):
                 self._filled.wait()
-            if self._closed or not self._events:
+            if self._closed or not (self._events or self._notice):
                 return None
             events, self._events = self._events, []
             self._bytes = 0

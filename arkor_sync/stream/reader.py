@@ -21,7 +21,15 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     ResponseError,
 )
-from arkor_sync.events import CANCELLED, COMPLETED, FAILED, TERMINAL, TrainingEvent, decode_all
+from arkor_sync.events import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    LOST,
+    TERMINAL,
+    TrainingEvent,
+    decode_all,
+)
 from arkor_sync.frames import FrameParser
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position
@@ -343,6 +351,8 @@ class Reader:
             self.failures,
             delay,
         )
+        lost = {"error": str(error), "failures": self.failures, "delay": delay}
+        self._channel.tell(TrainingEvent(LOST, lost, synthesized=True))
         return delay
 
     def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:

@@ -31,7 +31,7 @@ from arkor_sync.error_policy import (
     StopTraining,
 )
 from arkor_sync.errors import RunError, add_note
-from arkor_sync.events import STARTED, TERMINAL, TrainingEvent
+from arkor_sync.events import KNOWN, STARTED, TERMINAL, TrainingEvent
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.clock import Clock
@@ -54,6 +54,9 @@ class Host(Protocol):
     def context(self, event: TrainingEvent, attempt: int) -> Any:
         """Build the callbacks' argument."""
 
+    def remember(self, event: TrainingEvent) -> None:
+        """Keep an event for the run's history, once, before its callbacks."""
+
     acknowledged: Optional[Callable[[TrainingEvent], None]]
     """Hears that the callbacks are done with an event; None where nobody wants to know."""
 
@@ -65,6 +68,9 @@ class Host(Protocol):
 
     def cancel(self) -> None:
         """Ask the cloud to stop the job."""
+
+    def ending(self, error: Optional[BaseException]) -> TrainingEvent:
+        """Tell what the run comes to, as the event that its callbacks are called with."""
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Hear that the worker is done: with a terminal event, or with an error."""
@@ -117,6 +123,7 @@ class Worker:
         self._stopping = False  # the same, where it is looked at for every event
         self._on_acknowledged = host.acknowledged
         self._context = host.context
+        self._remember = host.remember
         self._now = clock.now
         self._moment = 0.0  # when the last event was done with: one look at the clock an event
         self._failure: Optional[Failure] = None
@@ -185,6 +192,7 @@ class Worker:
             self._deliver_until_done()
         except BaseException as ending:  # whatever it is, the run must hear of it
             error = ending
+        error = self._end(error)
         try:
             self._awaiter.close()
         except Exception:
@@ -207,6 +215,25 @@ class Worker:
                 self._acknowledge(event)
                 if event.type in TERMINAL:
                     return
+            notice = self._channel.take_notice()
+            if notice is not None:
+                self._deliver(notice, [], 0)
+
+    def _end(self, error: Optional[BaseException]) -> Optional[BaseException]:
+        """Call those who want to hear of the end, and return the error that the run ends with."""
+        event = self._host.ending(error)
+        ending: Optional[BaseException] = event.data["error"]
+        failure = self._failure
+        try:
+            self._deliver(event, [], 0)
+        except Interrupted:
+            return ending
+        except BaseException as raised:
+            if ending is None:
+                return raised
+            self._failure = failure
+            logger.error("a second error, while the run ended with another", exc_info=raised)
+        return ending
 
     def _acknowledge(self, event: TrainingEvent) -> None:
         self._channel.acknowledge(event)
@@ -223,12 +250,13 @@ class Worker:
             return True
         if event.type in _BOOKKEPT:
             self._host.apply(event)
+        again = self._progress.pop(_identity(event), None) if self._progress else None
+        if again is None:
+            self._remember(event)
         handlers = self._handlers.get(event.type)
         if not handlers:
             return True
-        position, attempt = 0, 1
-        if self._progress:
-            position, attempt = self._progress.pop(_identity(event), (0, 1))
+        position, attempt = again or (0, 1)
         ctx = self._context(event, attempt)
         while position < len(handlers):
             name, function = handlers[position]
@@ -262,7 +290,8 @@ class Worker:
             return None
         except StopTraining as stop:
             if self._host.stop(stop.reason):
-                self._acknowledge(event)
+                if event.type in KNOWN:
+                    self._acknowledge(event)
                 raise Interrupted from None
             return None
         except Interrupted:

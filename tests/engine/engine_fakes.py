@@ -215,10 +215,11 @@ def make_run(
     callbacks: Any = None,
     records: Optional[List[Any]] = None,
     clock: Optional[Clock] = None,
+    begin: Optional[TrainingJob] = None,
     **options: Any,
 ) -> Tuple[Run, FakeJobs]:
     """Make a run over scripted connections; it is not started."""
     jobs = FakeJobs(list(connections), records or [job("running")])
     client: Any = SimpleNamespace(jobs=jobs, transport=Transport)
     settings = RunOptions(callbacks=callbacks, clock=clock or FakeClock(), **options)
-    return Run(client, job(), settings), jobs
+    return Run(client, begin or job(), settings), jobs

@@ -11,10 +11,23 @@ import traceback
 from typing import Any, List
 
 import pytest
-from engine_fakes import PATIENCE, Hold, Seen, completed, failed, job, logs, make_run, started
+from engine_fakes import (
+    PATIENCE,
+    FakeClock,
+    Hold,
+    Seen,
+    completed,
+    failed,
+    job,
+    log,
+    logs,
+    make_run,
+    started,
+)
 
 from arkor_sync import (
     ArkorConnectionError,
+    ArkorTimeoutError,
     ArkorUsageError,
     Callbacks,
     ConflictError,
@@ -24,6 +37,7 @@ from arkor_sync import (
     RunAborted,
     WaitTimeout,
 )
+from arkor_sync.stream.reader import Reader
 
 
 def threads_of_runs() -> List[str]:
@@ -349,3 +363,37 @@ def test_a_job_that_someone_else_cancelled_is_cancelled() -> None:
     )
     assert run.start().wait(PATIENCE).status == "cancelled"
     assert seen.calls == ["cancelled"]
+
+
+def test_a_job_that_had_ended_before_is_not_waited_for_as_long_as_one_that_runs() -> None:
+    ended = job("cancelled", completedAt="t9")
+    clock = FakeClock()
+
+    def silence() -> None:
+        clock.time += 10.0
+        raise ArkorTimeoutError("reading the stream: timed out")
+
+    run, jobs = make_run(
+        [logs(1, 2), silence], begin=ended, records=[ended], clock=clock, stale_after=300.0
+    )
+    assert run.start().wait(PATIENCE).status == "cancelled"
+    assert run.health().delivered == 3, "what the stream still had comes first"
+    assert jobs.looked_up == 1
+
+
+def test_an_abort_is_never_taken_for_a_reader_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever thread is told first, the reader's end must find the worker informed."""
+    stop = Reader.stop
+
+    def stop_and_let_it_end(self: Reader) -> None:
+        stop(self)
+        assert self.join(PATIENCE)
+
+    monkeypatch.setattr(Reader, "stop", stop_and_let_it_end)
+    hold = Hold()
+    run, _ = make_run([log(1), hold])
+    run.start()
+    assert hold.reached.wait(PATIENCE)
+    run.abort("enough")
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)

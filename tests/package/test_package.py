@@ -26,9 +26,10 @@ FLOORS: List[Set[str]] = [
     {"exchange", "chat", "credentials", "oauth"},
     {"routes", "project", "client"},
     {"callbacks", "result", "options"},
-    {"persistence"},
+    {"persistence", "history"},
     {"run"},
     {"trainer"},
+    {"handlers"},
 ]
 # `project` needs a client, which needs a scope: both name each other only in annotations.
 

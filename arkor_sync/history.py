@@ -1,0 +1,87 @@
+"""What a run has told so far: its metrics and checkpoints, bounded. Pure.
+
+The worker thread writes it; any thread may read it, also while the run goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any, Deque, Dict, List, Tuple, Union
+
+from arkor_sync._files import write_atomically
+from arkor_sync.callbacks import METRICS
+from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number
+
+LIMIT = 10_000
+
+
+class History:
+    """The last events of a run: `run.history`. An event is in it from before its callbacks.
+
+    An event that is delivered again is in it once. What an earlier process was told is not.
+
+    Args:
+        limit: How many events are kept; older ones are dropped.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._events: Deque[TrainingEvent] = deque(maxlen=limit)
+        self.append = self._events.append  # once an event, so without a layer in between
+
+    def __len__(self) -> int:
+        """How many logs it holds."""
+        return len(self._of(LOG))
+
+    def __repr__(self) -> str:
+        return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
+
+    @property
+    def checkpoints(self) -> List[int]:
+        """The steps at which checkpoints were saved, in order."""
+        return [event.data["step"] for event in self._of(CHECKPOINT)]
+
+    def metric(self, name: str) -> List[Tuple[int, float]]:
+        """Return one metric over the steps, without the logs that do not have it.
+
+        Args:
+            name: `loss`, `eval_loss`, `learning_rate`, `epoch` or `samples_per_second`; or the
+                wire's name of a field that is none of these.
+        """
+        field = METRICS.get(name, name)
+        pairs = ((event.data["step"], number(event.data.get(field))) for event in self._of(LOG))
+        return [(step, value) for step, value in pairs if value is not None]
+
+    def to_dicts(self) -> List[Dict[str, Any]]:
+        """Return a row for each log: `timestamp`, `step` and the metrics, None where missing."""
+        return [
+            {
+                "timestamp": event.timestamp,
+                **{name: number(event.data.get(field)) for name, field in METRICS.items()},
+            }
+            for event in self._of(LOG)
+        ]
+
+    def to_csv(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Write the rows of `to_dicts` as CSV, with a header; the file is replaced as a whole.
+
+        Raises:
+            OSError: It could not be written; an older file is untouched.
+        """
+        import csv  # only for those who want it
+
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["timestamp", *METRICS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.to_dicts())
+        write_atomically(Path(path), text.getvalue(), 0o644, durable=False)
+
+    def _of(self, kind: str) -> List[TrainingEvent]:
+        while True:
+            try:
+                events = list(self._events)
+            except RuntimeError:  # the worker appended meanwhile
+                continue
+            return [event for event in events if event.type == kind and event.problem is None]

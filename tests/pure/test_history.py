@@ -1,0 +1,62 @@
+"""A run's metrics so far, as pairs, as rows and as CSV."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent
+from arkor_sync.history import History
+
+
+def log(step: int, **metrics: Any) -> TrainingEvent:
+    return TrainingEvent(LOG, {"type": LOG, "timestamp": f"t{step}", "step": step, **metrics})
+
+
+def test_a_metric_leaves_out_the_logs_that_do_not_have_it() -> None:
+    history = History()
+    history.append(log(1, loss=2.0))
+    history.append(log(1, evalLoss=2.5))
+    history.append(log(2, loss="NaN", gradNorm=7))
+    assert history.metric("loss") == [(1, 2.0)]
+    assert history.metric("eval_loss") == [(1, 2.5)]
+    assert history.metric("gradNorm") == [(2, 7)]
+    assert history.metric("nothing") == []
+
+
+def test_it_is_bounded_and_keeps_the_last() -> None:
+    history = History(limit=3)
+    for step in range(10):
+        history.append(log(step))
+    history.append(TrainingEvent(CHECKPOINT, {"step": 9}))
+    assert [row["step"] for row in history.to_dicts()] == [8, 9]
+    assert repr(history) == "<History 2 logs, 1 checkpoints>"
+
+
+def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
+    history = History()
+    history.append(log(1, loss=2.0, evalLoss=None))
+    path = tmp_path / "with a space" / "history.csv"
+    for _ in range(2):
+        history.to_csv(path)
+    assert list(csv.DictReader(path.read_text().splitlines())) == [
+        {
+            "timestamp": "t1",
+            "step": "1",
+            "loss": "2.0",
+            "eval_loss": "",
+            "learning_rate": "",
+            "epoch": "",
+            "samples_per_second": "",
+        }
+    ]
+    assert [each.name for each in path.parent.iterdir()] == ["history.csv"]
+
+
+def test_a_csv_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        History().to_csv(tmp_path / "file" / "history.csv")
