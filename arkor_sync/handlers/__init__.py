@@ -1,0 +1,27 @@
+"""Ready-made callbacks. Nothing here is loaded before its name is asked for.
+
+Each is a `Callback`: give it to `create_trainer` or `follow`, alone or in a list with your own.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Dict, List
+
+if TYPE_CHECKING:
+    pass
+
+# The module of this package that has each name.
+_LATER: Dict[str, str] = {}
+
+__all__: List[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_LATER})
