@@ -82,7 +82,8 @@ class Outbox(Generic[Item]):
                     break
                 self._changed.wait(left)
             self._flushing -= 1
-            late, dropped, self._dropped = len(self._items) + self._busy, self._dropped, 0
+            late, dropped = len(self._items) + self._busy, self._dropped
+            self._dropped = 0
         if late or dropped:
             logger.warning(
                 "%s: %d not delivered within %.1f s, %d dropped because too many waited",
@@ -98,7 +99,7 @@ class Outbox(Generic[Item]):
         self._changed = threading.Condition()
         self._items: Deque[Tuple[Item, bool]] = deque()
         self._busy: int = 0  # items that are being delivered
-        self._dropped: int = 0
+        self._dropped = 0
         self._flushing: int = 0
         self._thread: Optional[threading.Thread] = None
 
