@@ -46,6 +46,7 @@ class Outbox(Generic[Item]):
         self._deliver = deliver
         self._limit = limit
         self._batch = batch
+        self._dropped = 0
         self._reset()
 
     def put(self, item: Item, *, droppable: bool = True) -> None:
@@ -82,7 +83,8 @@ class Outbox(Generic[Item]):
                     break
                 self._changed.wait(left)
             self._flushing -= 1
-            late, dropped = len(self._items) + self._busy, self._dropped
+            late = len(self._items) + self._busy
+            dropped = self._dropped
             self._dropped = 0
         if late or dropped:
             logger.warning(
