@@ -2,81 +2,113 @@
 
 The job id in the path says what is sent: `KIND-FRAMING-COUNT-MILLISECONDS`. It parses no more of a
 request than that and `Last-Event-ID`, so that the client is the bottleneck.
+
+Kinds: `replay` sends all events as fast as they are taken, encoded when the job's record was asked
+for; `flood` does the same and encodes as it goes; `paced` sends one at a time; `cut` sends one a
+connection and breaks off; `idle` sends all at once and then only pings. Framings: `close`,
+`chunked` (in big chunks where there is much to send), `each` (one event a chunk).
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import multiprocessing
-import os
 import re
+import resource
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Iterator, List, Match, Optional, Sequence, Tuple
 
-_REQUEST = re.compile(rb"GET /v1/jobs/(\w+)-(\w+)-(\d+)-(\d+)(/events/stream)?")
+_REQUEST = re.compile(rb"GET /v1/jobs/(\w+)-(\w+)-(\d+)-(\d+)(/events/stream)?[ ?]")
 _LAST_ID = re.compile(rb"last-event-id: *(\d+)", re.IGNORECASE)
 _BIG = 16384
-
-
-def event(step: int) -> bytes:
-    """Encode a `training.log` of about 180 bytes, as the cloud sends it."""
-    data = {
-        "type": "training.log",
-        "jobId": "0f5d3c1e-8a41-4c2b-9a52",
-        "timestamp": "2026-01-01T00:00:00.000Z",
-        "step": step,
-        "loss": 1.2345,
-        "learningRate": 0.0002,
-    }
-    text = json.dumps(data, separators=(",", ":"))
-    return f"id: {step}\nevent: training.log\ndata: {text}\n\n".encode()
-
-
-COMPLETED = (
+_LOG = (
+    b"id: %d\nevent: training.log\n"
+    b'data: {"type":"training.log","jobId":"0f5d3c1e-8a41-4c2b-9a52","timestamp":"%s",'
+    b'"step":%d,"loss":%.4f,"learningRate":0.0002}\n\n'
+)
+_COMPLETED = (
     b'id: end\nevent: training.completed\ndata: {"type":"training.completed",'
     b'"jobId":"0f5d3c1e","timestamp":"2026-01-01T00:00:00.000Z","artifacts":[]}\n\n'
+    b"event: end\ndata:\n\n"
 )
+_PING = b"event: ping\ndata:\n\n"
 
 
 class Server:
-    """Runs the server in another process; `with Server() as server: server.url`."""
+    """Runs the server in another process: `with Server() as server: server.url`."""
 
-    def __init__(self, tls: Optional[Any] = None, nodelay: bool = True) -> None:
+    def __init__(self, tls: Sequence[str] = ()) -> None:
+        """Describe it; `tls` holds the files of a certificate and its key."""
         self._tls = tls
-        self._ready, child = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(child, tls), daemon=True
-        )
         self.url = ""
 
     def __enter__(self) -> Server:
-        self._process.start()
-        port = self._ready.recv()
-        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *self._tls], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.communicate()
 
 
-def _serve(pipe: Any, tls: Any) -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may have, and say how many that is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def log(step: int, timestamp: bytes = b"2026-01-01T00:00:00.000Z") -> bytes:
+    """Encode a `training.log` of about 180 bytes, as the cloud sends it."""
+    return _LOG % (step, timestamp, step, 2.5 / (1 + step / 1000))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def pieces(framing: bytes, count: int, first: int) -> Iterator[bytes]:
+    """Encode a whole replay, in the pieces that are written at once."""
+    events = [log(step) for step in range(first, count + 1)]
+    if framing == b"each":
+        for start in range(0, len(events), 64):
+            yield b"".join(map(chunk, events[start : start + 64]))
+        return
+    whole = b"".join(events)
+    for start in range(0, len(whole), _BIG):
+        piece = whole[start : start + _BIG]
+        yield piece if framing == b"close" else chunk(piece)
+
+
+@functools.lru_cache(maxsize=2)
+def encoded(framing: bytes, count: int) -> List[bytes]:
+    return list(pieces(framing, count, 1))
+
+
+def serve(tls: Sequence[str]) -> None:
+    raise_file_limit()
+    threading.stack_size(256 << 10)
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
-    pipe.send(listener.getsockname()[1])
-    bodies: Dict[Any, List[bytes]] = {}
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    print(f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     while True:
         sock, _ = listener.accept()
-        threading.Thread(target=_answer, args=(sock, context, bodies), daemon=True).start()
+        threading.Thread(target=_answer, args=(sock, context), daemon=True).start()
 
 
-def _answer(sock: socket.socket, context: Optional[ssl.SSLContext], bodies: Any) -> None:
+def _answer(sock: socket.socket, context: Optional[ssl.SSLContext]) -> None:
     try:
         if context:
             sock = context.wrap_socket(sock, server_side=True)
@@ -89,19 +121,23 @@ def _answer(sock: socket.socket, context: Optional[ssl.SSLContext], bodies: Any)
                     return
                 head += data
             match = _REQUEST.match(head)
-            if match and match[5]:
-                _stream(sock, head, match, bodies)
+            if match is None:
+                return
+            if match[5]:
+                _stream(sock, head, match)
                 return
             _record(sock, match)
-    except (OSError, ssl.SSLError):
+    except OSError:
         return
     finally:
         sock.close()
 
 
-def _record(sock: socket.socket, match: Any) -> None:
+def _record(sock: socket.socket, match: Match[bytes]) -> None:
+    if match[1] == b"replay":
+        encoded(match[2], int(match[3]))
     job = {
-        "id": b"-".join(match.groups()[:4]).decode() if match else "bench",
+        "id": b"-".join(match.groups()[:4]).decode(),
         "orgId": "o",
         "projectId": "p",
         "name": "bench",
@@ -116,63 +152,41 @@ def _record(sock: socket.socket, match: Any) -> None:
     )
 
 
-def _stream(sock: socket.socket, head: bytes, match: Any, bodies: Any) -> None:
+def _stream(sock: socket.socket, head: bytes, match: Match[bytes]) -> None:
     kind, framing, count, pause = match[1], match[2], int(match[3]), int(match[4]) / 1000
-    chunked = framing != b"close"
-    framing_header = b"Transfer-Encoding: chunked" if chunked else b"Connection: close"
-    sock.sendall(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing_header + b"\r\n\r\n"
-    )
+    framed = bytes if framing == b"close" else chunk
+    how = b"Connection: close" if framing == b"close" else b"Transfer-Encoding: chunked"
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%s\r\n\r\n" % how)
     resumed = _LAST_ID.search(head)
     first = int(resumed[1]) + 1 if resumed else 1
-
-    def send(data: bytes) -> None:
-        sock.sendall(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
-
     if kind == b"replay":
-        key = (framing, count, first)
-        if key not in bodies:
-            bodies[key] = list(_pieces(framing, count, first))
-        for piece in bodies[key]:
+        for piece in encoded(framing, count):
             sock.sendall(piece)
+    elif kind == b"flood":
+        for start in range(first, count + 1, 10_000):
+            for piece in pieces(framing, min(start + 9_999, count), start):
+                sock.sendall(piece)
     elif kind == b"paced":
         for step in range(first, count + 1):
-            due = time.perf_counter() + pause
-            while (left := due - time.perf_counter()) > 0:
-                time.sleep(left)
-            stamp = b"%d" % time.perf_counter_ns()
-            send(event(step).replace(b"2026-01-01T00:00:00.000Z", stamp))
-    elif kind == b"cut":  # so many events, then the connection breaks, until they are all there
-        last = min(first + count - 1, 3 * count)
-        send(b"".join(event(step) for step in range(first, last + 1)))
-        if last < 3 * count:
-            sock.shutdown(socket.SHUT_RDWR)
-            return
+            time.sleep(pause)
+            sock.sendall(framed(_stamped(step)))
+    elif kind == b"cut" and first <= count:
+        sock.sendall(framed(_stamped(first)))
+        return
     elif kind == b"idle":
-        send(b"".join(event(step) for step in range(first, count + 1)))
+        sock.sendall(framed(b"".join(log(step) for step in range(first, count + 1))))
         while True:
-            send(b"event: ping\ndata:\n\n")
-            time.sleep(max(pause, 0.01))
-    send(COMPLETED + b"event: end\ndata:\n\n")
-    if chunked:
+            time.sleep(pause)
+            sock.sendall(framed(_PING))
+    sock.sendall(framed(_COMPLETED))
+    if framing != b"close":
         sock.sendall(b"0\r\n\r\n")
 
 
-def _pieces(framing: bytes, count: int, first: int) -> Iterator[bytes]:
-    """Encode a whole replay: `each` puts every event in a chunk of its own."""
-    events = [event(step) for step in range(first, count + 1)]
-    if framing == b"each":
-        chunks = [b"%x\r\n%s\r\n" % (len(e), e) for e in events]
-        for start in range(0, len(chunks), 64):
-            yield b"".join(chunks[start : start + 64])
-        return
-    whole = b"".join(events)
-    for start in range(0, len(whole), _BIG):
-        piece = whole[start : start + _BIG]
-        yield piece if framing == b"close" else b"%x\r\n%s\r\n" % (len(piece), piece)
+def _stamped(step: int) -> bytes:
+    """Encode a log whose timestamp is the moment, on the clock that all processes share."""
+    return log(step, b"%d" % time.perf_counter_ns())
 
 
 if __name__ == "__main__":
-    with Server() as running:
-        print(running.url, os.getpid())
-        threading.Event().wait()
+    serve(sys.argv[1:])

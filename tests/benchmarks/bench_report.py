@@ -1,0 +1,140 @@
+"""What the benchmarks share: how much is measured, the rows of the table, and where it was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, TypeVar
+
+T = TypeVar("T")
+OURS, FLOOR = "arkor_sync", "floor"
+PACKAGES = (
+    "arkor-sync",
+    "requests",
+    "urllib3",
+    "sseclient-py",
+    "launchdarkly-eventsource",
+    "httpx",
+    "httpx-sse",
+    "requests-sse",
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        rounds: How often everything is measured, in turns.
+        replay: Events of a replay, and of a burst for many callbacks.
+        paced: Events that come one by one.
+        pause: Milliseconds between those.
+    """
+
+    rounds: int = 5
+    replay: int = 200_000
+    paced: int = 1_000
+    pause: int = 5
+
+
+QUICK = Size(rounds=1, replay=2_000, paced=20)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        figure: What was measured.
+        ours: What it came to here.
+        target: What it must reach.
+        met: Whether it does.
+        peer: The figure of the best peer, and its name.
+        ratio: Ours to the peer's in the same round.
+    """
+
+    figure: str
+    ours: str
+    target: str
+    met: bool
+    peer: str = "—"
+    ratio: str = "—"
+
+
+@dataclass
+class Figure:
+    """What came of measuring: rows for the table, and all that was measured for the file."""
+
+    rows: List[Row] = field(default_factory=list)
+    data: Dict[str, Any] = field(default_factory=dict)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write the table as GitHub reads it."""
+    lines = [
+        "| figure | ours | best peer | ratio | target | met |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        met = "yes" if row.met else "**no**"
+        cells = (row.figure, row.ours, row.peer, row.ratio, row.target, met)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def in_turns(rounds: int, measures: Dict[str, Callable[[], T]]) -> Dict[str, List[T]]:
+    """Measure everything once a round, each time beginning with another."""
+    found: Dict[str, List[T]] = {name: [] for name in measures}
+    names = list(measures)
+    for number in range(rounds):
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            found[name].append(measures[name]())
+    return found
+
+
+def spread(values: Sequence[float], unit: str, digits: int = 1) -> str:
+    """Write the median of some values and, where they differ, the lowest and the highest."""
+    texts = [f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values))]
+    ends = "" if texts[1] == texts[2] else f" ({texts[1]} to {texts[2]})"
+    return f"{texts[0]} {unit}{ends}"
+
+
+def pairs(first: Sequence[T], second: Sequence[T]) -> Iterator[Tuple[T, T]]:
+    """Yield what was measured in the same round."""
+    assert len(first) == len(second)
+    return zip(first, second)
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what was just found; the table alone goes to the standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def surroundings() -> Dict[str, Any]:
+    """Tell what this was measured on."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": packages,
+    }
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,83 @@
+"""Latency: from the moment an event is sent to the moment the callback is entered."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from functools import partial
+from typing import Dict, List, Tuple
+
+from bench_clients import Client, Stamps, floor, ours
+from bench_peers import installed
+from bench_report import FLOOR, OURS, Figure, Row, Size, in_turns, pairs, say, spread
+from bench_server import Server
+
+# What the peers that read blocks are told to read: the most that still comes at once.
+CHUNKS = {"close": 1, "chunked": 65536}
+NAMES = {"close": "close-delimited", "chunked": "chunked"}
+WARM_UP = 0.1  # of the events: connecting, and the first of everything
+MEDIAN, P99 = 0, 1
+
+Lags = Dict[str, List[Tuple[float, float]]]
+
+
+def measure(size: Size) -> Figure:
+    figure = Figure()
+    peers, _ = installed()
+    clients = {OURS: ours, FLOOR: floor, **peers}
+    with Server() as server:
+        for framing, chunk in CHUNKS.items():
+            job = f"paced-{framing}-{size.paced}-{size.pause}"
+            lags = in_turns(
+                size.rounds,
+                {n: partial(microseconds, c, server.url, job, chunk) for n, c in clients.items()},
+            )
+            late = [n for n in peers if at(MEDIAN, lags[n]) >= 1000 * size.pause]
+            figure.data[framing] = {"median and p99": lags, "buffering": late}
+            figure.rows += rows(NAMES[framing], lags, late)
+            for name, found in lags.items():
+                texts = (spread([pair[k] for pair in found], "µs", 0) for k in (MEDIAN, P99))
+                note = ", buffers" if name in late else ""
+                say(f"latency, {NAMES[framing]}: {name}: {' and p99 '.join(texts)}{note}")
+    return figure
+
+
+def microseconds(client: Client, base: str, job: str, chunk: int) -> Tuple[float, float]:
+    """Return the median and the 99th percentile."""
+    stamps = Stamps()
+    client(base, job, stamps, chunk)
+    lags = sorted(stamps.lags[int(len(stamps.lags) * WARM_UP) :])
+    return statistics.median(lags) / 1000, lags[int(len(lags) * 0.99)] / 1000
+
+
+def at(which: int, lags: List[Tuple[float, float]]) -> float:
+    return statistics.median(pair[which] for pair in lags)
+
+
+def rows(framing: str, lags: Lags, late: List[str]) -> List[Row]:
+    """Compare with the fastest peer. One that sees an event when the next is sent is no peer."""
+    peers = lags.keys() - {OURS, FLOOR, *late}
+    if not peers:
+        return []
+    peer = min(peers, key=lambda name: at(MEDIAN, lags[name]))
+    both = list(pairs(lags[OURS], lags[peer]))
+    found = []
+    for which, name, target in (
+        (MEDIAN, "median", "at most 150 µs more"),
+        (P99, "p99", "at most 1.5 times"),
+    ):
+        ratio = statistics.median(a[which] / b[which] for a, b in both)
+        more = statistics.median(a[which] - b[which] for a, b in both)
+        found.append(
+            Row(
+                f"latency, {framing}, {name}",
+                spread([pair[which] for pair in lags[OURS]], "µs", 0),
+                target,
+                more <= 150 if which == MEDIAN else ratio <= 1.5,
+                f"{peer}: {spread([pair[which] for pair in lags[peer]], 'µs', 0)}",
+                f"{ratio:.2f}, {more:+.0f} µs",
+            )
+        )
+    if late:
+        found[0] = replace(found[0], peer=f"{found[0].peer}; {', '.join(late)} buffer")
+    return found
