@@ -20,7 +20,17 @@ from bench_peers import installed
 from bench_report import QUICK, Row, Size, say, surroundings, table
 from bench_server import raise_file_limit
 
-FIGURES = ("replay", "latency")
+FIGURES = (
+    "replay",
+    "latency",
+    "burst",
+    "stop",
+    "recovery",
+    "memory",
+    "many",
+    "import",
+    "create",
+)
 
 
 def main() -> None:

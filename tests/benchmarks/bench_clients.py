@@ -10,7 +10,7 @@ import itertools
 import json
 import socket
 import time
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterable, Iterator, List
 
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, follow
 
@@ -61,9 +61,8 @@ def path(job: str) -> str:
     return f"/v1/jobs/{job}/events/stream"
 
 
-def cloud(base: str, **options: Any) -> CloudApiClient:
-    scope = ProjectState("org", "project", "id")
-    return CloudApiClient(base, TokenCredentials("bench"), scope=scope, **options)
+def cloud(base: str) -> CloudApiClient:
+    return CloudApiClient(base, TokenCredentials("bench"), scope=ProjectState("o", "p", "id"))
 
 
 def ours(base: str, job: str, touch: Touch, chunk: int) -> None:
@@ -82,6 +81,12 @@ def floor(base: str, job: str, touch: Touch, chunk: int) -> None:
                 if event["type"] != LOG:
                     return
                 touch.data(event)
+
+
+def warm_up(base: str, clients: Iterable[Client]) -> None:
+    """Let every client do once what it does only once in a process."""
+    for client in clients:
+        client(base, "flood-chunked-100-0", Touch(), 65536)
 
 
 def _body(base: str, job: str) -> Iterator[bytes]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,15 +36,37 @@ class Size:
         replay: Events of a replay, and of a burst for many callbacks.
         paced: Events that come one by one.
         pause: Milliseconds between those.
+        stops: How often a run is stopped in each phase.
+        cuts: How often a stream is cut.
+        flood: Events for a slow callback.
+        runs: Runs that are followed at the same time.
+        idle: Seconds between their pings, and that they are looked at.
+        imports: Fresh interpreters.
     """
 
     rounds: int = 5
     replay: int = 200_000
     paced: int = 1_000
     pause: int = 5
+    stops: int = 5
+    cuts: int = 50
+    flood: int = 1_000_000
+    runs: int = 1_000
+    idle: float = 15.0
+    imports: int = 20
 
 
-QUICK = Size(rounds=1, replay=2_000, paced=20)
+QUICK = Size(
+    rounds=1,
+    replay=2_000,
+    paced=20,
+    stops=1,
+    cuts=3,
+    flood=20_000,
+    runs=10,
+    idle=0.2,
+    imports=2,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +120,19 @@ def in_turns(rounds: int, measures: Dict[str, Callable[[], T]]) -> Dict[str, Lis
         for name in names[start:] + names[:start]:
             found[name].append(measures[name]())
     return found
+
+
+def fresh(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a new process, where nothing that was measured before is left."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args).result()
+
+
+def resident() -> int:
+    """Return how many bytes of this process are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def spread(values: Sequence[float], unit: str, digits: int = 1) -> str:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Iterator, List, Match, Optional, Sequence, Tuple
+from typing import Iterator, List, Match, Optional, Sequence
 
 _REQUEST = re.compile(rb"GET /v1/jobs/(\w+)-(\w+)-(\d+)-(\d+)(/events/stream)?[ ?]")
 _LAST_ID = re.compile(rb"last-event-id: *(\d+)", re.IGNORECASE)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Dict, List, Tuple
 
-from bench_clients import Client, Stamps, floor, ours
+from bench_clients import Client, Stamps, floor, ours, warm_up
 from bench_peers import installed
 from bench_report import FLOOR, OURS, Figure, Row, Size, in_turns, pairs, say, spread
 from bench_server import Server
@@ -26,6 +26,7 @@ def measure(size: Size) -> Figure:
     peers, _ = installed()
     clients = {OURS: ours, FLOOR: floor, **peers}
     with Server() as server:
+        warm_up(server.url, clients.values())
         for framing, chunk in CHUNKS.items():
             job = f"paced-{framing}-{size.paced}-{size.pause}"
             lags = in_turns(

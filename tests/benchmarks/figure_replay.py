@@ -8,7 +8,7 @@ import urllib.request
 from functools import partial
 from typing import Dict, List
 
-from bench_clients import Client, Touch, floor, ours
+from bench_clients import Client, Touch, floor, ours, warm_up
 from bench_peers import installed
 from bench_report import FLOOR, OURS, Figure, Row, Size, in_turns, pairs, say, spread
 from bench_server import Server
@@ -26,6 +26,7 @@ def measure(size: Size) -> Figure:
     peers, _ = installed()
     clients = {OURS: ours, FLOOR: floor, **peers}
     with Server() as server:
+        warm_up(server.url, clients.values())
         for framing, name in FRAMINGS.items():
             job = f"replay-{framing}-{size.replay}-0"
             urllib.request.urlopen(f"{server.url}/v1/jobs/{job}").close()  # it encodes the body
