@@ -7,12 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
-    pass
+    from arkor_sync.handlers.stopping import EarlyStopping, EarlyStoppingReason, TerminateOnNaN
+    from arkor_sync.handlers.timer import Timer
 
 # The module of this package that has each name.
-_LATER: Dict[str, str] = {}
+_LATER: Dict[str, str] = {
+    "EarlyStopping": "stopping",
+    "EarlyStoppingReason": "stopping",
+    "TerminateOnNaN": "stopping",
+    "Timer": "timer",
+}
 
-__all__: List[str] = []
+__all__: List[str] = [
+    "EarlyStopping",
+    "EarlyStoppingReason",
+    "TerminateOnNaN",
+    "Timer",
+]
 
 
 def __getattr__(name: str) -> Any:

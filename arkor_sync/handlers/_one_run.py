@@ -1,0 +1,110 @@
+"""What callbacks share that hold the state of one run, and may stop it. The worker thread runs it.
+
+Each reads and writes its state on that run's worker thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from arkor_sync._record import show
+from arkor_sync.callbacks import Callback, Context, EndContext
+from arkor_sync.errors import ArkorError, ArkorUsageError
+
+if TYPE_CHECKING:
+    from arkor_sync.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+class OneRun(Callback):
+    """Serves one run at a time, and begins anew with the next.
+
+    Subclasses call `_enter` first in each hook, and keep their state in `_reset`, `_save` and
+    `_restore`.
+    """
+
+    _run: Optional[Run] = None
+    _job_id: Optional[str] = None
+
+    def on_end(self, ctx: EndContext) -> None:
+        """Let the run go. What was learnt of it can still be read."""
+        if ctx.run is self._run:
+            self._run = None
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what another process needs to carry on, as JSON."""
+        return {"jobId": self._job_id, **self._save()}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Carry on from what `state_dict` returned. The run calls it before it begins.
+
+        Raises:
+            ArkorUsageError: Another run that uses this object has not ended.
+        """
+        self._refuse_a_second()
+        self._reset()
+        self._job_id = state["jobId"]
+        self._restore(state)
+
+    def _enter(self, ctx: Context) -> bool:
+        """Belong to this run, and forget what was of another job.
+
+        Returns:
+            Whether the run is a new one.
+
+        Raises:
+            ArkorUsageError: Another run that uses this object has not ended.
+        """
+        if ctx.run is self._run:
+            return False
+        self._refuse_a_second()
+        self._run = ctx.run
+        if ctx.job.id != self._job_id:
+            self._reset()
+            self._job_id = ctx.job.id
+        return True
+
+    def _refuse_a_second(self) -> None:
+        if self._run is not None and not self._run.done():
+            raise ArkorUsageError(
+                f"this {type(self).__name__} belongs to job {self._job_id}, which is still "
+                "followed; make one for each run"
+            )
+
+    def _reset(self) -> None:
+        """Go back to the state before any event."""
+
+    def _save(self) -> Dict[str, Any]:
+        return {}
+
+    def _restore(self, state: Dict[str, Any]) -> None:
+        """Take in what `_save` returned."""
+
+
+def stop(run: Run, reason: str) -> bool:
+    """Cancel the job and end the run. Any thread may call it, the worker in a callback too.
+
+    It is not `StopTraining`, because there a cloud that cannot be asked ends the run and leaves the
+    job running.
+
+    Returns:
+        False if the cloud could not be asked. That is logged, and worth another attempt.
+    """
+    try:
+        run.stop(reason)
+    except ArkorError as error:
+        logger.warning("job %s could not be stopped (%s): %s", run.job.id, reason, str(error))
+        return False
+    return True
+
+
+def check(name: str, value: object, fits: bool, wanted: str) -> None:
+    """Refuse an argument.
+
+    Raises:
+        ArkorUsageError: It does not fit. The text says what was given and what would do.
+    """
+    if not fits:
+        raise ArkorUsageError(f"{name}: got {show(value)}; give {wanted}")
