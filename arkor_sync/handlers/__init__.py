@@ -7,11 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
+    from arkor_sync.handlers._notification import Notification, Sample
+    from arkor_sync.handlers.apprise import AppriseNotifier
+    from arkor_sync.handlers.discord import DiscordNotifier
+    from arkor_sync.handlers.slack import SlackNotifier
     from arkor_sync.handlers.stopping import EarlyStopping, EarlyStoppingReason, TerminateOnNaN
+    from arkor_sync.handlers.teams import TeamsNotifier
     from arkor_sync.handlers.timer import Timer
+    from arkor_sync.handlers.webhook import WebhookNotifier
 
 # The module of this package that has each name.
 _LATER: Dict[str, str] = {
+    "AppriseNotifier": "apprise",
+    "DiscordNotifier": "discord",
+    "Notification": "_notification",
+    "Sample": "_notification",
+    "SlackNotifier": "slack",
+    "TeamsNotifier": "teams",
+    "WebhookNotifier": "webhook",
     "EarlyStopping": "stopping",
     "EarlyStoppingReason": "stopping",
     "TerminateOnNaN": "stopping",
@@ -19,6 +32,13 @@ _LATER: Dict[str, str] = {
 }
 
 __all__: List[str] = [
+    "AppriseNotifier",
+    "DiscordNotifier",
+    "Notification",
+    "Sample",
+    "SlackNotifier",
+    "TeamsNotifier",
+    "WebhookNotifier",
     "EarlyStopping",
     "EarlyStoppingReason",
     "TerminateOnNaN",
