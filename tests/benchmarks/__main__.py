@@ -68,6 +68,7 @@ def main() -> None:
     print(", ".join(f"{package} {version}" for package, version in here["packages"].items()))
     if absent:
         print(f"not installed, so not compared: {', '.join(absent)}")
+    print("Ratio: how many times as fast a replay is; how many times as long all else takes.")
     print(f"\n{table(rows)}")
     if options.json:
         report = {

@@ -49,14 +49,16 @@ class Server:
 
     def __enter__(self) -> Server:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *self._tls], stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, *self._tls],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
         self._process.communicate()
 
 
@@ -102,7 +104,12 @@ def serve(tls: Sequence[str]) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    threading.Thread(target=_accept, args=(listener, context), daemon=True).start()
     print(f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    sys.stdin.read()  # it ends with whoever started it, however that ends
+
+
+def _accept(listener: socket.socket, context: Optional[ssl.SSLContext]) -> None:
     while True:
         sock, _ = listener.accept()
         threading.Thread(target=_answer, args=(sock, context), daemon=True).start()

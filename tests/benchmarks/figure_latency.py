@@ -57,10 +57,8 @@ def at(which: int, lags: List[Tuple[float, float]]) -> float:
 
 def rows(framing: str, lags: Lags, late: List[str]) -> List[Row]:
     """Compare with the fastest peer. One that sees an event when the next is sent is no peer."""
-    peers = lags.keys() - {OURS, FLOOR, *late}
-    if not peers:
-        return []
-    peer = min(peers, key=lambda name: at(MEDIAN, lags[name]))
+    peers = lags.keys() - {OURS, FLOOR}
+    peer = min(peers - set(late) or peers, key=lambda name: at(MEDIAN, lags[name]))
     both = list(pairs(lags[OURS], lags[peer]))
     found = []
     for which, name, target in (

@@ -56,12 +56,10 @@ def microseconds(client: Client, base: str, job: str, events: int) -> float:
 
 
 def rows(framing: str, spent: Dict[str, List[float]]) -> List[Row]:
-    names = [FLOOR]
     peers = spent.keys() - {OURS, FLOOR}
-    if peers:
-        names.insert(0, min(peers, key=lambda name: statistics.median(spent[name])))
+    fastest = min(peers, key=lambda name: statistics.median(spent[name]))
     found = []
-    for name in names:
+    for name in (fastest, FLOOR):
         least = 0.7 if name == FLOOR else 1.2
         ratio = statistics.median(b / a for a, b in pairs(spent[OURS], spent[name]))
         found.append(

@@ -1,0 +1,66 @@
+"""The benchmarks work: every figure is measured, in its short form. How fast it is is no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+HERE = Path(__file__).parent
+FIGURES = {
+    "replay": 6,
+    "latency": 4,
+    "burst": 2,
+    "stop": 1,
+    "recovery": 2,
+    "memory": 1,
+    "many": 4,
+    "import": 1,
+    "create": 1,
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(HERE), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def cells(table: str) -> List[List[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    done = run("--quick", "--only", figure, "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    head, rule, *rows = cells(done.stdout)
+    assert head == ["figure", "ours", "best peer", "ratio", "target", "met"]
+    assert rule == ["---"] * 6
+    assert {len(row) for row in rows} == {6}
+    assert {row[5] for row in rows} <= {"yes", "**no**"}
+
+    report: Dict[str, Any] = json.loads(path.read_text())
+    assert [each["figure"] for each in report["rows"]] == [row[0] for row in rows]
+    assert [each["met"] for each in report["rows"]] == [row[5] == "yes" for row in rows]
+    assert len(rows) == FIGURES[figure]
+    assert list(report["data"]) == [figure]
+    assert report["machine"]["python"] in done.stdout
+    for name in report["absent"]:
+        assert name in done.stdout
+
+
+def test_a_figure_that_is_none_is_refused() -> None:
+    done = run("--only", "replay,speed")
+    assert done.returncode == 2
+    assert "'speed' is none of replay, latency" in done.stderr
