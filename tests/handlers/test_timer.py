@@ -1,0 +1,276 @@
+"""The cost guard: when it fires, what it counts, and a cloud that will not be asked."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arkor_sync import ArkorUsageError, FileCursorStore, RunAborted, follow
+from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from arkor_sync.handlers import Timer
+from arkor_sync.handlers.timer import _seconds
+from arkor_sync.stream.clock import Clock
+
+PATIENCE = 20.0
+STARTED = {"type": "training.started", "timestamp": "2026-01-01T00:00:00.000Z"}
+
+
+class HandClock(Clock):
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.waits: List[float] = []
+        self.waiting = threading.Event()
+        self._changed = threading.Condition()
+        self._until = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        with self._changed:
+            self._until = self.time + seconds
+            self.waits.append(seconds)
+            self.waiting.set()
+            while self.time < self._until and not event.is_set():
+                self._changed.wait(0.01)
+            self.waiting.clear()
+            self._changed.notify_all()
+            return event.is_set()
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass for the thread that waits, and let it notice."""
+        assert self.waiting.wait(PATIENCE)
+        with self._changed:
+            self.time += seconds
+            self._changed.notify_all()
+            while self.waiting.is_set() and self.time >= self._until:
+                assert self._changed.wait(PATIENCE)
+
+
+def log(step: int, timestamp: str) -> Any:
+    return {"type": "training.log", "step": step, "timestamp": timestamp, "loss": 1.0}
+
+
+def threads() -> List[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("arkor-timer-")]
+
+
+def manual(emulator: Emulator, *events: Any) -> str:
+    """Make a job that tells these events when it is stepped, and then nothing more."""
+    return emulator.create_job(ScriptedEngine(events=events, manual=True))
+
+
+def wait_for(condition: Any) -> None:
+    pause, attempts = threading.Event(), 0
+    while not condition():
+        attempts += 1
+        assert attempts < 2000, "it did not come true"
+        pause.wait(0.01)
+
+
+def test_a_job_that_tells_nothing_more_is_stopped_when_its_time_is_over(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    clock = HandClock()
+    job_id = manual(arkor_emulator, STARTED)
+    run = follow(job_id, callbacks=Timer("00:00:30:00", clock=clock), client=arkor_client)
+    assert threads() == []  # what waits in the queue costs nothing
+    arkor_emulator.step(job_id)
+    clock.pass_by(1799.0)
+    assert not run.done()
+    assert threads() == [f"arkor-timer-{job_id}"]
+    clock.pass_by(1.0)
+    result = run.wait(PATIENCE)
+    assert result.status == "cancelled"
+    assert result.stop_reason == "the job's time limit of 0:30:00 is over"
+    assert arkor_client.jobs.get(job_id).status == "cancelled"
+
+
+def test_a_real_clock_will_do(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    job_id = manual(arkor_emulator, STARTED)
+    run = follow(job_id, callbacks=Timer(0.05), client=arkor_client)
+    arkor_emulator.step(job_id)
+    assert run.wait(PATIENCE).stop_reason == "the job's time limit of 0:00:00.050000 is over"
+
+
+def test_it_fires_while_a_callback_hangs(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    let_go = threading.Event()
+    job_id = manual(arkor_emulator, STARTED)
+    hang = {"on_started": lambda ctx: let_go.wait(PATIENCE) and None}
+    run = follow(job_id, callbacks=[Timer(0.05), hang], client=arkor_client, abort_grace=0.05)
+    arkor_emulator.step(job_id)
+    try:
+        with pytest.raises(RunAborted, match="time limit of .* on_started .* is still running"):
+            run.wait(PATIENCE)
+        assert run.outcome.stop_reason == "the job's time limit of 0:00:00.050000 is over"
+        assert arkor_client.jobs.get(job_id).status == "cancelled"
+    finally:
+        let_go.set()
+
+
+def test_its_thread_ends_with_a_run_that_ends_in_time(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    clock = HandClock()
+    job_id = manual(arkor_emulator, STARTED, {"type": "training.completed", "artifacts": []})
+    run = follow(job_id, callbacks=Timer(60, clock=clock), client=arkor_client)
+    arkor_emulator.step(job_id)
+    assert clock.waiting.wait(PATIENCE)
+    arkor_emulator.step(job_id)
+    assert run.wait(PATIENCE).status == "completed"
+    wait_for(lambda: threads() == [])
+
+
+def test_after_an_abort_it_guards_nothing_and_the_job_goes_on(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    clock = HandClock()
+    job_id = manual(arkor_emulator, STARTED)
+    run = follow(job_id, callbacks=Timer(60, clock=clock), client=arkor_client)
+    arkor_emulator.step(job_id)
+    assert clock.waiting.wait(PATIENCE)
+    run.abort()
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)
+    wait_for(lambda: threads() == [])
+    assert arkor_client.jobs.get(job_id).status == "running"
+
+
+def test_a_job_that_ran_before_it_was_followed_is_measured_by_the_clouds_own_times(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    clock = HandClock()
+    job_id = manual(
+        arkor_emulator,
+        STARTED,
+        log(1, "2026-01-01T00:00:50.000Z"),
+        log(2, "2026-01-01T00:00:40.000Z"),  # the cloud's clock was set back
+        log(3, "no time at all"),
+    )
+    arkor_emulator.step(job_id, 4)
+    timer = Timer(60, clock=clock)
+    run = follow(job_id, callbacks=timer, client=arkor_client)
+    wait_for(lambda: run.health().delivered == 4)
+    wait_for(lambda: 10.0 in clock.waits)
+    assert not run.done()
+    clock.pass_by(10.0)
+    assert run.wait(PATIENCE).status == "cancelled"
+
+
+@pytest.mark.arkor(faults=[Fault("status", route="cancel_job", status=503, count=2)])
+def test_a_cloud_that_cannot_be_asked_is_asked_again_after_a_while(
+    arkor_emulator: Emulator,
+    arkor_client: Any,
+    arkor_no_leaks: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = HandClock()
+    job_id = manual(arkor_emulator, STARTED)
+    run = follow(job_id, callbacks=Timer(60, clock=clock), client=arkor_client)
+    arkor_emulator.step(job_id)
+    for seconds in (60.0, 5.0, 10.0):
+        assert not run.done()
+        clock.pass_by(seconds)
+    assert run.wait(PATIENCE).status == "cancelled"
+    assert clock.waits == [60.0, 5.0, 10.0]
+    refused = [r for r in caplog.records if "could not be stopped" in r.getMessage()]
+    assert len(refused) == 2
+
+
+def test_a_restart_gives_no_time_away(
+    arkor_emulator: Emulator,
+    arkor_client: Any,
+    arkor_no_leaks: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wall = {"time": 1e9}
+    monkeypatch.setattr("arkor_sync.handlers.timer.time.time", lambda: wall["time"])
+    store = FileCursorStore(tmp_path)
+    job_id = manual(arkor_emulator, STARTED, log(1, "?"), log(2, "?"))
+    first = HandClock()
+    run = follow(job_id, callbacks=Timer(600, clock=first), client=arkor_client, cursor_store=store)
+    arkor_emulator.step(job_id)
+    first.pass_by(100.0)
+    wall["time"] += 100.0
+    arkor_emulator.step(job_id)
+    wait_for(lambda: run.health().delivered == 2)
+    run.close()
+    wall["time"] += 50.0  # nobody follows
+    second = HandClock()
+    second.time = 5.0  # the machine was started anew
+    again = follow(
+        job_id, callbacks=Timer(600, clock=second), client=arkor_client, cursor_store=store
+    )
+    arkor_emulator.step(job_id)
+    assert second.waiting.wait(PATIENCE)
+    assert second.waits == [450.0]
+    second.pass_by(450.0)
+    assert again.wait(PATIENCE).status == "cancelled"
+
+
+@pytest.mark.arkor(ping_interval=0.01)
+def test_a_new_process_whose_job_is_silent_begins_with_the_first_lost_stream(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None, tmp_path: Path
+) -> None:
+    clock = HandClock()
+    store = FileCursorStore(tmp_path)
+    job_id = manual(arkor_emulator, STARTED)
+    arkor_emulator.step(job_id)
+    run = follow(job_id, callbacks=Timer(60), client=arkor_client, cursor_store=store)
+    wait_for(lambda: run.health().delivered == 1)
+    run.close()
+    arkor_emulator.faults.add(Fault("cut_clean", event="ping"))
+    again = follow(
+        job_id, callbacks=Timer(60, clock=clock), client=arkor_client, cursor_store=store
+    )
+    clock.pass_by(60.0)
+    assert again.wait(PATIENCE).status == "cancelled"
+
+
+@given(
+    days=st.integers(0, 9),
+    hours=st.integers(0, 23),
+    rest=st.integers(0, 59),
+    more=st.integers(1, 59),
+)
+def test_all_ways_to_write_a_duration_mean_the_same(
+    days: int, hours: int, rest: int, more: int
+) -> None:
+    delta = datetime.timedelta(days=days, hours=hours, minutes=rest, seconds=more)
+    text = f"{days:02}:{hours:02}:{rest:02}:{more:02}"
+    assert _seconds(text) == _seconds(delta) == _seconds(delta.total_seconds())
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [
+        0,
+        -1,
+        math.nan,
+        math.inf,
+        True,
+        None,
+        "1h",
+        "12:00:00",
+        "00:00:00:00",
+        "-1:00:00:00",
+        "1:²:0:0",
+    ],
+)
+def test_a_duration_that_cannot_work_is_refused_with_what_would(duration: Any) -> None:
+    with pytest.raises(ArkorUsageError, match="give seconds above 0, a timedelta, or a text 'DD:"):
+        Timer(duration)
