@@ -39,6 +39,11 @@ class History:
         return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
 
     @property
+    def logs(self) -> List[TrainingEvent]:
+        """The logs as the cloud sent them, in order: `event.data` has all their fields."""
+        return self._of(LOG)
+
+    @property
     def checkpoints(self) -> List[int]:
         """The steps at which checkpoints were saved, in order."""
         return [event.data["step"] for event in self._of(CHECKPOINT)]

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from arkor_sync.handlers._notification import Notification, Sample
     from arkor_sync.handlers.apprise import AppriseNotifier
     from arkor_sync.handlers.discord import DiscordNotifier
+    from arkor_sync.handlers.plot import LossPlot
+    from arkor_sync.handlers.progress import ProgressBar
+    from arkor_sync.handlers.report import HtmlReport, write_report
     from arkor_sync.handlers.slack import SlackNotifier
     from arkor_sync.handlers.stopping import EarlyStopping, EarlyStoppingReason, TerminateOnNaN
     from arkor_sync.handlers.teams import TeamsNotifier
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 # The module of this package that has each name.
 _LATER: Dict[str, str] = {
+    "HtmlReport": "report",
+    "LossPlot": "plot",
+    "ProgressBar": "progress",
+    "write_report": "report",
     "AppriseNotifier": "apprise",
     "DiscordNotifier": "discord",
     "Notification": "_notification",
@@ -32,6 +39,10 @@ _LATER: Dict[str, str] = {
 }
 
 __all__: List[str] = [
+    "HtmlReport",
+    "LossPlot",
+    "ProgressBar",
+    "write_report",
     "AppriseNotifier",
     "DiscordNotifier",
     "Notification",

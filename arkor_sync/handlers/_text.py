@@ -1,0 +1,85 @@
+"""How runs are put into words and figures, for people. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Optional, Tuple
+
+from arkor_sync.errors import RunAborted
+
+if TYPE_CHECKING:
+    from arkor_sync.models import TrainingJob
+    from arkor_sync.result import TrainingResult
+
+
+def one_line(text: str, columns: int) -> str:
+    """Make one line of a text: no control characters, and cut where it is too long.
+
+    Args:
+        text: Whatever the cloud or the user wrote.
+        columns: Of a terminal; East Asian characters take two.
+    """
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    used = 0
+    for index, character in enumerate(clean):
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > columns:
+            return clean[: max(0, index - 1)].rstrip() + "…"
+    return clean
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the two units that matter."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not minutes:
+        return f"{whole} s"
+    if not hours:
+        return f"{minutes} min {whole % 60} s"
+    if not days:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+def figure(value: float) -> str:
+    """Write a metric with four significant digits."""
+    return f"{value:.4g}"
+
+
+def moment(timestamp: Optional[str]) -> Optional[float]:
+    """Read an ISO 8601 time as seconds since 1970; what is none is None. No zone means UTC."""
+    try:
+        read = datetime.fromisoformat((timestamp or "").replace("Z", "+00:00"))
+        return (read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def between(start: Optional[str], end: Optional[str]) -> Optional[float]:
+    """Return the seconds from one timestamp to another, or None."""
+    first, last = moment(start), moment(end)
+    return None if first is None or last is None else max(0.0, last - first)
+
+
+def ending(
+    job: TrainingJob, result: Optional[TrainingResult], error: Optional[BaseException]
+) -> Tuple[str, str]:
+    """Say how a run ended, in a word, and why, where it is known.
+
+    Args:
+        job: As of the end.
+        result: What `wait()` returns, or None.
+        error: What `wait()` raises, or None.
+    """
+    if isinstance(error, RunAborted):
+        why = "the job goes on"
+        return "aborted", why if error.reason is None else f"{error.reason}; {why}"
+    if error is not None:
+        raised = ": ".join(filter(None, [type(error).__name__, str(error)]))
+        return job.status, f"the run ended with {raised}"
+    if result is not None and result.stop_reason is not None:
+        return "stopped", result.stop_reason
+    return job.status, job.error or ""
