@@ -7,16 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
+    from arkor_sync.handlers._logger import MetricsLogger
     from arkor_sync.handlers._notification import Notification, Sample
     from arkor_sync.handlers.apprise import AppriseNotifier
+    from arkor_sync.handlers.database import DatabaseLogger
+    from arkor_sync.handlers.datadog import DatadogEvents
     from arkor_sync.handlers.discord import DiscordNotifier
+    from arkor_sync.handlers.files import CSVLogger, JSONLLogger
+    from arkor_sync.handlers.mlflow import MLflowLogger
+    from arkor_sync.handlers.opentelemetry import OpenTelemetryMetrics
     from arkor_sync.handlers.plot import LossPlot
+    from arkor_sync.handlers.posthog import PostHogCapture
     from arkor_sync.handlers.progress import ProgressBar
     from arkor_sync.handlers.report import HtmlReport, write_report
     from arkor_sync.handlers.slack import SlackNotifier
     from arkor_sync.handlers.stopping import EarlyStopping, EarlyStoppingReason, TerminateOnNaN
     from arkor_sync.handlers.teams import TeamsNotifier
+    from arkor_sync.handlers.tensorboard import TensorBoardLogger
     from arkor_sync.handlers.timer import Timer
+    from arkor_sync.handlers.wandb import WandbLogger
     from arkor_sync.handlers.webhook import WebhookNotifier
 
 # The module of this package that has each name.
@@ -36,6 +45,16 @@ _LATER: Dict[str, str] = {
     "EarlyStoppingReason": "stopping",
     "TerminateOnNaN": "stopping",
     "Timer": "timer",
+    "MetricsLogger": "_logger",
+    "CSVLogger": "files",
+    "JSONLLogger": "files",
+    "DatabaseLogger": "database",
+    "TensorBoardLogger": "tensorboard",
+    "MLflowLogger": "mlflow",
+    "WandbLogger": "wandb",
+    "OpenTelemetryMetrics": "opentelemetry",
+    "PostHogCapture": "posthog",
+    "DatadogEvents": "datadog",
 }
 
 __all__: List[str] = [
@@ -54,6 +73,16 @@ __all__: List[str] = [
     "EarlyStoppingReason",
     "TerminateOnNaN",
     "Timer",
+    "MetricsLogger",
+    "CSVLogger",
+    "JSONLLogger",
+    "DatabaseLogger",
+    "TensorBoardLogger",
+    "MLflowLogger",
+    "WandbLogger",
+    "OpenTelemetryMetrics",
+    "PostHogCapture",
+    "DatadogEvents",
 ]
 
 

@@ -1,0 +1,285 @@
+"""What every metrics logger rests on: who is told what, once, and without harm to the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import sys
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+
+from arkor_sync.callbacks import METRICS, Callback, Context, EndContext, LogContext, StartedContext
+from arkor_sync.errors import ArkorUsageError
+from arkor_sync.events import TrainingEvent, number
+from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._outbox import Outbox
+from arkor_sync.models import TrainingJob
+
+logger = logging.getLogger(__name__)
+
+LIMIT = 10_000
+"""Rows of a run that may wait for a backend; then the oldest are dropped."""
+
+_KEPT = 100  # rows that are kept with the cursor while they wait
+_REMEMBERED = 16  # rows by which an event that is delivered again is recognised
+_BIGGEST = sys.float_info.max
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
+_SECRET = re.compile(r"(token|secret|password|passwd|key|authorization|credential)s?$", re.I)
+_NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
+
+
+class Row(NamedTuple):
+    """The metrics of one log event.
+
+    Attributes:
+        step: The optimiser step.
+        metrics: At least one, by name; all are finite.
+        timestamp: The event's, an ISO 8601 text, or None.
+    """
+
+    step: int
+    metrics: Dict[str, float]
+    timestamp: Optional[str]
+
+
+@dataclasses.dataclass
+class _Following:
+    """What a logger knows of one run that goes on."""
+
+    job: TrainingJob
+    outbox: Outbox[None] = dataclasses.field(init=False)
+    params: Optional[Dict[str, Any]] = None  # until they are logged
+    waiting: List[Row] = dataclasses.field(default_factory=list)
+    taken: List[Row] = dataclasses.field(default_factory=list)  # are being delivered, or failed
+    seen: Deque[Tuple[int, List[str]]] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED)
+    )
+    status: Optional[str] = None  # from the end until that is told
+    failing: Set[str] = dataclasses.field(default_factory=set)
+    lost: int = 0
+
+
+class MetricsLogger(Callback):
+    """Base class of loggers, with Lightning's three methods. Override those that you need.
+
+    A logger may serve several runs at once. For each, the methods are called one after the other
+    on a daemon thread of its own: `log_hyperparams` first, `log_metrics` for each log event,
+    `finalize` last; meanwhile `self.job` is the job that it is about. What they raise, and how long
+    they take, does the run no harm: it is logged, and at the end of the run they are waited for
+    during `flush_timeout`. A train log and an eval log may have the same step. An event that is
+    delivered again is logged once; only a process that was killed may repeat the one in flight.
+
+    With a cursor store, the last rows that no backend has confirmed are kept beside the position,
+    and are logged by the process that carries on.
+
+    Args:
+        flush_timeout: Seconds that the end of the run waits for the backend. An aborted run
+            waits `abort_grace` at most. What is late is still delivered if the process lives on.
+
+    Raises:
+        ArkorUsageError: `flush_timeout` is no number of seconds.
+    """
+
+    _direct = False  # whether the worker thread itself delivers
+
+    def __init__(self, *, flush_timeout: float = 10.0) -> None:
+        if isinstance(flush_timeout, bool) or not (
+            isinstance(flush_timeout, (int, float)) and 0 <= flush_timeout <= threading.TIMEOUT_MAX
+        ):
+            raise ArkorUsageError(
+                f"flush_timeout must be seconds from 0, not {flush_timeout!r:.80}"
+            )
+        self.flush_timeout = flush_timeout
+        self._secrets: List[str] = []
+        self._following: Dict[str, _Following] = {}
+        self._restored: Dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._here = threading.local()
+
+    @property
+    def job(self) -> TrainingJob:
+        """The job that the three methods are called for; only there while they are."""
+        run: _Following = self._here.run
+        return run.job
+
+    def log_hyperparams(self, params: Dict[str, Any]) -> None:
+        """Log the job's configuration. It is called again if it fails, and after a restart.
+
+        Args:
+            params: Names as the wire has them, flattened with dots, such as `loraR` or
+                `datasetSource.name`. What may be secret is left out.
+        """
+
+    def log_metrics(self, metrics: Dict[str, float], step: int) -> None:
+        """Log the metrics of a step.
+
+        Args:
+            metrics: At least one: `loss`, `eval_loss`, `learning_rate`, `epoch`,
+                `samples_per_second`, and other numbers of the event by the wire's name.
+            step: The optimiser step.
+        """
+
+    def finalize(self, status: str) -> None:
+        """Close what belongs to the run.
+
+        Args:
+            status: `completed`, `failed` or `cancelled`; `error` where `wait()` raises, and the
+                job may still go on.
+        """
+
+    @harmless
+    def on_started(self, ctx: StartedContext) -> None:
+        """Log the hyperparameters."""
+        self._wake(self._follow(ctx))
+
+    @harmless
+    def on_log(self, ctx: LogContext) -> None:
+        """Log the metrics."""
+        run = self._follow(ctx)
+        metrics = metrics_of(ctx.event)
+        mark = (ctx.step, sorted(metrics))
+        with self._lock:
+            if not metrics or mark in run.seen:
+                return
+            run.seen.append(mark)
+            run.waiting.append(Row(ctx.step, metrics, ctx.event.timestamp))
+            del run.waiting[:-LIMIT]
+        self._wake(run)
+
+    @harmless
+    def on_end(self, ctx: EndContext) -> None:
+        """Finalize, and wait for the backend."""
+        if ctx.result is None and ctx.job.id not in {*self._following, *self._restored}:
+            return  # nothing was heard of this job
+        run = self._follow(ctx)
+        with self._lock:
+            run.status = ctx.result.status if ctx.result else "error"
+        self._wake(run, droppable=False)
+        if not self._direct:
+            run.outbox.flush(self.flush_timeout)
+        with self._lock:
+            self._following.pop(run.job.id, None)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what a process that carries on needs; small, by job."""
+        with self._lock:
+            return {
+                job_id: {
+                    "seen": [list(mark) for mark in run.seen],
+                    "rows": [list(row) for row in (run.taken + run.waiting)[-_KEPT:]],
+                }
+                for job_id, run in self._following.items()
+            }
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what `state_dict` returned in an earlier process."""
+        with self._lock:
+            self._restored.update(state)
+
+    def _log_rows(self, rows: List[Row]) -> None:
+        """Deliver rows of `self.job`. All are tried again with the next if it raises.
+
+        By default each goes to `log_metrics`, once.
+        """
+        for row in rows:
+            if not self._try(self.log_metrics, row.metrics, row.step):
+                self._here.run.lost += 1
+
+    def _follow(self, ctx: Context) -> _Following:
+        """Find what is known of a run, or begin to follow it."""
+        with self._lock:
+            run = self._following.get(ctx.job.id)
+            if run is None:
+                run = _Following(ctx.job, params=hyperparams_of(ctx.job.config))
+                restored = self._restored.pop(ctx.job.id, {})
+                run.seen.extend((step, names) for step, names in restored.get("seen", ()))
+                run.waiting.extend(Row(*row) for row in restored.get("rows", ()))
+                run.outbox = Outbox(
+                    type(self).__name__, lambda _: self._deliver(run), limit=LIMIT, batch=LIMIT
+                )
+                self._following[ctx.job.id] = run
+            run.job = ctx.job
+            return run
+
+    def _wake(self, run: _Following, droppable: bool = True) -> None:
+        if self._direct:
+            self._deliver(run)
+        else:
+            run.outbox.put(None, droppable=droppable)
+
+    def _deliver(self, run: _Following) -> None:
+        """Call the methods for what waits: on the outbox's thread, or the worker if `_direct`."""
+        self._here.run = run
+        if run.params is not None and self._try(self.log_hyperparams, run.params):
+            run.params = None
+        with self._lock:
+            run.taken, run.waiting = (run.taken + run.waiting)[-LIMIT:], []
+            rows, status, run.status = list(run.taken), run.status, None
+        if rows and self._try(self._log_rows, rows):
+            with self._lock:
+                run.taken = []
+        if status is None:
+            return
+        lost = run.lost + len(run.taken)
+        if lost:
+            name = type(self).__name__
+            logger.warning("%s: %d logs of job %s are lost", name, lost, run.job.id)
+        self._try(self.finalize, status)
+
+    def _try(self, method: Callable[..., None], *args: Any) -> bool:
+        """Call a method; log that it fails, the first time in a row. Return whether it did not."""
+        name, failing = method.__name__.strip("_"), self._here.run.failing
+        try:
+            method(*args)
+        except Exception as error:
+            if name not in failing:
+                failing.add(name)
+                what = f"{type(self).__name__}.{name} failed for job {self.job.id}"
+                logger.warning("%s: %s", what, describe(error, self._secrets))
+            return False
+        failing.discard(name)
+        return True
+
+
+def metrics_of(event: TrainingEvent) -> Dict[str, float]:
+    """Return the numbers of a log event: the known ones, and others by the wire's name."""
+    named = {name: event.data.get(field) for name, field in METRICS.items() if name != "step"}
+    for name, value in event.data.items():
+        if name not in _NOT_METRICS and _NAME.fullmatch(name):
+            named[name] = value
+    numbers = ((name, number(value)) for name, value in named.items())
+    # JSON has no infinity, but 1e999 becomes one, and many backends refuse it.
+    return {
+        name: value
+        for name, value in numbers
+        if value is not None and -_BIGGEST <= value <= _BIGGEST
+    }
+
+
+def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
+    """Flatten a job's configuration. What may be secret is left out: tokens, keys, URL queries."""
+    flat: Dict[str, Any] = {}
+    for key, value in config.items():
+        if _SECRET.search(key) and not isinstance(value, (int, float)):
+            continue
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{k}": v for k, v in hyperparams_of(value).items()})
+        elif isinstance(value, (list, tuple)):
+            flat.update(hyperparams_of({f"{key}.{i}": each for i, each in enumerate(value)}))
+        elif isinstance(value, str) and "://" in value:
+            flat[key] = re.sub(r"//[^/]*@", "//", re.split("[?#]", value, maxsplit=1)[0])
+        elif value is not None:
+            flat[key] = value
+    return flat
+
+
+def describe(error: BaseException, secrets: List[str]) -> str:
+    """Say what went wrong in one line, without passwords and keys."""
+    text = str(error).strip().partition("\n")[0][:500]
+    for secret in secrets:
+        text = text.replace(secret, "...")
+    text = re.sub(r"//[^/\s@]*@", "//...@", text)
+    text = re.sub(r"(?i)((?:key|token|password|secret)['\"]?[=:]\s*)[^&\s'\"]+", r"\1...", text)
+    return f"{type(error).__name__}: {text}"
