@@ -96,13 +96,14 @@ def clean(text: object, limit: int = _MAX_TEXT) -> str:
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str] = lambda text: text) -> str:
-    """Escape a text, and cut it so that no escape is cut in two.
+    """Clean a text, escape it, and cut it so that no escape is cut in two.
 
     Args:
         text: As it is.
         limit: The longest result, in UTF-16 units: no service counts more than these.
         escape: How the service wants it.
     """
+    text = clean(text)
     if _units(escape(text[: limit + 1])) <= limit and len(text) <= limit:
         return escape(text)
     low, high = 0, min(len(text), limit)

@@ -70,8 +70,8 @@ class DiscordNotifier(HttpNotifier):
 
 
 def defused(text: str) -> str:
-    """Take the meaning from what Discord reads: Markdown, mentions, channels, emoji."""
-    return re.sub(r"([\\*_~`|>#\[\]()<:-])", r"\\\1", _unmentioned(text))
+    """Take the meaning from what Discord reads: Markdown, mentions, channels."""
+    return re.sub(r"([\\*_~`|>#\[\]()<])", r"\\\1", _unmentioned(text))
 
 
 def _unmentioned(text: str) -> str:

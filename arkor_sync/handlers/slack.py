@@ -56,14 +56,12 @@ class SlackNotifier(HttpNotifier):
 
 def escape(text: str) -> str:
     """Escape what Slack gives a meaning: mentions and links are written in angle brackets."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("```", f"`{ZERO_WIDTH}`{ZERO_WIDTH}`")
 
 
 def _code(text: str, limit: int) -> str:
-    def inert(raw: str) -> str:
-        return escape(raw).replace("```", f"`{ZERO_WIDTH}`{ZERO_WIDTH}`")
-
-    return f"```{fit(text, limit - 6, inert)}```"
+    return f"```{fit(text, limit - 6, escape)}```"
 
 
 def _section(text: str) -> Dict[str, Any]:
