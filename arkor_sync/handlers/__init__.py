@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from arkor_sync.handlers.database import DatabaseLogger
     from arkor_sync.handlers.datadog import DatadogEvents
     from arkor_sync.handlers.discord import DiscordNotifier
+    from arkor_sync.handlers.evaluator import CheckpointEvaluator, EvaluationRow
     from arkor_sync.handlers.files import CSVLogger, JSONLLogger
     from arkor_sync.handlers.mlflow import MLflowLogger
     from arkor_sync.handlers.opentelemetry import OpenTelemetryMetrics
@@ -41,8 +42,10 @@ _LATER: Dict[str, str] = {
     "SlackNotifier": "slack",
     "TeamsNotifier": "teams",
     "WebhookNotifier": "webhook",
+    "CheckpointEvaluator": "evaluator",
     "EarlyStopping": "stopping",
     "EarlyStoppingReason": "stopping",
+    "EvaluationRow": "evaluator",
     "TerminateOnNaN": "stopping",
     "Timer": "timer",
     "MetricsLogger": "_logger",
@@ -69,8 +72,10 @@ __all__: List[str] = [
     "SlackNotifier",
     "TeamsNotifier",
     "WebhookNotifier",
+    "CheckpointEvaluator",
     "EarlyStopping",
     "EarlyStoppingReason",
+    "EvaluationRow",
     "TerminateOnNaN",
     "Timer",
     "MetricsLogger",

@@ -113,7 +113,7 @@ def test_it_fires_while_a_callback_hangs(
     run = follow(job_id, callbacks=[Timer(0.05), hang], client=arkor_client, abort_grace=0.05)
     arkor_emulator.step(job_id)
     try:
-        with pytest.raises(RunAborted, match="time limit of .* on_started .* is still running"):
+        with pytest.raises(RunAborted, match=r"time limit of .* on_started .* is still running"):
             run.wait(PATIENCE)
         assert run.outcome.stop_reason == "the job's time limit of 0:00:00.050000 is over"
         assert arkor_client.jobs.get(job_id).status == "cancelled"
