@@ -27,6 +27,7 @@ _REMEMBERED = 16  # rows by which an event that is delivered again is recognised
 _BIGGEST = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 _SECRET = re.compile(r"(token|secret|password|passwd|key|authorization|credential)s?$", re.I)
+_GIVEN_AWAY = re.compile(r"((?:key|token|password|secret)['\"]?[=:]\s*['\"]?)[^&\s'\"]+", re.I)
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
 
@@ -281,5 +282,5 @@ def describe(error: BaseException, secrets: List[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "...")
     text = re.sub(r"//[^/\s@]*@", "//...@", text)
-    text = re.sub(r"(?i)((?:key|token|password|secret)['\"]?[=:]\s*)[^&\s'\"]+", r"\1...", text)
+    text = _GIVEN_AWAY.sub(r"\1...", text)
     return f"{type(error).__name__}: {text}"

@@ -144,7 +144,7 @@ class CSVLogger(_FileLogger):
         self._head = self._written(COLUMNS).encode()
 
     def _names(self, row: Row) -> FrozenSet[str]:
-        return _METRICS & row.metrics.keys()
+        return _METRICS.intersection(row.metrics)
 
     def _line(self, row: Row) -> str:
         if not self._names(row):
