@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import re
+import uuid
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 FAILURES = frozenset({"failed", "error"})
@@ -41,6 +43,7 @@ class Notification:
         samples: What a checkpoint answered.
         timestamp: The event's own, ISO 8601, or None.
         urgent: Whether somebody should look now: a failure.
+        id: The same for what is told again of the same event, by another process too.
     """
 
     event: str
@@ -53,6 +56,7 @@ class Notification:
     samples: Tuple[Sample, ...] = ()
     timestamp: Optional[str] = None
     urgent: bool = False
+    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def last(self) -> bool:
@@ -75,6 +79,9 @@ def notification(ctx: Any, event: str, what: str, **more: Any) -> Notification:
         what: The title after the job's name.
         more: Other fields; `text` is cleaned, metrics that are None are left out.
     """
+    if event not in ("reconnect", "error"):  # of these there may be several
+        about = repr((ctx.job.id, event, None if event in LAST else more.get("step")))
+        more["id"] = hashlib.sha256(about.encode("utf-8", "replace")).hexdigest()[:32]
     name = " ".join(clean(ctx.job.name, 200).split()) or ctx.job.id
     metrics = {key: value for key, value in more.pop("metrics", {}).items() if value is not None}
     return Notification(

@@ -312,17 +312,19 @@ class Notifier(Callback, abc.ABC):
             try:
                 self._send(note)
             except Undelivered as why:
-                what = f"{note.event} of job {note.job_id}"
-                logger.warning("%s: %s was not delivered: %s", type(self).__name__, what, str(why))
+                self._lost(note, str(why))
             except Exception as error:  # its text may hold the URL
-                name = type(error).__name__
-                logger.warning("%s: %s not delivered: %s", type(self).__name__, note.event, name)
+                self._lost(note, type(error).__name__)
             finally:
                 if note.last:
                     with self._lock:
                         self._pressing -= 1
                         if not self._pressing:
                             self._hurry.clear()
+
+    def _lost(self, note: Notification, why: str) -> None:
+        what = f"{note.event} of job {note.job_id}"
+        logger.warning("%s: %s was not delivered: %s", type(self).__name__, what, why)
 
     def _send(self, note: Notification) -> None:
         import backoff  # it imports asyncio, and most notifications need no second attempt

@@ -111,7 +111,11 @@ class HttpNotifier(Notifier):
         raise Undelivered(why)
 
     def _post(self, note: Notification) -> Answer:
-        body = json.dumps(self.body(note), allow_nan=False).encode()
+        try:
+            body = json.dumps(self.body(note), allow_nan=False).encode()
+        except Exception as error:
+            problem = self._redacted(f"{type(error).__name__}: {error}")
+            raise Undelivered(f"its body cannot be made: {problem}") from None
         headers = {
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,

@@ -63,8 +63,7 @@ class WebhookNotifier(HttpNotifier):
 
     def _headers(self, note: Notification, body: bytes) -> Mapping[str, str]:
         stamp = str(int(time.time()))
-        about = (note.job_id, note.event, note.step, note.timestamp)
-        message_id = "msg_" + hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+        message_id = f"msg_{note.id}"
         headers = {
             **(self.headers or {}),
             "webhook-id": message_id,

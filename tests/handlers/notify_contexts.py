@@ -48,9 +48,7 @@ class FakeClock(Clock):
 class FakeRun:
     """What a notifier looks at in a run, and the contexts that the run would build."""
 
-    def __init__(
-        self, name: str = "support-bot", job_id: str = "job-1", answer: Any = None
-    ) -> None:
+    def __init__(self, name: str = "bot", job_id: str = "job-1", answer: Any = None) -> None:
         self.name = name
         self.job_id = job_id
         self.outcome: Optional[TrainingResult] = None

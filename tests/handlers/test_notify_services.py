@@ -1,4 +1,4 @@
-"""What each service is told: its own format, within its limits, and mentioning only who was meant."""
+"""What each service is told: in its format, within its limits, mentioning only who was meant."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_each_service_accepts_every_kind_of_notification(told: Make, kind: str) 
     for body, word in zip(bodies, ["started", "step 10", "checkpoint 20", "lost", "completed"]):
         assert word in json.dumps(body)
     assert "CUDA out of memory" in json.dumps(bodies[5])
-    assert all("support-bot" in json.dumps(body) for body in bodies)
+    assert all("bot" in json.dumps(body) for body in bodies)
     assert all("job-1" in json.dumps(body) for body in bodies)
 
 
@@ -205,11 +205,12 @@ def test_a_webhook_gets_all_fields_by_default(told: Make) -> None:
     (body,) = told(
         "WebhookNotifier", lambda run: [run.log(10, loss=float("inf"), epoch=0.5)], every_n_steps=5
     )
+    assert len(body.pop("id")) == 32
     assert body == {
         "event": "progress",
         "job_id": "job-1",
-        "job_name": "support-bot",
-        "title": "support-bot: step 10",
+        "job_name": "bot",
+        "title": "bot: step 10",
         "step": 10,
         "metrics": {"loss": None, "epoch": 0.5},
         "text": "",
@@ -229,7 +230,7 @@ def test_a_template_is_filled_in_and_keeps_types(told: Make) -> None:
     error = "{job_id} {0.__class__} {text!r}"
     (body,) = told("WebhookNotifier", lambda run: [run.failed(error)], template=template)
     assert body == {
-        "summary": f"support-bot failed: {error} at 7",
+        "summary": f"bot failed: {error} at 7",
         "step": 7,
         "all": [{}, 7, {"deep": True}],
         "braces": "{} {not-a-name} {{",
@@ -268,7 +269,7 @@ def test_a_signature_can_be_verified_and_the_id_stays_the_same(secret: str, key:
         )
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
-        WebhookNotifier(service.url, secret=secret).on_failed(run.failed())
+        WebhookNotifier(service.url, secret=secret).on_end(run.end())
         posts = service.wait_for(3)
     for post in posts:
         stamp, message_id = post.headers["webhook-timestamp"], post.headers["webhook-id"]
@@ -283,10 +284,11 @@ def test_a_signature_can_be_verified_and_the_id_stays_the_same(secret: str, key:
 def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     run = FakeRun()
     with Service() as service:
-        WebhookNotifier(service.url).on_failed(run.failed())
+        run.failed()
+        WebhookNotifier(service.url).on_end(run.end())
         assert "webhook-signature" not in service.wait_for(1)[0].headers
         monkeypatch.setenv("ARKOR_WEBHOOK_SECRET", "from the environment")
-        WebhookNotifier(service.url).on_failed(run.failed())
+        WebhookNotifier(service.url).on_end(run.end())
         assert "webhook-signature" in service.wait_for(2)[1].headers
 
 
@@ -341,7 +343,7 @@ def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
     assert caplog.text == ""
     with Service() as service:
         monkeypatch.setenv(variable, service.url)
-        kind().on_failed(run.failed())
+        kind().on_end(run.end())
         service.wait_for(1)
 
 
