@@ -15,6 +15,7 @@ from typing import (
     Callable,
     Dict,
     Iterable,
+    Iterator,
     List,
     Mapping,
     NoReturn,
@@ -26,6 +27,7 @@ from typing import (
 )
 
 from arkor_sync import events
+from arkor_sync.bursts import LogBatch
 from arkor_sync.callback_names import CALLBACK_NAMES, unknown_callback
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.events import TrainingEvent, number, whole
@@ -35,6 +37,16 @@ if TYPE_CHECKING:
     from arkor_sync.models import TrainingJob
     from arkor_sync.result import TrainingResult
     from arkor_sync.run import Run
+
+
+METRICS = {
+    "step": "step",
+    "loss": "loss",
+    "eval_loss": "evalLoss",
+    "learning_rate": "learningRate",
+    "epoch": "epoch",
+    "samples_per_second": "samplesPerSecond",
+}
 
 
 class Context:
@@ -91,25 +103,34 @@ class LogContext(Context):
     samples_per_second: Optional[float]
     job: TrainingJob
 
-    if not TYPE_CHECKING:  # where it would let every misspelt name pass
 
-        def __getattr__(self, name: str) -> Any:
-            wire = METRICS.get(name)
-            if wire is None or self.event is None:
-                raise AttributeError(f"LogContext has no attribute {name!r}")
-            value = number(self.event.data.get(wire))
-            setattr(self, name, value)
-            return value
+class _Metric:
+    """A metric of a log: read from its fields when it is asked for, unless it was set."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def __get__(self, ctx: Any, owner: Any) -> Any:
+        if ctx is None:
+            return self
+        value = ctx._data.get(self._field)
+        return value if type(value) is float or type(value) is int else None
 
 
-METRICS = {
-    "step": "step",
-    "loss": "loss",
-    "eval_loss": "evalLoss",
-    "learning_rate": "learningRate",
-    "epoch": "epoch",
-    "samples_per_second": "samplesPerSecond",
-}
+class _EventOfLog:
+    """The event of a log: built when it is asked for, unless it was set."""
+
+    def __get__(self, ctx: Any, owner: Any) -> Any:
+        if ctx is None:
+            return None
+        batch, index = ctx._source
+        ctx.event = event = batch[index]
+        return event
+
+
+for _name, _field in METRICS.items():
+    setattr(LogContext, _name, _Metric(_field))
+LogContext.event = cast(Any, _EventOfLog())
 
 
 @dataclasses.dataclass
@@ -288,10 +309,23 @@ def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run
     return ctx
 
 
-def _log(_: Dict[str, Any], job: TrainingJob) -> Context:
-    ctx = LogContext.__new__(LogContext)  # each metric is read from the event when it is asked for
+def log_contexts(batch: LogBatch, job: TrainingJob, run: Run) -> Iterator[Context]:
+    """Build the contexts of many logs, one after the other."""
+    new = LogContext.__new__
+    for index, data in enumerate(batch.objects):
+        ctx: Any = new(LogContext)
+        ctx._data = data
+        ctx._source = batch, index
+        ctx.job = job
+        ctx.run = run
+        yield ctx
+
+
+def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
+    ctx: Any = LogContext.__new__(LogContext)
+    ctx._data = data
     ctx.job = job
-    return ctx
+    return cast(Context, ctx)
 
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:

@@ -7,9 +7,7 @@ and `end`, which carry no JSON.
 from __future__ import annotations
 
 import json
-from functools import partial
-from itertools import repeat
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 from arkor_sync.frames import Frame
 
@@ -79,7 +77,12 @@ def _refuse_constant(token: str) -> NoReturn:
     raise ValueError(f"{token} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def event_key(event_id: str, kind: str, step: Any, fields: int) -> int:
+    """Return the key of an event that has an id and a type."""
+    return hash((event_id, kind, step, fields))
 
 
 def decode(frame: Frame) -> TrainingEvent:
@@ -96,7 +99,7 @@ def decode(frame: Frame) -> TrainingEvent:
     data: Dict[str, Any] = {}
     problem = None
     try:
-        decoded = _decode(raw)
+        decoded = decode_json(raw)
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error or type(error).__name__}"
     else:
@@ -106,8 +109,10 @@ def decode(frame: Frame) -> TrainingEvent:
         else:
             problem = f"not a JSON object: {type(decoded).__name__}"
     step = data.get("step") if kind in _WITH_STEP else None
-    told = event_id is not None and kind
-    key = hash((event_id, kind, step, len(data)) if told else (event_id, raw))
+    if event_id is not None and kind:
+        key = event_key(event_id, kind, step, len(data))
+    else:
+        key = hash((event_id, raw))
     return TrainingEvent(kind, data, event_id, problem, False, key, len(raw))
 
 
@@ -125,43 +130,6 @@ def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:
     elif kind not in KNOWN:
         return kind, f"unknown type {kind!r:.80}"
     return kind, None
-
-
-_build = partial(tuple.__new__, TrainingEvent)
-
-
-def decode_all(frames: Sequence[Frame]) -> List[TrainingEvent]:
-    """Read many data frames: what `decode` makes of each, and faster where all are plain logs.
-
-    A burst of logs is decoded as one JSON array. Each of them must be one flat object, which takes
-    no more than counting its braces: nothing can then begin in one frame and end in another.
-
-    Args:
-        frames: Frames that are neither `ping` nor `end`.
-    """
-    raws = [frame.data for frame in frames]
-    together = ",\n".join(raws)
-    count = len(raws)
-    if (
-        together.count("{") == count
-        and together.count("}") == count
-        and together.count("},\n{") == together.count("\n") == count - 1
-        and together[:1] == "{"
-        and together[-1:] == "}"
-    ):
-        try:
-            objects = _decode(f"[{together}]")
-            steps = [each["step"] for each in objects]
-            logs = {each["type"] for each in objects} == {LOG}
-        except (ValueError, KeyError, TypeError):
-            logs = False  # an unhashable type, or whatever `decode` makes of it
-        if logs and set(map(type, steps)) == {int} and all(frame.id for frame in frames):
-            ids = [frame.id for frame in frames]
-            keys = map(hash, zip(ids, repeat(LOG), steps, map(len, objects)))
-            sizes = map(len, raws)
-            columns = zip(repeat(LOG), objects, ids, repeat(None), repeat(False), keys, sizes)
-            return list(map(_build, columns))
-    return [decode(frame) for frame in frames]
 
 
 def number(value: Any) -> Optional[float]:

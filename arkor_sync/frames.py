@@ -9,8 +9,6 @@ never becomes a frame.
 from __future__ import annotations
 
 import re
-from functools import partial
-from itertools import repeat
 from typing import List, NamedTuple, Optional
 
 from sseclient import SSEClient
@@ -43,47 +41,18 @@ class Frame(NamedTuple):
     id: Optional[str]
 
 
-_build = partial(tuple.__new__, Frame)
-
-
-def _usual_frames(text: str) -> Optional[List[Frame]]:
-    """Read blocks of one `id`, one `event` and one `data` line, the same event in all of them.
-
-    That is what a burst of logs is. sseclient-py would say the same of it, five times slower.
-
-    Returns:
-        The frames; None where any block is of another form.
-    """
-    lines = text.split("\n")
-    count, rest = divmod(len(lines), 4)
-    if rest != 1 or count == 0:
-        return None
-    ids, data, event = lines[:-1:4], lines[2::4], lines[1]
-    if (
-        any(lines[3::4])  # the blank lines
-        or lines[1::4].count(event) != count
-        or not event.startswith("event: ")
-        or len(event) == len("event: ")
-        or {line[:4] for line in ids} != {"id: "}
-        or {line[:6] for line in data} != {"data: "}
-        or "\0" in text
-    ):
-        return None
-    columns = zip(repeat(event[7:]), [line[6:] for line in data], [line[4:] for line in ids])
-    return list(map(_build, columns))
-
-
 class FrameParser:
     """Turns chunks of one response body into frames, whatever the chunk boundaries.
 
     Attributes:
+        max_event_bytes: The largest event that is accepted.
         retry_ms: The last valid `retry` field of a finished block, in milliseconds, or `None`.
             An absurdly long number is cut to its first digits.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.retry_ms: Optional[int] = None
-        self._max_bytes = max_event_bytes
+        self.max_event_bytes = max_event_bytes
         self._pending: List[bytes] = []  # the unfinished block, as it came
         self._pending_bytes = 0
         self._after_cr = False
@@ -101,21 +70,31 @@ class FrameParser:
         Raises:
             StreamProtocolError: One event is larger than the limit.
         """
+        return self.parse(self.complete(chunk))
+
+    def complete(self, chunk: bytes) -> bytes:
+        r"""Take the next bytes of the body, and return the whole blocks that they complete.
+
+        Newlines are `\n`, and there is no byte order mark.
+
+        Raises:
+            StreamProtocolError: The unfinished block is larger than the limit.
+        """
         chunk = self._unify_newlines(self._without_bom(chunk))
         if not chunk:
-            return []
+            return b""
         end = chunk.rfind(b"\n\n") + 2
         if end == 1 and chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n":
             end = 1  # the blank line's two newlines came in two chunks
         elif end == 1:
             self._hold(chunk)
-            return []
+            return b""
         blocks = b"".join([*self._pending, chunk[:end]])
         self._pending.clear()
         self._pending_bytes = 0
         if end < len(chunk):
             self._hold(chunk[end:])
-        return self._parse(blocks)
+        return blocks
 
     def _without_bom(self, chunk: bytes) -> bytes:
         if self._start is None:
@@ -140,7 +119,7 @@ class FrameParser:
     def _hold(self, chunk: bytes) -> None:
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)
-        if self._pending_bytes > self._max_bytes:
+        if self._pending_bytes > self.max_event_bytes:
             # A server may keep the line alive with comments and never a blank line between them.
             kept = _COMMENT.sub(b"", b"".join(self._pending))
             self._check_size(kept)
@@ -148,9 +127,9 @@ class FrameParser:
             self._pending_bytes = len(kept)
 
     def _check_size(self, block: bytes) -> None:
-        if len(block) > self._max_bytes:
+        if len(block) > self.max_event_bytes:
             raise StreamProtocolError(
-                f"an event of the stream is larger than {self._max_bytes:,} bytes; "
+                f"an event of the stream is larger than {self.max_event_bytes:,} bytes; "
                 "if that is expected, raise max_event_bytes"
             )
         if block.count(b"\n") > MAX_EVENT_LINES:
@@ -158,12 +137,15 @@ class FrameParser:
                 f"an event of the stream has more than {MAX_EVENT_LINES:,} lines"
             )
 
-    def _parse(self, blocks: bytes) -> List[Frame]:
-        if len(blocks) <= self._max_bytes:
-            frames = _usual_frames(blocks.decode("utf-8", "replace"))
-            if frames is not None:
-                return frames
-        if len(blocks) > self._max_bytes or blocks.count(b"\n") > MAX_EVENT_LINES:
+    def parse(self, blocks: bytes) -> List[Frame]:
+        """Parse whole blocks.
+
+        Raises:
+            StreamProtocolError: One event is larger than the limit.
+        """
+        if not blocks:
+            return []
+        if len(blocks) > self.max_event_bytes or blocks.count(b"\n") > MAX_EVENT_LINES:
             for block in blocks.split(b"\n\n"):
                 self._check_size(_COMMENT.sub(b"", block + b"\n"))
         if b"\0" in blocks:

@@ -13,7 +13,7 @@ from typing import Any, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._files import write_atomically
 from arkor_sync.callbacks import METRICS
-from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number
+from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number, text
 
 LIMIT = 10_000
 
@@ -28,12 +28,20 @@ class History:
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._events: Deque[TrainingEvent] = deque(maxlen=limit)
-        self.append = self._events.append  # once an event, so without a layer in between
+        self._logs: Deque[Dict[str, Any]] = deque(maxlen=limit)  # their fields
+        self._checkpoints: Deque[int] = deque(maxlen=limit)
+        self.append_log = self._logs.append  # once an event, so without a layer in between
+
+    def append(self, event: TrainingEvent) -> None:
+        """Keep an event, if it is a log or a checkpoint. The worker calls it."""
+        if event.type == LOG:
+            self.append_log(event.data)
+        elif event.type == CHECKPOINT:
+            self._checkpoints.append(event.data["step"])
 
     def __len__(self) -> int:
         """How many logs it holds."""
-        return len(self._of(LOG))
+        return len(self._logs)
 
     def __repr__(self) -> str:
         return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
@@ -46,7 +54,7 @@ class History:
     @property
     def checkpoints(self) -> List[int]:
         """The steps at which checkpoints were saved, in order."""
-        return [event.data["step"] for event in self._of(CHECKPOINT)]
+        return _snapshot(self._checkpoints)
 
     def metric(self, name: str) -> List[Tuple[int, float]]:
         """Return one metric over the steps, without the logs that do not have it.
@@ -56,17 +64,17 @@ class History:
                 wire's name of a field that is none of these.
         """
         field = METRICS.get(name, name)
-        pairs = ((event.data["step"], number(event.data.get(field))) for event in self._of(LOG))
+        pairs = ((log["step"], number(log.get(field))) for log in _snapshot(self._logs))
         return [(step, value) for step, value in pairs if value is not None]
 
     def to_dicts(self) -> List[Dict[str, Any]]:
         """Return a row for each log: `timestamp`, `step` and the metrics, None where missing."""
         return [
             {
-                "timestamp": event.timestamp,
-                **{name: number(event.data.get(field)) for name, field in METRICS.items()},
+                "timestamp": text(log.get("timestamp")),
+                **{name: number(log.get(field)) for name, field in METRICS.items()},
             }
-            for event in self._of(LOG)
+            for log in _snapshot(self._logs)
         ]
 
     def to_csv(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -77,16 +85,16 @@ class History:
         """
         import csv  # only for those who want it
 
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["timestamp", *METRICS], lineterminator="\n")
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ["timestamp", *METRICS], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.to_dicts())
-        write_atomically(Path(path), text.getvalue(), 0o644, durable=False)
+        write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
 
-    def _of(self, kind: str) -> List[TrainingEvent]:
-        while True:
-            try:
-                events = list(self._events)
-            except RuntimeError:  # the worker appended meanwhile
-                continue
-            return [event for event in events if event.type == kind and event.problem is None]
+
+def _snapshot(values: Deque[Any]) -> List[Any]:
+    while True:
+        try:
+            return list(values)
+        except RuntimeError:  # the worker appended meanwhile
+            continue

@@ -12,10 +12,11 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from arkor_sync import events
-from arkor_sync.callbacks import Context, Metrics, build_context, handler_table
+from arkor_sync.bursts import LogBatch
+from arkor_sync.callbacks import Context, Metrics, build_context, handler_table, log_contexts
 from arkor_sync.error_policy import ErrorPolicy, Failure
 from arkor_sync.errors import (
     ArkorUsageError,
@@ -293,7 +294,7 @@ class Run:
             reconnects=reader.reconnects,
             callback=call and call.callback,
             callback_age=call and age(call.since),
-            acknowledged_id=self._cursor.acknowledged,
+            acknowledged_id=worker.acknowledged_id,
         )
 
     def add_done_callback(self, function: Callable[[Run], None]) -> None:
@@ -452,6 +453,7 @@ class _Host:
         self.settle = run._worker_done
         self.redeliver = run._reader.redeliver
         self.remember = run.history.append
+        self.remember_log = run.history.append_log
         self.acknowledged = run._persistence.saver(run._cursor)
 
     def ending(self, error: Optional[BaseException]) -> TrainingEvent:
@@ -461,6 +463,9 @@ class _Host:
 
     def context(self, event: TrainingEvent, attempt: int) -> Context:
         return build_context(event, attempt, self._run._job, self._run)
+
+    def log_contexts(self, batch: LogBatch) -> Iterator[Context]:
+        return log_contexts(batch, self._run._job, self._run)
 
 
 class _JobStream:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from itertools import accumulate
 from operator import attrgetter
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 
+from arkor_sync.bursts import LogBatch
 from arkor_sync.events import TrainingEvent
 from arkor_sync.stream.cursor import Cursor
 
@@ -32,8 +34,8 @@ class Channel:
     """Hands events from the reader to the worker in order, and lets the worker ask for them again.
 
     It is bounded in events and in bytes. A full channel blocks the reader, which then stops
-    reading, which in the end stops the server. The worker takes all that waits at
-    once, so at most one more batch of that size is in its hands.
+    reading, which in the end stops the server. The worker takes what came together
+    at once, so at most one more batch of that size is in its hands.
 
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
@@ -67,7 +69,8 @@ class Channel:
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
-        self._events: List[TrainingEvent] = []
+        self._batches: Deque[Sequence[TrainingEvent]] = deque()
+        self._count = 0
         self._bytes = 0
         self._epoch = 0
         self._notice: Optional[TrainingEvent] = None
@@ -77,7 +80,7 @@ class Channel:
         self.error: Optional[BaseException] = None
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._count
 
     def connect(self) -> Position:
         """Begin a connection: the epoch and the resume id, read as one."""
@@ -104,16 +107,13 @@ class Channel:
                     self._wait_for_room()
                 if self._closed or epoch != self._epoch:
                     return None
-                fitting = self._fitting(events[begin:])
+                fitting = self._fitting(events[begin:] if begin else events)
                 begin += len(fitting)
                 new = self.cursor.accept(fitting)
                 self.duplicates += len(fitting) - len(new)
                 accepted += len(new)
-                if new and not self._events:
-                    self._filled.notify()
-                self._events.extend(new)
-                self._bytes += sum(map(_size, new))
-                self.high_water = max(self.high_water, len(self._events))
+                if new:
+                    self._append(new)
         return accepted
 
     def tell(self, notice: TrainingEvent) -> None:
@@ -128,21 +128,23 @@ class Channel:
             notice, self._notice = self._notice, None
             return notice
 
-    def take(self) -> Optional[List[TrainingEvent]]:
-        """Wait for events, or for a notice, and take all the events there are.
+    def take(self) -> Optional[Sequence[TrainingEvent]]:
+        """Wait for events, or for a notice, and take the events that came together.
 
         Returns:
             Events, or none where there is a notice; None when no more will come: `error` then says
             why, if it was not because of `close`.
         """
         with self._lock:
-            while not (self._events or self._notice or self._closed or self._finished):
+            while not (self._batches or self._notice or self._closed or self._finished):
                 self._filled.wait()
-            if self._closed or not (self._events or self._notice):
+            if self._closed or not (self._batches or self._notice):
                 return None
-            events, self._events = self._events, []
-            self._bytes = 0
-            self._drained.notify()
+            events = self._batches.popleft() if self._batches else []
+            self._count -= len(events)
+            self._bytes -= _bytes(events)
+            if 2 * self._count <= self._max_events and 2 * self._bytes <= self._max_bytes:
+                self._drained.notify()  # not for every little room: waking a thread is slow
             return events
 
     def rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
@@ -159,9 +161,8 @@ class Channel:
         with self._lock:
             if self._finished or self._closed:
                 return False
-            self._set_aside = [*in_hand, *self._events]
-            self._events = []
-            self._bytes = 0
+            self._set_aside = [*in_hand, *(event for batch in self._batches for event in batch)]
+            self._empty()
             self._epoch += 1
             self.cursor.rewind(self._set_aside)
             self._drained.notify()
@@ -184,7 +185,7 @@ class Channel:
         """Drop everything and release whoever is blocked."""
         with self._lock:
             self._closed = True
-            self._events = []
+            self._empty()
             self._set_aside = []
             self._filled.notify()
             self._drained.notify()
@@ -202,9 +203,25 @@ class Channel:
     def _restore(self) -> None:
         if self._set_aside:
             self.cursor.restore(self._set_aside)
-            self._events, self._set_aside = self._set_aside, []
-            self._bytes = sum(map(_size, self._events))
+            self._empty()
+            self._append(self._set_aside)
+            self._set_aside = []
+
+    def _append(self, events: Sequence[TrainingEvent]) -> None:
+        if not self._batches:
             self._filled.notify()
+        last = self._batches[-1] if self._batches else None
+        if isinstance(last, list) and isinstance(events, list):
+            last.extend(events)
+        else:
+            self._batches.append(list(events) if isinstance(events, list) else events)
+        self._count += len(events)
+        self._bytes += _bytes(events)
+        self.high_water = max(self.high_water, self._count)
+
+    def _empty(self) -> None:
+        self._batches.clear()
+        self._count = self._bytes = 0
 
     def _wait_for_room(self) -> None:
         if not self._drained.wait(_STALL):
@@ -217,9 +234,10 @@ class Channel:
 
     def _fitting(self, events: Sequence[TrainingEvent]) -> Sequence[TrainingEvent]:
         """Return as many of the events as there is room for; the last one may exceed the bytes."""
-        events = events[: self._max_events - len(self._events)]
+        if len(events) > self._max_events - self._count:
+            events = events[: self._max_events - self._count]
         room = self._max_bytes - self._bytes
-        if sum(map(_size, events)) < room:
+        if _bytes(events) < room:
             return events
         for index, size in enumerate(accumulate(map(_size, events))):
             if size >= room:
@@ -227,4 +245,8 @@ class Channel:
         return events
 
     def _is_full(self) -> bool:
-        return len(self._events) >= self._max_events or self._bytes >= self._max_bytes
+        return self._count >= self._max_events or self._bytes >= self._max_bytes
+
+
+def _bytes(events: Sequence[TrainingEvent]) -> int:
+    return events.size if isinstance(events, LogBatch) else sum(map(_size, events))

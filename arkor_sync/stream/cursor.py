@@ -14,16 +14,19 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+from operator import lt
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import dump_json, parse_json
+from arkor_sync.bursts import LogBatch
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
 _OPENING = 2
+_DIGITS = 18  # an id that is a longer number is not read as one
 REMEMBERED = 10_000  # at least so many events are recognised when they come again
 
 
@@ -187,6 +190,41 @@ def _fingerprint(event: TrainingEvent) -> str:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
+class _Generation:
+    """The keys of so many accepted events, and the connection that brought each.
+
+    Attributes:
+        begins: How many events had been accepted before.
+        size: How many it has.
+    """
+
+    def __init__(self, begins: int) -> None:
+        self.begins = begins
+        self.size = 0
+        self._keys: Dict[int, int] = {}
+        # Batches whose keys are made when one is looked for, which may be never.
+        self._later: List[Tuple[int, LogBatch]] = []
+
+    @property
+    def keys(self) -> Dict[int, int]:
+        for connection, batch in self._later:
+            self._keys.update(dict.fromkeys(batch.keys(), connection))
+        self._later.clear()
+        return self._keys
+
+    def add(self, keys: Sequence[int], connection: int) -> None:
+        self.size += len(keys)
+        self.keys.update(dict.fromkeys(keys, connection))
+
+    def discard(self, key: int) -> None:
+        if self.keys.pop(key, None) is not None:
+            self.size -= 1
+
+    def add_later(self, batch: LogBatch, connection: int) -> None:
+        self.size += len(batch)
+        self._later.append((connection, batch))
+
+
 class Cursor:
     """Knows what was read, what is done with, and what has been seen before.
 
@@ -211,11 +249,10 @@ class Cursor:
         self._from_start = False  # whether this connection has sent nothing but the history so far
         self._accepted = saved.delivered
         self._forgotten = saved.delivered  # the oldest events, which `_old` and `_new` do not have
-        # Keys of accepted events, and the connection that brought each. The older half is dropped
-        # as a whole when the newer one is full.
-        self._old: Dict[int, int] = {}
-        self._new: Dict[int, int] = {}
-        self._new_begins = saved.delivered  # how many events had been accepted before the newer
+        # The older half of what is remembered is dropped as a whole when the newer one is full.
+        self._old = _Generation(saved.delivered)
+        self._new = _Generation(saved.delivered)
+        self._highest = -1  # of the ids that are numbers
 
     def connect(self) -> Optional[str]:
         """Begin a connection.
@@ -238,41 +275,46 @@ class Cursor:
         old to be remembered, but they come in the old order, so counting them is enough. Two
         events must match before that is believed: a server may greet with the first one.
         """
-        keys = [event.key for event in events]
+        counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
+        if not counting and isinstance(events, LogBatch) and self._rises(events):
+            self._position += len(events)
+            self._count(len(events))
+            self._new.add_later(events, self._connection)
+            self.read = events.ids[-1]
+            return events
+        keys = _keys(events)
         if (
-            self._position < _OPENING
-            or (self._from_start and self._position < self._forgotten)
+            counting
             or len(set(keys)) < len(keys)
-            or not self._new.keys().isdisjoint(keys)
-            or not self._old.keys().isdisjoint(keys)
+            or not self._new.keys.keys().isdisjoint(keys)
+            or not self._old.keys.keys().isdisjoint(keys)
         ):
             return [event for event in events if self._accept_one(event)]
         self._position += len(events)
-        self._admit(events, keys)
+        self._admit(events)
         return events
 
     def knows(self, event: TrainingEvent) -> bool:
         """Whether an event was accepted lately."""
-        return event.key in self._new or event.key in self._old
+        return event.key in self._new.keys or event.key in self._old.keys
 
-    def acknowledge(self, event: TrainingEvent) -> None:
-        """Move the acknowledged position to the next event."""
-        self.delivered += 1
-        if event.id is not None:
-            self.acknowledged = event.id
+    def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
+        """Move the acknowledged position over the next events."""
+        self.delivered += len(events)
+        self.acknowledged = next(filter(None, reversed(_ids(events))), self.acknowledged)
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
         """Move the read position back to the acknowledged one, as if these had never come."""
         for event in unacknowledged:
-            self._new.pop(event.key, None)
-            self._old.pop(event.key, None)
+            self._new.discard(event.key)
+            self._old.discard(event.key)
         self._accepted = self.delivered
-        self._new_begins = min(self._new_begins, self.delivered)
+        self._new.begins = min(self._new.begins, self.delivered)
         self.read = self.acknowledged
 
     def restore(self, events: Sequence[TrainingEvent]) -> None:
         """Undo a rewind: these events will not come again, and are in hand."""
-        self._admit(events, [event.key for event in events])
+        self._admit(events)
 
     def _accept_one(self, event: TrainingEvent) -> bool:
         position = self._position
@@ -285,18 +327,54 @@ class Cursor:
             self._from_start = self._from_start and known == [fingerprint]
         if self._from_start and position < self._forgotten:
             return False
-        seen = self._new.get(event.key, self._old.get(event.key))
+        seen = self._new.keys.get(event.key, self._old.keys.get(event.key))
         if seen is not None and (event.id is not None or seen != self._connection):
             return False
-        self._admit([event], [event.key])
+        self._admit([event])
         return True
 
-    def _admit(self, events: Sequence[TrainingEvent], keys: Sequence[int]) -> None:
-        if len(self._new) >= self._remembered and self.delivered >= self._new_begins:
-            self._forgotten = self._new_begins
-            self._old, self._new = self._new, {}
-            self._new_begins = self._accepted
-        self._new.update(dict.fromkeys(keys, self._connection))
-        self._accepted += len(events)
-        ids = (event.id for event in reversed(events) if event.id is not None)
-        self.read = next(ids, self.read)
+    def _rises(self, batch: LogBatch) -> bool:
+        """Whether the ids of a batch are numbers, each above all that came before.
+
+        None of its events can then have been here, so nothing need be looked up.
+        """
+        if max(map(len, batch.ids)) > _DIGITS:
+            return False
+        try:
+            numbers = list(map(int, batch.ids))
+        except ValueError:
+            return False
+        if numbers[0] <= self._highest or not all(map(lt, numbers, numbers[1:])):
+            return False
+        self._highest = numbers[-1]
+        return True
+
+    def _admit(self, events: Sequence[TrainingEvent]) -> None:
+        self._count(len(events))
+        self._new.add(_keys(events), self._connection)
+        ids = [event_id for event_id in _ids(events) if event_id is not None]
+        self.read = ids[-1] if ids else self.read
+        self._highest = max([self._highest, *map(_number, ids)])
+
+    def _count(self, events: int) -> None:
+        """Count accepted events, and forget the older half of the keys where that is due."""
+        if self._new.size >= self._remembered and self.delivered >= self._new.begins:
+            self._forgotten = self._new.begins
+            self._old, self._new = self._new, _Generation(self._accepted)
+        self._accepted += events
+
+
+def _number(event_id: str) -> int:
+    """Return the number that an id is, or -1."""
+    try:
+        return int(event_id) if len(event_id) <= _DIGITS else -1
+    except ValueError:
+        return -1
+
+
+def _keys(events: Sequence[TrainingEvent]) -> List[int]:
+    return events.keys() if isinstance(events, LogBatch) else [event.key for event in events]
+
+
+def _ids(events: Sequence[TrainingEvent]) -> Sequence[Optional[str]]:
+    return events.ids if isinstance(events, LogBatch) else [event.id for event in events]

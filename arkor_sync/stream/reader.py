@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
+from arkor_sync import bursts
+from arkor_sync.bursts import LogBatch
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -28,9 +30,9 @@ from arkor_sync.events import (
     LOST,
     TERMINAL,
     TrainingEvent,
-    decode_all,
+    decode,
 )
-from arkor_sync.frames import FrameParser
+from arkor_sync.frames import Frame, FrameParser
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position
 from arkor_sync.stream.clock import Clock
@@ -280,38 +282,54 @@ class Reader:
 
     def _take(self, parser: FrameParser, chunk: bytes, epoch: int) -> Optional[_End]:
         """Put what a chunk completes on the channel; say so if it ends the connection."""
-        frames = parser.feed(chunk)
         end: Optional[_End] = None
-        names = [frame.event for frame in frames]
-        if "end" in names:
-            end = _End.END_FRAME
-            frames = frames[: names.index("end")]
-        if "ping" in names:
-            frames = [frame for frame in frames if frame.event != "ping"]
-        events = decode_all(frames)
-        ending = [index for index, event in enumerate(events) if event.type in TERMINAL]
-        if ending:
-            end = _End.TERMINAL
-            events = [*events[: ending[0]], self._truth_about(events[ending[0]])]
+        for piece in bursts.read(parser, chunk):
+            if isinstance(piece, LogBatch):
+                end = None if self._put(piece, epoch) else _End.SUPERSEDED
+            else:
+                end = self._take_frames(piece, epoch)
+            if end is not None:
+                break
         if parser.retry_ms is not None:
             floor = min(self._policy.base, _LEAST_RETRY)
             self._retry = min(self._policy.cap, max(floor, parser.retry_ms / 1000))
+        return end
+
+    def _take_frames(self, frames: List[Frame], epoch: int) -> Optional[_End]:
+        end: Optional[_End] = None
+        events: List[TrainingEvent] = []
+        for frame in frames:
+            if frame.event == "end":
+                end = _End.END_FRAME
+                break
+            if frame.event == "ping":
+                continue
+            event = decode(frame)
+            if event.type in TERMINAL:
+                events.append(self._truth_about(event))
+                end = _End.TERMINAL
+                break
+            events.append(event)
+        return end if self._put(events, epoch) else _End.SUPERSEDED
+
+    def _put(self, events: Sequence[TrainingEvent], epoch: int) -> bool:
+        """Put events on the channel; return False if nobody wants them any more."""
         if not events:
-            return end
+            return True
         before = self._clock.now()
         accepted = self._channel.put(events, epoch)
-        waited = self._clock.now() - before  # for the callbacks, which is no silence
-        self._last_news += waited
-        self._connected_at += waited
+        after = self._clock.now()
+        self._last_news += after - before  # it waited for the callbacks, which is no silence
+        self._connected_at += after - before
         if accepted is None:
-            return _End.SUPERSEDED
-        if accepted and any(event.data for event in events):
-            self._last_news = self.last_event = self._clock.now()
+            return False
+        if accepted and (type(events) is LogBatch or any(event.data for event in events)):
+            self._last_news = self.last_event = after
             self.events += accepted
             self.failures = 0
             self._delays = None
             self._replaying_all = False
-        return end
+        return True
 
     def _deadline(self) -> float:
         """When silence has lasted so long that the job's record must be read.

@@ -12,7 +12,7 @@ from typing import (
     Callable,
     Dict,
     Hashable,
-    List,
+    Iterator,
     Mapping,
     NamedTuple,
     Optional,
@@ -21,6 +21,7 @@ from typing import (
     Tuple,
 )
 
+from arkor_sync.bursts import LogBatch
 from arkor_sync.error_policy import (
     Action,
     Decision,
@@ -31,7 +32,7 @@ from arkor_sync.error_policy import (
     StopTraining,
 )
 from arkor_sync.errors import RunError, add_note
-from arkor_sync.events import KNOWN, STARTED, TERMINAL, TrainingEvent
+from arkor_sync.events import KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.clock import Clock
@@ -54,8 +55,14 @@ class Host(Protocol):
     def context(self, event: TrainingEvent, attempt: int) -> Any:
         """Build the callbacks' argument."""
 
+    def log_contexts(self, batch: LogBatch) -> Iterator[Any]:
+        """Build the callbacks' argument for each of many logs, one after the other."""
+
     def remember(self, event: TrainingEvent) -> None:
         """Keep an event for the run's history, once, before its callbacks."""
+
+    remember_log: Callable[[Dict[str, Any]], None]
+    """The same for the fields of a log."""
 
     acknowledged: Optional[Callable[[TrainingEvent], None]]
     """Hears that the callbacks are done with an event; None where nobody wants to know."""
@@ -108,7 +115,7 @@ class Worker:
         clock: Clock,
         label: str,
     ) -> None:
-        self._call: Optional[Tuple[str, TrainingEvent, float]] = None
+        self._call: Optional[Tuple[str, Any, float]] = None
         self.given_up = 0
         self.skipped = 0
         self.delivered = 0
@@ -124,10 +131,14 @@ class Worker:
         self._on_acknowledged = host.acknowledged
         self._context = host.context
         self._remember = host.remember
+        self._remember_log = host.remember_log
+        self._log_contexts = host.log_contexts
+        # The logs that are being delivered, and how many events had been before them.
+        self._under_way: Optional[Tuple[LogBatch, int]] = None
         self._now = clock.now
         self._moment = 0.0  # when the last event was done with: one look at the clock an event
         self._failure: Optional[Failure] = None
-        self._watched: Optional[Tuple[str, TrainingEvent, float]] = None
+        self._watched: Optional[Tuple[str, Any, float]] = None
         self._warn_after = STUCK_AFTER
         # Callbacks that are done with an event that will come again, and the attempt to go on with.
         self._progress: Dict[Hashable, Tuple[int, int]] = {}
@@ -136,10 +147,19 @@ class Worker:
         )
 
     @property
+    def acknowledged_id(self) -> Optional[str]:
+        """Id of the last event that the callbacks are done with, or None."""
+        under_way = self._under_way
+        done = 0 if under_way is None else self.delivered - under_way[1]
+        if under_way is None or done <= 0:
+            return self._channel.cursor.acknowledged
+        return under_way[0].ids[:done][-1]
+
+    @property
     def call(self) -> Optional[Call]:
         """The callback that is running or awaited, or None."""
         running = self._call
-        return None if running is None else Call(*running)
+        return None if running is None else Call(running[0], running[1].event, running[2])
 
     def start(self) -> None:
         """Start the thread."""
@@ -174,7 +194,7 @@ class Worker:
             return
         if running is not self._watched:
             self._watched, self._warn_after = running, STUCK_AFTER
-        call = Call(*running)
+        call = Call(running[0], running[1].event, running[2])
         age = self._clock.now() - call.since
         if age >= self._warn_after:
             self._warn_after = 2 * age
@@ -207,17 +227,73 @@ class Worker:
                     raise Interrupted
                 raise self._channel.error or RunError("the reader ended without saying why")
             self._moment = self._now()
-            for index, event in enumerate(batch):
-                if self._stopping:
-                    raise Interrupted
-                if not self._deliver(event, batch, index):
-                    break
-                self._acknowledge(event)
-                if event.type in TERMINAL:
+            while batch:
+                if (
+                    isinstance(batch, LogBatch)
+                    and not self._progress
+                    and self._on_acknowledged is None
+                ):
+                    batch = self._deliver_logs(batch)
+                else:
+                    batch = self._deliver_first(batch)
+                if batch is None:
                     return
             notice = self._channel.take_notice()
             if notice is not None:
-                self._deliver(notice, [], 0)
+                self._deliver([notice])
+
+    def _deliver_first(self, batch: Sequence[TrainingEvent]) -> Optional[Sequence[TrainingEvent]]:
+        """Deliver the first event; return what is left, or None after a terminal one."""
+        if self._stopping:
+            raise Interrupted
+        event = batch[0]
+        if not self._deliver(batch):
+            return []
+        self._acknowledge(event)
+        return None if event.type in TERMINAL else batch[1:]
+
+    def _deliver_logs(self, batch: LogBatch) -> Sequence[TrainingEvent]:
+        """Deliver logs until a callback raises, and deal with that one; return what is left.
+
+        Nothing is done for each of them that can be done for all.
+        """
+        handlers = self._handlers.get(LOG, ())
+        remember, now, begin = self._remember_log, self._now, self.delivered
+        delivered = begin
+        call: Any = None
+        error: Optional[Exception] = None
+        self._under_way = batch, begin
+        try:
+            for ctx, data in zip(self._log_contexts(batch), batch.objects):
+                if self._stopping:
+                    raise Interrupted
+                remember(data)
+                for call in handlers:
+                    self._call = call[0], ctx, self._moment
+                    result = call[1](ctx)
+                    if result is not None:
+                        self._awaiter.wait_for(result)
+                delivered += 1
+                self.delivered = delivered
+                self._moment = now()
+        except Interrupted:
+            raise
+        except Exception as raised:
+            error = raised
+        finally:
+            self._call = None
+            self._under_way = None
+            done = delivered - begin
+            if done:
+                self.last_acknowledged = self._moment
+                self._channel.acknowledge(batch[:done])
+        if error is None:
+            return []
+        left = batch[done:]
+        if not self._deliver(left, [each is call for each in handlers].index(True), error):
+            return []
+        self._acknowledge(left[0])
+        return left[1:]
 
     def _end(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Call those who want to hear of the end, and return the error that the run ends with."""
@@ -225,7 +301,7 @@ class Worker:
         ending: Optional[BaseException] = event.data["error"]
         failure = self._failure
         try:
-            self._deliver(event, [], 0)
+            self._deliver([event])
         except Interrupted:
             return ending
         except BaseException as raised:
@@ -236,71 +312,93 @@ class Worker:
         return ending
 
     def _acknowledge(self, event: TrainingEvent) -> None:
-        self._channel.acknowledge(event)
+        self._channel.acknowledge([event])
         if self._on_acknowledged is not None:
             self._on_acknowledged(event)
         self.delivered += 1
         self._moment = self.last_acknowledged = self._now()
 
-    def _deliver(self, event: TrainingEvent, batch: List[TrainingEvent], index: int) -> bool:
-        """Call every callback of an event. Return False if the event will come again instead."""
+    def _deliver(
+        self,
+        batch: Sequence[TrainingEvent],
+        position: int = 0,
+        error: Optional[Exception] = None,
+    ) -> bool:
+        """Call every callback of the first event of a batch.
+
+        Args:
+            batch: The event, and those that are in hand after it.
+            position: Of the callback to begin with.
+            error: What that callback has raised already, if it has been called.
+
+        Returns:
+            False if the event will come again instead.
+        """
+        event, attempt = batch[0], 1
         if event.problem is not None:
             self.skipped += 1
             logger.warning("skipped event %s: %s", event.id, event.problem)
             return True
-        if event.type in _BOOKKEPT:
-            self._host.apply(event)
-        again = self._progress.pop(_identity(event), None) if self._progress else None
-        if again is None:
-            self._remember(event)
+        if error is None:
+            if event.type in _BOOKKEPT:
+                self._host.apply(event)
+            again = self._progress.pop(_identity(event), None) if self._progress else None
+            if again is None:
+                self._remember(event)
+            position, attempt = again or (0, 1)
         handlers = self._handlers.get(event.type)
         if not handlers:
             return True
-        position, attempt = again or (0, 1)
         ctx = self._context(event, attempt)
         while position < len(handlers):
             name, function = handlers[position]
             if ctx.attempt != attempt:
                 ctx = self._context(event, attempt)
-            error = self._invoke(name, function, event, ctx)
+            if error is None:
+                error = self._invoke(name, function, ctx)
+            else:
+                error = self._sorted(error, event)
             if error is None:
                 position, attempt = position + 1, 1
                 continue
             decision = self._judge(Failure(error, name, event, attempt, self.given_up))
+            error = None
             if decision.action is Action.LOG:
                 position, attempt = position + 1, 1
                 continue
             attempt += 1
             self._pause(decision.max_delay)
-            if decision.action is Action.RECONNECT and self._rewind(event, batch[index:]):
+            if decision.action is Action.RECONNECT and self._rewind(batch):
                 self._progress[_identity(event)] = (position, attempt)
                 return False
         return True
 
-    def _invoke(
-        self, name: str, function: Callable[[Any], Any], event: TrainingEvent, ctx: Any
-    ) -> Optional[Exception]:
+    def _invoke(self, name: str, function: Callable[[Any], Any], ctx: Any) -> Optional[Exception]:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
-        self._call = name, event, self._moment
+        self._call = name, ctx, self._moment
         try:
             result = function(ctx)
             if result is not None:
                 self._awaiter.wait_for(result)
-        except Skip:
-            return None
-        except StopTraining as stop:
-            if self._host.stop(stop.reason):
-                if event.type in KNOWN:
-                    self._acknowledge(event)
-                raise Interrupted from None
-            return None
         except Interrupted:
             raise
         except Exception as error:
-            return error
+            return self._sorted(error, ctx.event)
         finally:
             self._call = None
         return None
+
+    def _sorted(self, error: Exception, event: TrainingEvent) -> Optional[Exception]:
+        """Do what a callback asks for by raising; return what is an error and no request."""
+        if isinstance(error, Skip):
+            return None
+        if isinstance(error, StopTraining):
+            if not self._host.stop(error.reason):
+                return None
+            if event.type in KNOWN:
+                self._acknowledge(event)
+            raise Interrupted from None
+        return error
 
     def _judge(self, failure: Failure) -> Decision:
         """Ask the policy, and do all of what it says but the waiting and the repeat."""
@@ -335,8 +433,9 @@ class Worker:
                 logger.error("the job could not be cancelled, it may still run: %s", str(refused))
         raise error
 
-    def _rewind(self, event: TrainingEvent, in_hand: List[TrainingEvent]) -> bool:
+    def _rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
         """Ask for the event again. Without an id, or a reader, it can only be tried in hand."""
+        event = in_hand[0]
         if event.id is None or not self._channel.rewind(in_hand):
             logger.warning("event %r cannot come again; trying again with it in hand", event)
             return False

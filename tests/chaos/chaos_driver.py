@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 from unittest import mock
 
 import requests
@@ -257,10 +257,19 @@ class Driver:
         trace = self.trace
 
         class Recording(Cursor):
-            def acknowledge(self, event: TrainingEvent) -> None:
-                key, identity = key_of(event)
-                trace.append(Entry(key, identity, event.id, problem=event.problem is not None))
-                super().acknowledge(event)
+            def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
+                # Many logs may be acknowledged together; each was done with after its last call.
+                told = [n for n, each in enumerate(trace) if each.callback is None]
+                position = told[-1] + 1 if told else 0
+                for event in events:
+                    key, identity = key_of(event)
+                    entry = Entry(key, identity, event.id, problem=event.problem is not None)
+                    calls = [n for n, each in enumerate(trace) if each.identity == identity]
+                    alone = len(events) == 1
+                    position = len(trace) if alone else max([position, *(n + 1 for n in calls)])
+                    trace.insert(position, entry)
+                    position += 1
+                super().acknowledge(events)
 
         remembered = self._schedule.remembered
         return Recording(saved, remembered) if remembered else Recording(saved)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS: List[Set[str]] = [
     {"_version", "errors"},
     {"_json", "_record", "callback_names", "frames", "events", "job_config", "models"},
-    {"error_policy", "reconnect", "client_version", "chat_request", "_files"},
+    {"bursts", "error_policy", "reconnect", "client_version", "chat_request", "_files"},
     {"stream"},
     {"exchange", "chat", "credentials", "oauth"},
     {"routes", "project", "client"},

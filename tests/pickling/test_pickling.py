@@ -30,9 +30,11 @@ from arkor_sync import (
     Context,
     CursorStore,
     Decision,
+    EndContext,
     ErrorPolicy,
     Failure,
     FileCursorStore,
+    History,
     HuggingFaceDataset,
     JobStatus,
     LoraConfig,
@@ -40,9 +42,11 @@ from arkor_sync import (
     OAuthCredentials,
     ProjectState,
     Ratio,
+    ReconnectContext,
     ReconnectPolicy,
     Redeliver,
     Run,
+    RunAborted,
     RunHealth,
     SavedCursor,
     Skip,
@@ -56,14 +60,15 @@ from arkor_sync import (
     events,
     models,
 )
-from arkor_sync.callbacks import build_context
+from arkor_sync.bursts import read_logs
+from arkor_sync.callbacks import build_context, log_contexts
 from arkor_sync.client_version import DeprecationNotice
 from arkor_sync.options import RunOptions
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
-NO_VALUES = {Run, Trainer, Context, CursorStore, models.Record}
+NO_VALUES = {Run, Trainer, Context, CursorStore, History, models.Record}
 
 
 def on_log(ctx: Any) -> None:
@@ -103,6 +108,11 @@ def contexts() -> Iterator[Context]:
     for event in EVENTS:
         if event.problem is None:
             yield build_context(event, 2, JOB, cast(Any, None))
+    logs = read_logs(b'id: 1\nevent: training.log\ndata: {"type":"training.log","step":1}\n\n')
+    assert logs is not None
+    yield from log_contexts(logs, JOB, cast(Any, None))
+    yield ReconnectContext(JOB, "reset by peer", 2, 1.5)
+    yield EndContext(JOB, TrainingResult(JOB), RunAborted("enough"))
 
 
 def answer() -> requests.Response:

@@ -56,7 +56,7 @@ class Follower:
         """Have the callbacks be done with `count` events."""
         for _ in range(min(count, len(self.queue))):
             arrived = self.queue.pop(0)
-            self.cursor.acknowledge(arrived)
+            self.cursor.acknowledge([arrived])
             self.done.append(self.by_key[arrived.key])
 
     def rewind(self) -> None:
@@ -174,7 +174,7 @@ def test_a_lost_connection_resumes_after_what_was_read() -> None:
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     assert accepted(cursor, [one, two]) == ["1", "2"]
-    cursor.acknowledge(one)
+    cursor.acknowledge([one])
     assert cursor.connect() == "2"
     assert accepted(cursor, [three]) == ["3"]
     assert (cursor.read, cursor.acknowledged) == ("3", "1")
@@ -185,7 +185,7 @@ def test_a_rewind_resumes_after_what_was_acknowledged() -> None:
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
-    cursor.acknowledge(one)
+    cursor.acknowledge([one])
     cursor.rewind([two, three])
     assert cursor.connect() == "1"
     assert accepted(cursor, [one, two, three]) == ["2", "3"]
@@ -196,14 +196,14 @@ def test_what_a_refused_rewind_gives_back_is_recognised_when_it_comes_after_all(
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
-    cursor.acknowledge(one)
+    cursor.acknowledge([one])
     cursor.rewind([two, three])
     cursor.connect()
     cursor.restore([two, three])
     assert cursor.connect() == "3"
     assert accepted(cursor, numbered(1, 2, 3, 4)) == ["4"]
     for each in numbered(2, 3):
-        cursor.acknowledge(each)
+        cursor.acknowledge([each])
     assert cursor.acknowledged == "3"
 
 
@@ -247,8 +247,8 @@ def test_an_event_without_an_id_moves_neither_position() -> None:
     one, bare = event(("1", "{}")), event((None, "{}"))
     accepted(cursor, [one, bare])
     assert cursor.read == "1"
-    cursor.acknowledge(one)
-    cursor.acknowledge(bare)
+    cursor.acknowledge([one])
+    cursor.acknowledge([bare])
     assert cursor.acknowledged == "1"
     cursor.rewind([])
     assert cursor.connect() == "1"
@@ -261,9 +261,9 @@ def test_what_was_forgotten_is_recognised_by_its_place_in_a_replay_of_everything
     history = numbered(*range(20))
     for each in history[:12]:
         assert accepted(cursor, [each]) == [each.id]
-        cursor.acknowledge(each)
+        cursor.acknowledge([each])
     assert len(accepted(cursor, history[12:15])) == 3
-    assert history[0].key not in {**cursor._old, **cursor._new}
+    assert not cursor.knows(history[0])
     cursor.connect()
     assert accepted(cursor, history) == [str(n) for n in range(15, 20)]
     cursor.rewind(history[12:])
@@ -277,7 +277,7 @@ def test_a_server_that_only_greets_with_the_first_event_is_not_replaying_everyth
     cursor.connect()
     for each in history[:12]:
         cursor.accept([each])
-        cursor.acknowledge(each)
+        cursor.acknowledge([each])
     cursor.connect()
     assert accepted(cursor, [history[0], *history[12:15]]) == ["12", "13", "14"]
 
@@ -287,7 +287,7 @@ def test_another_process_recognises_a_replay_of_everything_as_well() -> None:
     first = Cursor()
     first.connect()
     for each in first.accept(history[:5]):
-        first.acknowledge(each)
+        first.acknowledge([each])
     saved = SavedCursor(first.acknowledged, first.delivered, first.opening)
     for overlap in (0, 5):
         second = Cursor(saved)
@@ -300,6 +300,6 @@ def test_what_is_remembered_is_bounded() -> None:
     cursor.connect()
     for each in numbered(*range(100)):
         assert cursor.accept([each])
-        cursor.acknowledge(each)
-        assert len(cursor._old) + len(cursor._new) <= 6
+        cursor.acknowledge([each])
+        assert len(cursor._old.keys) + len(cursor._new.keys) <= 6
     assert cursor.delivered == 100

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import sys
-from typing import Any, List, Optional, Tuple
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,6 @@ from arkor_sync.events import (
     TERMINAL,
     TrainingEvent,
     decode,
-    decode_all,
     items,
     number,
     text,
@@ -322,41 +321,3 @@ def test_text_and_items_keep_their_type_only() -> None:
     assert items([1]) == [1]
     assert items((1,)) == []
     assert items(None) == []
-
-
-RAW = [
-    '{"type":"training.log","step":1,"loss":0.5}',
-    '{"type":"training.log","step":2}',
-    '{"type":"training.log","step":2.0}',
-    '{"type":"training.log","step":true}',
-    '{"type":"training.log"}',
-    '{"type":["training.log"],"step":1}',
-    '{"type":"training.completed"}',
-    '{"type":"training.log","step":3,"x":{}}',
-    '{"x":"}',
-    '{":1}',
-    '{"}',
-    "{},{}",
-    '{"a":[{}',
-    "{}]}",
-    '{"type":"training.log","step":NaN}',
-    "{",
-    "}",
-    "",
-    "null",
-    "{}\n{}",
-    '{"type":"training.log",\n"step":4}',
-]
-
-
-@given(st.lists(st.tuples(st.sampled_from(["1", "2", "", None]), st.sampled_from(RAW)), max_size=6))
-def test_many_frames_at_once_are_what_each_is_alone(sent: List[Tuple[Optional[str], str]]) -> None:
-    frames = [Frame("message", raw, frame_id) for frame_id, raw in sent]
-    assert decode_all(frames) == [decode(frame) for frame in frames]
-
-
-def test_a_burst_of_logs_is_decoded_together() -> None:
-    frames = [Frame(LOG, f'{{"type":"training.log","step":{n}}}', str(n)) for n in range(50)]
-    events = decode_all(frames)
-    assert [event.step for event in events] == list(range(50))
-    assert events == [decode(frame) for frame in frames]

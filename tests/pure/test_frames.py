@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.errors import StreamProtocolError
-from arkor_sync.frames import MAX_EVENT_LINES, Frame, FrameParser, _usual_frames
+from arkor_sync.frames import MAX_EVENT_LINES, Frame, FrameParser
 
 
 def reference(body: bytes) -> Tuple[List[Frame], Optional[int]]:
@@ -181,35 +181,3 @@ def test_small_chunks_of_a_large_event_stay_linear() -> None:
         parser.feed(b"x" * 120)
     (frame,) = parser.feed(b"\n\n")
     assert len(frame.data) == 8000 * 120
-
-
-USUAL = [
-    b"id: 1\nevent: training.log\ndata: {}\n\n",
-    b"id: \nevent: training.log\ndata: \n\n",
-    b"id:  2\nevent: training.log\ndata:  {}\n\n",
-    b"id: 3\nevent: ping\ndata: x\n\n",
-    b"id: 4\nevent: \ndata: x\n\n",
-    b"id: 5\x00\nevent: training.log\ndata: x\n\n",
-    b"id: 6\nevent: training.log\n\n",
-    b"id: 7\nevent: training.log\ndata: x\ndata: y\n\n",
-    b"event: training.log\nid: 8\ndata: x\n\n",
-    b": c\nid: 9\nevent: training.log\ndata: x\n\n",
-    b"retry: 5\nid: 9\nevent: training.log\n\n",
-    b"id: 9\nevent: training.log\ndata: retry: 5\n\n",
-    b"id: \xff\nevent: training.log\ndata: \xff\n\n",
-    b"id\nevent: training.log\ndata\n\n",
-    b"\n",
-]  # fmt: skip
-
-
-@given(st.lists(st.sampled_from(USUAL), max_size=8).map(b"".join))
-def test_the_short_cut_for_usual_blocks_says_what_the_parser_says(body: bytes) -> None:
-    assert parse([body]) == reference(body)
-    assert parse(bytewise(body)) == reference(body)
-
-
-def test_the_short_cut_is_taken_for_what_the_cloud_sends() -> None:
-    body = b"".join(
-        b'id: %d\nevent: training.log\ndata: {"step":%d}\n\n' % (n, n) for n in range(50)
-    )
-    assert _usual_frames(body.decode()) == reference(body)[0]

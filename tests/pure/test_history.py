@@ -32,8 +32,8 @@ def test_it_is_bounded_and_keeps_the_last() -> None:
     for step in range(10):
         history.append(log(step))
     history.append(TrainingEvent(CHECKPOINT, {"step": 9}))
-    assert [row["step"] for row in history.to_dicts()] == [8, 9]
-    assert repr(history) == "<History 2 logs, 1 checkpoints>"
+    assert [row["step"] for row in history.to_dicts()] == [7, 8, 9]
+    assert repr(history) == "<History 3 logs, 1 checkpoints>"
 
 
 def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Path) -> None:

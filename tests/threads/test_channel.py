@@ -194,7 +194,7 @@ def test_a_rewind_asks_for_all_after_the_acknowledged_event() -> None:
     line.put(numbered(1, 2, 3, 4), 0)
     batch = line.take() or []
     line.put(numbered(5), 0)
-    line.acknowledge(batch[0])
+    line.acknowledge([batch[0]])
     assert line.rewind(batch[1:])
     assert line.connect() == (1, "1")
     assert line.put(numbered(1, 2, 3, 4, 5), 1) == 4
@@ -211,7 +211,7 @@ def test_a_restore_gives_the_worker_back_what_a_rewind_dropped() -> None:
     line.put(numbered(1, 2, 3), 0)
     batch = line.take() or []
     line.put(numbered(4), 0)
-    line.acknowledge(batch[0])
+    line.acknowledge([batch[0]])
     line.rewind(batch[1:])
     taking = blocked_take(line)
     epoch, _ = line.connect()
@@ -221,7 +221,7 @@ def test_a_restore_gives_the_worker_back_what_a_rewind_dropped() -> None:
     assert returned[0] is batch[1]  # the event in hand, so that its attempts are known
     assert line.connect() == (1, "4")
     for event in returned:
-        line.acknowledge(event)
+        line.acknowledge([event])
     assert line.cursor.acknowledged == "4"
 
 
@@ -266,7 +266,7 @@ def test_a_cloud_that_begins_elsewhere_loses_nothing() -> None:
     line.connect()
     line.put(numbered(1, 2, 3, 4), 0)
     batch = line.take() or []
-    line.acknowledge(batch[0])
+    line.acknowledge([batch[0]])
     line.rewind(batch[1:])
     assert line.put(numbered(4, 5), line.connect().epoch) == 1
     assert ids(line.take()) == ["2", "3", "4", "5"]
@@ -304,7 +304,7 @@ def test_after_the_end_nothing_can_come_again() -> None:
     batch = line.take() or []
     assert not line.rewind(batch)
     for event in batch:  # they are still in hand
-        line.acknowledge(event)
+        line.acknowledge([event])
     assert line.cursor.acknowledged == "2"
 
 
@@ -365,7 +365,7 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
             if next(turn) % 5 == 0 and line.rewind(batch[index:]):
                 reopen.set()
                 break
-            line.acknowledge(event)
+            line.acknowledge([event])
             done.append(event.id)
     finished.set()
     reopen.set()
@@ -394,7 +394,7 @@ def test_closing_while_both_threads_are_busy_ends_both() -> None:
                 if batch is None:
                     return
                 for event in batch:
-                    of.acknowledge(event)
+                    of.acknowledge([event])
 
         threads = [Background(read), Background(work)]
         barrier.wait()
