@@ -10,8 +10,8 @@ import dataclasses
 import json
 import logging
 import re
-import threading
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -25,23 +25,24 @@ from arkor_sync.handlers._notifier import Notifier, Unavailable, Undelivered
 from arkor_sync.stream.transport import connection_error
 
 _MAX_ANSWER = 4096  # bytes
-_quiet = threading.local()
+# Of the context, so that threads of a library that are given a copy of it are quiet as well.
+_quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
 
 
 def _is_not_ours(_: logging.LogRecord) -> bool:
-    return not getattr(_quiet, "on", False)
+    return not _quiet.get()
 
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Drop what this thread logs to some loggers: they write URLs as they are, at DEBUG."""
+    """Drop what is logged inside to some loggers: they write URLs as they are, at DEBUG."""
     for name in loggers:
         logging.getLogger(name).addFilter(_is_not_ours)  # adding it again does nothing
-    _quiet.on = True
+    token = _quiet.set(True)
     try:
         yield
     finally:
-        _quiet.on = False
+        _quiet.reset(token)
 
 
 class Answer(NamedTuple):

@@ -37,7 +37,7 @@ class AppriseNotifier(Notifier):
             understood = services.add(url)
         if not understood:
             raise ArkorUsageError("AppriseNotifier: Apprise cannot read url, or APPRISE_URL")
-        self._services = [library.Apprise(servers=each, asset=asset) for each in services]
+        self._services = [library.Apprise(each, asset=asset) for each in services]
         self._note: Optional[Notification] = None  # that is being sent, and to whom it was not yet
         self._left: List[Any] = []
 
