@@ -80,8 +80,8 @@ class CheckpointEvaluator(OneRun):
         stop_when: Stop the job at a checkpoint with this score or a better one; or a function of
             the checkpoint's rows that says whether to. A failure of the function is logged. If the
             cloud cannot be asked to cancel, that is logged, and it is asked again at the next log.
-        notify: Called with a short text about each checkpoint, on one of the threads; a notifier's
-            `notify`, or `print`. Its failure is logged.
+        notify: Called with a short text about each checkpoint, on one of the threads; `print`, say.
+            Its failure is logged.
         temperature: 0 to 2; None leaves it to the cloud. With 0 checkpoints can be compared.
         max_tokens: The longest answer.
         timeout: Seconds without an answer after which a prompt is given up.
