@@ -1,0 +1,117 @@
+"""What the tests of metrics loggers share: a short run, ways to break it, a local HTTP service."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from arkor_sync import create_trainer
+from arkor_sync.handlers import MetricsLogger
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))
+from logger_contexts import PATIENCE, a_job, end, log, started
+
+__all__ = ["PATIENCE", "a_job", "end", "log", "started"]
+
+EVENTS: List[Any] = [
+    {"type": "training.started"},
+    {"type": "training.log", "step": 1, "loss": 3.0, "learningRate": 0.001, "gradNorm": 0.5},
+    {"type": "training.log", "step": 1, "evalLoss": 3.125},
+    {"type": "training.log", "step": 2, "loss": 2.5},
+    {"type": "training.log", "step": 3, "loss": 2.0, "evalLoss": 2.25},
+    {"type": "training.completed", "artifacts": []},
+]
+
+
+def train(client: Any, callbacks: Any) -> Any:
+    """Follow a whole run to its end."""
+    return create_trainer(
+        name="a run",
+        model="unsloth/gemma-4-E4B-it",
+        dataset={"type": "blob", "url": "https://me:s3cret@host/data?s3cret", "token": "s3cret"},
+        max_steps=3,
+        callbacks=callbacks,
+        client=client,
+    ).wait(PATIENCE)
+
+
+def drain(logger: MetricsLogger) -> None:
+    """Wait until everything that was logged so far has been tried."""
+    for run in list(logger._following.values()):
+        assert run.outbox.flush(PATIENCE)
+
+
+def each_event_twice(logger: MetricsLogger) -> List[Any]:
+    """Return callbacks that give the logger every event again."""
+    return [logger, {"on_started": logger.on_started, "on_log": logger.on_log}]
+
+
+def at(step: int, logger: MetricsLogger, do: Callable[[], Any]) -> Dict[str, Any]:
+    """Return a callback that does something once a step has been delivered."""
+
+    def on_log(ctx: Any) -> None:
+        if ctx.step == step and ctx.loss is not None:
+            drain(logger)
+            do()
+
+    return {"on_log": on_log}
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: Dict[str, str]
+    body: Any
+
+
+class Service:
+    """An HTTP service on the loopback that answers as it is told to, and remembers."""
+
+    def __init__(self, answer: Callable[[Request], Any]) -> None:
+        self.requests: List[Request] = []
+        self.let_go = threading.Event()
+        self.hangs = False
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                if headers.get("content-encoding") == "gzip":
+                    data = gzip.decompress(data)
+                request = Request(self.command, self.path, headers, json.loads(data))
+                if service.hangs:
+                    service.let_go.wait(PATIENCE)
+                service.requests.append(request)
+                status, body = answer(request)
+                text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.send_header("Connection", "close")
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self.let_go.set()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(PATIENCE)
+            self._server.server_close()

@@ -1,0 +1,170 @@
+"""TensorBoard's event files, read back record by record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+from logger_runs import EVENTS, a_job, at, drain, each_event_twice, end, log, started, train
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
+
+from arkor_sync.emulator import ScriptedEngine
+from arkor_sync.handlers import TensorBoardLogger
+
+
+@pytest.fixture(autouse=True)
+def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
+
+
+def events_in(folder: Path) -> List[Any]:
+    """Read whole files, and check every checksum."""
+    events = []
+    for path in sorted(folder.glob("*tfevents*")):
+        data = path.read_bytes()
+        while data:
+            (size,) = struct.unpack("<Q", data[:8])
+            record = data[12 : 12 + size]
+            assert struct.unpack("<I", data[8:12])[0] == masked_crc32c(data[:8])
+            assert struct.unpack("<I", data[12 + size : 16 + size])[0] == masked_crc32c(record)
+            events.append(Event.FromString(record))
+            data = data[16 + size :]
+    return events
+
+
+def scalars_in(folder: Path) -> List[Tuple[str, int, float]]:
+    return [
+        (value.tag, event.step, value.simple_value)
+        for event in events_in(folder)
+        for value in event.summary.value
+        if value.WhichOneof("value") == "simple_value"
+    ]
+
+
+def texts_in(folder: Path) -> Dict[str, str]:
+    return {
+        value.tag: value.tensor.string_val[0].decode()
+        for event in events_in(folder)
+        for value in event.summary.value
+        if value.WhichOneof("value") == "tensor"
+    }
+
+
+WHOLE = [
+    ("train/loss", 1, 3.0),
+    ("train/learning_rate", 1, pytest.approx(0.001)),
+    ("train/gradNorm", 1, 0.5),
+    ("eval/loss", 1, 3.125),
+    ("train/loss", 2, 2.5),
+    ("train/loss", 3, 2.0),
+    ("eval/loss", 3, 2.25),
+]
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
+def test_a_run_is_a_directory_of_train_and_eval_scalars(arkor_client: Any, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    job = train(arkor_client, each_event_twice(logger)).job
+    folder = tmp_path / "a_run" / job.id
+    assert scalars_in(folder) == WHOLE
+    table = texts_in(folder)["hyperparams/text_summary"]
+    assert "|maxSteps|3|" in table
+    assert "s3cret" not in table
+    assert events_in(folder)[0].file_version == "brain.Event:2"
+    assert logger._writers == {}
+
+
+def test_names_are_made_safe_and_a_version_may_be_a_number(tmp_path: Path) -> None:
+    for logger in (
+        TensorBoardLogger(tmp_path, "../my runs", 3),
+        TensorBoardLogger(tmp_path, version="v/1"),
+    ):
+        logger.on_log(log(1, loss=1.0, evalAccuracy=0.5, evaluations=2))
+        logger.on_end(end())
+    assert [tag for tag, _, _ in scalars_in(tmp_path / "_my_runs" / "version_3")] == [
+        "train/loss",
+        "eval/accuracy",
+        "train/evaluations",
+    ]
+    assert scalars_in(tmp_path / "fake" / "v_1")
+
+
+def test_points_have_the_time_of_their_event(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.on_log(log(1, loss=1.0))
+    logger.on_end(end())
+    assert events_in(tmp_path / "fake" / "job-1")[-1].wall_time == 1767225601.5
+
+
+def test_a_process_that_carries_on_repeats_nothing(tmp_path: Path) -> None:
+    first = TensorBoardLogger(tmp_path)
+    first.on_started(started())
+    for step in (1, 2):
+        first.on_log(log(step, loss=1.0))
+    drain(first)
+    [path] = (tmp_path / "fake" / "job-1").iterdir()
+    path.write_bytes(path.read_bytes()[:-5])  # the process was killed while it wrote step 2
+    second = TensorBoardLogger(tmp_path)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    second.on_started(started())
+    second.on_log(log(1, loss=1.0))
+    second.on_log(log(3, loss=1.0))
+    second.on_log(log(3, evalLoss=1.0))
+    second.on_end(end())
+    path.unlink()
+    assert scalars_in(tmp_path / "fake" / "job-1") == [("train/loss", 3, 1.0), ("eval/loss", 3, 1)]
+    assert texts_in(tmp_path / "fake" / "job-1") == {}
+    first.on_end(end())
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
+def test_a_directory_that_is_removed_in_the_middle_does_not_harm_the_run(
+    arkor_client: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = tmp_path / "logs"
+    logger = TensorBoardLogger(logs)
+
+    def remove() -> None:
+        shutil.rmtree(logs)
+        logs.write_text("a file in its place")
+
+    result = train(arkor_client, [logger, at(2, logger, remove)])
+    assert result.status == "completed"
+    assert "TensorBoardLogger.log_rows failed" in caplog.text
+    assert "1 logs of job" in caplog.text
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
+def test_a_disk_that_fails_for_a_while_costs_nothing(
+    arkor_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    logger = TensorBoardLogger(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    breaking = at(1, logger, lambda: monkeypatch.setattr(os, "fsync", full))
+    mending = at(2, logger, monkeypatch.undo)
+    job = train(arkor_client, [logger, breaking, mending]).job
+    seen = {(tag, step) for tag, step, _ in scalars_in(tmp_path / "a_run" / job.id)}
+    assert seen == {(tag, step) for tag, step, _ in WHOLE}
+
+
+def test_two_runs_at_once_go_to_two_directories(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, "both")
+    jobs = [a_job("job-1"), a_job("job-2")]
+    for step in (1, 2):
+        for job in jobs:
+            logger.on_log(log(step, job, loss=float(job.id[-1])))
+    for job in jobs:
+        logger.on_end(end("completed", job))
+        value = float(job.id[-1])
+        expected = [("train/loss", 1, value), ("train/loss", 2, value)]
+        assert scalars_in(tmp_path / "both" / job.id) == expected
