@@ -47,9 +47,9 @@ class History:
         return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
 
     @property
-    def logs(self) -> List[TrainingEvent]:
-        """The logs as the cloud sent them, in order: `event.data` has all their fields."""
-        return self._of(LOG)
+    def logs(self) -> List[Dict[str, Any]]:
+        """The logs as the cloud sent them, oldest first, with all their fields."""
+        return _snapshot(self._logs)
 
     @property
     def checkpoints(self) -> List[int]:

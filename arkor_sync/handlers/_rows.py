@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import math
 import threading
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from arkor_sync.callbacks import METRICS, Callback, CheckpointContext, Context, LogContext
-from arkor_sync.events import TrainingEvent, number
+from arkor_sync.events import number
 from arkor_sync.handlers._harmless import harmless
 
 LIMIT = 500  # rows that are kept for a restart: they are saved after every event
@@ -31,9 +31,8 @@ class Row(NamedTuple):
 Rows = Dict[int, Row]
 
 
-def add(rows: Rows, event: TrainingEvent) -> None:
-    """Take in a log. Where a step has been told of before, what is new counts."""
-    data = event.data
+def add(rows: Rows, data: Mapping[str, Any]) -> None:
+    """Take in a log's fields. Where a step has been told of before, what is new counts."""
     row = Row(*(_finite(data.get(METRICS[name])) for name in Row._fields))
     if row.loss is None and row.eval_loss is None and "loss" in data:
         row = row._replace(loss=math.nan)
@@ -44,11 +43,11 @@ def add(rows: Rows, event: TrainingEvent) -> None:
     rows[data["step"]] = row
 
 
-def rows_of(events: Iterable[TrainingEvent]) -> Rows:
+def rows_of(logs: Iterable[Mapping[str, Any]]) -> Rows:
     """Collect the rows of many logs."""
     rows: Rows = {}
-    for event in events:
-        add(rows, event)
+    for data in logs:
+        add(rows, data)
     return rows
 
 
@@ -96,7 +95,7 @@ class Recorder(Callback):
     def on_log(self, ctx: LogContext) -> None:
         """Remember the metrics of a step."""
         rows = self._memory(ctx).rows
-        add(rows, ctx.event)
+        add(rows, ctx.event.data)
         if len(rows) > LIMIT:
             few = thinned(rows, LIMIT)
             rows.clear()

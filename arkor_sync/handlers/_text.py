@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Optional, Tuple
 
 from arkor_sync.errors import RunAborted
@@ -11,6 +12,8 @@ from arkor_sync.errors import RunAborted
 if TYPE_CHECKING:
     from arkor_sync.models import TrainingJob
     from arkor_sync.result import TrainingResult
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
 def one_line(text: str, columns: int) -> str:
@@ -51,11 +54,15 @@ def figure(value: float) -> str:
 
 def moment(timestamp: Optional[str]) -> Optional[float]:
     """Read an ISO 8601 time as seconds since 1970; what is none is None. No zone means UTC."""
-    try:
-        read = datetime.fromisoformat((timestamp or "").replace("Z", "+00:00"))
-        return (read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError):
+    parts = _TIME.fullmatch(timestamp or "")
+    if parts is None:
         return None
+    whole, fraction, zone = parts.groups()
+    try:
+        read = datetime.fromisoformat(whole + ("+00:00" if zone in (None, "Z") else zone))
+    except ValueError:
+        return None
+    return read.timestamp() + float(fraction or 0)  # Python 3.9 reads 3 or 6 digits only
 
 
 def between(start: Optional[str], end: Optional[str]) -> Optional[float]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from importlib import import_module
-from typing import Any, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
+from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
 from arkor_sync.callbacks import Callback, Context, EndContext, LogContext, StartedContext
 from arkor_sync.errors import ArkorUsageError
@@ -249,6 +249,35 @@ class _Lines:
         pass
 
 
+class _Guarded:
+    """A stream for tqdm: what it raises is kept, for tqdm would keep its lock for ever."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.error: Optional[Exception] = None
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._try(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._stream  # `tqdm.write` looks for the bars of a stream
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _try(self, method: Callable[..., object], *arguments: str) -> None:
+        if self.error is None:
+            try:
+                method(*arguments)
+            except Exception as error:
+                self.error = error
+
+
 class _Bar:
     refresh_rate = 10.0
 
@@ -256,10 +285,11 @@ class _Bar:
         tqdm = import_module("tqdm.auto").tqdm  # the one for a notebook, in a notebook
         bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread of tqdm's
         self._stream = stream
+        self._guarded = _Guarded(stream)
         self._bar: Any = bar(
             desc=_printable(progress.name, stream),
             total=progress.total,
-            file=stream,
+            file=self._guarded,
             dynamic_ncols=True,
             leave=leave,
             bar_format=_format(progress),
@@ -270,16 +300,22 @@ class _Bar:
         bar.n, bar.total, bar.bar_format = progress.step, progress.total, _format(progress)
         bar.set_postfix_str(progress.figures(), refresh=False)
         bar.refresh()
+        self._check()
 
     def end(self, progress: Progress, status: str, why: str) -> None:
         self.show(progress)
         self._bar.close()
+        self._check()
         if status != "completed":
             with self._bar.external_write_mode(self._stream):
                 _write(self._stream, progress, [_last_words(progress, status)], why)
 
     def give_up(self) -> None:
         self._bar.disable = True  # it would write once more when it is closed
+
+    def _check(self) -> None:
+        if self._guarded.error is not None:
+            raise self._guarded.error
 
 
 def _format(progress: Progress) -> str:

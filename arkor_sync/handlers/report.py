@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from html import escape
@@ -23,6 +24,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 _MOST = 1000  # rows of the table
 _SECRET = re.compile(r"(token|secret|password|passphrase|credentials?|authorization|key)s?$", re.I)
+_TIME = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
 _URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
 
 
@@ -129,26 +131,25 @@ def _summary(
         ("Checkpoints", str(len(checkpoints))),
         ("Trained for", "" if trained is None else duration(trained)),
         ("Queued for", "" if queued is None else duration(queued)),
-        ("Created", job.created_at),
-        ("Started", job.started_at),
-        ("Ended", job.completed_at),
+        *zip(("Created", "Started", "Ended"), (job.created_at, job.started_at, job.completed_at)),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(name, _TIME.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
 
 
 def _settings(config: Any, prefix: str = "") -> Iterator[Tuple[str, str]]:
     """List a configuration flat, without what could be secret."""
     for key, value in config.items():
         name = f"{prefix}{key}"
+        listed = value if isinstance(value, list) else [value]
         if _SECRET.search(str(key)):
             yield name, "(hidden)"
         elif isinstance(value, dict) and value:
             yield from _settings(value, f"{name}.")
-        elif isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value):
-            yield from _settings(dict(enumerate(value)), f"{name}.")
+        elif listed is value and any(isinstance(each, (dict, list)) for each in value):
+            yield from _settings(dict(enumerate(listed)), f"{name}.")
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield name, _URL.sub(r"\1\2", shown)
+            texts = [each if isinstance(each, str) else json.dumps(each) for each in listed]
+            yield name, ", ".join(_URL.sub(r"\1\2", text) for text in texts)
 
 
 def _checkpoints(steps: Sequence[int], rows: Rows, samples: Samples) -> str:
