@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, List
 if TYPE_CHECKING:
     from arkor_sync.handlers._logger import MetricsLogger
     from arkor_sync.handlers._notification import Notification, Sample
+    from arkor_sync.handlers._notifier import Notifier
     from arkor_sync.handlers.apprise import AppriseNotifier
     from arkor_sync.handlers.database import DatabaseLogger
     from arkor_sync.handlers.datadog import DatadogEvents
@@ -38,6 +39,7 @@ _LATER: Dict[str, str] = {
     "AppriseNotifier": "apprise",
     "DiscordNotifier": "discord",
     "Notification": "_notification",
+    "Notifier": "_notifier",
     "Sample": "_notification",
     "SlackNotifier": "slack",
     "TeamsNotifier": "teams",
@@ -68,6 +70,7 @@ __all__: List[str] = [
     "AppriseNotifier",
     "DiscordNotifier",
     "Notification",
+    "Notifier",
     "Sample",
     "SlackNotifier",
     "TeamsNotifier",

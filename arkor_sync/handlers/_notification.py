@@ -64,10 +64,8 @@ class Notification:
         return self.event in LAST
 
     def facts(self) -> List[Tuple[str, str]]:
-        """List step and metrics as names and values for the eye."""
-        known = {} if self.step is None else {"step": self.step}
-        both = {**known, **self.metrics}
-        return [(name.replace("_", " "), _shown(name, value)) for name, value in both.items()]
+        """List the metrics as names and values for the eye."""
+        return [(name.replace("_", " "), _shown(name, each)) for name, each in self.metrics.items()]
 
 
 def notification(ctx: Any, event: str, what: str, **more: Any) -> Notification:

@@ -110,10 +110,14 @@ class Notifier(Callback, abc.ABC):
                 raise ArkorUsageError(f"on: {event!r:.80} is none of {', '.join(EVENTS)}")
         if self.prompts and "checkpoint" not in self.on:
             raise ArkorUsageError("prompts are asked at checkpoints: add 'checkpoint' to on")
-        for name, least in (("every_n_steps", 1), ("attempts", 1)):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise ArkorUsageError(f"{name} must be a whole number from {least}, not {value!r}")
+        if any(isinstance(prompt, Mapping) for prompt in self.prompts):
+            raise ArkorUsageError("prompts: put the messages of one prompt into a list of its own")
+        for name, value in (
+            ("every_n_steps", self.every_n_steps or 1),
+            ("attempts", self.attempts),
+        ):
+            if type(value) is not int or value < 1:
+                raise ArkorUsageError(f"{name} must be a whole number from 1, not {value!r}")
         for name in ("min_interval", "flush_timeout"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value <= threading.TIMEOUT_MAX:
@@ -128,7 +132,7 @@ class Notifier(Callback, abc.ABC):
             f"{name}-samples", self._ask, limit=_QUEUE
         )
         self._begin()
-        url = url if url is not None else os.environ.get(self.variable)
+        url = (os.environ.get(self.variable, "") if url is None else url).strip()
         self.enabled = bool(url)
         if url:
             self._connect(url)
@@ -272,7 +276,8 @@ class Notifier(Callback, abc.ABC):
 
     def _failed(self, ctx: Any, error: str, step: Optional[int]) -> None:
         if "failed" in self.on and self._first(ctx, "failed"):
-            self.send(notification(ctx, "failed", " failed", text=error, step=step, urgent=True))
+            what = " failed" if step is None else f" failed at step {step}"
+            self.send(notification(ctx, "failed", what, text=error, step=step, urgent=True))
 
     def _cancelled(self, ctx: Any, reason: str) -> None:
         if "cancelled" in self.on and self._first(ctx, "cancelled"):

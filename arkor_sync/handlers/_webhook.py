@@ -19,7 +19,7 @@ import requests
 
 from arkor_sync.client_version import USER_AGENT
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.exchange import parse_retry_after
+from arkor_sync.exchange import check_timeout, parse_retry_after
 from arkor_sync.handlers._notification import Notification, clean
 from arkor_sync.handlers._notifier import Notifier, Unavailable, Undelivered
 from arkor_sync.stream.transport import connection_error
@@ -63,6 +63,10 @@ class HttpNotifier(Notifier):
 
     timeout: Tuple[float, float] = (5.0, 10.0)
 
+    def __post_init__(self, url: Optional[str]) -> None:
+        check_timeout(self.timeout)
+        super().__post_init__(url)
+
     def __repr__(self) -> str:
         host = f" {self._host}" if self.enabled else ""
         return f"{super().__repr__()[:-1]}{host}>"
@@ -72,7 +76,6 @@ class HttpNotifier(Notifier):
         """Return the JSON document for a notification, as the service wants it."""
 
     def _connect(self, url: str) -> None:
-        url = url.strip()
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port

@@ -41,7 +41,7 @@ class SlackNotifier(HttpNotifier):
         mark = f"{_MARKS[note.event]} " if note.event in _MARKS else ""
         title = fit(note.title, 300, escape)
         blocks = [_section(f"{mention}{mark}*{title}*")]
-        facts = "   ".join(f"{name} *{value}*" for name, value in note.facts())
+        facts = "   ".join(f"{escape(name)} *{value}*" for name, value in note.facts())
         if facts:
             blocks.append(_section(fit(facts, _SECTION)))
         if note.text:

@@ -42,7 +42,7 @@ class TeamsNotifier(HttpNotifier):
 def _message(note: Notification, room: int) -> Dict[str, Any]:
     title = {"size": "Medium", "weight": "Bolder", "color": _COLOURS.get(note.event, "Default")}
     body = [_text(note.title, 300, **title)]
-    if note.metrics or note.step is not None:
+    if note.metrics:
         facts = [{"title": name, "value": value} for name, value in note.facts()[:10]]
         body.append({"type": "FactSet", "facts": facts})
     if note.text:

@@ -49,12 +49,12 @@ def test_apprise_is_told_with_title_body_and_type() -> None:
         )
         tell(notifier, run, run.checkpoint(5), run.failed("out of memory"))
         told = {body["title"]: body for body in hook.bodies}
-        assert set(told) == {"bot: checkpoint 5", "bot failed"}
+        assert set(told) == {"bot: checkpoint 5", "bot failed at step 7"}
         assert told["bot: checkpoint 5"]["type"] == "info"
         assert "hi\nhello" in told["bot: checkpoint 5"]["message"]
-        assert told["bot failed"]["type"] == "failure"
-        assert "out of memory" in told["bot failed"]["message"]
-        assert "job job-1" in told["bot failed"]["message"]
+        assert told["bot failed at step 7"]["type"] == "failure"
+        assert "out of memory" in told["bot failed at step 7"]["message"]
+        assert "job job-1" in told["bot failed at step 7"]["message"]
         tell(notifier, run, run.completed(final_loss=0.5))
         assert hook.bodies[-1]["type"] == "success"
         assert "final loss: 0.5" in hook.bodies[-1]["message"]

@@ -73,7 +73,7 @@ def test_completed_and_failed_are_told_by_default_and_nothing_else(kept: Make) -
     notifier.on_cancelled(third.cancelled())
     notifier.on_end(third.end())
     notifier.on_end(FakeRun(job_id="job-4").end(RunAborted("enough")))
-    assert notifier.titles == ["bot completed", "bot failed"]
+    assert notifier.titles == ["bot completed", "bot failed at step 7"]
     assert [note.urgent for note in notifier.notes] == [False, True]
 
 
@@ -87,7 +87,7 @@ def test_each_event_is_told_when_it_is_asked_for(kept: Make) -> None:
         "bot: step 1",
         "bot: checkpoint 1",
         "bot: connection lost (1 in a row), next attempt in 2 s",
-        "bot failed",
+        "bot failed at step 12",
     ]
     assert notifier.notes[1].metrics == {"loss": 1.0}
     assert notifier.notes[3].text == "reset by peer"
@@ -308,7 +308,7 @@ def test_a_forked_child_begins_anew(kept: Make, monkeypatch: pytest.MonkeyPatch)
     with notifier._lock:  # as a thread of the parent may have had it
         monkeypatch.setattr("os.getpid", lambda: -1)
         notifier.on_failed(FakeRun().failed())
-        assert notifier.titles == ["bot failed"]
+        assert notifier.titles == ["bot failed at step 7"]
 
 
 def test_notes_of_ones_own_can_be_sent(kept: Make) -> None:

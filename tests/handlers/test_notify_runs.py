@@ -110,8 +110,8 @@ def test_a_failure_is_told_and_pages_only_whom_it_should(arkor_client: CloudApiC
         result = trainer(arkor_client, SlackNotifier(service.url)).wait(PATIENCE)
         (body,) = service.bodies
     assert result.status == "failed"
-    assert body["blocks"][0]["text"]["text"] == "<!here> ❌ *support-bot failed*"
-    assert "&lt;!channel&gt; CUDA out of memory" in body["blocks"][2]["text"]["text"]
+    assert body["blocks"][0]["text"]["text"] == "<!here> ❌ *support-bot failed at step 15*"
+    assert "&lt;!channel&gt; CUDA out of memory" in body["blocks"][1]["text"]["text"]
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=STEPS, manual=True))

@@ -230,7 +230,7 @@ def test_a_template_is_filled_in_and_keeps_types(told: Make) -> None:
     error = "{job_id} {0.__class__} {text!r}"
     (body,) = told("WebhookNotifier", lambda run: [run.failed(error)], template=template)
     assert body == {
-        "summary": f"bot failed: {error} at 7",
+        "summary": f"bot failed at step 7: {error} at 7",
         "step": 7,
         "all": [{}, 7, {"deep": True}],
         "braces": "{} {not-a-name} {{",
@@ -299,7 +299,11 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
         ({"secret": "whsec_not base64!"}, "must be base64"),
         ({"on": "finished"}, "'finished' is none of"),
         ({"prompts": "hi"}, "add 'checkpoint' to on"),
+        ({"prompts": [{"role": "user"}], "on": "checkpoint"}, "into a list of its own"),
+        ({"timeout": (0, 1)}, "timeout: got (0, 1)"),
         ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1"),
+        ({"every_n_steps": -1}, "every_n_steps must be a whole number from 1"),
+        ({"every_n_steps": 2.5}, "every_n_steps must be a whole number from 1"),
         ({"attempts": True}, "attempts must be"),
         ({"min_interval": -1}, "min_interval must be"),
         ({"flush_timeout": "5"}, "flush_timeout must be"),
@@ -320,6 +324,7 @@ def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
     assert caught.value.__context__ is None or "s3cr3t" not in str(caught.value.__context__)
 
 
+@pytest.mark.parametrize("unset", [None, "", " "])
 @pytest.mark.parametrize(
     ("kind", "variable"),
     [
@@ -330,10 +335,17 @@ def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
     ],
 )
 def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
-    kind: Any, variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: Any,
+    variable: str,
+    unset: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = FakeRun()
-    monkeypatch.delenv(variable, raising=False)
+    if unset is None:
+        monkeypatch.delenv(variable, raising=False)
+    else:
+        monkeypatch.setenv(variable, unset)
     off = kind(on=EVERYTHING, every_n_steps=1)
     for ctx in (run.started(), run.log(1), run.checkpoint(1), run.failed()):
         getattr(off, f"on_{type(ctx).__name__[: -len('Context')].lower()}")(ctx)
