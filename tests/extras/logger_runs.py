@@ -46,6 +46,14 @@ def drain(logger: MetricsLogger) -> None:
         assert run.outbox.flush(PATIENCE)
 
 
+def join(logger: MetricsLogger) -> None:
+    """Wait until the logger has no thread any more."""
+    for thread in threading.enumerate():
+        if thread.name == f"arkor-{type(logger).__name__}":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
 def each_event_twice(logger: MetricsLogger) -> List[Any]:
     """Return callbacks that give the logger every event again."""
     return [logger, {"on_started": logger.on_started, "on_log": logger.on_log}]
