@@ -105,23 +105,7 @@ class Notifier(Callback, abc.ABC):
     def __post_init__(self, url: Optional[str]) -> None:
         self.on = (self.on,) if isinstance(self.on, str) else tuple(self.on)
         self.prompts = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
-        for event in self.on:
-            if event not in EVENTS:
-                raise ArkorUsageError(f"on: {event!r:.80} is none of {', '.join(EVENTS)}")
-        if self.prompts and "checkpoint" not in self.on:
-            raise ArkorUsageError("prompts are asked at checkpoints: add 'checkpoint' to on")
-        if any(isinstance(prompt, Mapping) for prompt in self.prompts):
-            raise ArkorUsageError("prompts: put the messages of one prompt into a list of its own")
-        for name, value in (
-            ("every_n_steps", self.every_n_steps or 1),
-            ("attempts", self.attempts),
-        ):
-            if type(value) is not int or value < 1:
-                raise ArkorUsageError(f"{name} must be a whole number from 1, not {value!r}")
-        for name in ("min_interval", "flush_timeout"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value <= threading.TIMEOUT_MAX:
-                raise ArkorUsageError(f"{name} must be seconds from 0, not {value!r}")
+        self._check()
         self._jobs: Dict[str, _Told] = {}
         self._not_before = 0.0  # on the clock: the service wants to be left alone until then
         self._never = threading.Event()
@@ -255,6 +239,23 @@ class Notifier(Callback, abc.ABC):
             told.once |= set(saved["once"])
             told.checkpoint = max(told.checkpoint, saved["checkpoint"])
             told.progress = max(told.progress, saved["progress"])
+
+    def _check(self) -> None:
+        for event in self.on:
+            if event not in EVENTS:
+                raise ArkorUsageError(f"on: {event!r:.80} is none of {', '.join(EVENTS)}")
+        if self.prompts and "checkpoint" not in self.on:
+            raise ArkorUsageError("prompts are asked at checkpoints: add 'checkpoint' to on")
+        if any(isinstance(prompt, Mapping) for prompt in self.prompts):
+            raise ArkorUsageError("prompts: put the messages of one prompt into a list of its own")
+        every = 1 if self.every_n_steps is None else self.every_n_steps
+        for name, count in (("every_n_steps", every), ("attempts", self.attempts)):
+            if type(count) is not int or count < 1:
+                raise ArkorUsageError(f"{name} must be a whole number from 1, not {count!r}")
+        for name in ("min_interval", "flush_timeout"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= threading.TIMEOUT_MAX:
+                raise ArkorUsageError(f"{name} must be seconds from 0, not {value!r}")
 
     @abc.abstractmethod
     def _connect(self, url: str) -> None:
