@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import parse_json
-from arkor_sync.callbacks import CheckpointContext, Context, LogContext
+from arkor_sync.callbacks import CheckpointContext, LogContext
 from arkor_sync.chat_request import build_chat_body
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._one_run import OneRun, check, stop
@@ -220,12 +220,6 @@ class CheckpointEvaluator(OneRun):
         if self._stop_reason:
             stop(ctx.run, self._stop_reason)
 
-    def _enter(self, ctx: Context) -> bool:
-        new = super()._enter(ctx)
-        if new:  # a run that follows the same job again may go on
-            self._stop_reason = ""
-        return new
-
     def _ask(self, ctx: CheckpointContext, index: int) -> EvaluationRow:
         answer = error = None
         began = time.monotonic()
@@ -312,7 +306,7 @@ class CheckpointEvaluator(OneRun):
         expected = dict(zip(self._prompts, self._expected))
         for saved in state["rows"]:
             row = EvaluationRow(parsed=None, expected=expected.get(saved["prompt"]), **saved)
-            self._rows.append(row if row.error else self._parsed(row))
+            self._rows.append(self._parsed(row))
 
 
 def _messages(index: int, prompt: Any) -> Sequence[Mapping[str, Any]]:

@@ -188,6 +188,32 @@ def test_abort_does_not_wait_for_answers_and_the_threads_end_with_the_run(
     assert evaluator.table == []
 
 
+def test_what_is_judged_after_the_end_of_the_run_comes_to_nothing(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    scoring, let_go = threading.Event(), threading.Event()
+    told: List[str] = []
+
+    def scorer(answer: str, expected: Any) -> float:
+        scoring.set()
+        let_go.wait(PATIENCE)
+        return 1.0
+
+    evaluator = CheckpointEvaluator(["a"], scorer=scorer, notify=told.append, stop_when=1.0)
+    run = run_of(arkor_emulator, arkor_client, evaluator, engine("hi"))
+    assert scoring.wait(PATIENCE)
+    judges = [t for t in threading.enumerate() if t.name.startswith("arkor-evaluator-")]
+    run.abort()
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)
+    let_go.set()
+    for thread in judges:
+        thread.join(PATIENCE)
+    assert evaluator.table == []
+    assert told == []
+    assert [r for r in arkor_emulator.requests if r.path.endswith("/cancel")] == []
+
+
 def test_a_score_that_is_reached_stops_the_job(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:

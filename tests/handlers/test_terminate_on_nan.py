@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Dict, List
 
 import pytest
@@ -65,7 +66,16 @@ def test_it_stops_the_job_and_the_result_says_why(
 def test_what_a_sound_run_may_look_like_does_not_stop_it(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None, logs: List[Dict[str, Any]]
 ) -> None:
-    run = run_of(arkor_client, arkor_emulator, logs, TerminateOnNaN())
+    told = threading.Event()
+
+    def last(ctx: Any) -> None:
+        if ctx.step == len(logs):
+            told.set()
+
+    run = run_of(arkor_client, arkor_emulator, logs, [TerminateOnNaN(), {"on_log": last}])
+    assert told.wait(PATIENCE)
+    assert not run.done()
+    assert [r for r in arkor_emulator.requests if r.path.endswith("/cancel")] == []
     arkor_emulator.step(run.job.id)
     assert run.wait(PATIENCE).status == "completed"
 
@@ -95,7 +105,7 @@ def test_one_object_serves_several_runs_and_does_not_mix_them_up(
 ) -> None:
     guard = TerminateOnNaN()
     runs = [
-        run_of(arkor_client, arkor_emulator, [{"loss": None}, {"loss": 1.0}], guard)
+        run_of(arkor_client, arkor_emulator, [{"loss": 1.0}, {"loss": None}], guard)
         for _ in range(3)
     ]
     for run in runs:

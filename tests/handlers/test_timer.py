@@ -6,19 +6,20 @@ import datetime
 import math
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync import ArkorUsageError, FileCursorStore, RunAborted, follow
+from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import Timer
-from arkor_sync.handlers.timer import _seconds
+from arkor_sync.handlers.timer import _elapsed, _seconds
 from arkor_sync.stream.clock import Clock
 
 PATIENCE = 20.0
+QUICK = ReconnectPolicy(base=0.01, cap=0.05)
 STARTED = {"type": "training.started", "timestamp": "2026-01-01T00:00:00.000Z"}
 
 
@@ -115,6 +116,7 @@ def test_it_fires_while_a_callback_hangs(
     try:
         with pytest.raises(RunAborted, match=r"time limit of .* on_started .* is still running"):
             run.wait(PATIENCE)
+        assert run.outcome is not None
         assert run.outcome.stop_reason == "the job's time limit of 0:00:00.050000 is over"
         assert arkor_client.jobs.get(job_id).status == "cancelled"
     finally:
@@ -239,6 +241,38 @@ def test_a_new_process_whose_job_is_silent_begins_with_the_first_lost_stream(
     )
     clock.pass_by(60.0)
     assert again.wait(PATIENCE).status == "cancelled"
+
+
+@pytest.mark.arkor(ping_interval=0.01, faults=[Fault("cut_clean", event="ping")])
+def test_a_lost_stream_does_not_begin_the_time_of_a_job_that_is_queued(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    lost = threading.Event()
+    clock = HandClock()
+    callbacks = [Timer(60, clock=clock), {"on_reconnect": lambda ctx: lost.set()}]
+    job_id = manual(arkor_emulator, STARTED)
+    run = follow(job_id, callbacks=callbacks, client=arkor_client, reconnect=QUICK)
+    assert lost.wait(PATIENCE)
+    assert threads() == []
+    arkor_emulator.step(job_id)
+    clock.pass_by(60.0)
+    assert run.wait(PATIENCE).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "seconds"),
+    [
+        ("2026-01-01T00:00:00.000Z", "2026-01-01T01:00:00.500Z", 3600.5),
+        ("2026-01-01T00:00:00", "2026-01-01T02:00:00+01:00", 3600.0),
+        ("2026-01-01T01:00:00Z", "2026-01-01T00:00:00Z", 0.0),
+        ("yesterday", "2026-01-01T00:00:00Z", 0.0),
+        ("2026-01-01T00:00:00Z", None, 0.0),
+    ],
+)
+def test_the_clouds_times_are_only_believed_as_far_as_they_can_be_read(
+    since: str, until: Optional[str], seconds: float
+) -> None:
+    assert _elapsed(since, until) == seconds
 
 
 @given(
