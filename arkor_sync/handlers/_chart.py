@@ -34,6 +34,7 @@ PALETTES: Dict[str, Dict[str, str]] = {
 }
 
 _MOST = 1500  # rows that are drawn
+_LEAST = 1e-100  # what a logarithmic scale can show
 _LOG_FROM = 50.0  # how many times the lowest loss the highest is
 _FEW = 600  # rows up to which the line is thick
 DOTS = 60  # evaluations up to which each has a dot
@@ -89,7 +90,7 @@ class Axes:
             min((y for _, y in points), default=0.0),
             max((y for _, y in points), default=1.0),
         )
-        self.log = low > 0 and high / low >= _LOG_FROM
+        self.log = low > _LEAST and high / low >= _LOG_FROM
         first, last = min(steps, default=0.0), max(steps, default=1.0)
         self.x = _padded(first, last, 0.02)
         self.x_ticks = [tick for tick in _ticks(first, last, 8) if tick == int(tick)]

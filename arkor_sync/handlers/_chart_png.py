@@ -14,6 +14,7 @@ from arkor_sync.handlers._chart import DOTS, LINES, PALETTES, Axes, Chart, Point
 from arkor_sync.handlers._text import one_line
 
 _FONT = "DejaVu Sans"  # it comes with matplotlib
+_DPI = 160
 _drawing = threading.Lock()  # matplotlib shares its fonts between figures
 
 
@@ -27,7 +28,7 @@ def png(chart: Chart, theme: str) -> bytes:
     picture = io.BytesIO()
     with _drawing:
         figure = _figure(chart, PALETTES["dark" if theme == "dark" else "light"])
-        figure.savefig(picture, format="png")
+        figure.savefig(picture, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
     return picture.getvalue()
 
 
@@ -38,7 +39,7 @@ def _figure(chart: Chart, colors: Dict[str, str]) -> Any:
     axes, drawn = Axes(chart, curves), bool(train or evaluated)
     muted, grid, mark = colors["muted"], colors["grid"], colors["mark"]
     words: Dict[str, Any] = {"parse_math": False, "usetex": False, "family": _FONT}
-    figure = new_figure(figsize=(8.6, 4.3), dpi=160, facecolor=colors["paper"])
+    figure = new_figure(figsize=(8.6, 4.3), dpi=_DPI, facecolor=colors["paper"])
     plot = figure.add_axes((0.095, 0.13, 0.875, 0.68), facecolor=colors["paper"])
     name, status = _known(one_line(chart.name, 64)), _known(one_line(chart.status, 56))
     figure.text(0.095, 0.925, name, color=colors["ink"], size=13, weight="bold", **words)
@@ -58,15 +59,16 @@ def _figure(chart: Chart, colors: Dict[str, str]) -> Any:
     plot.set_ylabel("loss (log scale)" if axes.log else "loss", color=muted, size=9.5, **words)
     plot.tick_params(colors=muted, labelsize=9, length=0)
     plot.grid(False)
-    plot.grid(True, axis="y", color=grid, linewidth=0.8, linestyle="-", alpha=1)
+    plot.grid(True, axis="y", color=grid, linewidth=0.9, linestyle="-", alpha=1)
     plot.set_axisbelow(True)
     for side, spine in plot.spines.items():
         spine.set(visible=side == "bottom", color=grid)
 
     marks = list(chart.checkpoints)
     if len(marks) <= LINES:
+        dotted: Dict[str, Any] = {"linestyle": (0, (2, 4)), "linewidth": 0.9, "marker": ""}
         for step in marks:
-            plot.axvline(step, color=mark, alpha=0.55, linewidth=0.9, linestyle=(0, (2, 4)))
+            plot.axvline(step, color=mark, alpha=0.55, **dotted)
     common: Dict[str, Any] = {"markersize": 5, "markeredgewidth": 0}
     kinds: List[Tuple[str, List[List[Point]], bool, float]] = [
         ("train", train, False, 0.85 * chart.stroke),
