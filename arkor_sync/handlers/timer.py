@@ -139,15 +139,16 @@ class _Alarm:
 
     def _main(self) -> None:
         repeat = _REPEAT
-        while not self._cancelled:
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # first: what comes later is either seen below or wakes the wait
+            if self._cancelled:
+                return
             left = self._deadline - self._clock.now()
             if left <= 0:
                 if stop(self._run, self._reason):
                     return
                 left, repeat = repeat, min(2 * repeat, _LONGEST_REPEAT)
-            if not self._cancelled:
-                self._clock.wait(self._wake, left)
+            self._clock.wait(self._wake, left)
 
 
 def _seconds(duration: Union[float, datetime.timedelta, str]) -> float:

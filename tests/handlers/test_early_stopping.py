@@ -274,6 +274,16 @@ def test_one_object_refuses_a_second_run_and_begins_anew_after_the_first() -> No
     assert stopping.state_dict() == fresh.state_dict()
 
 
+def test_the_values_of_one_run_are_not_smoothed_into_the_next() -> None:
+    used, fresh = EarlyStopping("loss", smoothing=3), EarlyStopping("loss", smoothing=3)
+    first = FakeRun("a")
+    tell(used, first, 1, loss=1.0)
+    end(used, first)
+    for stopping in (used, fresh):
+        tell(stopping, FakeRun("b"), 1, loss=2.0)
+    assert used.state_dict() == fresh.state_dict()
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -1,0 +1,92 @@
+"""A few threads that share a piece of work once."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import List
+
+import pytest
+
+from arkor_sync.handlers._round import Round
+
+PATIENCE = 10.0
+
+
+def alive() -> List[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("arkor-round-")]
+
+
+def test_the_results_come_together_in_order_and_the_threads_end() -> None:
+    finished: List[List[int]] = []
+    together = threading.Barrier(3)
+
+    def work(index: int) -> int:
+        together.wait(PATIENCE)
+        return index * index
+
+    work_round = Round("arkor-round", work, 6, 3, finished.append)
+    names = {thread.name for thread in work_round._threads}
+    assert names == {"arkor-round-0", "arkor-round-1", "arkor-round-2"}
+    assert all(thread.daemon for thread in work_round._threads)
+    work_round.start().result(PATIENCE)
+    assert finished == [[0, 1, 4, 9, 16, 25]]
+    for thread in alive():
+        thread.join(PATIENCE)
+    assert alive() == []
+
+
+def test_no_more_threads_than_there_is_to_do() -> None:
+    assert len(Round("arkor-round", lambda index: index, 2, 9, lambda results: None)._threads) == 2
+
+
+def test_what_was_stopped_begins_nothing_new_and_does_not_finish() -> None:
+    begun, let_go = threading.Event(), threading.Event()
+    worked: List[int] = []
+    finished: List[List[None]] = []
+
+    def work(index: int) -> None:
+        worked.append(index)
+        begun.set()
+        assert let_go.wait(PATIENCE)
+
+    for count in (1, 2):
+        begun.clear()
+        let_go.clear()
+        stopped = Round("arkor-round", work, count, 1, finished.append)
+        future = stopped.start()
+        assert begun.wait(PATIENCE)
+        stopped.stop()
+        let_go.set()
+        for thread in alive():
+            thread.join(PATIENCE)
+        assert not future.done()
+    assert worked == [0, 0]
+    assert finished == []
+
+
+def test_an_error_of_the_work_or_of_the_finish_is_the_futures() -> None:
+    def fail(_: object) -> None:
+        raise LookupError("broken")
+
+    for broken in (
+        Round("arkor-round", fail, 3, 1, lambda results: None),
+        Round("arkor-round", lambda index: None, 3, 2, fail),
+    ):
+        with pytest.raises(LookupError, match="broken"):
+            broken.start().result(PATIENCE)
+
+
+def test_everything_runs_in_the_context_of_whoever_started_it() -> None:
+    tenant = contextvars.ContextVar("tenant", default="none")
+    tenant.set("acme")
+    seen: List[str] = []
+    running = Round(
+        "arkor-round",
+        lambda index: tenant.get(),
+        3,
+        2,
+        lambda results: seen.extend([*results, tenant.get()]),
+    )
+    running.start().result(PATIENCE)
+    assert seen == ["acme"] * 4
