@@ -82,6 +82,8 @@ class Round(Generic[Result]):
                     self._finish(self._results)  # type: ignore[arg-type]
                     self.future.set_result(None)
             except BaseException as error:
-                self._stopped = True
-                self.future.set_exception(error)
+                with self._lock:
+                    if not self._stopped:
+                        self.future.set_exception(error)
+                    self._stopped = True
                 return

@@ -210,7 +210,9 @@ class EarlyStopping(OneRun):
         self.wait_count += 1
         if self.wait_count < self._patience:
             return EarlyStoppingReason.NOT_STOPPED
-        so_far = f", the best was {best:.6g} at step {self.best_step}" if self.best_step else ""
+        so_far = ""
+        if self.best_step is not None:
+            so_far = f", the best was {best:.6g} at step {self.best_step}"
         self.stopping_text = f"{now}: no better for {self.wait_count} values{so_far}"
         return EarlyStoppingReason.PATIENCE_EXHAUSTED
 

@@ -165,6 +165,10 @@ def test_the_text_says_what_was_seen_where_and_what_the_best_was() -> None:
     text = "loss is 2.25 at step 4: no better for 2 values, the best was 2 at step 2"
     assert run.stopped == [text]
     assert (stopping.best_score, stopping.best_step, stopping.wait_count) == (2.0, 2, 2)
+    stopping, run = EarlyStopping("loss", patience=1), FakeRun()
+    tell(stopping, run, 0, loss=1.0)
+    tell(stopping, run, 5, loss=1.0)
+    assert run.stopped[0].endswith("no better for 1 values, the best was 1 at step 0")
     assert judge([1.0], stopping_threshold=1.5)[1].stopped == [
         "loss is 1 at step 1, better than 1.5"
     ]

@@ -66,11 +66,17 @@ def test_what_was_stopped_begins_nothing_new_and_does_not_finish() -> None:
 
 
 def test_an_error_of_the_work_or_of_the_finish_is_the_futures() -> None:
+    together = threading.Barrier(3)
+
+    def fail_together(_: int) -> None:
+        together.wait(PATIENCE)
+        raise LookupError("broken")
+
     def fail(_: object) -> None:
         raise LookupError("broken")
 
     for broken in (
-        Round("arkor-round", fail, 3, 1, lambda results: None),
+        Round("arkor-round", fail_together, 9, 3, lambda results: None),
         Round("arkor-round", lambda index: None, 3, 2, fail),
     ):
         with pytest.raises(LookupError, match="broken"):
