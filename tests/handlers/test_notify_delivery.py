@@ -365,3 +365,19 @@ def test_a_header_and_a_secret_are_not_shown(
         assert service.posts == []
     assert "InvalidHeader" in said(everything_logged)
     assert "s3cr3t" not in said(everything_logged) + repr(notifier)
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+@pytest.mark.parametrize("how", ["refused", "cut", "silent", "answered"])
+def test_the_url_is_in_no_error_nor_in_what_hangs_on_it(kind: str, how: str) -> None:
+    with SERVICES[kind]() as service:
+        service.always = {"cut": DROP, "silent": HANG}.get(how, (500, {}, "no"))
+        if how == "refused":
+            service.close()
+        notifier = getattr(handlers, kind)(service.url, timeout=(1.0, 0.05))
+        with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
+            notifier._attempt(NOTE)
+    links: List[BaseException] = [caught.value]
+    for link in links:
+        assert "s3cr3t" not in "".join(traceback.format_exception_only(type(link), link))
+        links += [each for each in (link.__cause__, link.__context__) if each is not None]
