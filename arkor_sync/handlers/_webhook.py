@@ -106,7 +106,7 @@ class HttpNotifier(Notifier):
         status = self._status(answer)
         if 200 <= status < 300:
             return
-        said = self._redacted(clean(answer.text, 200))
+        said = clean(self._redacted(answer.text), 200)  # cut last: no half of a secret is left
         why = f"{self._host} answered {status}{': ' if said else ''}{said}"
         if status in (408, 429) or status >= 500:
             raise Unavailable(why)

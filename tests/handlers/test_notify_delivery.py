@@ -285,6 +285,7 @@ TROUBLE: List[Any] = [
     SILENT,
     (500, {}, "ECHO"),
     (404, {}, "ECHO"),
+    *[(400, {}, "x" * length + "ECHO") for length in range(120, 200, 8)],
     (302, {"Location": "ECHO"}, "ECHO"),
     (200, {"Content-Length": "99999"}, "ECHO"),
     (200, {"Content-Encoding": "gzip"}, "ECHO"),
