@@ -49,7 +49,10 @@ def duration(seconds: float) -> str:
 
 def figure(value: float) -> str:
     """Write a metric with four significant digits."""
-    return f"{value:.4g}"
+    try:
+        return f"{value:.4g}"
+    except OverflowError:  # a whole number that no float can hold
+        return "inf" if value > 0 else "-inf"
 
 
 def moment(timestamp: Optional[str]) -> Optional[float]:
@@ -90,3 +93,8 @@ def ending(
     if result is not None and result.stop_reason is not None:
         return "stopped", result.stop_reason
     return job.status, job.error or ""
+
+
+def cause(why: str) -> str:
+    """Shorten why a run ended to what fits on a line: of a traceback, its last."""
+    return why.strip().splitlines()[-1] if why.startswith("Traceback ") else why

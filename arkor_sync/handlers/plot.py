@@ -17,7 +17,7 @@ from arkor_sync.handlers._chart_png import png
 from arkor_sync.handlers._harmless import harmless, load
 from arkor_sync.handlers._outbox import Outbox
 from arkor_sync.handlers._rows import Recorder, rows_of
-from arkor_sync.handlers._text import ending
+from arkor_sync.handlers._text import cause, ending
 from arkor_sync.history import History
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class LossPlot(Recorder):
     def on_end(self, ctx: EndContext) -> None:
         """Draw the last picture, and wait for it."""
         self._drawn.pop(ctx.job.id, None)
-        status = ": ".join(filter(None, ending(ctx.job, ctx.result, ctx.error)))
+        word, why = ending(ctx.job, ctx.result, ctx.error)
+        status = ": ".join(filter(None, [word, cause(why)]))
         self._draw(ctx, status, last=True)
         self._outbox.flush(self._timeout)
         with self._lock:

@@ -12,7 +12,8 @@ from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, Tex
 
 from arkor_sync.callbacks import Callback, Context, EndContext, LogContext, StartedContext
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._text import between, duration, ending, figure, moment, one_line
+from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._text import between, cause, duration, ending, figure, moment, one_line
 from arkor_sync.models import TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -58,22 +59,26 @@ class ProgressBar(Callback):
         self._file = file
         self._shown: Dict[str, _Shown] = {}  # by job
 
+    @harmless
     def on_started(self, ctx: StartedContext) -> None:
         """Show that the job runs."""
         self._of(ctx).refresh(self._rate)
 
+    @harmless
     def on_log(self, ctx: LogContext) -> None:
         """Take in a step, and show it if it is time to."""
         shown = self._of(ctx)
         shown.progress.log(ctx)
         shown.refresh(self._rate)
 
+    @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Say how the run ended."""
         shown = self._of(ctx)
         self._shown.pop(ctx.job.id, None)
         shown.progress.end(ctx.job, ctx.result.metrics.total_steps if ctx.result else None)
-        shown.end(*ending(ctx.job, ctx.result, ctx.error))
+        status, why = ending(ctx.job, ctx.result, ctx.error)
+        shown.end(status, cause(why))
 
     def _of(self, ctx: Context) -> _Shown:
         shown = self._shown.get(ctx.job.id)

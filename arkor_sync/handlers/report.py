@@ -218,7 +218,7 @@ code,dt,summary{color:var(--muted)}
 .why{white-space:pre-wrap}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(12rem,1fr));gap:1rem;margin:1.5rem 0}
 dt{font-size:.85rem}dd{margin:0}
-figure{margin:0}svg{width:100%;height:auto;display:block}
+figure{margin:0;overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;display:block}
 ul{padding-left:1.2rem}
 blockquote{margin:.4rem 0 .8rem;padding:.5rem .8rem;border-left:3px solid var(--grid);
 white-space:pre-wrap}

@@ -99,6 +99,12 @@ def test_times_that_cannot_be_read_are_those_of_arrival(monkeypatch: pytest.Monk
     assert told.rate is None  # at the same moment
 
 
+def test_a_number_that_no_float_can_hold_is_infinite() -> None:
+    told = progress()
+    told.log(log(1, loss=10**400, eval_loss=-(10**400)))
+    assert told.figures() == "loss inf, eval loss -inf"
+
+
 # How it is written.
 
 
@@ -228,6 +234,17 @@ def test_a_failed_run_says_why(arkor_emulator: Emulator, arkor_client: Any) -> N
     last = out.getvalue().splitlines()[-1]
     assert last.startswith("triage: failed at step 3/9 (33%), loss 2.652, took ")
     assert last.endswith(": CUDA out of memory")
+
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1\nMemoryError: 20 MiB\n'
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=9, fails_at=4, error=TRACEBACK))
+def test_of_a_traceback_its_last_line_is_told(arkor_emulator: Emulator, arkor_client: Any) -> None:
+    out = io.StringIO()
+    run_of(arkor_emulator, arkor_client, ProgressBar(file=out)).wait(PATIENCE)
+    assert out.getvalue().endswith(": MemoryError: 20 MiB\n")
+    assert "Traceback" not in out.getvalue()
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(events=[{"type": "training.failed", "error": "no GPU"}]))

@@ -27,6 +27,16 @@ def test_a_metric_leaves_out_the_logs_that_do_not_have_it() -> None:
     assert history.metric("nothing") == []
 
 
+def test_the_logs_are_there_with_all_their_fields() -> None:
+    history = History()
+    history.append(log(1, loss=2.0, gradNorm=7))
+    history.append(TrainingEvent(CHECKPOINT, {"step": 1}))
+    [fields] = history.logs
+    assert fields["gradNorm"] == 7
+    history.logs.clear()
+    assert len(history) == 1
+
+
 def test_it_is_bounded_and_keeps_the_last() -> None:
     history = History(limit=3)
     for step in range(10):
