@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import io
 import os
 import socket
 import ssl
@@ -37,6 +38,7 @@ from urllib3.exceptions import (
 from urllib3.util.wait import wait_for_write
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from arkor_sync.stream.chunked import ChunkedDecoder
 
 _CHUNK = 65536
 
@@ -246,9 +248,11 @@ class ByteStream:
         self._transport = transport
         raw: Any = response.raw
         plain = not response.headers.get("Content-Encoding")
-        # http.client's read1 alone hands over what has arrived without waiting for more, in every
-        # framing; urllib3's own is as prompt but decodes. Older urllib3 has neither for gzip.
-        if plain and hasattr(raw._fp, "read1"):
+        # http.client's read1 alone hands over what has arrived without waiting for more;
+        # urllib3's own is as prompt but decodes. Older urllib3 has neither for gzip.
+        if plain and getattr(raw._fp, "chunked", False) and raw._fp.fp is not None:
+            self._read = partial(_read_chunks, raw._fp.fp, ChunkedDecoder())
+        elif plain and hasattr(raw._fp, "read1"):
             self._read = partial(raw._fp.read1, _CHUNK)
         elif hasattr(raw, "read1"):
             self._read = partial(raw.read1, _CHUNK, decode_content=True)
@@ -288,6 +292,18 @@ class ByteStream:
         self.response.close()
         if self._transport is not None:
             self._transport.hang_up()
+
+
+def _read_chunks(file: io.BufferedReader, decoder: ChunkedDecoder) -> bytes:
+    """Read what has arrived of a chunked body; `b""` at its end."""
+    while not decoder.finished:
+        data = file.read1(_CHUNK)
+        if not data:
+            raise http.client.IncompleteRead(b"")
+        body = decoder.feed(data)
+        if body:
+            return body
+    return b""
 
 
 def connection_error(
