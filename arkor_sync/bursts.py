@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 from itertools import repeat
 from operator import contains
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union, overload
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union, overload
 
 from arkor_sync.events import LOG, TrainingEvent, decode_json, event_key
 from arkor_sync.frames import Frame, FrameParser
+
+COMMON = ("type", "jobId")
+"""The fields that are the same in all logs of a job."""
 
 # The first log: its event line, and what its data line has in common with those of the others.
 _FIRST = re.compile(
@@ -25,6 +28,27 @@ _RUN = re.compile(
 )
 
 
+class Outline(NamedTuple):
+    """What tells the events of a batch apart from all others.
+
+    Attributes:
+        ids: The frames' ids.
+        steps: The step of each.
+        fields: How many fields each has of its own.
+        common: How many all have in common.
+    """
+
+    ids: List[str]
+    steps: List[int]
+    fields: List[int]
+    common: int
+
+    def keys(self) -> List[int]:
+        """Return the key of each event."""
+        fields = [self.common + own for own in self.fields]
+        return list(map(event_key, self.ids, repeat(LOG), self.steps, fields))
+
+
 class LogBatch(Sequence[TrainingEvent]):
     """Consecutive logs in columns. An event of it is built when it is asked for.
 
@@ -33,11 +57,12 @@ class LogBatch(Sequence[TrainingEvent]):
         ids: The frames' ids.
         objects: The other fields of each.
         steps: The step of each.
-        lengths: Characters of JSON of each, without the head.
+        texts: The JSON of each, without the head.
         head: Characters of JSON of the common fields.
+        size: Characters of JSON, of all together.
     """
 
-    __slots__ = ("common", "head", "ids", "lengths", "objects", "steps")
+    __slots__ = ("common", "head", "ids", "objects", "size", "steps", "texts")
 
     def __init__(
         self,
@@ -45,15 +70,16 @@ class LogBatch(Sequence[TrainingEvent]):
         ids: List[str],
         objects: List[Dict[str, Any]],
         steps: List[int],
-        lengths: List[int],
+        texts: List[str],
         head: int,
     ) -> None:
         self.common = common
         self.ids = ids
         self.objects = objects
         self.steps = steps
-        self.lengths = lengths
+        self.texts = texts
         self.head = head
+        self.size = _size(texts) + head * len(texts)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,23 +92,16 @@ class LogBatch(Sequence[TrainingEvent]):
 
     def __getitem__(self, index: Union[int, slice]) -> Union[TrainingEvent, LogBatch]:
         if isinstance(index, slice):
-            columns = self.ids[index], self.objects[index], self.steps[index], self.lengths[index]
+            columns = self.ids[index], self.objects[index], self.steps[index], self.texts[index]
             return LogBatch(self.common, *columns, self.head)
         data = {**self.common, **self.objects[index]}
         event_id = self.ids[index]
         key = event_key(event_id, LOG, self.steps[index], len(data))
-        return TrainingEvent(LOG, data, event_id, key=key, size=self.head + self.lengths[index])
+        return TrainingEvent(LOG, data, event_id, key=key, size=self.head + len(self.texts[index]))
 
-    @property
-    def size(self) -> int:
-        """Characters of JSON, of all together."""
-        return sum(self.lengths) + self.head * len(self.lengths)
-
-    def keys(self) -> List[int]:
-        """Return the key of each event."""
-        width = len(self.common)
-        fields = [width + len(each) for each in self.objects]
-        return list(map(event_key, self.ids, repeat(LOG), self.steps, fields))
+    def outline(self) -> Outline:
+        """Return what the keys are made of, and nothing larger."""
+        return Outline(self.ids, self.steps, list(map(len, self.objects)), len(self.common))
 
 
 def read(parser: FrameParser, chunk: bytes) -> Iterator[Union[LogBatch, List[Frame]]]:
@@ -132,10 +151,8 @@ def read_logs(blocks: bytes) -> Optional[LogBatch]:
         return None
     ids = [line.removeprefix("id: ") for line in id_lines]
     own = [line.removeprefix(first[2]) for line in data_lines]
-    lengths = list(map(len, own))
-    left = sum(map(len, ids)) + sum(lengths)
-    prefixes = count * len("id: " + first[2])
-    if sum(map(len, id_lines)) + sum(map(len, data_lines)) != left + prefixes:
+    cut = count * len("id: " + first[2])
+    if _size(id_lines) + _size(data_lines) != _size(ids) + _size(own) + cut:
         return None  # some line does not begin as all should
     # No string holds a newline, so each object begins where its event does; with one brace each
     # and as many objects as events, each is flat and ends there too.
@@ -155,4 +172,8 @@ def read_logs(blocks: bytes) -> Optional[LogBatch]:
         or any(True in map(contains, objects, repeat(field)) for field in common)
     ):
         return None
-    return LogBatch(common, ids, objects, steps, lengths, len(head))
+    return LogBatch(common, ids, objects, steps, own, len(head))
+
+
+def _size(texts: List[str]) -> int:
+    return sum(map(len, texts))

@@ -312,8 +312,9 @@ def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run
 def log_contexts(batch: LogBatch, job: TrainingJob, run: Run) -> Iterator[Context]:
     """Build the contexts of many logs, one after the other."""
     new = LogContext.__new__
-    for index, data in enumerate(batch.objects):
+    for index, (step, data) in enumerate(zip(batch.steps, batch.objects)):
         ctx: Any = new(LogContext)
+        ctx.step = step
         ctx._data = data
         ctx._source = batch, index
         ctx.job = job

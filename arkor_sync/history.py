@@ -9,11 +9,12 @@ import io
 import os
 from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._files import write_atomically
+from arkor_sync.bursts import COMMON
 from arkor_sync.callbacks import METRICS
-from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number, text
+from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, decode_json, number, text
 
 LIMIT = 10_000
 
@@ -28,9 +29,12 @@ class History:
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._logs: Deque[Dict[str, Any]] = deque(maxlen=limit)  # their fields
+        # Those that came in batches are kept as JSON: nobody may ever look at them.
+        self._logs: Deque[Any] = deque(maxlen=limit)
         self._checkpoints: Deque[int] = deque(maxlen=limit)
-        self.append_log = self._logs.append  # once an event, so without a layer in between
+        self.append_log: Callable[[Any], None] = (
+            self._logs.append
+        )  # once an event, so without a layer in between
 
     def append(self, event: TrainingEvent) -> None:
         """Keep an event, if it is a log or a checkpoint. The worker calls it."""
@@ -48,8 +52,11 @@ class History:
 
     @property
     def logs(self) -> List[Dict[str, Any]]:
-        """The logs as the cloud sent them, oldest first, with all their fields."""
-        return _snapshot(self._logs)
+        """The fields of each log as the wire names them, in order; without `type` and `jobId`."""
+        return [
+            decode_json("{" + log) if isinstance(log, str) else _own(log)
+            for log in _snapshot(self._logs)
+        ]
 
     @property
     def checkpoints(self) -> List[int]:
@@ -64,7 +71,7 @@ class History:
                 wire's name of a field that is none of these.
         """
         field = METRICS.get(name, name)
-        pairs = ((log["step"], number(log.get(field))) for log in _snapshot(self._logs))
+        pairs = ((log["step"], number(log.get(field))) for log in self.logs)
         return [(step, value) for step, value in pairs if value is not None]
 
     def to_dicts(self) -> List[Dict[str, Any]]:
@@ -74,7 +81,7 @@ class History:
                 "timestamp": text(log.get("timestamp")),
                 **{name: number(log.get(field)) for name, field in METRICS.items()},
             }
-            for log in _snapshot(self._logs)
+            for log in self.logs
         ]
 
     def to_csv(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -90,6 +97,10 @@ class History:
         writer.writeheader()
         writer.writerows(self.to_dicts())
         write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
+
+
+def _own(log: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in log.items() if name not in COMMON}
 
 
 def _snapshot(values: Deque[Any]) -> List[Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Callable
 
 
 class Clock:
     """Monotonic time, interruptible waiting, and the random numbers of the jitter."""
 
-    def now(self) -> float:
-        """Return seconds from some fixed moment."""
-        return time.monotonic()
+    now: Callable[[], float] = staticmethod(time.monotonic)
+    """Return seconds from some fixed moment."""
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until the event is set or the time is over; return whether it is set."""

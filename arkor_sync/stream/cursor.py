@@ -21,12 +21,11 @@ from urllib.parse import quote
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import dump_json, parse_json
-from arkor_sync.bursts import LogBatch
+from arkor_sync.bursts import LogBatch, Outline
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
 _OPENING = 2
-_DIGITS = 18  # an id that is a longer number is not read as one
 REMEMBERED = 10_000  # at least so many events are recognised when they come again
 
 
@@ -203,12 +202,12 @@ class _Generation:
         self.size = 0
         self._keys: Dict[int, int] = {}
         # Batches whose keys are made when one is looked for, which may be never.
-        self._later: List[Tuple[int, LogBatch]] = []
+        self._later: List[Tuple[int, Outline]] = []
 
     @property
     def keys(self) -> Dict[int, int]:
-        for connection, batch in self._later:
-            self._keys.update(dict.fromkeys(batch.keys(), connection))
+        for connection, outline in self._later:
+            self._keys.update(dict.fromkeys(outline.keys(), connection))
         self._later.clear()
         return self._keys
 
@@ -222,7 +221,7 @@ class _Generation:
 
     def add_later(self, batch: LogBatch, connection: int) -> None:
         self.size += len(batch)
-        self._later.append((connection, batch))
+        self._later.append((connection, batch.outline()))
 
 
 class Cursor:
@@ -252,7 +251,7 @@ class Cursor:
         # The older half of what is remembered is dropped as a whole when the newer one is full.
         self._old = _Generation(saved.delivered)
         self._new = _Generation(saved.delivered)
-        self._highest = -1  # of the ids that are numbers
+        self._highest = 0, ""  # of all ids so far, ordered by length and then as text
 
     def connect(self) -> Optional[str]:
         """Begin a connection.
@@ -301,7 +300,8 @@ class Cursor:
     def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
         """Move the acknowledged position over the next events."""
         self.delivered += len(events)
-        self.acknowledged = next(filter(None, reversed(_ids(events))), self.acknowledged)
+        ids = (event_id for event_id in reversed(_ids(events)) if event_id is not None)
+        self.acknowledged = next(ids, self.acknowledged)
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
         """Move the read position back to the acknowledged one, as if these had never come."""
@@ -334,19 +334,20 @@ class Cursor:
         return True
 
     def _rises(self, batch: LogBatch) -> bool:
-        """Whether the ids of a batch are numbers, each above all that came before.
+        """Whether the ids of a batch are of one length, and each above all that came before.
 
-        None of its events can then have been here, so nothing need be looked up.
+        Ids are ordered by length, then as text: numbers rise in it, and times, and whatever else
+        is counted up. None of these events can then have been here, so none need be looked up.
         """
-        if max(map(len, batch.ids)) > _DIGITS:
+        ids = batch.ids
+        length = len(ids[0])
+        if (
+            (length, ids[0]) <= self._highest
+            or set(map(len, ids)) != {length}
+            or not all(map(lt, ids, ids[1:]))
+        ):
             return False
-        try:
-            numbers = list(map(int, batch.ids))
-        except ValueError:
-            return False
-        if numbers[0] <= self._highest or not all(map(lt, numbers, numbers[1:])):
-            return False
-        self._highest = numbers[-1]
+        self._highest = length, ids[-1]
         return True
 
     def _admit(self, events: Sequence[TrainingEvent]) -> None:
@@ -354,7 +355,7 @@ class Cursor:
         self._new.add(_keys(events), self._connection)
         ids = [event_id for event_id in _ids(events) if event_id is not None]
         self.read = ids[-1] if ids else self.read
-        self._highest = max([self._highest, *map(_number, ids)])
+        self._highest = max([self._highest, *((len(event_id), event_id) for event_id in ids)])
 
     def _count(self, events: int) -> None:
         """Count accepted events, and forget the older half of the keys where that is due."""
@@ -364,16 +365,10 @@ class Cursor:
         self._accepted += events
 
 
-def _number(event_id: str) -> int:
-    """Return the number that an id is, or -1."""
-    try:
-        return int(event_id) if len(event_id) <= _DIGITS else -1
-    except ValueError:
-        return -1
-
-
 def _keys(events: Sequence[TrainingEvent]) -> List[int]:
-    return events.keys() if isinstance(events, LogBatch) else [event.key for event in events]
+    return (
+        events.outline().keys() if isinstance(events, LogBatch) else [event.key for event in events]
+    )
 
 
 def _ids(events: Sequence[TrainingEvent]) -> Sequence[Optional[str]]:

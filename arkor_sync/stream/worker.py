@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import traceback
+from itertools import count
 from typing import (
     Any,
     Callable,
@@ -61,8 +62,8 @@ class Host(Protocol):
     def remember(self, event: TrainingEvent) -> None:
         """Keep an event for the run's history, once, before its callbacks."""
 
-    remember_log: Callable[[Dict[str, Any]], None]
-    """The same for the fields of a log."""
+    remember_log: Callable[[str], None]
+    """The same for a log of a batch, by its text there."""
 
     acknowledged: Optional[Callable[[TrainingEvent], None]]
     """Hears that the callbacks are done with an event; None where nobody wants to know."""
@@ -100,8 +101,6 @@ class Worker:
     Attributes:
         given_up: Failures that were logged away.
         skipped: Events that could not be read, or whose type is unknown.
-        delivered: Events that were acknowledged.
-        last_acknowledged: When, on the clock; None before the first.
     """
 
     def __init__(
@@ -115,11 +114,11 @@ class Worker:
         clock: Clock,
         label: str,
     ) -> None:
-        self._call: Optional[Tuple[str, Any, float]] = None
+        self._calling: Optional[str] = None  # the name of the callback that runs
+        self._ctx: Any = None  # its argument
         self.given_up = 0
         self.skipped = 0
-        self.delivered = 0
-        self.last_acknowledged: Optional[float] = None
+        self._delivered = 0
         self._channel = channel
         self._handlers = handlers
         self._policy = policy
@@ -133,12 +132,13 @@ class Worker:
         self._remember = host.remember
         self._remember_log = host.remember_log
         self._log_contexts = host.log_contexts
-        # The logs that are being delivered, and how many events had been before them.
-        self._under_way: Optional[Tuple[LogBatch, int]] = None
+        # The logs that are being delivered, of which so many are done with.
+        self._under_way: Optional[LogBatch] = None
+        self._done = 0
         self._now = clock.now
         self._moment = 0.0  # when the last event was done with: one look at the clock an event
         self._failure: Optional[Failure] = None
-        self._watched: Optional[Tuple[str, Any, float]] = None
+        self._watched: Any = None
         self._warn_after = STUCK_AFTER
         # Callbacks that are done with an event that will come again, and the attempt to go on with.
         self._progress: Dict[Hashable, Tuple[int, int]] = {}
@@ -147,19 +147,28 @@ class Worker:
         )
 
     @property
+    def delivered(self) -> int:
+        """How many events were acknowledged."""
+        return self._delivered + self._done
+
+    @property
+    def last_acknowledged(self) -> Optional[float]:
+        """When the last of them was, on the clock; None before the first."""
+        return self._moment if self.delivered else None
+
+    @property
     def acknowledged_id(self) -> Optional[str]:
-        """Id of the last event that the callbacks are done with, or None."""
-        under_way = self._under_way
-        done = 0 if under_way is None else self.delivered - under_way[1]
-        if under_way is None or done <= 0:
+        """Id of the last of them, or None."""
+        under_way, done = self._under_way, self._done
+        if under_way is None or not done:
             return self._channel.cursor.acknowledged
-        return under_way[0].ids[:done][-1]
+        return under_way.ids[:done][-1]
 
     @property
     def call(self) -> Optional[Call]:
         """The callback that is running or awaited, or None."""
-        running = self._call
-        return None if running is None else Call(running[0], running[1].event, running[2])
+        name, ctx = self._calling, self._ctx
+        return None if name is None else Call(name, ctx.event, self._moment)
 
     def start(self) -> None:
         """Start the thread."""
@@ -189,20 +198,19 @@ class Worker:
 
     def warn_if_stuck(self) -> None:
         """Log a callback that has been running for long, with its stack. Any thread may ask."""
-        running = self._call
-        if running is None:
+        name, ctx, since = self._calling, self._ctx, self._moment
+        if name is None:
             return
-        if running is not self._watched:
-            self._watched, self._warn_after = running, STUCK_AFTER
-        call = Call(running[0], running[1].event, running[2])
-        age = self._clock.now() - call.since
+        if ctx is not self._watched:
+            self._watched, self._warn_after = ctx, STUCK_AFTER
+        age = self._clock.now() - since
         if age >= self._warn_after:
             self._warn_after = 2 * age
             logger.warning(
                 "%s has been running for %.0f s, for event %s:\n%s",
-                call.callback,
+                name,
                 age,
-                call.event.id,
+                ctx.event.id,
                 self.stack(),
             )
 
@@ -258,35 +266,34 @@ class Worker:
         Nothing is done for each of them that can be done for all.
         """
         handlers = self._handlers.get(LOG, ())
-        remember, now, begin = self._remember_log, self._now, self.delivered
-        delivered = begin
+        remember, now = self._remember_log, self._now
         call: Any = None
         error: Optional[Exception] = None
-        self._under_way = batch, begin
+        done = 0
+        self._under_way = batch
         try:
-            for ctx, data in zip(self._log_contexts(batch), batch.objects):
+            for done, ctx, text in zip(count(), self._log_contexts(batch), batch.texts):
                 if self._stopping:
                     raise Interrupted
-                remember(data)
+                self._done = done
+                self._ctx = ctx
+                remember(text)
                 for call in handlers:
-                    self._call = call[0], ctx, self._moment
+                    self._calling = call[0]
                     result = call[1](ctx)
                     if result is not None:
                         self._awaiter.wait_for(result)
-                delivered += 1
-                self.delivered = delivered
                 self._moment = now()
+            done = len(batch)
         except Interrupted:
             raise
         except Exception as raised:
             error = raised
         finally:
-            self._call = None
-            self._under_way = None
-            done = delivered - begin
-            if done:
-                self.last_acknowledged = self._moment
-                self._channel.acknowledge(batch[:done])
+            self._calling = self._under_way = None
+            self._done = 0
+            self._channel.acknowledge(batch[:done])
+            self._delivered += done
         if error is None:
             return []
         left = batch[done:]
@@ -315,8 +322,8 @@ class Worker:
         self._channel.acknowledge([event])
         if self._on_acknowledged is not None:
             self._on_acknowledged(event)
-        self.delivered += 1
-        self._moment = self.last_acknowledged = self._now()
+        self._delivered += 1
+        self._moment = self._now()
 
     def _deliver(
         self,
@@ -375,7 +382,7 @@ class Worker:
 
     def _invoke(self, name: str, function: Callable[[Any], Any], ctx: Any) -> Optional[Exception]:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
-        self._call = name, ctx, self._moment
+        self._calling, self._ctx = name, ctx
         try:
             result = function(ctx)
             if result is not None:
@@ -385,7 +392,7 @@ class Worker:
         except Exception as error:
             return self._sorted(error, ctx.event)
         finally:
-            self._call = None
+            self._calling = None
         return None
 
     def _sorted(self, error: Exception, event: TrainingEvent) -> Optional[Exception]:

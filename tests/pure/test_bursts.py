@@ -157,7 +157,7 @@ def test_a_batch_is_a_sequence_of_its_events(count: int, begin: int, end: int) -
     assert list(logs) == events
     assert list(logs[begin:end]) == events[begin:end]
     assert logs[-1] == events[-1]
-    assert logs.keys() == [event.key for event in events]
+    assert logs.outline().keys() == [event.key for event in events]
     assert logs.size == sum(event.size for event in events)
     with pytest.raises(IndexError):
         logs[count]
