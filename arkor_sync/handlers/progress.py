@@ -309,11 +309,12 @@ class _Bar:
 
     def end(self, progress: Progress, status: str, why: str) -> None:
         self.show(progress)
-        self._bar.close()
-        self._check()
-        if status != "completed":
-            with self._bar.external_write_mode(self._stream):
+        # The bars of other runs are wiped out meanwhile, and drawn again below.
+        with self._bar.external_write_mode(self._stream):
+            self._bar.close()
+            if status != "completed":
                 _write(self._stream, progress, [_last_words(progress, status)], why)
+        self._check()
 
     def give_up(self) -> None:
         self._bar.disable = True  # it would write once more when it is closed

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 import sys
 import threading
 from types import SimpleNamespace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import pytest
 import tqdm.auto
 
-from arkor_sync import Callback, follow
+from arkor_sync import Callback, RunAborted, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
 
@@ -143,3 +145,57 @@ def test_a_notebook_gets_a_bar_though_it_is_no_terminal(
     shell.config.clear()  # IPython in a terminal, its output in a pipe
     run_of(arkor_emulator, arkor_client, ProgressBar(), maxSteps=10).wait(PATIENCE)
     assert out.getvalue().splitlines()[-1].startswith("triage: completed at step 10/10")
+
+
+class Screen(Terminal):
+    """A terminal that also moves its cursor, as a person sees it."""
+
+    def seen(self) -> List[str]:
+        rows: Dict[int, str] = {}
+        row = column = 0
+        for part in re.findall(r"\x1b\[A|\n|\r|[^\n\r\x1b]+", self.getvalue()):
+            if part == "\x1b[A":
+                row -= 1
+            elif part == "\n":
+                row, column = row + 1, 0
+            elif part == "\r":
+                column = 0
+            else:
+                line = rows.get(row, "").ljust(column)
+                rows[row] = line[:column] + part + line[column + len(part) :]
+                column += len(part)
+        return [rows[row].rstrip() for row in sorted(rows) if rows[row].strip()]
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=10, manual=True))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("completes", [True, False])
+def test_the_bars_of_several_runs_do_not_write_over_each_other(
+    arkor_emulator: Emulator, arkor_client: Any, order: Tuple[int, ...], completes: bool
+) -> None:
+    out = Screen()
+    bar = ProgressBar(file=out, refresh_rate=OFTEN)
+    told: Dict[str, threading.Event] = {}
+    runs = []
+    for name in ("a", "b", "c"):
+        job_id = arkor_emulator.create_job(name=name, config={"maxSteps": 10})
+        told[job_id] = threading.Event()
+        after = {"on_log": lambda ctx: ctx.step == 3 and told[ctx.job.id].set()}
+        runs.append(follow(job_id, callbacks=[bar, after], client=arkor_client))
+        arkor_emulator.step(job_id, 4)
+        assert told[job_id].wait(PATIENCE)
+    expected = []
+    for index in order:
+        run, name = runs[index], "abc"[index]
+        if not completes:
+            run.abort()
+            expected += [f"{name}:  30%|█", f"{name}: aborted"]
+            with pytest.raises(RunAborted):
+                run.wait(PATIENCE)
+        else:
+            arkor_emulator.step(run.job.id, 20)
+            assert run.wait(PATIENCE).status == "completed"
+            expected += [f"{name}: 100%|█"]
+    seen = out.seen()
+    assert len(seen) == len(expected), seen
+    assert all(line.startswith(start) for line, start in zip(seen, expected)), seen
