@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 import sys
 import threading
@@ -24,10 +25,12 @@ LIMIT = 10_000
 
 _KEPT = 100  # rows that are kept with the cursor while they wait
 _REMEMBERED = 16  # rows by which an event that is delivered again is recognised
+_STEPS = 2**63  # what is beyond fits into no column
 _BIGGEST = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 _SECRET = re.compile(r"(token|secret|password|passwd|key|authorization|credential)s?$", re.I)
 _GIVEN_AWAY = re.compile(r"((?:key|token|password|secret)['\"]?[=:]\s*['\"]?)[^&\s'\"]+", re.I)
+_TIME = re.compile(r"[0-9T:.Z+-]{10,40}")
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
 
@@ -70,10 +73,11 @@ class MetricsLogger(Callback):
     `finalize` last; meanwhile `self.job` is the job that it is about. What they raise, and how long
     they take, does the run no harm: it is logged, and at the end of the run they are waited for
     during `flush_timeout`. A train log and an eval log may have the same step. An event that is
-    delivered again is logged once; only a process that was killed may repeat the one in flight.
+    delivered again is logged once.
 
-    With a cursor store, the last rows that no backend has confirmed are kept beside the position,
-    and are logged by the process that carries on.
+    With a cursor store, the last logs that the backend had not taken yet are kept beside the
+    position, and the process that carries on logs them: none is lost, but the last few may come
+    twice there. The loggers of this package recognise those.
 
     Args:
         flush_timeout: Seconds that the end of the run waits for the backend. An aborted run
@@ -94,6 +98,11 @@ class MetricsLogger(Callback):
             )
         self.flush_timeout = flush_timeout
         self._secrets: List[str] = []
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        """Know of no run. A forked child does so anew: those are the parent's."""
+        self._pid = os.getpid()
         self._following: Dict[str, _Following] = {}
         self._restored: Dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -139,13 +148,15 @@ class MetricsLogger(Callback):
     def on_log(self, ctx: LogContext) -> None:
         """Log the metrics."""
         run = self._follow(ctx)
-        metrics = metrics_of(ctx.event)
+        metrics, timestamp = metrics_of(ctx.event), ctx.event.timestamp or ""
         mark = (ctx.step, sorted(metrics))
         with self._lock:
-            if not metrics or mark in run.seen:
+            if not metrics or mark in run.seen or not -_STEPS < ctx.step < _STEPS:
                 return
             run.seen.append(mark)
-            run.waiting.append(Row(ctx.step, metrics, ctx.event.timestamp))
+            # What no backend can take would be tried again for ever.
+            known = timestamp if _TIME.fullmatch(timestamp) else None
+            run.waiting.append(Row(ctx.step, metrics, known))
             del run.waiting[:-LIMIT]
         self._wake(run)
 
@@ -190,6 +201,8 @@ class MetricsLogger(Callback):
 
     def _follow(self, ctx: Context) -> _Following:
         """Find what is known of a run, or begin to follow it."""
+        if os.getpid() != self._pid:
+            self._start_anew()
         with self._lock:
             run = self._following.get(ctx.job.id)
             if run is None:

@@ -100,6 +100,7 @@ class DatabaseLogger(MetricsLogger):
     def _write_run(self, **values: Any) -> None:
         job, table = self.job, self._runs
         values.update(name=job.name, created_at=job.created_at, started_at=job.started_at)
+        values = {name: value and _storable(value) for name, value in values.items()}
         with self._begin() as connection:
             done = connection.execute(
                 table.update().where(table.c.job_id == job.id).values(**values)
@@ -122,3 +123,8 @@ class DatabaseLogger(MetricsLogger):
         except (self._sql.exc.ArgumentError, ImportError) as error:
             what = str(error) if isinstance(error, ImportError) else "that is no database URL"
             raise ArkorUsageError(f"DatabaseLogger: {what}") from None
+
+
+def _storable(text: str) -> str:
+    """Replace what JSON can carry and a database cannot."""
+    return text.replace("\0", " ").encode(errors="replace").decode()

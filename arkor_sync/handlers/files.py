@@ -10,7 +10,6 @@ import errno
 import io
 import json
 import os
-import threading
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Set, TextIO, Tuple, Union
@@ -40,7 +39,6 @@ class _FileLogger(MetricsLogger):
         super().__init__()
         self._path = Path(filename)
         self._begun = append
-        self._writing = threading.Lock()
         self._there: Dict[str, Set[_Mark]] = {}  # what the file had of a job when it came
 
     def finalize(self, status: str) -> None:  # noqa: ARG002
@@ -57,7 +55,7 @@ class _FileLogger(MetricsLogger):
         super().load_state_dict(state["jobs"])
 
     def _log_rows(self, rows: List[Row]) -> None:
-        with self._writing:
+        with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._begun:
                 self._path.write_bytes(b"")
@@ -66,7 +64,7 @@ class _FileLogger(MetricsLogger):
                 self._there[self.job.id] = self._repair_and_read()
             there = self._there[self.job.id]
             new = [row for row in rows if (row.step, self._names(row)) not in there]
-            data = "".join(map(self._line, new)).encode()
+            data = "".join(map(self._line, new)).encode(errors="replace")
             if data:
                 self._append(data)
 

@@ -21,6 +21,7 @@ from logger_runs import EVENTS, a_job, at, drain, each_event_twice, end, log, st
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import DatabaseLogger
+from arkor_sync.handlers.database import _storable
 
 PASSWORD = "pass/w0rd"
 
@@ -175,6 +176,15 @@ def test_why_a_run_failed_is_there(arkor_client: Any, database: Any) -> None:
     assert query(database, "SELECT status, error FROM arkor_runs") == [
         ("failed", "CUDA out of memory")
     ]
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=3, fails_at=2, error="CUDA\0out"))
+def test_a_text_that_no_column_takes_does_not_hide_how_a_run_ended(
+    arkor_client: Any, database: Any
+) -> None:
+    train(arkor_client, DatabaseLogger(database.url))
+    assert query(database, "SELECT status, error FROM arkor_runs") == [("failed", "CUDA out")]
+    assert _storable("a\0b\ud800") == "a b?"
 
 
 def test_a_process_that_carries_on_repeats_nothing(database: Any) -> None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
 from logger_contexts import PATIENCE, a_job, end, log, started
 
-from arkor_sync import ArkorUsageError, BlobDataset, StopTraining, create_trainer
+from arkor_sync import (
+    ArkorUsageError,
+    BlobDataset,
+    FileCursorStore,
+    StopTraining,
+    create_trainer,
+    follow,
+    handlers,
+)
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import MetricsLogger
 from arkor_sync.handlers import _logger as module
@@ -107,6 +117,16 @@ def test_a_configuration_is_flattened() -> None:
 def test_what_is_no_finite_number_is_no_metric() -> None:
     data = {"loss": float("inf"), "evalLoss": 10**400, "epoch": True, "x": -1, "": 1, "a b": 1}
     assert metrics_of(log(1, **data).event) == {"x": -1}
+
+
+def test_what_no_backend_could_take_is_not_logged() -> None:
+    noted = Batched()
+    rows: List[Row] = []
+    noted._log_rows = rows.extend  # type: ignore[method-assign]
+    for step, timestamp in ((1, "2026-01-01T00:00:00Z"), (2**63, "t"), (2, "t\0")):
+        noted.on_log(log(step, loss=1.0, timestamp=timestamp))
+    noted.on_end(end())
+    assert rows == [Row(1, {"loss": 1.0}, "2026-01-01T00:00:00Z"), Row(2, {"loss": 1.0}, None)]
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=5, fails_at=3))
@@ -269,6 +289,28 @@ def test_a_process_that_carries_on_delivers_what_waited_and_knows_what_was_told(
     first.on_end(end())
 
 
+@pytest.mark.arkor(engine=ScriptedEngine(steps=8))
+def test_a_run_that_is_carried_on_after_an_outage_misses_nothing(
+    arkor_emulator: Any, arkor_client: Any, tmp_path: Path
+) -> None:
+    store, job_id = FileCursorStore(tmp_path), arkor_emulator.create_job()
+    first, second = Batched(), Batched()
+
+    def on_log(ctx: Any) -> None:
+        drain(first)
+        first.up = ctx.step < 3
+        if ctx.step == 6:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        follow(
+            job_id, client=arkor_client, callbacks=[first, {"on_log": on_log}], cursor_store=store
+        ).wait(PATIENCE)
+    follow(job_id, client=arkor_client, callbacks=second, cursor_store=store).wait(PATIENCE)
+    assert first.of("rows") == [[1], [2], [3]]
+    assert [step for steps in second.of("rows") for step in steps] == [4, 5, 6, 7, 8]
+
+
 def test_one_logger_serves_many_runs_at_once() -> None:
     noted = Noted()
     barrier = threading.Barrier(4)
@@ -292,6 +334,40 @@ def test_one_logger_serves_many_runs_at_once() -> None:
         assert told[-1] == ("end", "completed")
     assert noted._following == {}
     assert noted.state_dict() == {}
+
+
+def test_a_forked_child_knows_of_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = Noted()
+    noted.on_log(log(1, loss=1.0))
+    drain(noted)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    noted.on_log(log(1, loss=1.0))
+    drain(noted)
+    noted.on_end(end())
+    assert noted.of("metrics") == [(1, {"loss": 1.0})] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "arguments"),
+    [
+        ("DatabaseLogger", "sqlalchemy", []),
+        ("DatadogEvents", "datadog", ["key"]),
+        ("MLflowLogger", "mlflow", []),
+        ("OpenTelemetryMetrics", "opentelemetry.metrics", []),
+        ("PostHogCapture", "posthog.request", ["key"]),
+        ("TensorBoardLogger", "tensorboardX.summary", ["logs"]),
+        ("WandbLogger", "wandb", []),
+    ],
+)
+def test_a_library_that_is_missing_is_told_at_construction_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, library: str, arguments: List[Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, library.partition(".")[0], None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, library, None)  # type: ignore[arg-type]
+    logger_of = getattr(handlers, name)
+    extra = logger_of.__module__.rpartition(".")[2]
+    with pytest.raises(ArkorUsageError, match=rf"{name} needs .*arkor-sync\[{extra}\]"):
+        logger_of(*arguments)
 
 
 @pytest.mark.parametrize("seconds", [-1, "5", None, True, float("nan")])
