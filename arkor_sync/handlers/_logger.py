@@ -108,6 +108,11 @@ class MetricsLogger(Callback):
         self._lock = threading.Lock()
         self._here = threading.local()
 
+    def _locked(self) -> threading.Lock:
+        if os.getpid() != self._pid:
+            self._start_anew()
+        return self._lock
+
     @property
     def job(self) -> TrainingJob:
         """The job that the three methods are called for; only there while they are."""
@@ -163,7 +168,8 @@ class MetricsLogger(Callback):
     @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Finalize, and wait for the backend."""
-        if ctx.result is None and ctx.job.id not in {*self._following, *self._restored}:
+        known = ctx.job.id in self._following or ctx.job.id in self._restored
+        if ctx.result is None and not known:
             return  # nothing was heard of this job
         run = self._follow(ctx)
         with self._lock:
@@ -176,7 +182,7 @@ class MetricsLogger(Callback):
 
     def state_dict(self) -> Dict[str, Any]:
         """Return what a process that carries on needs; small, by job."""
-        with self._lock:
+        with self._locked():
             return {
                 job_id: {
                     "seen": [list(mark) for mark in run.seen],
@@ -187,7 +193,7 @@ class MetricsLogger(Callback):
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what `state_dict` returned in an earlier process."""
-        with self._lock:
+        with self._locked():
             self._restored.update(state)
 
     def _log_rows(self, rows: List[Row]) -> None:
@@ -201,9 +207,7 @@ class MetricsLogger(Callback):
 
     def _follow(self, ctx: Context) -> _Following:
         """Find what is known of a run, or begin to follow it."""
-        if os.getpid() != self._pid:
-            self._start_anew()
-        with self._lock:
+        with self._locked():
             run = self._following.get(ctx.job.id)
             if run is None:
                 run = _Following(ctx.job, params=hyperparams_of(ctx.job.config))

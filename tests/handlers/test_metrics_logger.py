@@ -341,10 +341,11 @@ def test_a_forked_child_knows_of_no_run(monkeypatch: pytest.MonkeyPatch) -> None
     noted.on_log(log(1, loss=1.0))
     drain(noted)
     monkeypatch.setattr("os.getpid", lambda: -1)
+    noted.load_state_dict({"job-1": {"seen": [], "rows": [[7, {"loss": 7.0}, None]]}})
     noted.on_log(log(1, loss=1.0))
     drain(noted)
     noted.on_end(end())
-    assert noted.of("metrics") == [(1, {"loss": 1.0})] * 2
+    assert noted.of("metrics") == [(1, {"loss": 1.0}), (7, {"loss": 7.0}), (1, {"loss": 1.0})]
 
 
 @pytest.mark.parametrize(
