@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -43,7 +44,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def ingest(request: Request) -> Tuple[int, Any]:
     """Answer as Datadog's `/api/v1/events` and `/api/v1/series` do."""
     if request.headers.get("dd-api-key") != KEY:
-        return 403, {"errors": ["Forbidden"]}
+        return 403, {"errors": [f"Forbidden: {request.headers.get('dd-api-key')}"]}
     if request.path == "/api/v1/events":
         if not (request.body.get("title") and request.body.get("text")):
             return 400, {"errors": ["title and text are required"]}
@@ -135,6 +136,9 @@ def test_a_server_that_dies_in_the_middle_does_not_harm_the_run(
     assert "DatadogEvents.log_rows failed" in caplog.text
     assert "3 logs of job" in caplog.text
     assert KEY not in caplog.text
+    assert {each.name for each in caplog.records if each.levelno >= logging.WARNING} == {
+        "arkor_sync.handlers._logger"
+    }
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
@@ -160,7 +164,9 @@ def test_a_wrong_key_is_told_without_the_key(
     logger.on_log(log(1, loss=1.0))
     logger.on_end(end())
     assert "DatadogEvents.log_rows failed" in caplog.text
-    assert "wr0ng" not in caplog.text
+    ours = [each.getMessage() for each in caplog.records if each.name.startswith("arkor")]
+    assert "Forbidden: ..." in ours[0]
+    assert "wr0ng" not in "".join(ours)
 
 
 def test_without_a_key_it_is_refused() -> None:

@@ -115,8 +115,9 @@ def test_a_process_that_carries_on_finds_the_mlflow_run_and_repeats_nothing(
     first.on_started(started())
     for step in (1, 2):
         first.on_log(log(step, loss=float(step)))
-    drain(first)
+    first.on_end(end(None))
     [run] = runs_in(store)
+    assert run.info.status == "FAILED"
     second = MLflowLogger(tracking_uri=store, run_id=run.info.run_id if given else None)
     for step in (2, 3):
         second.on_log(log(step, loss=float(step)))

@@ -254,7 +254,8 @@ def test_a_directory_that_is_removed_in_the_middle_does_not_harm_the_run(
 FULL_DISK = """
     def on_log(ctx):
         if ctx.step == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+            limit = os.path.getsize("metrics.{suffix}") + 100  # in the middle of a row
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     result = follow(
         sys.argv[1], client=client, callbacks=[{name}("metrics.{suffix}"), dict(on_log=on_log)]

@@ -268,6 +268,27 @@ def test_only_so_many_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batched.of("rows") == [[8, 9, 10]]
 
 
+def test_only_so_many_rows_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIMIT", 3)
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Hanging(Batched):
+        def _log_rows(self, rows: List[Row]) -> None:
+            entered.set()
+            assert let_go.wait(PATIENCE)
+            super()._log_rows(rows)
+
+    hanging = Hanging()
+    hanging.on_log(log(0, loss=1.0))
+    assert entered.wait(PATIENCE)
+    for step in range(1, 10):
+        hanging.on_log(log(step, loss=1.0))
+        assert len(hanging._following["job-1"].waiting) <= 3
+    let_go.set()
+    hanging.on_end(end())
+    assert hanging.of("rows") == [[0], [7, 8, 9]]
+
+
 def test_a_process_that_carries_on_delivers_what_waited_and_knows_what_was_told() -> None:
     first = Batched()
     first.on_log(log(1, loss=1.0))
