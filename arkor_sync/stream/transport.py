@@ -24,14 +24,10 @@ from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    NewConnectionError,
     ProxyError,
     ReadTimeoutError,
 )
@@ -39,6 +35,7 @@ from urllib3.util.wait import wait_for_write
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from arkor_sync.stream.chunked import ChunkedDecoder
+from arkor_sync.stream.connections import Adapter
 
 _CHUNK = 65536
 
@@ -64,7 +61,7 @@ class Transport:
         if template is not None:
             for name in ("headers", "proxies", "verify", "cert", "trust_env"):
                 setattr(self._session, name, getattr(template, name))
-        adapter = _Adapter(self)
+        adapter = Adapter(self._connect)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -389,87 +386,3 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, *_: object, **__: object) -> None:
         return None
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter whose connections are opened, and so can be shut down, by a transport."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        super().__init__(pool_connections=2, pool_maxsize=2)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools()
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # those have pools of their own kind
-            manager.pool_classes_by_scheme = self._pools()
-        return manager
-
-    def close(self) -> None:
-        # urllib3 leaves it to the garbage collector, but a kept response or error keeps its pool.
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for pool in map(manager.pools.__getitem__, manager.pools.keys()):
-                pool.close()
-        super().close()
-
-    def _pools(self) -> Dict[str, Any]:
-        return {
-            "http": partial(_HTTPPool, transport=self._transport),
-            "https": partial(_HTTPSPool, transport=self._transport),
-        }
-
-
-class _HTTPPool(HTTPConnectionPool):
-    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ConnectionCls = partial(_HTTPConnection, transport=transport)  # type: ignore[assignment]
-
-    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
-        return super().urlopen(*args, **kwargs)
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ConnectionCls = partial(_HTTPSConnection, transport=transport)  # type: ignore[assignment]
-
-    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
-        return super().urlopen(*args, **kwargs)
-
-
-class _HTTPConnection(HTTPConnection):
-    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
-        self._transport = transport
-        super().__init__(*args, **kwargs)
-
-    def _new_conn(self) -> socket.socket:
-        return _open(self, self._transport)
-
-
-class _HTTPSConnection(HTTPSConnection):
-    def __init__(self, *args: Any, transport: Transport, **kwargs: Any) -> None:
-        self._transport = transport
-        super().__init__(*args, **kwargs)
-
-    def _new_conn(self) -> socket.socket:
-        return _open(self, self._transport)
-
-
-def _open(connection: Any, transport: Transport) -> socket.socket:
-    """Open a connection's socket through the transport, with urllib3's own errors."""
-    try:
-        return transport._connect(
-            (connection._dns_host, connection.port),
-            connection.timeout,
-            connection.source_address,
-            connection.socket_options,
-        )
-    except socket.timeout as error:
-        raise ConnectTimeoutError(connection, "connect timeout") from error
-    except OSError as error:
-        raise NewConnectionError(connection, f"cannot connect: {error}") from error

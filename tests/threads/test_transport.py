@@ -7,8 +7,10 @@ import gc
 import os
 import pickle
 import socket
+import ssl
 import threading
 import traceback
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -17,6 +19,7 @@ import pytest
 import requests
 from loopback import CERTIFICATE, Connection, Server, answer, hang_up, stay_silent
 from thread_helpers import DEADLINE, Background, until
+from urllib3.util.ssl_ import create_urllib3_context
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from arkor_sync.stream.transport import ByteStream, Transport
@@ -628,6 +631,40 @@ def test_a_certificate_that_nobody_vouches_for_is_a_clean_error() -> None:
             get(transport, server.url, auth=bearer)
         assert not isinstance(caught.value, ArkorTimeoutError)
         assert server.requests == []
+
+
+def test_all_connections_that_trust_the_same_certificates_share_one_tls_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def make(**settings: Any) -> ssl.SSLContext:
+        nonlocal made
+        made += 1
+        return create_urllib3_context(**settings)
+
+    monkeypatch.setattr("arkor_sync.stream.connections.create_urllib3_context", make)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Path(CERTIFICATE).read_bytes())
+    session = requests.Session()
+    session.verify = str(bundle)
+    with Server(answer, tls=True) as server:
+        for _ in range(3):
+            with Transport(session) as transport:
+                assert get(transport, server.url).status_code == 200
+        assert made == 1
+        os.utime(bundle, ns=(1, 1))
+        with Transport(session) as transport:
+            assert get(transport, server.url).status_code == 200
+        assert made == 2, "certificates that were replaced are read again"
+        session.verify = False
+        with warnings.catch_warnings(), Transport(session) as transport:
+            warnings.simplefilter("ignore")
+            assert get(transport, server.url).status_code == 200
+        session.verify = str(bundle)
+        with Transport(session) as transport:
+            assert get(transport, server.url).status_code == 200
+        assert made == 3, "what one connection does not check is none of the others' business"
 
 
 @pytest.mark.parametrize("url", ["cloud", "ftp://cloud.invalid", "http://", "http://[::1", "//x"])
