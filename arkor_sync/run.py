@@ -336,7 +336,15 @@ class Run:
                 self._changed.wait(min([*limits, threading.TIMEOUT_MAX]))
             else:
                 return
-        self._settle(self._aborted(), None)
+        call = self._worker.call
+        if self.outcome is not None and call is not None:  # a result has no room for it
+            logger.warning(
+                "%s of job %s is still running:\n%s",
+                call.callback,
+                self._job.id,
+                self._worker.stack(),
+            )
+        self._settle(Interrupted(), None)
 
     def _stopped_with(self, reason: str) -> bool:
         """Settle for a cancelled job, unless the run has come to another end meanwhile."""

@@ -198,7 +198,9 @@ class Reader:
             except (ArkorConnectionError, CloudApiError) as error:
                 if self._transport.interrupted:
                     continue
+                lost = self._clock.now()
                 delay = self._delay_after(error)
+                delay = max(0.0, delay - (self._clock.now() - lost))  # the first time is slow
             if delay is None:
                 while not self._wake.wait(_IDLE):
                     self._on_idle()
@@ -273,8 +275,8 @@ class Reader:
                 if not chunk:
                     return _End.CLEAN
                 self.last_byte = self._clock.now()
-                self._on_idle()
                 end = self._take(parser, chunk, position.epoch)
+                self._on_idle()
                 if end is not None:
                     return end
         finally:

@@ -400,8 +400,11 @@ class Worker:
         if isinstance(error, Skip):
             return None
         if isinstance(error, StopTraining):
-            if not self._host.stop(error.reason):
-                return None
+            try:
+                if not self._host.stop(error.reason):
+                    return None
+            except Exception as refused:
+                return refused  # the job may still run, so this is no less than an error
             if event.type in KNOWN:
                 self._acknowledge(event)
             raise Interrupted from None

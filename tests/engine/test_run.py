@@ -397,3 +397,21 @@ def test_an_abort_is_never_taken_for_a_reader_that_died(monkeypatch: pytest.Monk
     run.abort("enough")
     with pytest.raises(RunAborted):
         run.wait(PATIENCE)
+
+
+def test_a_stop_whose_callback_hangs_past_the_grace_still_has_its_result() -> None:
+    running, let_go = threading.Event(), threading.Event()
+
+    def on_log(ctx: Any) -> None:
+        running.set()
+        assert let_go.wait(PATIENCE)
+
+    run, _ = make_run([log(1), Hold()], callbacks={"on_log": on_log}, abort_grace=0.01)
+    run.start()
+    assert running.wait(PATIENCE)
+    try:
+        assert run.stop("over budget")
+        assert run.wait(PATIENCE).stop_reason == "over budget"
+    finally:
+        let_go.set()
+        run.close(PATIENCE)

@@ -14,6 +14,7 @@ import pytest
 from engine_fakes import (
     PATIENCE,
     FakeClock,
+    Hold,
     Seen,
     completed,
     failed,
@@ -437,3 +438,24 @@ def test_callbacks_see_the_context_variables_of_whoever_follows() -> None:
     tenant.set("another")
     run.start().wait(PATIENCE)
     assert seen == ["acme", "acme"]
+
+
+def test_a_stop_that_the_cloud_refuses_is_the_policys_business() -> None:
+    calls: List[int] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append(ctx.attempt)
+        if ctx.attempt == 3:
+            jobs.cancel_error = None
+        raise StopTraining("enough")
+
+    policy = ErrorPolicy().on(ArkorConnectionError, do=Action.RETRY, attempts=3)
+    run, jobs = make_run([log(1)], callbacks={"on_log": on_log}, error_policy=policy)
+    jobs.cancel_error = ArkorConnectionError("no route")
+    assert run.start().wait(PATIENCE).stop_reason == "enough"
+    assert calls == [1, 2, 3]
+    run, jobs = make_run([log(1), Hold()], callbacks={"on_log": on_log})
+    jobs.cancel_error = ArkorConnectionError("no route")
+    with pytest.raises(ArkorConnectionError, match="no route"):
+        run.start().wait(PATIENCE)
+    assert run.failure is not None

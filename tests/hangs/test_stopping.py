@@ -13,7 +13,7 @@ import pytest
 from hang_phases import PATIENCE, PHASES, Phase, cloud_of, full_backlog, until
 from stopping import STOPS, Stopped, run_out_of_time, stop
 
-from arkor_sync import RunAborted, follow
+from arkor_sync import RunAborted, TrainingResult, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from arkor_sync.stream.transport import Transport
@@ -86,7 +86,22 @@ class Stuck:
         return stop(self.phase, False, how, afterwards=release, abort_grace=GRACE)
 
 
-@pytest.mark.parametrize("how", [how for how in STOPS if how != "Ctrl-C"])
+def test_a_stopped_runs_callback_is_waited_for_and_then_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def measure() -> float:
+        stopped = Stuck().stop("stop")
+        assert type(stopped.outcome) is TrainingResult, "the cloud stopped the job, so this stands"
+        assert stopped.outcome.status == "cancelled"
+        assert stopped.wait >= GRACE * 0.9
+        return stopped.wait - GRACE
+
+    assert best(measure) < LIMIT
+    assert "on_log of job" in caplog.text
+    assert "in hang_in_here" in caplog.text
+
+
+@pytest.mark.parametrize("how", [how for how in STOPS if how not in ("stop", "Ctrl-C")])
 def test_a_running_callback_is_waited_for_and_then_named_with_its_stack(how: str) -> None:
     def measure() -> float:
         stopped = Stuck().stop(how)

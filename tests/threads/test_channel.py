@@ -39,7 +39,7 @@ def blocked_put(on: Channel, events: List[TrainingEvent], epoch: int = 0) -> Bac
 
 def blocked_take(on: Channel) -> Background:
     taking = Background(on.take)
-    until(lambda: on._filled._waiters)  # type: ignore[attr-defined]
+    until(lambda: on._idle)
     return taking
 
 
