@@ -6,11 +6,13 @@ Each reads and writes its state on that run's worker thread only.
 from __future__ import annotations
 
 import logging
+import math
+import os
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._record import show
 from arkor_sync.callbacks import Callback, Context, EndContext
-from arkor_sync.errors import ArkorError, ArkorUsageError
+from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.run import Run
@@ -26,6 +28,7 @@ class OneRun(Callback):
     """
 
     _run: Optional[Run] = None
+    _pid: Optional[int] = None  # of the process that follows the run
     _job_id: Optional[str] = None
 
     def on_end(self, ctx: EndContext) -> None:
@@ -40,13 +43,22 @@ class OneRun(Callback):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Carry on from what `state_dict` returned. The run calls it before it begins.
 
+        A state that cannot be read is logged and left aside.
+
         Raises:
             ArkorUsageError: Another run that uses this object has not ended.
         """
         self._refuse_a_second()
         self._reset()
-        self._job_id = state["jobId"]
-        self._restore(state)
+        try:
+            self._job_id = state["jobId"]
+            self._restore(state)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            name = type(self).__name__
+            logger.warning("%s: its state cannot be read, and it begins anew: %s", name, what)
+            self._job_id = None
+            self._reset()
 
     def _enter(self, ctx: Context) -> bool:
         """Belong to this run, and forget what was of another job.
@@ -60,14 +72,16 @@ class OneRun(Callback):
         if ctx.run is self._run:
             return False
         self._refuse_a_second()
-        self._run = ctx.run
+        self._run, self._pid = ctx.run, os.getpid()
         if ctx.job.id != self._job_id:
             self._reset()
             self._job_id = ctx.job.id
         return True
 
     def _refuse_a_second(self) -> None:
-        if self._run is not None and not self._run.done():
+        if self._run is None or self._pid != os.getpid():
+            return  # a forked child follows no run of its parent
+        if not self._run.done():
             raise ArkorUsageError(
                 f"this {type(self).__name__} belongs to job {self._job_id}, which is still "
                 "followed; make one for each run"
@@ -94,7 +108,7 @@ def stop(run: Run, reason: str) -> bool:
     """
     try:
         run.stop(reason)
-    except ArkorError as error:
+    except Exception as error:  # the program's own credentials function can raise anything
         logger.warning("job %s could not be stopped (%s): %s", run.job.id, reason, str(error))
         return False
     return True
@@ -108,3 +122,11 @@ def check(name: str, value: object, fits: bool, wanted: str) -> None:
     """
     if not fits:
         raise ArkorUsageError(f"{name}: got {show(value)}; give {wanted}")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    try:
+        return type(value) is not bool and math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False

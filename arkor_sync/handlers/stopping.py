@@ -10,7 +10,7 @@ from typing import Any, Deque, Dict, Optional
 
 from arkor_sync.callbacks import Callback, EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._one_run import OneRun, check, stop
+from arkor_sync.handlers._one_run import OneRun, check, is_number, stop
 from arkor_sync.handlers._values import from_json, names_of, to_json, value_of
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class EarlyStopping(OneRun):
         text = isinstance(monitor, str) and bool(monitor)
         check("monitor", monitor, text, "the name of a metric, such as 'eval_loss'")
         check("mode", mode, mode in ("min", "max"), "'min' if less is better, or 'max'")
-        check("min_delta", min_delta, _is_number(min_delta) and min_delta >= 0, "a number from 0")
+        check("min_delta", min_delta, is_number(min_delta) and min_delta >= 0, "a number from 0")
         for name, value, least in (
             ("patience", patience, 0),
             ("smoothing", smoothing, 1),
@@ -110,7 +110,7 @@ class EarlyStopping(OneRun):
             ("stopping_threshold", stopping_threshold),
             ("divergence_threshold", divergence_threshold),
         ):
-            check(name, limit, limit is None or _is_number(limit), "a number, or None for none")
+            check(name, limit, limit is None or is_number(limit), "a number, or None for none")
         self.monitor = monitor
         self._min_delta = min_delta
         self._patience = patience
@@ -125,10 +125,16 @@ class EarlyStopping(OneRun):
         self._window: Deque[float] = deque(maxlen=smoothing)
         self._reset()
 
+    @property
+    def state_key(self) -> str:
+        """Its name in the cursor store: several may watch a metric each."""
+        mode = "max" if self._sign > 0 else "min"
+        return f"{type(self).__qualname__}:{self.monitor}:{mode}"
+
     def on_log(self, ctx: LogContext) -> None:
         """Judge the metric, if the log has it."""
         if self._enter(ctx):  # a run that follows the same job again may go on
-            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+            self._go_on()
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             self._end_run(ctx)  # the cloud could not be asked before
             return
@@ -153,10 +159,13 @@ class EarlyStopping(OneRun):
         if of_this_job and completed and self._last_step is None and self._missed < self._grace:
             self._tell_missing()
 
-    def _reset(self) -> None:
+    def _go_on(self) -> None:
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_text = ""
         self.stopped_step = None
+
+    def _reset(self) -> None:
+        self._go_on()
         self.best_score = None
         self.best_step = None
         self.wait_count = 0
@@ -281,7 +290,3 @@ class TerminateOnNaN(Callback):
     def on_end(self, ctx: EndContext) -> None:
         """Forget the run."""
         self._null_steps.pop(ctx.job.id, None)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and not math.isnan(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import math
 import threading
 import time
@@ -16,10 +17,13 @@ from arkor_sync.callbacks import (
     StartedContext,
 )
 from arkor_sync.handlers._one_run import OneRun, check, stop
+from arkor_sync.handlers._text import between
 from arkor_sync.stream.clock import Clock
 
 if TYPE_CHECKING:
     from arkor_sync.run import Run
+
+logger = logging.getLogger(__name__)
 
 _REPEAT = 5.0  # seconds after which the cloud is asked to cancel once more; then twice as long
 _LONGEST_REPEAT = 60.0
@@ -81,18 +85,24 @@ class Timer(OneRun):
     def _measure(self, ctx: Context) -> None:
         new = self._enter(ctx)
         now = self._clock.now()
-        began = now - _elapsed(ctx.job.started_at, ctx.event.timestamp)
+        began = now - (between(ctx.job.started_at, ctx.event.timestamp) or 0.0)
         if self._began is None or began < self._began:
             self._began = began
         deadline = self._began + self._duration
-        if new or self._alarm is None:
-            limit = datetime.timedelta(seconds=self._duration)
-            reason = f"the job's time limit of {limit} is over"
-            self._alarm = _Alarm(ctx.run, reason, deadline, self._clock)
-            self._alarm.start()
-            ctx.run.add_done_callback(self._alarm.cancel)
-        else:
+        if new:
+            self._alarm = None
+        if self._alarm is not None:
             self._alarm.advance(deadline)
+            return
+        limit = datetime.timedelta(seconds=self._duration)
+        alarm = _Alarm(ctx.run, f"the job's time limit of {limit} is over", deadline, self._clock)
+        try:
+            alarm.start()
+        except RuntimeError as error:  # the process can have no more threads
+            logger.warning("Timer: job %s is not watched yet: %s", ctx.job.id, str(error))
+            return
+        self._alarm = alarm
+        ctx.run.add_done_callback(alarm.cancel)
 
     def _reset(self) -> None:
         self._began = None
@@ -165,22 +175,3 @@ def _seconds(duration: Union[float, datetime.timedelta, str]) -> float:
     fits = 0 < seconds <= threading.TIMEOUT_MAX
     check("duration", duration, fits, "seconds above 0, a timedelta, or a text 'DD:HH:MM:SS'")
     return seconds
-
-
-def _elapsed(since: Optional[str], until: Optional[str]) -> float:
-    """Return the seconds between two of the cloud's timestamps; 0 where they do not tell."""
-    began, now = _parse(since), _parse(until)
-    return 0.0 if began is None or now is None else max(0.0, now - began)
-
-
-def _parse(timestamp: Optional[str]) -> Optional[float]:
-    if timestamp is None:
-        return None
-    text = timestamp[:-1] + "+00:00" if timestamp.endswith("Z") else timestamp
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return moment.timestamp()

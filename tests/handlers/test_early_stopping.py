@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from arkor_sync import ArkorUsageError, ErrorPolicy, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import EarlyStopping, EarlyStoppingReason
+from arkor_sync.persistence import stateful
 
 PATIENCE = 20.0
 Reason = EarlyStoppingReason
@@ -300,6 +301,8 @@ def test_the_values_of_one_run_are_not_smoothed_into_the_next() -> None:
         ({"min_delta": math.nan}, "min_delta: got float nan"),
         ({"start_from_step": 1.5}, "start_from_step: got float 1.5; give a whole number from 0"),
         ({"stopping_threshold": "1"}, "stopping_threshold: got str '1'; give a number, or None"),
+        ({"min_delta": 10**400}, "min_delta: got int 1000000"),
+        ({"stopping_threshold": 10**400}, "stopping_threshold: got int 1000000"),
         ({"grace": 0}, "grace: got int 0; give a whole number from 1"),
     ],
 )
@@ -310,6 +313,83 @@ def test_an_argument_that_cannot_work_is_refused_with_what_would(
         EarlyStopping(**settings)
     assert isinstance(error.value, ArkorUsageError)
     assert str(error.value).startswith(told)
+
+
+def test_two_metrics_keep_their_state_apart_whatever_their_order() -> None:
+    names = ("loss", "eval_loss")
+    train, held_out = (EarlyStopping(name) for name in names)
+    assert list(stateful([train, held_out])) == [
+        "EarlyStopping:loss:min",
+        "EarlyStopping:eval_loss:min",
+    ]
+    assert set(stateful([held_out, train])) == set(stateful([train, held_out]))
+    assert EarlyStopping("loss", mode="max").state_key == "EarlyStopping:loss:max"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        [],
+        {},
+        {"jobId": "job-1"},
+        {
+            "jobId": "job-1",
+            "bestScore": "a text",
+            "bestStep": 1,
+            "waitCount": 9,
+            "lastStep": 9,
+            "window": [],
+        },
+    ],
+)
+def test_a_state_that_cannot_be_read_costs_what_it_held_and_not_the_run(
+    state: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping, run = EarlyStopping("loss", patience=1), FakeRun()
+    fresh = stopping.state_dict()
+    stopping.load_state_dict(state)
+    assert "EarlyStopping: its state cannot be read, and it begins anew: " in caplog.text
+    assert stopping.state_dict() == fresh
+    tell(stopping, run, 1, loss=1.0)
+    assert stopping.best_step == 1
+
+
+def test_a_run_that_follows_the_same_job_again_has_stopped_nowhere_yet() -> None:
+    stopping, first = EarlyStopping("loss", divergence_threshold=5, cancel=False), FakeRun()
+    tell(stopping, first, 1, loss=6.0)
+    end(stopping, first, None)
+    assert (stopping.stopped_step, stopping.stopping_text) == (1, first.aborted[0])
+    tell(stopping, FakeRun(), 2, loss=1.0)
+    assert (stopping.stopped_step, stopping.stopping_text) == (None, "")
+    assert stopping.stopping_reason is Reason.NOT_STOPPED
+
+
+def test_a_forked_child_may_use_what_serves_a_run_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = EarlyStopping("loss")
+    tell(stopping, FakeRun("a"), 1, loss=1.0)
+    state = stopping.state_dict()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    stopping.load_state_dict(state)
+    tell(stopping, FakeRun("a"), 2, loss=1.0)
+    assert stopping.wait_count == 1
+
+
+def test_whatever_keeps_the_cloud_from_being_asked_is_logged_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(FakeRun):
+        def stop(self, reason: str) -> bool:
+            super().stop(reason)
+            raise LookupError("no credentials")
+
+    stopping, run = EarlyStopping("loss", divergence_threshold=5), Broken()
+    tell(stopping, run, 1, loss=6.0)
+    tell(stopping, run, 2, loss=1.0)
+    assert run.stopped == [stopping.stopping_text] * 2
+    assert "could not be stopped (loss is 6 at step 1, worse than 5): no credentials" in caplog.text
 
 
 # -- whole runs ---------------------------------------------------------------------------------

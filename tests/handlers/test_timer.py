@@ -6,7 +6,8 @@ import datetime
 import math
 import threading
 from pathlib import Path
-from typing import Any, List, Optional
+from types import SimpleNamespace
+from typing import Any, List, Optional, cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import Timer
-from arkor_sync.handlers.timer import _elapsed, _seconds
+from arkor_sync.handlers.timer import _seconds
 from arkor_sync.stream.clock import Clock
 
 PATIENCE = 20.0
@@ -55,6 +56,25 @@ class HandClock(Clock):
             self._changed.notify_all()
             while self.waiting.is_set() and self.time >= self._until:
                 assert self._changed.wait(PATIENCE)
+
+
+class FakeRun:
+    """A run that goes on until it is ended."""
+
+    job = SimpleNamespace(id="job-1")
+
+    def __init__(self) -> None:
+        self.callbacks: List[Any] = []
+
+    def done(self) -> bool:
+        return False
+
+    def add_done_callback(self, function: Any) -> None:
+        self.callbacks.append(function)
+
+    def end(self) -> None:
+        for function in self.callbacks:
+            function(self)
 
 
 def log(step: int, timestamp: str) -> Any:
@@ -106,7 +126,10 @@ def test_a_real_clock_will_do(
 
 
 def test_it_fires_while_a_callback_hangs(
-    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+    arkor_emulator: Emulator,
+    arkor_client: Any,
+    arkor_no_leaks: None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     let_go = threading.Event()
     job_id = manual(arkor_emulator, STARTED)
@@ -114,10 +137,9 @@ def test_it_fires_while_a_callback_hangs(
     run = follow(job_id, callbacks=[Timer(0.05), hang], client=arkor_client, abort_grace=0.05)
     arkor_emulator.step(job_id)
     try:
-        with pytest.raises(RunAborted, match=r"time limit of .* on_started .* is still running"):
-            run.wait(PATIENCE)
-        assert run.outcome is not None
-        assert run.outcome.stop_reason == "the job's time limit of 0:00:00.050000 is over"
+        result = run.wait(PATIENCE)
+        assert result.stop_reason == "the job's time limit of 0:00:00.050000 is over"
+        assert f"on_started of job {job_id} is still running" in caplog.text
         assert arkor_client.jobs.get(job_id).status == "cancelled"
     finally:
         let_go.set()
@@ -262,8 +284,9 @@ def test_a_lost_stream_does_not_begin_the_time_of_a_job_that_is_queued(
 @pytest.mark.parametrize(
     ("since", "until", "seconds"),
     [
-        ("2026-01-01T00:00:00.000Z", "2026-01-01T01:00:00.500Z", 3600.5),
-        ("2026-01-01T00:00:00", "2026-01-01T02:00:00+01:00", 3600.0),
+        ("2026-01-01T00:00:00.000Z", "2026-01-01T00:00:50.500Z", 50.5),
+        ("2026-01-01T00:00:00.123456789Z", "2026-01-01T00:00:50.123456789Z", 50.0),
+        ("2026-01-01T00:00:00", "2026-01-01T01:00:50+01:00", 50.0),
         ("2026-01-01T01:00:00Z", "2026-01-01T00:00:00Z", 0.0),
         ("yesterday", "2026-01-01T00:00:00Z", 0.0),
         ("2026-01-01T00:00:00Z", None, 0.0),
@@ -272,7 +295,36 @@ def test_a_lost_stream_does_not_begin_the_time_of_a_job_that_is_queued(
 def test_the_clouds_times_are_only_believed_as_far_as_they_can_be_read(
     since: str, until: Optional[str], seconds: float
 ) -> None:
-    assert _elapsed(since, until) == seconds
+    timer, run = Timer(60, clock=HandClock()), FakeRun()
+    job = SimpleNamespace(id="job-1", started_at=since)
+    event = SimpleNamespace(timestamp=until)
+    timer.on_log(cast(Any, SimpleNamespace(run=run, job=job, event=event)))
+    try:
+        assert timer._began == 1000.0 - seconds
+    finally:
+        run.end()
+
+
+def test_a_process_that_can_have_no_more_threads_tries_again_at_the_next_event(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    timer, run = Timer(60, clock=HandClock()), FakeRun()
+    job = SimpleNamespace(id="job-1", started_at=None)
+    ctx = cast(Any, SimpleNamespace(run=run, job=job, event=SimpleNamespace(timestamp=None)))
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", refuse)
+        timer.on_started(ctx)
+        timer.on_log(ctx)
+    assert caplog.text.count("Timer: job job-1 is not watched yet: can't start new thread") == 2
+    assert run.callbacks == []
+    timer.on_log(ctx)
+    timer.on_log(ctx)
+    assert threads() == ["arkor-timer-job-1"]
+    run.end()
+    wait_for(lambda: threads() == [])
 
 
 @given(
