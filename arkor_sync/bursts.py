@@ -8,6 +8,7 @@ is not of exactly that form is left to `FrameParser` and `decode`, which say the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import repeat
 from operator import contains
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union, overload
@@ -161,7 +162,7 @@ def read_logs(blocks: bytes) -> Optional[LogBatch]:
         return None
     head = first[2][len("data: ") :]
     try:
-        common = decode_json(head.rstrip(", ") + "}")
+        common = _common(head)
         objects = decode_json("[{" + together + "]")
         steps = [each["step"] for each in objects]
     except (ValueError, KeyError, TypeError):
@@ -173,6 +174,12 @@ def read_logs(blocks: bytes) -> Optional[LogBatch]:
     ):
         return None
     return LogBatch(common, ids, objects, steps, own, len(head))
+
+
+@lru_cache(maxsize=16)
+def _common(head: str) -> Dict[str, Any]:
+    fields: Dict[str, Any] = decode_json(head.rstrip(", ") + "}")
+    return fields
 
 
 def _size(texts: List[str]) -> int:
