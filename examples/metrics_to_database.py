@@ -51,7 +51,8 @@ def train(client: CloudApiClient, batch_size: int, metrics: DatabaseLogger) -> s
         callbacks=metrics,
         client=client,
     )
-    return trainer.wait().status
+    with trainer.follow() as run:  # also after Ctrl-C the logger gets its time to finish
+        return run.wait().status
 
 
 def main(path: Path) -> int:
@@ -78,5 +79,7 @@ if __name__ == "__main__":
             sys.exit(main(Path(sys.argv[1])))
         with tempfile.TemporaryDirectory() as folder:
             sys.exit(main(Path(folder, "metrics.db")))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ArkorError as error:
         sys.exit(f"error: {error}")

@@ -84,7 +84,8 @@ def train(client: CloudApiClient, dataset: Path) -> TrainingResult:
         ],
         client=client,
     )
-    return trainer.wait()
+    with trainer.follow() as run:  # also after Ctrl-C the notifiers get their time to finish
+        return run.wait()
 
 
 def main() -> int:
@@ -100,5 +101,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ArkorError as error:
         sys.exit(f"error: {error}")

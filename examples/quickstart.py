@@ -121,5 +121,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ArkorError as error:
         sys.exit(f"error: {error}")

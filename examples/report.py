@@ -78,5 +78,7 @@ def main(folder: Path) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else tempfile.mkdtemp(prefix="arkor-"))))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ArkorError as error:
         sys.exit(f"error: {error}")

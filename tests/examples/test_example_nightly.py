@@ -1,0 +1,113 @@
+"""The example of a nightly job, run as cron runs it: no terminal, and all in one log."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the example, since it locks itself: no other test then waits for it."""
+    monkeypatch.delenv("SLACK_WEBHOOK_URL", raising=False)
+    folder = tmp_path / "a folder"
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "data" / "support_triage.jsonl", folder / "data")
+    return Path(shutil.copy(EXAMPLES / "nightly.py", folder))
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[Any]]:
+    """Stand in for Slack, and return what is posted."""
+    posted: List[Any] = []
+
+    class Slack(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slack) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("SLACK_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/hook")
+        yield posted
+        server.shutdown()
+
+
+def run(script: Path, *arguments: str) -> Tuple[int, List[str]]:
+    """Run it; return its exit code and what it logged, after seeing that all are log lines."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    lines = done.stdout.splitlines()
+    for line in lines:
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO |ERROR) +nightly: ", line)
+    return done.returncode, [line.partition("nightly: ")[2] for line in lines]
+
+
+def test_a_training_that_completes_exits_0(script: Path) -> None:
+    code, lines = run(script)
+    assert code == 0, lines
+    assert re.fullmatch(r"job \S+ was submitted", lines[0])
+    assert [line.partition(",")[0] for line in lines[1:-1]] == ["step 20", "step 40", "step 60"]
+    assert re.fullmatch(r"job \S+ completed, final loss 0\.\d+", lines[-1])
+    assert sorted(path.name for path in script.parent.iterdir()) == ["data", "nightly.py"]
+
+
+def test_a_training_that_fails_exits_1_and_tells_slack(script: Path, slack: List[Any]) -> None:
+    (script.parent / "data" / "support_triage.jsonl").write_text("not json\n")
+    code, lines = run(script)
+    assert code == 1, lines
+    assert " failed: " in lines[-1]
+    assert [message["text"] for message in slack] == ["nightly-triage failed"]
+
+
+def test_one_that_takes_too_long_is_cancelled_and_exits_1(script: Path, slack: List[Any]) -> None:
+    code, lines = run(script, "--limit", "0")
+    assert code == 1, lines
+    assert lines[-1].endswith(" cancelled: not done after 0 s")
+    assert [message["text"] for message in slack] == ["nightly-triage was cancelled"]
+
+
+def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", "http://127.0.0.1:9")
+    code, [line] = run(script, "--cloud")
+    assert code == 2
+    assert line.startswith("no result: ")
+    assert "refused" in line
+
+
+def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stderr is not None
+        first.stderr.readline()  # it has begun
+        second = run(script)
+        first.stderr.read()
+    assert first.returncode == 0
+    assert second == (2, ["the last one is still at work; nothing was submitted"])
+    assert run(script)[0] == 0
