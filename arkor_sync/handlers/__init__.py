@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
+    from arkor_sync.handlers._answers import EvaluationRow
     from arkor_sync.handlers._logger import MetricsLogger
     from arkor_sync.handlers._notification import Notification, Sample
     from arkor_sync.handlers._notifier import Notifier
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from arkor_sync.handlers.database import DatabaseLogger
     from arkor_sync.handlers.datadog import DatadogEvents
     from arkor_sync.handlers.discord import DiscordNotifier
-    from arkor_sync.handlers.evaluator import CheckpointEvaluator, EvaluationRow
+    from arkor_sync.handlers.evaluator import CheckpointEvaluator
     from arkor_sync.handlers.files import CSVLogger, JSONLLogger
     from arkor_sync.handlers.mlflow import MLflowLogger
     from arkor_sync.handlers.opentelemetry import OpenTelemetryMetrics
@@ -47,7 +48,7 @@ _LATER: Dict[str, str] = {
     "CheckpointEvaluator": "evaluator",
     "EarlyStopping": "stopping",
     "EarlyStoppingReason": "stopping",
-    "EvaluationRow": "evaluator",
+    "EvaluationRow": "_answers",
     "TerminateOnNaN": "stopping",
     "Timer": "timer",
     "MetricsLogger": "_logger",

@@ -14,6 +14,7 @@ from typing import (
     List,
     Literal,
     Mapping,
+    Sequence,
     Tuple,
     Type,
     Union,
@@ -47,13 +48,14 @@ def answer_format(schema: Any) -> Tuple[Dict[str, Any], Callable[[Any], Any]]:
         ArkorUsageError: It is neither, or a field's type has no JSON schema.
     """
     if isinstance(schema, type) and dataclasses.is_dataclass(schema):
-        wrapper = {"name": schema.__name__, "strict": True, "schema": schema_of(schema)}
+        name, strict = _name(schema.__name__), schema_of(schema)
+        wrapper = {"name": name, "strict": True, "schema": strict}
         return {"type": "json_schema", "json_schema": wrapper}, partial(build, schema)
     if not isinstance(schema, Mapping):
         raise ArkorUsageError(
             f"schema: got {show(schema)}; give a JSON schema as an object, or a dataclass"
         )
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", str(schema.get("title") or "answer"))[:64]
+    name = _name(str(schema.get("title") or "answer"))
     wrapper = {"name": name, "schema": json_copy(schema, "schema")}
     return {"type": "json_schema", "json_schema": wrapper}, lambda value: value
 
@@ -75,12 +77,14 @@ def schema_of(hint: Any, path: str = "schema", inside: Tuple[Any, ...] = ()) -> 
         return {"type": _SIMPLE[hint]}
     if origin in _UNIONS:
         return {"anyOf": [schema_of(each, path, inside) for each in args]}
-    if origin is Literal:
+    if origin is Literal and _are_simple(args):
         return {"enum": list(args)}
     if origin is list and args:
         return {"type": "array", "items": schema_of(args[0], f"{path}[]", inside)}
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return {"enum": [each.value for each in hint]}
+        values = [each.value for each in hint]
+        if _are_simple(values):
+            return {"enum": values}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint not in inside:
         hints = _hints(hint)
         properties = {
@@ -94,7 +98,8 @@ def schema_of(hint: Any, path: str = "schema", inside: Tuple[Any, ...] = ()) -> 
         }
     raise ArkorUsageError(
         f"{path}: {hint!r:.80} has no strict JSON schema; there are str, int, float, bool, None, "
-        "Optional, Union, Literal, Enum, List and dataclasses that do not contain themselves"
+        "Optional, Union, List, Literal and Enum of such values, and dataclasses that do not "
+        "contain themselves"
     )
 
 
@@ -136,6 +141,15 @@ def build(hint: Any, value: Any, path: str = "") -> Any:
             **{name: build(each, value[name], _join(path, name)) for name, each in hints.items()}
         )
     raise ResponseError(f"{path or 'the answer'}: expected {_expected(hint)}, got {show(value)}")
+
+
+def _name(text: str) -> str:
+    """Return what a chat route takes for the name of a schema."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:64]
+
+
+def _are_simple(values: Sequence[Any]) -> bool:
+    return bool(values) and all(type(value) in _SIMPLE for value in values)
 
 
 def _join(path: str, name: str) -> str:

@@ -24,12 +24,17 @@ def one_line(text: str, columns: int) -> str:
         columns: Of a terminal; East Asian characters take two.
     """
     clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    used = 0
-    for index, character in enumerate(clean):
-        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if used > columns:
-            return clean[: max(0, index - 1)].rstrip() + "…"
-    return clean
+    if len(clean) <= columns and columns_of(clean) <= columns:
+        return clean
+    clean = clean[:columns]
+    while clean and columns_of(clean) >= columns:
+        clean = clean[:-1]
+    return clean.rstrip() + "…"
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def duration(seconds: float) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 import math
@@ -15,12 +13,22 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import parse_json
-from arkor_sync.callbacks import CheckpointContext, LogContext
+from arkor_sync.callbacks import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.chat_request import build_chat_body
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._one_run import OneRun, check, stop
+from arkor_sync.handlers._answers import (
+    EvaluationRow,
+    as_csv,
+    as_dicts,
+    as_text,
+    by_step,
+    mean,
+    told,
+)
+from arkor_sync.handlers._one_run import OneRun, check, is_number, stop
 from arkor_sync.handlers._round import Round
 from arkor_sync.handlers._schema import answer_format
+from arkor_sync.handlers._text import one_line
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,32 +37,8 @@ logger = logging.getLogger(__name__)
 
 Prompt = Union[str, Sequence[Mapping[str, Any]]]
 _SHOWN = 3  # answers in a message to the notifier
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationRow:
-    """What one checkpoint made of one prompt.
-
-    Attributes:
-        step: The checkpoint's.
-        prompt: The text of the last user message.
-        answer: The text of the answer; None where none came.
-        parsed: Its JSON, or an instance of the dataclass; None without a schema or where it did not
-            fit.
-        expected: What was given as `expected`.
-        score: The scorer's; None where there is no scorer, no answer, or it failed.
-        error: Why there is no answer, why it does not fit the schema, or what the scorer raised.
-        seconds: How long the answer took.
-    """
-
-    step: int
-    prompt: str
-    answer: Optional[str]
-    parsed: Any
-    expected: Any
-    score: Optional[float]
-    error: Optional[str]
-    seconds: float
+_KEPT = 200_000  # characters of the table that are kept for a restart
+_CONNECT = 10.0  # seconds that a prompt may take beside its timeout
 
 
 class CheckpointEvaluator(OneRun):
@@ -63,8 +47,8 @@ class CheckpointEvaluator(OneRun):
     The prompts of a checkpoint are asked several at a time, on daemon threads that end when the
     last is answered, or with the run. The next callback waits for them; `abort()` does not. A
     prompt that cannot be answered is an error in its row, and nothing else. One object serves one
-    run at a time. Its table is kept with the run's cursor, which is written after every event: so
-    keep it small where there is a cursor store. A checkpoint that is in it is not asked again.
+    run at a time. Its table is kept with the run's cursor, as far as it is not too long: then the
+    best checkpoint and the latest are. A checkpoint that is in it is not asked again.
 
     Args:
         prompts: Texts, or lists of messages.
@@ -84,7 +68,9 @@ class CheckpointEvaluator(OneRun):
             Its failure is logged.
         temperature: 0 to 2; None leaves it to the cloud. With 0 checkpoints can be compared.
         max_tokens: The longest answer.
-        timeout: Seconds without an answer after which a prompt is given up.
+        timeout: Seconds of silence after which a prompt is given up. A checkpoint is given up with
+            what it has answered after as long as all of its prompts may take, and 10 s for each to
+            connect.
 
     Raises:
         ArkorUsageError: An argument that cannot work; it is also a `ValueError`. In a callback: the
@@ -93,6 +79,8 @@ class CheckpointEvaluator(OneRun):
 
     _rows: List[EvaluationRow]
     _stop_reason: str
+    _kept: str  # the rows as JSON, as far as they are kept for a restart
+    _round: Optional[Round[EvaluationRow]] = None
 
     def __init__(
         self,
@@ -119,16 +107,21 @@ class CheckpointEvaluator(OneRun):
         check("scorer", scorer, fits, "a function of the answer and what was expected")
         fits = type(max_concurrency) is int and max_concurrency >= 1
         check("max_concurrency", max_concurrency, fits, "a whole number from 1")
-        fits = stop_when is None or callable(stop_when) or _is_number(stop_when)
+        fits = stop_when is None or callable(stop_when) or is_number(stop_when)
         check("stop_when", stop_when, fits, "a score, or a function of a checkpoint's rows")
         fits = notify is None or callable(notify)
         check("notify", notify, fits, "a function of a text, such as print")
-        check("timeout", timeout, _is_number(timeout) and timeout > 0, "seconds above 0")
+        check("timeout", timeout, is_number(timeout) and timeout > 0, "seconds above 0")
+        fits = temperature is None or (is_number(temperature) and 0 <= temperature <= 2)
+        check("temperature", temperature, fits, "a number from 0 to 2, or None")
+        fits = max_tokens is None or (type(max_tokens) is int and max_tokens >= 1)
+        check("max_tokens", max_tokens, fits, "a whole number from 1, or None")
         self._expected = [None] * count if expected is None else list(expected)
         self._scorer = scorer or (None if expected is None else _equal)
-        if _is_number(stop_when) and self._scorer is None:
+        if is_number(stop_when) and self._scorer is None:
             raise ArkorUsageError("stop_when: a score needs a scorer, or expected answers")
-        self._max_concurrency = max_concurrency
+        self._threads = min(count, max_concurrency)
+        self._limit = (timeout + _CONNECT) * math.ceil(count / self._threads)
         self._stop_when = stop_when
         self._notify = notify
         self._parse: Optional[Callable[[Any], Any]] = None
@@ -150,8 +143,7 @@ class CheckpointEvaluator(OneRun):
     @property
     def scores(self) -> Dict[int, Optional[float]]:
         """The mean score of each checkpoint by step; None where not every prompt has a score."""
-        steps = dict.fromkeys(row.step for row in self._rows)
-        return {step: _mean([row for row in self._rows if row.step == step]) for step in steps}
+        return {step: mean(rows) for step, rows in by_step(self._rows).items()}
 
     @property
     def best_step(self) -> Optional[int]:
@@ -167,7 +159,7 @@ class CheckpointEvaluator(OneRun):
 
     def to_dicts(self) -> List[Dict[str, Any]]:
         """Return the rows as dictionaries, dataclasses in them too."""
-        return [dataclasses.asdict(row) for row in self._rows]
+        return as_dicts(self._rows)
 
     def to_csv(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the table as CSV, with a header; the file is replaced as a whole.
@@ -177,48 +169,42 @@ class CheckpointEvaluator(OneRun):
         Raises:
             OSError: It could not be written; an older file is untouched.
         """
-        text = io.StringIO()
-        names = [field.name for field in dataclasses.fields(EvaluationRow)]
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        for row in self.to_dicts():
-            for name in ("parsed", "expected"):
-                if not isinstance(row[name], (str, type(None))):
-                    row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
-            writer.writerow(row)
-        write_atomically(Path(path), text.getvalue(), 0o644, durable=False)
+        write_atomically(Path(path), as_csv(self._rows), 0o644, durable=False)
 
     def table_text(self) -> str:
         """Return the table for a terminal: a line for each row, long texts cut."""
-        lines = [f"{'step':>6}  {'score':>6}  {'seconds':>7}  {'prompt':<30}  answer"]
-        for row in self._rows:
-            score = "-" if row.score is None else f"{row.score:.3g}"
-            lines.append(
-                f"{row.step:>6}  {score:>6}  {row.seconds:>7.2f}  "
-                f"{_one_line(row.prompt, 30):<30}  {_told(row, 70)}"
-            )
-        return "\n".join(lines)
+        return as_text(self._rows)
 
     def on_checkpoint(self, ctx: CheckpointContext) -> Optional[Future[None]]:
         """Ask the checkpoint; the next callback waits for the future."""
-        self._enter(ctx)
-        if any(row.step == ctx.step for row in self._rows):
+        if self._stopping(ctx) or any(row.step == ctx.step for row in self._rows):
             return None  # delivered again
-        asked = Round(
+        self._round = Round(
             f"arkor-evaluator-{ctx.job.id}",
             lambda index: self._ask(ctx, index),
             len(self._prompts),
-            self._max_concurrency,
+            self._threads,
+            self._limit,
             lambda rows: self._take(ctx, rows),
         )
-        ctx.run.add_done_callback(asked.stop)
-        return asked.start()
+        return self._round.start()
 
     def on_log(self, ctx: LogContext) -> None:
         """Ask the cloud to cancel, if it could not be asked before."""
+        self._stopping(ctx)
+
+    def on_end(self, ctx: EndContext) -> None:
+        """Ask nothing more."""
+        if ctx.run is self._run and self._round is not None:
+            self._round.stop()
+            self._round = None
+        super().on_end(ctx)
+
+    def _stopping(self, ctx: Context) -> bool:
         self._enter(ctx)
         if self._stop_reason:
             stop(ctx.run, self._stop_reason)
+        return bool(self._stop_reason)
 
     def _ask(self, ctx: CheckpointContext, index: int) -> EvaluationRow:
         answer = error = None
@@ -230,16 +216,25 @@ class CheckpointEvaluator(OneRun):
                     error = f"no text came; the answer ended by {response.finish_reason}"
         except Exception as failure:
             error = _describe(failure)
-        seconds = round(time.monotonic() - began, 3)
-        prompt, expected = self._prompts[index], self._expected[index]
-        return EvaluationRow(ctx.step, prompt, answer, None, expected, None, error, seconds)
+        return self._row(ctx.step, index, answer, error, time.monotonic() - began)
 
-    def _take(self, ctx: CheckpointContext, asked: List[EvaluationRow]) -> None:
+    def _row(
+        self, step: int, index: int, answer: Optional[str], error: Optional[str], seconds: float
+    ) -> EvaluationRow:
+        prompt, expected = self._prompts[index], self._expected[index]
+        return EvaluationRow(step, prompt, answer, None, expected, None, error, round(seconds, 3))
+
+    def _take(self, ctx: CheckpointContext, asked: List[Optional[EvaluationRow]]) -> None:
         """Judge a checkpoint's answers, and do what follows from them. One thread, once."""
-        rows = [self._scored(self._parsed(row)) for row in asked]
+        late = f"no answer came within {self._limit:.6g} s"
+        rows = [
+            self._scored(self._parsed(row or self._row(ctx.step, index, None, late, self._limit)))
+            for index, row in enumerate(asked)
+        ]
         if ctx.run is not self._run:
             return  # it has ended meanwhile
         self._rows = [*self._rows, *rows]
+        self._keep()
         if self._notify is not None:
             try:
                 self._notify(self._summary(ctx.step, rows))
@@ -272,7 +267,7 @@ class CheckpointEvaluator(OneRun):
         return dataclasses.replace(row, score=score)
 
     def _reason_to_stop(self, step: int, rows: List[EvaluationRow]) -> str:
-        score = _mean(rows)
+        score = mean(rows)
         if callable(self._stop_when):
             try:
                 if self._stop_when(rows):
@@ -284,29 +279,53 @@ class CheckpointEvaluator(OneRun):
         return ""
 
     def _summary(self, step: int, rows: List[EvaluationRow]) -> str:
-        score = _mean(rows)
+        score = mean(rows)
         head = f"checkpoint {step}"
         if score is not None:
             head += f": score {score:.4g}, the best is {self.best_score:.4g} at {self.best_step}"
         failed = sum(row.error is not None for row in rows)
         if failed:
             head += f"; {failed} of {len(rows)} prompts failed"
-        shown = [f"{_one_line(row.prompt, 60)} -> {_told(row, 120)}" for row in rows[:_SHOWN]]
+        shown = [f"{one_line(row.prompt, 60)} -> {told(row, 120)}" for row in rows[:_SHOWN]]
         return "\n".join([head, *shown])
 
     def _reset(self) -> None:
         self._rows = []
         self._stop_reason = ""
+        self._kept = "[]"
 
     def _save(self) -> Dict[str, Any]:
-        kept = ("step", "prompt", "answer", "score", "error", "seconds")
-        return {"rows": [{name: getattr(row, name) for name in kept} for row in self._rows]}
+        return {"rows": self._kept}
 
     def _restore(self, state: Dict[str, Any]) -> None:
-        expected = dict(zip(self._prompts, self._expected))
-        for saved in state["rows"]:
-            row = EvaluationRow(parsed=None, expected=expected.get(saved["prompt"]), **saved)
+        index, step = 0, None
+        for saved in json.loads(state["rows"]):
+            index = index + 1 if saved["step"] == step else 0
+            step = saved["step"]
+            known = index < len(self._prompts) and self._prompts[index] == saved["prompt"]
+            expected = self._expected[index] if known else None
+            row = EvaluationRow(parsed=None, expected=expected, **saved)
             self._rows.append(self._parsed(row))
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write down what a restart needs: it is saved after every event, so within bounds."""
+        steps, room = by_step(self._rows), _KEPT
+        kept = {self.best_step}
+        for step, rows in reversed(list(steps.items())):
+            kept.add(step)
+            room -= sum(len(f"{row.prompt}{row.answer}{row.error}") + 100 for row in rows)
+            if room < 0:
+                break
+        names = ("step", "prompt", "answer", "score", "error", "seconds")
+        self._kept = json.dumps(
+            [
+                {name: getattr(row, name) for name in names}
+                for step, rows in steps.items()
+                for row in rows
+                if step in kept
+            ]
+        )
 
 
 def _messages(index: int, prompt: Any) -> Sequence[Mapping[str, Any]]:
@@ -329,23 +348,5 @@ def _equal(answer: Any, expected: Any) -> float:
     return float(answer == expected)
 
 
-def _mean(rows: Sequence[EvaluationRow]) -> Optional[float]:
-    scores = [row.score for row in rows if row.score is not None]
-    return math.fsum(scores) / len(rows) if len(scores) == len(rows) else None
-
-
-def _told(row: EvaluationRow, width: int) -> str:
-    return _one_line(row.answer or "" if row.error is None else f"({row.error})", width)
-
-
-def _one_line(text: str, width: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
-
-
 def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -55,6 +55,25 @@ class Bare:
     items: list
 
 
+class Odd(enum.Enum):
+    PAIR = (1, 2)
+
+
+@dataclasses.dataclass
+class Pair:
+    odd: Odd
+
+
+@dataclasses.dataclass
+class Coloured:
+    team: Literal[Team.BILLING]
+
+
+@dataclasses.dataclass
+class Größe:
+    cm: float
+
+
 @dataclasses.dataclass
 class Unknown:
     field: Nowhere  # type: ignore[name-defined]  # noqa: F821
@@ -139,6 +158,7 @@ def test_a_schema_as_a_dict_is_sent_as_it_is_and_its_answers_stay_dicts() -> Non
     }
     assert parse({"a": 1}) == {"a": 1}
     assert answer_format({})[0]["json_schema"]["name"] == "answer"
+    assert answer_format(Größe)[0]["json_schema"]["name"] == "Gr__e"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +171,8 @@ def test_a_schema_as_a_dict_is_sent_as_it_is_and_its_answers_stay_dicts() -> Non
         (Endless, "schema.next: .*do not contain themselves"),
         (Loose, "schema.anything: typing.Dict.* has no strict JSON schema"),
         (Bare, "schema.items: <class 'list'> has no strict JSON schema"),
+        (Pair, "schema.odd: <enum 'Odd'> has no strict JSON schema"),
+        (Coloured, "schema.team: typing.Literal.* has no strict JSON schema"),
         (Unknown, "schema: the annotations of Unknown cannot be read: name 'Nowhere'"),
     ],
 )

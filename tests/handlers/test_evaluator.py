@@ -160,6 +160,33 @@ def test_a_prompt_that_is_never_answered_is_given_up_after_its_timeout(
     assert second.answer == "b!"
 
 
+def test_an_answer_that_trickles_in_for_ever_does_not_hold_the_run_up_for_ever(
+    arkor_emulator: Emulator,
+    arkor_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("arkor_sync.handlers.evaluator._CONNECT", 0.0)
+    arkor_emulator.faults.add(Fault("slow_drip", route="chat", nth=1, seconds=0.1))
+    evaluator = CheckpointEvaluator(["a", "b"], expected=["a!", "b!"], timeout=0.5)
+    logs: List[int] = []
+    callbacks = [evaluator, {"on_log": lambda ctx: logs.append(ctx.step)}]
+    run = run_of(
+        arkor_emulator, arkor_client, callbacks, engine(right_from(0), checkpoints=[2], steps=3)
+    )
+    assert run.wait(PATIENCE).status == "completed"
+    assert logs == [1, 2, 3]
+    [late] = [row for row in evaluator.table if row.error]
+    assert late.error == "no answer came within 0.5 s"
+    assert (late.answer, late.score, late.seconds) == (None, None, 0.5)
+    [there] = [row for row in evaluator.table if not row.error]
+    assert there.score == 1.0
+    arkor_emulator.stop()
+    for thread in threading.enumerate():
+        if thread.name.startswith("arkor-evaluator-"):
+            thread.join(PATIENCE)
+    assert threads() == []
+
+
 def test_abort_does_not_wait_for_answers_and_the_threads_end_with_the_run(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:
@@ -174,7 +201,7 @@ def test_abort_does_not_wait_for_answers_and_the_threads_end_with_the_run(
     run = run_of(arkor_emulator, arkor_client, evaluator, engine(reply), abort_grace=PATIENCE / 2)
     assert asked.wait(PATIENCE)
     assert all(run.job.id in name for name in threads())
-    assert len(threads()) == 2
+    assert len(threads()) == 3  # two ask, one watches the time
     run.abort("enough")
     with pytest.raises(RunAborted, match="enough") as aborted:
         run.wait(PATIENCE)
@@ -249,6 +276,25 @@ def test_where_the_job_cannot_be_cancelled_the_next_log_asks_again(
 ) -> None:
     evaluator = CheckpointEvaluator(["a"], expected=["a!"], stop_when=1)
     run = run_of(arkor_emulator, arkor_client, evaluator, slow(right_from(0)))
+    assert run.wait(PATIENCE).stop_reason == "checkpoint 2 scored 1, and 1 was enough"
+    assert len(evaluator.table) == 1
+
+
+@pytest.mark.arkor(faults=[Fault("status", route="cancel_job", status=503, count=1)])
+def test_a_worse_checkpoint_does_not_take_back_what_could_not_be_asked(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    events = [
+        {"type": "training.started"},
+        {"type": "checkpoint.saved", "step": 2, "artifacts": []},
+        {"type": "checkpoint.saved", "step": 4, "artifacts": []},
+    ]
+    the_engine = ScriptedEngine(
+        events=events, manual=True, reply=lambda chat, job, step: "a!" if step == 2 else "?"
+    )
+    evaluator = CheckpointEvaluator(["a"], expected=["a!"], stop_when=1)
+    run = run_of(arkor_emulator, arkor_client, evaluator, the_engine)
+    arkor_emulator.step(run.job.id, 3)
     assert run.wait(PATIENCE).stop_reason == "checkpoint 2 scored 1, and 1 was enough"
     assert len(evaluator.table) == 1
 
@@ -347,7 +393,7 @@ def test_the_table_as_text_as_dicts_and_as_csv(
     assert head.split() == ["step", "score", "seconds", "prompt", "answer"]
     assert good.split()[:2] == ["2", "0.5"]
     assert good.endswith(ANSWERS["good"])
-    assert cut.endswith("...")
+    assert cut.endswith("…")
     assert "(the answer does not fit the schema: Unterminated" in cut
     parsed = {"category": "billing", "priority": 2}
     assert evaluator.to_dicts()[0]["parsed"] == parsed
@@ -393,6 +439,72 @@ def test_the_table_survives_a_restart_and_what_is_in_it_is_not_asked_again(
     assert len(asked) == 6
 
 
+def rows_of(steps: int, prompts: List[str], answer: str) -> List[EvaluationRow]:
+    return [
+        EvaluationRow(step, prompt, answer, None, None, float(step == 3), None, 0.1)
+        for step in range(1, steps + 1)
+        for prompt in prompts
+    ]
+
+
+def test_what_is_kept_for_a_restart_is_bounded_and_has_the_best_and_the_latest() -> None:
+    prompts = ["a", "b"]
+    evaluator = CheckpointEvaluator(prompts, expected=[1, 2])
+    evaluator._rows = rows_of(400, prompts, "word " * 200)
+    evaluator._keep()
+    state = json.dumps(evaluator.state_dict())
+    assert len(state) < 300_000
+    second = CheckpointEvaluator(prompts, expected=[1, 2])
+    second.load_state_dict(json.loads(state))
+    assert (second.best_step, second.best_score) == (3, 1.0)
+    steps = list(second.scores)
+    assert steps == [3, *range(401 - (len(steps) - 1), 401)]
+    assert len(steps) > 50
+    evaluator._rows = rows_of(5, prompts, "word " * 100_000)
+    evaluator._keep()
+    second.load_state_dict(evaluator.state_dict())
+    assert list(second.scores) == [3, 5]
+
+
+def test_prompts_that_end_alike_get_their_own_expected_answers_back() -> None:
+    prompts = [
+        [{"role": "system", "content": tone}, {"role": "user", "content": "hi"}]
+        for tone in ("polite", "rude")
+    ]
+    first, second = (CheckpointEvaluator(prompts, expected=["please", "no"]) for _ in range(2))
+    first._rows = [
+        EvaluationRow(step, "hi", answer, None, answer, 1.0, None, 0.1)
+        for step in (1, 2)
+        for answer in ("please", "no")
+    ]
+    first._keep()
+    second.load_state_dict(first.state_dict())
+    assert second.table == first.table
+    changed = CheckpointEvaluator(["hello"], expected=["please"])
+    changed.load_state_dict(first.state_dict())
+    assert [row.expected for row in changed.table] == [None] * 4
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_the_mean_of_equal_scores_is_that_score(count: int) -> None:
+    for score in (1.0, 0.1, 1e308):
+        evaluator = CheckpointEvaluator(["a"])
+        evaluator._rows = [EvaluationRow(1, "a", "b", None, None, score, None, 0.1)] * count
+        assert evaluator.best_score == score
+
+
+def test_a_table_for_a_terminal_lines_up_and_no_answer_can_break_it() -> None:
+    evaluator = CheckpointEvaluator(["日本語", "red\x1b[31m\n"])
+    evaluator._rows = [
+        EvaluationRow(1, "日本語", "one\ntwo", None, None, None, None, 0.1),
+        EvaluationRow(1, "red\x1b[31m\n", "\x1b[2J\x07", None, None, 0.25, None, 12.0),
+    ]
+    assert evaluator.table_text().splitlines()[1:] == [
+        "     1       -     0.10  日本語                          one two",
+        "     1    0.25    12.00  red [31m                        [2J",
+    ]
+
+
 def test_one_object_serves_one_run_after_the_other(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:
@@ -418,6 +530,9 @@ def test_one_object_serves_one_run_after_the_other(
         ({"stop_when": 0.5}, "stop_when: a score needs a scorer, or expected answers"),
         ({"notify": "#channel"}, "notify: got str '#channel'; give a function of a text"),
         ({"timeout": 0}, "timeout: got int 0; give seconds above 0"),
+        ({"temperature": 3}, "temperature: got int 3; give a number from 0 to 2, or None"),
+        ({"temperature": "hot"}, "temperature: got str 'hot'"),
+        ({"max_tokens": 0}, "max_tokens: got int 0; give a whole number from 1, or None"),
         ({"schema": int}, "schema: got a type; give a JSON schema as an object, or a dataclass"),
     ],
 )

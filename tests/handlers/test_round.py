@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from typing import List
+from typing import List, Optional
 
 import pytest
 
@@ -18,16 +18,16 @@ def alive() -> List[threading.Thread]:
 
 
 def test_the_results_come_together_in_order_and_the_threads_end() -> None:
-    finished: List[List[int]] = []
+    finished: List[List[Optional[int]]] = []
     together = threading.Barrier(3)
 
     def work(index: int) -> int:
         together.wait(PATIENCE)
         return index * index
 
-    work_round = Round("arkor-round", work, 6, 3, finished.append)
-    names = {thread.name for thread in work_round._threads}
-    assert names == {"arkor-round-0", "arkor-round-1", "arkor-round-2"}
+    work_round = Round("arkor-round", work, 6, 3, PATIENCE, finished.append)
+    names = [thread.name for thread in work_round._threads]
+    assert names == [f"arkor-round-{number}" for number in range(4)]  # one watches the time
     assert all(thread.daemon for thread in work_round._threads)
     work_round.start().result(PATIENCE)
     assert finished == [[0, 1, 4, 9, 16, 25]]
@@ -37,13 +37,14 @@ def test_the_results_come_together_in_order_and_the_threads_end() -> None:
 
 
 def test_no_more_threads_than_there_is_to_do() -> None:
-    assert len(Round("arkor-round", lambda index: index, 2, 9, lambda results: None)._threads) == 2
+    small = Round("arkor-round", lambda index: index, 2, 9, PATIENCE, lambda results: None)
+    assert len(small._threads) == 3
 
 
 def test_what_was_stopped_begins_nothing_new_and_does_not_finish() -> None:
     begun, let_go = threading.Event(), threading.Event()
     worked: List[int] = []
-    finished: List[List[None]] = []
+    finished: List[List[Optional[None]]] = []
 
     def work(index: int) -> None:
         worked.append(index)
@@ -53,7 +54,7 @@ def test_what_was_stopped_begins_nothing_new_and_does_not_finish() -> None:
     for count in (1, 2):
         begun.clear()
         let_go.clear()
-        stopped = Round("arkor-round", work, count, 1, finished.append)
+        stopped = Round("arkor-round", work, count, 1, PATIENCE, finished.append)
         future = stopped.start()
         assert begun.wait(PATIENCE)
         stopped.stop()
@@ -76,8 +77,8 @@ def test_an_error_of_the_work_or_of_the_finish_is_the_futures() -> None:
         raise LookupError("broken")
 
     for broken in (
-        Round("arkor-round", fail_together, 9, 3, lambda results: None),
-        Round("arkor-round", lambda index: None, 3, 2, fail),
+        Round("arkor-round", fail_together, 9, 3, PATIENCE, lambda results: None),
+        Round("arkor-round", lambda index: None, 3, 2, PATIENCE, fail),
     ):
         with pytest.raises(LookupError, match="broken"):
             broken.start().result(PATIENCE)
@@ -92,7 +93,56 @@ def test_everything_runs_in_the_context_of_whoever_started_it() -> None:
         lambda index: tenant.get(),
         3,
         2,
-        lambda results: seen.extend([*results, tenant.get()]),
+        PATIENCE,
+        lambda results: seen.extend([*map(str, results), tenant.get()]),
     )
     running.start().result(PATIENCE)
     assert seen == ["acme"] * 4
+
+
+def test_what_takes_too_long_is_finished_with_what_there_is_and_once() -> None:
+    let_go = threading.Event()
+    finished: List[List[Optional[int]]] = []
+
+    def work(index: int) -> int:
+        if index == 1:
+            assert let_go.wait(PATIENCE)
+        return index
+
+    late = Round("arkor-round", work, 3, 2, 0.2, finished.append)
+    late.start().result(PATIENCE)
+    assert finished == [[0, None, 2]]
+    let_go.set()
+    for thread in alive():
+        thread.join(PATIENCE)
+    assert finished == [[0, None, 2]]
+
+
+@pytest.mark.parametrize("possible", [0, 1, 2])
+def test_where_there_can_be_no_more_threads_it_is_finished_as_it_is(
+    possible: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: List[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(started) == possible:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    finished: List[List[Optional[int]]] = []
+    let_go = threading.Event()
+
+    def work(index: int) -> int:
+        let_go.wait(PATIENCE)
+        return index
+
+    poor = Round("arkor-round", work, 3, 2, PATIENCE, finished.append)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert poor.start().done()
+    let_go.set()
+    for thread in alive():
+        thread.join(PATIENCE)
+    assert finished == [[None, None, None]]
+    assert "can't start new thread" in caplog.text
