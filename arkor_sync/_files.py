@@ -6,15 +6,17 @@ import fcntl
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ContextManager, Iterator
+from typing import ContextManager, Iterator, Union
 
 
-def write_atomically(path: Path, text: str, mode: int, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, content: Union[str, bytes], mode: int, durable: bool = True
+) -> None:
     """Replace a file by way of a temporary one, so that readers see the old or the new whole.
 
     Args:
         path: The file. Its directory is created on demand.
-        text: The content. A lone surrogate is written as its JSON escape.
+        content: Text is written as UTF-8, a lone surrogate in it as its JSON escape.
         mode: Permission bits of the file, before the umask.
         durable: Whether it must survive a power cut, and not only the end of the process.
 
@@ -22,11 +24,13 @@ def write_atomically(path: Path, text: str, mode: int, durable: bool = True) -> 
         OSError: Nothing was replaced, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+            file.write(content)
             file.flush()
             if durable:
                 os.fsync(descriptor)

@@ -37,6 +37,7 @@ _MOST = 1500  # rows that are drawn
 _LEAST = 1e-100  # what a logarithmic scale can show
 _LOG_FROM = 50.0  # how many times the lowest loss the highest is
 _FEW = 600  # rows up to which the line is thick
+_DESCRIBED = 500  # columns of a name, or a status, that is read out
 DOTS = 60  # evaluations up to which each has a dot
 LINES = 30  # checkpoints up to which each has a line
 
@@ -186,7 +187,8 @@ def label(tick: float) -> str:
 
 
 def _description(chart: Chart, axes: Axes) -> str:
-    what = f"{chart.name}: loss over {len(chart.rows)} steps that were logged, {chart.status}"
+    name, status = (one_line(text, _DESCRIBED) for text in (chart.name, chart.status))
+    what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
     return what + (", on a logarithmic scale" if axes.log else "")
 
 

@@ -91,7 +91,7 @@ class LossPlot(Recorder):
     @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Draw the last picture, and wait for it."""
-        self._drawn.pop(ctx.job.id, None)
+        self._drawn.pop(ctx.job.id, None)  # the last picture is not too early
         word, why = ending(ctx.job, ctx.result, ctx.error)
         status = ": ".join(filter(None, [word, cause(why)]))
         self._draw(ctx, status, last=True)
@@ -131,10 +131,8 @@ class LossPlot(Recorder):
             rows = {**chart.rows, **rows_of(history.logs)}
             chart = Chart(chart.name, chart.status, rows, chart.checkpoints)
             try:
-                if path.suffix == ".svg":
-                    write_atomically(path, svg(chart, self._theme), 0o644, durable=False)
-                else:
-                    _replace(path, png(chart, self._theme))
+                draw = svg if path.suffix == ".svg" else png
+                write_atomically(path, draw(chart, self._theme), 0o644, durable=False)
             except Exception as error:
                 if not self._failing:  # once, and not at every picture
                     what = f"{type(error).__name__}: {error}"
@@ -142,13 +140,3 @@ class LossPlot(Recorder):
                 self._failing = True
             else:
                 self._failing = False
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

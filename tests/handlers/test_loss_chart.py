@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, Callback, FileCursorStore, RunAborted, follow
+from arkor_sync._files import write_atomically
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
 from arkor_sync.handlers import plot as module
@@ -190,6 +191,19 @@ def test_a_name_and_a_status_are_escaped_and_cut() -> None:
     assert all(len(text) <= 72 for text in shown)
 
 
+@pytest.mark.parametrize("odd", ["\x00", "\x1b[31m", "\x0b", "\ufffe", "\ud800", "\x85"])
+def test_no_character_of_a_name_or_a_status_makes_the_picture_unreadable(
+    odd: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "loss.svg"
+    drawing = svg(Chart(f"a{odd}b", f"failed: {odd}", losses([1.0])))
+    write_atomically(path, drawing, 0o644)
+    title = ET.parse(path).getroot().findtext(f"{SVG}title")
+    assert title is not None
+    assert title.startswith("a")
+    assert "1 steps that were logged, failed:" in title
+
+
 def test_the_colours_follow_the_reader_unless_a_theme_is_chosen() -> None:
     chart = Chart("", "", losses([1.0, 2.0]))
     assert "prefers-color-scheme:dark" in svg(chart)
@@ -244,6 +258,8 @@ def test_one_line_counts_columns_and_drops_what_controls() -> None:
     assert one_line("abcdefg", 6) == "abcde…"
     assert one_line("日本語", 6) == "日本語"
     assert one_line("日本語の", 6) == "日本…"
+    assert one_line("日本語の", 7) == "日本語…"
+    assert one_line("a" * 100_000 + "日", 3) == "aa…"
 
 
 # Whole runs.
