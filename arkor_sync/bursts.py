@@ -1,8 +1,9 @@
-"""Runs of plain logs, read all at once. Pure: no I/O and no threads; the reader thread calls it.
+"""Runs of plain logs, read all at once. Pure: no I/O and no threads.
 
-A burst of `training.log` events differs in little from one to the next, so it is taken apart by a
-few passes over the whole text and one JSON decode, several times faster than event by event. What
-is not of exactly that form is left to `FrameParser` and `decode`, which say the same of it.
+A burst of `training.log` events differs in little from one to the next, so the reader thread takes
+it apart by a few passes over the whole text, and the worker thread decodes its JSON in one go, each
+several times faster than event by event. What is not of exactly that form is left to `FrameParser`
+and `decode`, which say the same of it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 from functools import lru_cache
 from itertools import repeat
 from operator import contains
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union, overload
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union, overload
 
-from arkor_sync.events import LOG, TrainingEvent, decode_json, event_key
+from arkor_sync.events import LOG, TrainingEvent, decode, decode_json, event_key
 from arkor_sync.frames import Frame, FrameParser
 
 COMMON = ("type", "jobId")
@@ -29,58 +30,23 @@ _RUN = re.compile(
 )
 
 
-class Outline(NamedTuple):
-    """What tells the events of a batch apart from all others.
-
-    Attributes:
-        ids: The frames' ids.
-        steps: The step of each.
-        fields: How many fields each has of its own.
-        common: How many all have in common.
-    """
-
-    ids: List[str]
-    steps: List[int]
-    fields: List[int]
-    common: int
-
-    def keys(self) -> List[int]:
-        """Return the key of each event."""
-        fields = [self.common + own for own in self.fields]
-        return list(map(event_key, self.ids, repeat(LOG), self.steps, fields))
-
-
 class LogBatch(Sequence[TrainingEvent]):
-    """Consecutive logs in columns. An event of it is built when it is asked for.
+    """Consecutive logs, whose JSON is decoded when it is asked for: one by one, or all at once.
 
     Attributes:
-        common: The fields that all have the same values: the type, and the job's id.
+        head: How the JSON of each begins: the fields that all have in common.
         ids: The frames' ids.
-        objects: The other fields of each.
-        steps: The step of each.
-        texts: The JSON of each, without the head.
-        head: Characters of JSON of the common fields.
+        texts: The rest of the JSON of each.
         size: Characters of JSON, of all together.
     """
 
-    __slots__ = ("common", "head", "ids", "objects", "size", "steps", "texts")
+    __slots__ = ("head", "ids", "size", "texts")
 
-    def __init__(
-        self,
-        common: Dict[str, Any],
-        ids: List[str],
-        objects: List[Dict[str, Any]],
-        steps: List[int],
-        texts: List[str],
-        head: int,
-    ) -> None:
-        self.common = common
-        self.ids = ids
-        self.objects = objects
-        self.steps = steps
-        self.texts = texts
+    def __init__(self, head: str, ids: List[str], texts: List[str]) -> None:
         self.head = head
-        self.size = _size(texts) + head * len(texts)
+        self.ids = ids
+        self.texts = texts
+        self.size = _size(texts) + len(head) * len(texts)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,16 +59,38 @@ class LogBatch(Sequence[TrainingEvent]):
 
     def __getitem__(self, index: Union[int, slice]) -> Union[TrainingEvent, LogBatch]:
         if isinstance(index, slice):
-            columns = self.ids[index], self.objects[index], self.steps[index], self.texts[index]
-            return LogBatch(self.common, *columns, self.head)
-        data = {**self.common, **self.objects[index]}
-        event_id = self.ids[index]
-        key = event_key(event_id, LOG, self.steps[index], len(data))
-        return TrainingEvent(LOG, data, event_id, key=key, size=self.head + len(self.texts[index]))
+            return LogBatch(self.head, self.ids[index], self.texts[index])
+        return decode(Frame(LOG, self.head + self.texts[index], self.ids[index]))
 
-    def outline(self) -> Outline:
-        """Return what the keys are made of, and nothing larger."""
-        return Outline(self.ids, self.steps, list(map(len, self.objects)), len(self.common))
+    def keys(self) -> List[int]:
+        """Return the key of each event."""
+        fields = self.fields()
+        if fields is None:
+            return [event.key for event in self]
+        common = len(_common(self.head))
+        return [
+            event_key(event_id, LOG, own["step"], common + len(own))
+            for event_id, own in zip(self.ids, fields)
+        ]
+
+    def fields(self) -> Optional[List[Dict[str, Any]]]:
+        """Decode the fields that each has of its own; None where one is not a plain log."""
+        # No string holds a newline, so each object begins where its event does; with one brace
+        # each and as many objects as events, each is flat and ends there too.
+        together = ",\n{".join(self.texts)
+        count = len(self.texts)
+        if together.count("{") != count - 1:
+            return None
+        try:
+            objects: List[Dict[str, Any]] = decode_json("[{" + together + "]")
+            plain = {type(each["step"]) for each in objects} == {int}
+            # A field that comes twice has its last value, and so might be another type.
+            own = not any(
+                True in map(contains, objects, repeat(name)) for name in _common(self.head)
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+        return objects if plain and own and len(objects) == count else None
 
 
 def read(parser: FrameParser, chunk: bytes) -> Iterator[Union[LogBatch, List[Frame]]]:
@@ -136,44 +124,25 @@ def read(parser: FrameParser, chunk: bytes) -> Iterator[Union[LogBatch, List[Fra
 
 
 def read_logs(blocks: bytes) -> Optional[LogBatch]:
-    """Read blocks of one `id`, one `event` and one `data` line, each a flat `training.log`.
+    """Read blocks of one `id`, one `event` and one `data` line, whose JSON begins as a log's.
 
     Returns:
         The logs; None where any block is of another form.
     """
     text = blocks.decode("utf-8", "replace")
     first = _FIRST.match(text)
-    if first is None or "\0" in text or "\\" in text:
+    if first is None or "\0" in text:
         return None
+    event, head = first.groups()
     lines = text.split("\n")
     count, rest = divmod(len(lines), 4)
-    id_lines, data_lines = lines[:-1:4], lines[2::4]
-    if rest != 1 or any(lines[3::4]) or lines[1::4].count(first[1]) != count:
+    if rest != 1 or any(lines[3::4]) or lines[1::4].count(event) != count:
         return None
-    ids = [line.removeprefix("id: ") for line in id_lines]
-    own = [line.removeprefix(first[2]) for line in data_lines]
-    cut = count * len("id: " + first[2])
-    if _size(id_lines) + _size(data_lines) != _size(ids) + _size(own) + cut:
+    ids = [line.removeprefix("id: ") for line in lines[:-1:4]]
+    texts = [line.removeprefix(head) for line in lines[2::4]]
+    if _size(ids) + _size(texts) + count * len(f"id: \n{event}\n{head}\n\n") != len(text):
         return None  # some line does not begin as all should
-    # No string holds a newline, so each object begins where its event does; with one brace each
-    # and as many objects as events, each is flat and ends there too.
-    together = ",\n{".join(own)
-    if together.count("{") != count - 1 or not all(ids):
-        return None
-    head = first[2][len("data: ") :]
-    try:
-        common = _common(head)
-        objects = decode_json("[{" + together + "]")
-        steps = [each["step"] for each in objects]
-    except (ValueError, KeyError, TypeError):
-        return None
-    if (
-        len(objects) != count
-        or set(map(type, steps)) != {int}
-        or any(True in map(contains, objects, repeat(field)) for field in common)
-    ):
-        return None
-    return LogBatch(common, ids, objects, steps, own, len(head))
+    return LogBatch(head[len("data: ") :], ids, texts) if all(ids) else None
 
 
 @lru_cache(maxsize=16)

@@ -309,12 +309,14 @@ def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run
     return ctx
 
 
-def log_contexts(batch: LogBatch, job: TrainingJob, run: Run) -> Iterator[Context]:
-    """Build the contexts of many logs, one after the other."""
+def log_contexts(
+    batch: LogBatch, fields: List[Dict[str, Any]], job: TrainingJob, run: Run
+) -> Iterator[Context]:
+    """Build the contexts of many logs, from what `LogBatch.fields` made of them."""
     new = LogContext.__new__
-    for index, (step, data) in enumerate(zip(batch.steps, batch.objects)):
+    for index, data in enumerate(fields):
         ctx: Any = new(LogContext)
-        ctx.step = step
+        ctx.step = data["step"]
         ctx._data = data
         ctx._source = batch, index
         ctx.job = job

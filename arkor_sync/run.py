@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from arkor_sync import events
 from arkor_sync.bursts import LogBatch
@@ -472,8 +472,8 @@ class _Host:
     def context(self, event: TrainingEvent, attempt: int) -> Context:
         return build_context(event, attempt, self._run._job, self._run)
 
-    def log_contexts(self, batch: LogBatch) -> Iterator[Context]:
-        return log_contexts(batch, self._run._job, self._run)
+    def log_contexts(self, batch: LogBatch, fields: List[Dict[str, Any]]) -> Iterator[Context]:
+        return log_contexts(batch, fields, self._run._job, self._run)
 
 
 class _JobStream:

@@ -16,12 +16,12 @@ import hashlib
 import os
 from operator import lt
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Set, Tuple, Union, cast
 from urllib.parse import quote
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import dump_json, parse_json
-from arkor_sync.bursts import LogBatch, Outline
+from arkor_sync.bursts import LogBatch
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
@@ -190,7 +190,7 @@ def _fingerprint(event: TrainingEvent) -> str:
 
 
 class _Generation:
-    """The keys of so many accepted events, and the connection that brought each.
+    """So many accepted events, by their keys, and the connection that brought each.
 
     Attributes:
         begins: How many events had been accepted before.
@@ -201,27 +201,35 @@ class _Generation:
         self.begins = begins
         self.size = 0
         self._keys: Dict[int, int] = {}
-        # Batches whose keys are made when one is looked for, which may be never.
-        self._later: List[Tuple[int, Outline]] = []
+        # Batches whose keys are made when one of their ids comes again, which may be never.
+        self._later: List[Tuple[int, LogBatch]] = []
+        self._ids: Set[str] = set()  # of those batches that were looked through
+        self._looked_through = 0
 
-    @property
-    def keys(self) -> Dict[int, int]:
-        for connection, outline in self._later:
-            self._keys.update(dict.fromkeys(outline.keys(), connection))
-        self._later.clear()
-        return self._keys
+    def add(self, events: Sequence[TrainingEvent], connection: int) -> None:
+        self.size += len(events)
+        if isinstance(events, LogBatch):
+            self._later.append((connection, events))
+        else:
+            self._keys.update(dict.fromkeys((event.key for event in events), connection))
 
-    def add(self, keys: Sequence[int], connection: int) -> None:
-        self.size += len(keys)
-        self.keys.update(dict.fromkeys(keys, connection))
+    def find(self, event: TrainingEvent) -> Optional[int]:
+        """Return the connection that brought an event, or None."""
+        for _, batch in self._later[self._looked_through :]:
+            self._ids.update(batch.ids)
+        self._looked_through = len(self._later)
+        if event.id in self._ids:
+            for connection, batch in self._later:
+                self._keys.update(dict.fromkeys(batch.keys(), connection))
+            self._later.clear()
+            self._ids.clear()
+            self._looked_through = 0
+        return self._keys.get(event.key)
 
-    def discard(self, key: int) -> None:
-        if self.keys.pop(key, None) is not None:
+    def discard(self, event: TrainingEvent) -> None:
+        if self.find(event) is not None:
+            del self._keys[event.key]
             self.size -= 1
-
-    def add_later(self, batch: LogBatch, connection: int) -> None:
-        self.size += len(batch)
-        self._later.append((connection, batch.outline()))
 
 
 class Cursor:
@@ -275,27 +283,19 @@ class Cursor:
         events must match before that is believed: a server may greet with the first one.
         """
         counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        if not counting and isinstance(events, LogBatch) and self._rises(events):
-            self._position += len(events)
-            self._count(len(events))
-            self._new.add_later(events, self._connection)
-            self.read = events.ids[-1]
-            return events
-        keys = _keys(events)
-        if (
-            counting
-            or len(set(keys)) < len(keys)
-            or not self._new.keys.keys().isdisjoint(keys)
-            or not self._old.keys.keys().isdisjoint(keys)
-        ):
+        ids = _ids(events)
+        if counting or not self._rises(ids):
             return [event for event in events if self._accept_one(event)]
         self._position += len(events)
-        self._admit(events)
+        self._count(len(events))
+        self._new.add(events, self._connection)
+        self.read = last = cast(str, ids[-1])
+        self._highest = len(last), last
         return events
 
     def knows(self, event: TrainingEvent) -> bool:
         """Whether an event was accepted lately."""
-        return event.key in self._new.keys or event.key in self._old.keys
+        return self._brought_by(event) is not None
 
     def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
         """Move the acknowledged position over the next events."""
@@ -306,15 +306,16 @@ class Cursor:
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
         """Move the read position back to the acknowledged one, as if these had never come."""
         for event in unacknowledged:
-            self._new.discard(event.key)
-            self._old.discard(event.key)
+            self._new.discard(event)
+            self._old.discard(event)
         self._accepted = self.delivered
         self._new.begins = min(self._new.begins, self.delivered)
         self.read = self.acknowledged
 
     def restore(self, events: Sequence[TrainingEvent]) -> None:
         """Undo a rewind: these events will not come again, and are in hand."""
-        self._admit(events)
+        for event in events:
+            self._admit(event)
 
     def _accept_one(self, event: TrainingEvent) -> bool:
         position = self._position
@@ -327,35 +328,36 @@ class Cursor:
             self._from_start = self._from_start and known == [fingerprint]
         if self._from_start and position < self._forgotten:
             return False
-        seen = self._new.keys.get(event.key, self._old.keys.get(event.key))
+        seen = self._brought_by(event)
         if seen is not None and (event.id is not None or seen != self._connection):
             return False
-        self._admit([event])
+        self._admit(event)
         return True
 
-    def _rises(self, batch: LogBatch) -> bool:
-        """Whether the ids of a batch are of one length, and each above all that came before.
+    def _brought_by(self, event: TrainingEvent) -> Optional[int]:
+        found = self._new.find(event)
+        return self._old.find(event) if found is None else found
+
+    def _rises(self, ids: Sequence[Optional[str]]) -> bool:
+        """Whether each has an id, above all that came before.
 
         Ids are ordered by length, then as text: numbers rise in it, and times, and whatever else
         is counted up. None of these events can then have been here, so none need be looked up.
         """
-        ids = batch.ids
-        length = len(ids[0])
-        if (
-            (length, ids[0]) <= self._highest
-            or set(map(len, ids)) != {length}
-            or not all(map(lt, ids, ids[1:]))
-        ):
+        if None in ids:
             return False
-        self._highest = length, ids[-1]
-        return True
+        known = cast(Sequence[str], ids)
+        order: Sequence[Any] = known
+        if len(set(map(len, known))) > 1:
+            order = list(zip(map(len, known), known))
+        return (len(known[0]), known[0]) > self._highest and all(map(lt, order, order[1:]))
 
-    def _admit(self, events: Sequence[TrainingEvent]) -> None:
-        self._count(len(events))
-        self._new.add(_keys(events), self._connection)
-        ids = [event_id for event_id in _ids(events) if event_id is not None]
-        self.read = ids[-1] if ids else self.read
-        self._highest = max([self._highest, *((len(event_id), event_id) for event_id in ids)])
+    def _admit(self, event: TrainingEvent) -> None:
+        self._count(1)
+        self._new.add([event], self._connection)
+        if event.id is not None:
+            self.read = event.id
+            self._highest = max(self._highest, (len(event.id), event.id))
 
     def _count(self, events: int) -> None:
         """Count accepted events, and forget the older half of the keys where that is due."""
@@ -363,12 +365,6 @@ class Cursor:
             self._forgotten = self._new.begins
             self._old, self._new = self._new, _Generation(self._accepted)
         self._accepted += events
-
-
-def _keys(events: Sequence[TrainingEvent]) -> List[int]:
-    return (
-        events.outline().keys() if isinstance(events, LogBatch) else [event.key for event in events]
-    )
 
 
 def _ids(events: Sequence[TrainingEvent]) -> Sequence[Optional[str]]:

@@ -14,6 +14,7 @@ from typing import (
     Dict,
     Hashable,
     Iterator,
+    List,
     Mapping,
     NamedTuple,
     Optional,
@@ -56,7 +57,7 @@ class Host(Protocol):
     def context(self, event: TrainingEvent, attempt: int) -> Any:
         """Build the callbacks' argument."""
 
-    def log_contexts(self, batch: LogBatch) -> Iterator[Any]:
+    def log_contexts(self, batch: LogBatch, fields: List[Dict[str, Any]]) -> Iterator[Any]:
         """Build the callbacks' argument for each of many logs, one after the other."""
 
     def remember(self, event: TrainingEvent) -> None:
@@ -265,6 +266,9 @@ class Worker:
 
         Nothing is done for each of them that can be done for all.
         """
+        fields = batch.fields()
+        if fields is None:
+            return list(batch)  # each has to be looked at
         handlers = self._handlers.get(LOG, ())
         remember, now = self._remember_log, self._now
         call: Any = None
@@ -272,7 +276,7 @@ class Worker:
         done = 0
         self._under_way = batch
         try:
-            for done, ctx, text in zip(count(), self._log_contexts(batch), batch.texts):
+            for done, ctx, text in zip(count(), self._log_contexts(batch, fields), batch.texts):
                 if self._stopping:
                     raise Interrupted
                 self._done = done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any, List
 
@@ -34,8 +35,25 @@ def at_once(chunks: List[bytes], limit: int = 1 << 20) -> List[TrainingEvent]:
     events: List[TrainingEvent] = []
     for chunk in chunks:
         for piece in read(parser, chunk):
-            events += piece if isinstance(piece, LogBatch) else map(decode, piece)
+            if isinstance(piece, LogBatch):
+                check_columns(piece)
+                events += piece
+            else:
+                events += map(decode, piece)
     return events
+
+
+def check_columns(logs: LogBatch) -> None:
+    """See that what is decoded together is what each event says alone."""
+    events = list(logs)
+    assert logs.keys() == [event.key for event in events]
+    fields = logs.fields()
+    plain = [event.type == LOG and event.problem is None for event in events]
+    if fields is None:
+        return
+    assert all(plain)
+    head = json.loads(logs.head.rstrip(", ") + "}")
+    assert [{**head, **own} for own in fields] == [event.data for event in events]
 
 
 def same(body: bytes) -> None:
@@ -127,9 +145,8 @@ def test_any_blocks_are_read_as_the_parser_reads_them(blocks: List[bytes]) -> No
 def test_the_short_cut_is_taken_for_what_the_cloud_sends() -> None:
     logs = read_logs(b"".join(log(step, loss=0.5) for step in range(50)))
     assert logs is not None
-    assert logs.common == {"type": LOG, "jobId": "j"}
-    assert logs.steps == list(range(50))
-    assert [event.step for event in logs] == logs.steps
+    assert logs.fields() == [{"step": step, "loss": 0.5} for step in range(50)]
+    assert [event.step for event in logs] == list(range(50))
 
 
 def test_it_is_taken_for_the_logs_between_other_events_too() -> None:
@@ -157,7 +174,7 @@ def test_a_batch_is_a_sequence_of_its_events(count: int, begin: int, end: int) -
     assert list(logs) == events
     assert list(logs[begin:end]) == events[begin:end]
     assert logs[-1] == events[-1]
-    assert logs.outline().keys() == [event.key for event in events]
+    assert logs.keys() == [event.key for event in events]
     assert logs.size == sum(event.size for event in events)
     with pytest.raises(IndexError):
         logs[count]

@@ -301,5 +301,5 @@ def test_what_is_remembered_is_bounded() -> None:
     for each in numbered(*range(100)):
         assert cursor.accept([each])
         cursor.acknowledge([each])
-        assert len(cursor._old.keys) + len(cursor._new.keys) <= 6
+        assert cursor._old.size + cursor._new.size <= 6
     assert cursor.delivered == 100
