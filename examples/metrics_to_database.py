@@ -56,6 +56,7 @@ def train(client: CloudApiClient, batch_size: int, metrics: DatabaseLogger) -> s
 
 
 def main(path: Path) -> int:
+    path.touch()  # so that a mistake shows before the training
     metrics = DatabaseLogger(f"sqlite:///{path}")
     with Emulator() as emulator:
         scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
@@ -81,5 +82,5 @@ if __name__ == "__main__":
             sys.exit(main(Path(folder, "metrics.db")))
     except KeyboardInterrupt:
         sys.exit(130)
-    except ArkorError as error:
+    except (ArkorError, OSError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")

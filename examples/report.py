@@ -39,6 +39,7 @@ PROMPT = [
 
 
 def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)  # so that a mistake shows before the training
     samples: Dict[int, str] = {}  # filled as the run goes on, read when the report is written
 
     def on_checkpoint(ctx: CheckpointContext) -> None:
@@ -80,5 +81,5 @@ if __name__ == "__main__":
         sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else tempfile.mkdtemp(prefix="arkor-"))))
     except KeyboardInterrupt:
         sys.exit(130)
-    except ArkorError as error:
+    except (ArkorError, OSError) as error:
         sys.exit(f"error: {error}")

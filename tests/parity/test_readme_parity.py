@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
 import inspect
 import re
@@ -19,13 +20,15 @@ from arkor_sync import (
     LogContext,
     ReconnectPolicy,
     StartedContext,
+    handlers,
 )
 from arkor_sync.callback_names import CALLBACK_NAMES
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.exchange import DEFAULT_TIMEOUT
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
 PROSE = " ".join(README.split())
 BLOCKS: List[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -124,3 +127,53 @@ def test_every_public_name_that_is_shown_exists() -> None:
     known = set(arkor_sync.__all__) | {"TimeoutError"}
     assert len(shown) > 8
     assert shown <= known, shown - known
+
+
+def test_the_ready_made_callbacks_can_be_built_as_they_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLACK_WEBHOOK_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    names: Dict[str, Any] = {"prompts": ["I was charged twice"], "answers": ["billing"]}
+    exec(block_with("TerminateOnNaN(),"), names)
+    assert len(names["callbacks"]) == 9
+    assert all(isinstance(callback, arkor_sync.Callback) for callback in names["callbacks"])
+
+
+def test_every_ready_made_callback_is_in_the_text() -> None:
+    for name in handlers.__all__:
+        value = getattr(handlers, name)
+        public = isinstance(value, type) and issubclass(value, arkor_sync.Callback)
+        assert not public or name == "Notifier" or name in README, name
+
+
+def test_every_extra_for_users_is_in_the_text() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = set(setup["options.extras_require"]) - {"test", "bench", "lint", "handlers-test"}
+    (listed,) = re.findall(r"`pip install 'arkor-sync\[database\]'`: ([^.]*)\.", PROSE)
+    assert set(re.findall(r"`(\w+)`", listed)) == extras
+
+
+def test_the_deadlines_of_notifiers_and_loggers_are_the_defaults() -> None:
+    assert "`flush_timeout` (notifiers 5 s, loggers 10 s)" in PROSE
+    assert handlers.SlackNotifier().flush_timeout == 5
+    assert handlers.CSVLogger("metrics.csv").flush_timeout == 10
+
+
+def test_the_test_that_is_shown_passes(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    head = (
+        "import pytest\n"
+        "from arkor_sync import HuggingFaceDataset, create_trainer\n"
+        "from arkor_sync.emulator import Fault\n"
+        "from arkor_sync.handlers import EarlyStopping\n"
+    )
+    trainer = 'name="bot", model="unsloth/gemma-4-E4B-it", dataset=HuggingFaceDataset("a/b")'
+    shown = block_with("@pytest.mark.arkor(")
+    assert "create_trainer(..., " in shown
+    pytester.makepyfile(head + shown.replace("...", trainer))
+    result = pytester.runpytest_inprocess("-p", "arkor_sync.testing", "--strict-markers")
+    result.assert_outcomes(passed=1)
