@@ -83,11 +83,10 @@ def test_a_training_that_fails_exits_1_and_tells_slack(script: Path, slack: List
     assert [message["text"] for message in slack] == ["nightly-triage failed"]
 
 
-def test_one_that_takes_too_long_is_cancelled_and_exits_1(script: Path, slack: List[Any]) -> None:
+def test_one_that_takes_too_long_is_cancelled_and_exits_1(script: Path) -> None:
     code, lines = run(script, "--limit", "0")
     assert code == 1, lines
     assert lines[-1].endswith(" cancelled: not done after 0 s")
-    assert [message["text"] for message in slack] == ["nightly-triage was cancelled"]
 
 
 def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
