@@ -16,7 +16,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Dict, Iterator
 
 from arkor_sync import (
     ArkorError,
@@ -32,7 +32,7 @@ from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import DiscordNotifier, SlackNotifier, TeamsNotifier
 
 DATA = Path(__file__).resolve().parent / "data" / "support_triage.jsonl"
-SETTINGS = {
+SETTINGS: Dict[str, Any] = {
     "on": ("started", "checkpoint", "completed", "failed"),
     "every_n_steps": 50,
     "min_interval": 0,  # seconds; here 50 steps take less than one
