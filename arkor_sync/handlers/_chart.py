@@ -177,7 +177,7 @@ def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
         title = _text(_LEFT, 28, one_line(chart.name, 72), more='font-size="17" font-weight="600"')
         group("ink", [title], fill)
         group("muted", [_text(_LEFT, 58, one_line(chart.status, 58))], fill)
-    parts.append(_legend(colors, bool(train), bool(evaluated), bool(marks)))
+    parts.append(_legend(colors, heading, bool(train), bool(evaluated), bool(marks)))
     return "".join(parts) + "</svg>\n"
 
 
@@ -199,27 +199,29 @@ def _dark_style() -> str:
     return f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>"
 
 
-def _legend(colors: Dict[str, str], train: bool, evaluated: bool, marks: bool) -> str:
-    """Draw what is there, from the right to the left."""
+def _legend(
+    colors: Dict[str, str], heading: bool, train: bool, evaluated: bool, marks: bool
+) -> str:
+    """Draw what is there: on the right beside the status, else on the left."""
     stroke = 'stroke="currentColor" stroke-width="2.4"'
     line = '<path d="M{0} 54h20" ' + stroke + "/>"
     dot = '<circle cx="{1}" cy="54" r="3.4" fill="currentColor"/>'
     triangle = '<path d="M{1} 49l5 8h-10z" fill="currentColor"/>'
     entries = [
-        (marks, "mark", "checkpoint", 72, triangle),
-        (evaluated, "eval", "eval loss", 58, line + dot),
         (train, "train", "train loss", 62, line),
+        (evaluated, "eval", "eval loss", 58, line + dot),
+        (marks, "mark", "checkpoint", 72, triangle),
     ]
-    drawn, right = [], float(_RIGHT)
-    for there, role, text, width, shape in entries:
-        if there:
-            x = right - width
-            drawn.append(
-                f'<g class="{role}" color="{colors[role]}">{shape.format(x - 27, x - 17)}</g>'
-                f'<g class="ink" color="{colors["ink"]}" fill="currentColor">'
-                f"{_text(x, 58.5, text)}</g>"
-            )
-            right = x - 27 - 18
+    shown = [entry for entry in entries if entry[0]]
+    x = float(_RIGHT + 18 - sum(27 + entry[3] + 18 for entry in shown) if heading else _LEFT)
+    drawn = []
+    for _, role, text, width, shape in shown:
+        drawn.append(
+            f'<g class="{role}" color="{colors[role]}">{shape.format(x, x + 10)}</g>'
+            f'<g class="ink" color="{colors["ink"]}" fill="currentColor">'
+            f"{_text(x + 27, 58.5, text)}</g>"
+        )
+        x += 27 + width + 18
     return "".join(drawn)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from arkor_sync.models import TrainingJob
     from arkor_sync.result import TrainingResult
 
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # and whatever else is an order to a terminal
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
@@ -23,13 +24,19 @@ def one_line(text: str, columns: int) -> str:
         text: Whatever the cloud or the user wrote.
         columns: Of a terminal; East Asian characters take two.
     """
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    plain = without_colours(text)
+    clean = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
     if len(clean) <= columns and columns_of(clean) <= columns:
         return clean
     clean = clean[:columns]
     while clean and columns_of(clean) >= columns:
         clean = clean[:-1]
     return clean.rstrip() + "…"
+
+
+def without_colours(text: str) -> str:
+    """Take out what colours a text in a terminal: a traceback may be full of it."""
+    return _COLOURS.sub("", text)
 
 
 def columns_of(text: str) -> int:
@@ -97,7 +104,7 @@ def ending(
         return job.status, f"the run ended with {raised}"
     if result is not None and result.stop_reason is not None:
         return "stopped", result.stop_reason
-    return job.status, job.error or ""
+    return job.status, without_colours(job.error or "")
 
 
 def cause(why: str) -> str:

@@ -216,7 +216,8 @@ code,dt,summary{color:var(--muted)}
 .status{display:inline-block;padding:0 .6rem;border:1px solid;border-radius:1rem;font-weight:600}
 .good{color:var(--good)}.bad{color:var(--bad)}.other{color:var(--mark)}
 .why{white-space:pre-wrap}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(12rem,1fr));gap:1rem;margin:1.5rem 0}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(12rem,45%),1fr));gap:1rem;
+margin:1.5rem 0}
 dt{font-size:.85rem}dd{margin:0}
 figure{margin:0;overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;display:block}
 ul{padding-left:1.2rem}

@@ -114,7 +114,7 @@ def test_thinning_is_bounded_and_keeps_the_ends_and_the_extremes(rows: Rows, lim
 def test_both_losses_and_the_checkpoints_are_drawn_and_named() -> None:
     rows = {step: Row(3 / step, 3.3 / step if step % 2 == 0 else None) for step in range(1, 9)}
     drawing = svg(Chart("support-bot", "completed", rows, [4, 8]))
-    assert texts(drawing)[-3:] == ["checkpoint", "eval loss", "train loss"]
+    assert texts(drawing)[-3:] == ["train loss", "eval loss", "checkpoint"]
     assert {"support-bot", "completed", "step", "loss"} <= set(texts(drawing))
     assert len(curves(drawing, "train")) == 1
     assert len(curves(drawing, "eval")) == 1
@@ -204,6 +204,21 @@ def test_no_character_of_a_name_or_a_status_makes_the_picture_unreadable(
     assert "1 steps that were logged, failed:" in title
 
 
+def test_the_legend_is_where_it_is_seen_first() -> None:
+    chart = Chart("", "", {1: Row(1.0, 1.0), 2: Row(2.0)}, [1])
+
+    def places(drawing: str) -> Dict[str, float]:
+        found = ET.fromstring(drawing).iter(f"{SVG}text")
+        return {str(each.text): float(each.get("x") or 0) for each in found}
+
+    beside, alone = places(svg(chart)), places(svg(chart, heading=False))
+    order = ["train loss", "eval loss", "checkpoint"]
+    for each in (beside, alone):
+        assert sorted(order, key=each.__getitem__) == order
+    assert beside["checkpoint"] + 72 == 836  # the right end of the picture's
+    assert alone["checkpoint"] + 72 < WIDTH / 2  # a phone shows the left half
+
+
 def test_the_colours_follow_the_reader_unless_a_theme_is_chosen() -> None:
     chart = Chart("", "", losses([1.0, 2.0]))
     assert "prefers-color-scheme:dark" in svg(chart)
@@ -253,7 +268,7 @@ def test_times_are_read_as_the_cloud_may_write_them(
 
 
 def test_one_line_counts_columns_and_drops_what_controls() -> None:
-    assert one_line("a\n b\x1b[31m\u202e", 99) == "a b [31m"
+    assert one_line("a\n b\x1b[31m\u202e c\x1b[0m\x1b[1;38;5;4mde\x1b", 99) == "a b cde"
     assert one_line("abcdef", 6) == "abcdef"
     assert one_line("abcdefg", 6) == "abcde…"
     assert one_line("日本語", 6) == "日本語"

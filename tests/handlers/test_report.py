@@ -107,7 +107,9 @@ def test_a_finished_run_is_told_whole_in_one_file_that_needs_nothing_else(
     assert "prefers-color-scheme:dark" in source
 
 
-@pytest.mark.arkor(engine=ScriptedEngine(steps=3, fails_at=3, error="<img src=x> & <!-- out"))
+@pytest.mark.arkor(
+    engine=ScriptedEngine(steps=3, fails_at=3, error="\x1b[1m<img src=x>\x1b[0m & <!-- out")
+)
 def test_whatever_is_written_by_others_is_escaped(
     arkor_emulator: Emulator, arkor_client: Any, tmp_path: Path
 ) -> None:
