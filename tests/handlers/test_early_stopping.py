@@ -235,6 +235,20 @@ def test_at_the_end_of_a_shorter_run_too_but_only_if_it_completed(
     assert "no log had 'eval_loss' (1 logs had: loss)" in caplog.text
 
 
+def test_a_run_that_it_judged_nothing_of_is_not_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    end(EarlyStopping(strict=True), FakeRun())  # not a single log came
+    stopping, run = EarlyStopping(), FakeRun("a")
+    tell(stopping, run, 1, loss=1.0)
+    end(stopping, FakeRun("refused"))
+    assert caplog.records == []
+    assert stopping._run is run
+    end(stopping, run)
+    assert len(caplog.records) == 1
+    assert stopping._run is None  # it may be forgotten
+
+
 def test_strict_raises_instead() -> None:
     stopping, run = EarlyStopping(strict=True, grace=2), FakeRun()
     tell(stopping, run, 1, loss=1.0)
