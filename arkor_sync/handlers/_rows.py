@@ -43,9 +43,9 @@ def add(rows: Rows, data: Mapping[str, Any]) -> None:
     rows[data["step"]] = row
 
 
-def rows_of(logs: Iterable[Mapping[str, Any]]) -> Rows:
-    """Collect the rows of many logs."""
-    rows: Rows = {}
+def rows_of(logs: Iterable[Mapping[str, Any]], known: Optional[Rows] = None) -> Rows:
+    """Collect the rows of many logs, and those that are known already."""
+    rows = dict(known or {})
     for data in logs:
         add(rows, data)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -128,8 +129,7 @@ class LossPlot(Recorder):
         """Draw the newest of each file. It runs on the outbox's thread."""
         for picture in {picture.path: picture for picture in pictures}.values():
             path, chart, history = picture
-            rows = {**chart.rows, **rows_of(history.logs)}
-            chart = Chart(chart.name, chart.status, rows, chart.checkpoints)
+            chart = dataclasses.replace(chart, rows=rows_of(history.logs, chart.rows))
             try:
                 draw = svg if path.suffix == ".svg" else png
                 write_atomically(path, draw(chart, self._theme), 0o644, durable=False)

@@ -51,7 +51,7 @@ class HtmlReport(Recorder):
         """Write the report."""
         rows, checkpoints = self._memory(ctx)
         self._memories.pop(ctx.job.id, None)
-        rows = {**rows, **rows_of(ctx.run.history.logs)}
+        rows = rows_of(ctx.run.history.logs, rows)
         steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
         text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
         path = Path(self._path.replace("{job_id}", ctx.job.id))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
 from arkor_sync import Callback, ErrorPolicy, FileCursorStore, RunAborted, StopTraining, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
-from arkor_sync.handlers import HtmlReport, write_report
+from arkor_sync.events import TrainingEvent
+from arkor_sync.handlers import HtmlReport, LossPlot, write_report
+from arkor_sync.history import History
+from arkor_sync.models import TrainingJob
 
 PATIENCE = 20.0
 MODEL = "unsloth/gemma-4-E4B-it"
@@ -262,6 +267,30 @@ def test_another_process_that_carries_on_reports_the_whole_run(
     text = Page(path).text
     assert "History 30 steps" in text
     assert "Checkpoints 2" in text
+
+
+@pytest.mark.parametrize("kind", ["report.html", "loss.svg"])
+def test_what_two_processes_were_told_of_one_step_is_shown_together(
+    tmp_path: Path, kind: str
+) -> None:
+    def make() -> Any:
+        return (HtmlReport if kind == "report.html" else LossPlot)(tmp_path / kind)
+
+    def context(**more: Any) -> Any:
+        job = TrainingJob("job-1", "o", "p", "triage", "running", {"model": MODEL}, "")
+        run = SimpleNamespace(history=History())
+        return SimpleNamespace(job=job, run=run, step=7, result=None, error=None, **more)
+
+    first, second = make(), make()
+    first.on_log(context(event=TrainingEvent("training.log", {"step": 7, "loss": 1.25})))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    ctx = context(event=TrainingEvent("training.log", {"step": 7, "evalLoss": 1.5}))
+    ctx.run.history.append(ctx.event)
+    second.on_log(ctx)
+    second.on_end(ctx)
+    text = (tmp_path / kind).read_text("utf-8")
+    assert "train loss" in text
+    assert "eval loss" in text
 
 
 def test_a_state_that_is_none_of_ours_is_left_aside(caplog: pytest.LogCaptureFixture) -> None:
