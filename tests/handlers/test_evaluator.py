@@ -7,7 +7,8 @@ import dataclasses
 import json
 import threading
 from pathlib import Path
-from typing import Any, Dict, List
+from types import SimpleNamespace
+from typing import Any, Dict, List, cast
 
 import pytest
 
@@ -239,6 +240,19 @@ def test_what_is_judged_after_the_end_of_the_run_comes_to_nothing(
     assert evaluator.table == []
     assert told == []
     assert [r for r in arkor_emulator.requests if r.path.endswith("/cancel")] == []
+
+
+def test_the_end_of_another_run_stops_nothing_of_this_one() -> None:
+    evaluator = CheckpointEvaluator(["a"])
+    stopped: List[str] = []
+    mine, other = SimpleNamespace(), SimpleNamespace()
+    evaluator._run = cast(Any, mine)
+    evaluator._round = cast(Any, SimpleNamespace(stop=lambda: stopped.append("stopped")))
+    evaluator.on_end(cast(Any, SimpleNamespace(run=other)))  # it was refused this evaluator
+    assert stopped == []
+    evaluator.on_end(cast(Any, SimpleNamespace(run=mine)))
+    assert stopped == ["stopped"]
+    assert evaluator._round is evaluator._run is None
 
 
 def test_a_score_that_is_reached_stops_the_job(
@@ -480,6 +494,7 @@ def test_prompts_that_end_alike_get_their_own_expected_answers_back() -> None:
     first._keep()
     second.load_state_dict(first.state_dict())
     assert second.table == first.table
+    assert second.state_dict() == first.state_dict()  # for a second restart
     changed = CheckpointEvaluator(["hello"], expected=["please"])
     changed.load_state_dict(first.state_dict())
     assert [row.expected for row in changed.table] == [None] * 4
