@@ -118,6 +118,7 @@ class Channel:
                 accepted += len(new)
                 if new:
                     self._append(new)
+                    self.high_water = max(self.high_water, self._count)
         self._signal()  # without the lock, which the worker takes at once
         return accepted
 
@@ -238,7 +239,6 @@ class Channel:
             self._batches.append(list(events) if isinstance(events, list) else events)
         self._count += len(events)
         self._bytes += _bytes(events)
-        self.high_water = max(self.high_water, self._count)
 
     def _empty(self) -> None:
         self._batches.clear()

@@ -38,7 +38,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> List[float]:
     seen: List[float] = []
 
     def wait(self: Any, event: threading.Event, seconds: float) -> bool:
-        seen.append(seconds)
+        seen.append(round(seconds, 1))  # less the time since the failure
         return event.is_set()
 
     monkeypatch.setattr(Clock, "wait", wait)

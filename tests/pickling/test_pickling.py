@@ -110,7 +110,9 @@ def contexts() -> Iterator[Context]:
             yield build_context(event, 2, JOB, cast(Any, None))
     logs = read_logs(b'id: 1\nevent: training.log\ndata: {"type":"training.log","step":1}\n\n')
     assert logs is not None
-    yield from log_contexts(logs, JOB, cast(Any, None))
+    fields = logs.fields()
+    assert fields is not None
+    yield from log_contexts(logs, fields, JOB, cast(Any, None))
     yield ReconnectContext(JOB, "reset by peer", 2, 1.5)
     yield EndContext(JOB, TrainingResult(JOB), RunAborted("enough"))
 
