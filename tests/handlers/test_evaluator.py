@@ -516,7 +516,7 @@ def test_a_table_for_a_terminal_lines_up_and_no_answer_can_break_it() -> None:
     ]
     assert evaluator.table_text().splitlines()[1:] == [
         "     1       -     0.10  日本語                          one two",
-        "     1    0.25    12.00  red [31m                        [2J",
+        "     1    0.25    12.00  red",
     ]
 
 
