@@ -312,6 +312,7 @@ def test_the_values_of_one_run_are_not_smoothed_into_the_next() -> None:
         ({"patience": True}, "patience: got bool True"),
         ({"smoothing": 0}, "smoothing: got int 0; give a whole number from 1"),
         ({"min_delta": -0.1}, "min_delta: got float -0.1; give a number from 0"),
+        ({"min_delta": True}, "min_delta: got bool True"),
         ({"min_delta": math.nan}, "min_delta: got float nan"),
         ({"start_from_step": 1.5}, "start_from_step: got float 1.5; give a whole number from 0"),
         ({"stopping_threshold": "1"}, "stopping_threshold: got str '1'; give a number, or None"),

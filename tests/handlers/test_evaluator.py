@@ -242,6 +242,26 @@ def test_what_is_judged_after_the_end_of_the_run_comes_to_nothing(
     assert [r for r in arkor_emulator.requests if r.path.endswith("/cancel")] == []
 
 
+def test_a_conversation_is_named_by_its_last_question_and_spaces_around_an_answer_do_not_count(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
+) -> None:
+    turns = [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "yes?"},
+        {"role": "user", "content": "last"},
+    ]
+    evaluator = CheckpointEvaluator([turns], expected=[" last!\n"])
+    run = run_of(arkor_emulator, arkor_client, evaluator, engine(right_from(0), checkpoints=[2]))
+    assert run.wait(PATIENCE).status == "completed"
+    assert [(row.prompt, row.score) for row in evaluator.table] == [("last", 1.0)]
+
+
+@pytest.mark.parametrize(("threads", "limit"), [(1, 75.0), (2, 45.0), (4, 30.0), (9, 15.0)])
+def test_a_checkpoint_has_as_long_as_all_its_prompts_may_take(threads: int, limit: float) -> None:
+    evaluator = CheckpointEvaluator(list("abcde"), max_concurrency=threads, timeout=5)
+    assert evaluator._limit == limit
+
+
 def test_the_end_of_another_run_stops_nothing_of_this_one() -> None:
     evaluator = CheckpointEvaluator(["a"])
     stopped: List[str] = []
