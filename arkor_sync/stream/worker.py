@@ -137,7 +137,8 @@ class Worker:
         self._under_way: Optional[LogBatch] = None
         self._done = 0
         self._now = clock.now
-        self._moment = 0.0  # when the last event was done with: one look at the clock an event
+        self._moment = 0.0  # since when the event at hand is: one look at the clock an event
+        self._acknowledged_at: Optional[float] = None
         self._failure: Optional[Failure] = None
         self._watched: Any = None
         self._warn_after = STUCK_AFTER
@@ -155,7 +156,7 @@ class Worker:
     @property
     def last_acknowledged(self) -> Optional[float]:
         """When the last of them was, on the clock; None before the first."""
-        return self._moment if self.delivered else None
+        return self._moment if self._done else self._acknowledged_at
 
     @property
     def acknowledged_id(self) -> Optional[str]:
@@ -237,14 +238,12 @@ class Worker:
                 raise self._channel.error or RunError("the reader ended without saying why")
             self._moment = self._now()
             while batch:
-                if (
-                    isinstance(batch, LogBatch)
-                    and not self._progress
-                    and self._on_acknowledged is None
-                ):
-                    batch = self._deliver_logs(batch)
-                else:
+                if not isinstance(batch, LogBatch):
                     batch = self._deliver_first(batch)
+                elif self._progress or self._on_acknowledged is not None:
+                    batch = list(batch)
+                else:
+                    batch = self._deliver_logs(batch)
                 if batch is None:
                     return
             notice = self._channel.take_notice()
@@ -294,10 +293,13 @@ class Worker:
         except Exception as raised:
             error = raised
         finally:
-            self._calling = self._under_way = None
-            self._done = 0
+            self._calling = None
             self._channel.acknowledge(batch[:done])
+            self._under_way = None
+            self._done = 0
             self._delivered += done
+            if done:
+                self._acknowledged_at = self._moment
         if error is None:
             return []
         left = batch[done:]
@@ -327,7 +329,7 @@ class Worker:
         if self._on_acknowledged is not None:
             self._on_acknowledged(event)
         self._delivered += 1
-        self._moment = self._now()
+        self._moment = self._acknowledged_at = self._now()
 
     def _deliver(
         self,

@@ -415,3 +415,19 @@ def test_a_stop_whose_callback_hangs_past_the_grace_still_has_its_result() -> No
     finally:
         let_go.set()
         run.close(PATIENCE)
+
+
+def test_health_in_the_middle_of_a_burst_is_exact() -> None:
+    clock = FakeClock()
+    seen: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        health = ctx.run.health()
+        seen.append((health.delivered, health.acknowledged_id, health.last_acknowledged_age))
+        assert health.callback == "on_log"
+        clock.time += 10
+
+    run, _ = make_run([logs(1, 4) + completed()], callbacks={"on_log": on_log}, clock=clock)
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert seen == [(0, None, None), (1, "1", 0.0), (2, "2", 0.0), (3, "3", 0.0)]
+    assert run.health().delivered == 5
