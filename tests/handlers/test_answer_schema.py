@@ -143,6 +143,14 @@ def test_what_does_not_fit_is_refused_with_its_place(change: Dict[str, Any], tol
     assert str(error.value) == told
 
 
+def test_true_is_not_one_and_one_is_not_true() -> None:
+    one: Any = Literal[1, "a"]
+    assert build(one, 1) == 1
+    for wrong in (True, 1.0, 2):
+        with pytest.raises(ResponseError, match="expected 1 or 'a', got"):
+            build(one, wrong)
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_an_answer_of_any_other_shape_is_refused_and_nothing_else_happens(answer: Any) -> None:
     with pytest.raises(ResponseError, match="the answer: expected object, got"):

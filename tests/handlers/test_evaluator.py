@@ -46,6 +46,13 @@ def threads() -> List[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("arkor-evaluator-")]
 
 
+def all_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("arkor-evaluator-"):
+            thread.join(PATIENCE)
+    assert threads() == []
+
+
 def test_every_checkpoint_is_asked_every_prompt_and_the_best_is_found(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:
@@ -107,7 +114,7 @@ def test_so_many_are_asked_at_the_same_time_and_no_more(
     assert run.wait(PATIENCE).status == "completed"
     assert [row.error for row in evaluator.table] == [None] * 6
     assert at_once[1] == 3
-    assert threads() == []
+    all_end()
 
 
 @pytest.mark.parametrize(
@@ -182,10 +189,7 @@ def test_an_answer_that_trickles_in_for_ever_does_not_hold_the_run_up_for_ever(
     [there] = [row for row in evaluator.table if not row.error]
     assert there.score == 1.0
     arkor_emulator.stop()
-    for thread in threading.enumerate():
-        if thread.name.startswith("arkor-evaluator-"):
-            thread.join(PATIENCE)
-    assert threads() == []
+    all_end()
 
 
 def test_abort_does_not_wait_for_answers_and_the_threads_end_with_the_run(
@@ -208,9 +212,7 @@ def test_abort_does_not_wait_for_answers_and_the_threads_end_with_the_run(
         run.wait(PATIENCE)
     assert aborted.value.callback is None  # nobody had to be waited for
     let_go.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("arkor-evaluator-"):
-            thread.join(PATIENCE)
+    all_end()
     chats = [r for r in arkor_emulator.requests if r.path.endswith("/chat")]
     assert len(chats) == 2  # the other two were not asked any more
     assert evaluator.table == []
