@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Union
@@ -67,10 +66,11 @@ class LossPlot(Recorder):
         self._every = every
         self._theme = theme
         self._timeout = timeout
+        # Without a lock: one that another thread holds during a fork is never let go in the child.
         self._paths: Dict[str, Path] = {}  # by job
+        self._owners: Dict[Path, str] = {}
         self._drawn: Dict[str, float] = {}  # by job, when last
         self._failing = False
-        self._lock = threading.Lock()
         self._outbox: Outbox[_Picture] = Outbox("LossPlot", self._deliver, limit=256, batch=256)
         if not self._path.endswith((".svg", ".png")):
             raise ArkorUsageError(f"path must end in .svg or .png: {self._path!r}")
@@ -97,8 +97,9 @@ class LossPlot(Recorder):
         status = ": ".join(filter(None, [word, cause(why)]))
         self._draw(ctx, status, last=True)
         self._outbox.flush(self._timeout)
-        with self._lock:
-            self._paths.pop(ctx.job.id, None)
+        path = self._paths.pop(ctx.job.id, None)
+        if path is not None and self._owners.get(path) == ctx.job.id:
+            del self._owners[path]
         self._drawn.pop(ctx.job.id, None)
         self._memories.pop(ctx.job.id, None)
 
@@ -115,15 +116,14 @@ class LossPlot(Recorder):
 
     def _path_of(self, job_id: str, name: str) -> Path:
         """Return where a job is drawn to: no two at a time to the same file."""
-        with self._lock:
-            if job_id not in self._paths:
-                short = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-                text = self._path.replace("{name}", short[:_LONGEST_NAME].lstrip("."))
-                path = Path(text.replace("{job_id}", job_id))
-                if path in self._paths.values():
-                    path = path.with_name(f"{path.stem}-{job_id}{path.suffix}")
-                self._paths[job_id] = path
-            return self._paths[job_id]
+        if job_id not in self._paths:
+            short = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+            text = self._path.replace("{name}", short[:_LONGEST_NAME].lstrip("."))
+            path = Path(text.replace("{job_id}", job_id))
+            if self._owners.setdefault(path, job_id) != job_id:
+                path = path.with_name(f"{path.stem}-{job_id}{path.suffix}")
+            self._paths[job_id] = path
+        return self._paths[job_id]
 
     def _deliver(self, pictures: List[_Picture]) -> None:
         """Draw the newest of each file. It runs on the outbox's thread."""

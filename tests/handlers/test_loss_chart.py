@@ -346,7 +346,7 @@ def test_several_runs_at_a_time_have_a_file_each(
     assert "c.svg" in names
     for each in tmp_path.iterdir():
         assert "failed: no memory" in texts(each.read_text("utf-8"))
-    assert plot._paths == plot._drawn == plot._memories == {}
+    assert plot._paths == plot._owners == plot._drawn == plot._memories == {}
 
 
 def test_two_runs_to_one_path_do_not_share_a_file(tmp_path: Path) -> None:
