@@ -6,8 +6,9 @@ is the emulator loaded.
 
     @pytest.mark.arkor(scenario="diverges", faults=[Fault("cut_mid_event", event="7")])
     def test_the_bot_gives_up(arkor_client, arkor_emulator, arkor_no_leaks):
-        trainer = create_trainer(..., client=arkor_client, callbacks=EarlyStop())
-        assert trainer.wait(timeout=10).status == "cancelled"
+        early_stopping = EarlyStopping("loss", patience=3)
+        create_trainer(..., client=arkor_client, callbacks=early_stopping).wait(timeout=10)
+        assert early_stopping.stopped_step == 23
         arkor_emulator.assert_resumed_from("6")
 
 * ``arkor_emulator`` is an `Emulator` of its own for each test, on a free port of the loopback, so

@@ -98,7 +98,8 @@ def ending(
     """
     if isinstance(error, RunAborted):
         why = "the job goes on"
-        return "aborted", why if error.reason is None else f"{error.reason}; {why}"
+        reason = "" if error.reason is None else str(error.reason) or type(error.reason).__name__
+        return "aborted", f"{reason}; {why}" if reason else why
     if error is not None:
         raised = ": ".join(filter(None, [type(error).__name__, str(error)]))
         return job.status, f"the run ended with {raised}"

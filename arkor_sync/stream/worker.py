@@ -248,6 +248,7 @@ class Worker:
                     return
             notice = self._channel.take_notice()
             if notice is not None:
+                self._moment = self._now()
                 self._deliver([notice])
 
     def _deliver_first(self, batch: Sequence[TrainingEvent]) -> Optional[Sequence[TrainingEvent]]:
@@ -313,6 +314,7 @@ class Worker:
         event = self._host.ending(error)
         ending: Optional[BaseException] = event.data["error"]
         failure = self._failure
+        self._moment = self._now()
         try:
             self._deliver([event])
         except Interrupted:

@@ -9,6 +9,7 @@ from typing import Any, List
 import pytest
 from engine_fakes import (
     PATIENCE,
+    FakeClock,
     Hold,
     checkpoint,
     completed,
@@ -246,3 +247,20 @@ def test_the_history_keeps_what_cannot_be_read_out() -> None:
     assert run.start().wait(PATIENCE).status == "completed"
     assert run.history.metric("loss") == [(1, 0.5)]
     assert len(run.history) == 2
+
+
+def test_on_end_has_not_been_running_since_the_last_event() -> None:
+    clock = FakeClock()
+    ages: List[Any] = []
+    hold = Hold()
+    run, _ = make_run(
+        [hold],
+        callbacks={"on_end": lambda ctx: ages.append(ctx.run.health().callback_age)},
+        clock=clock,
+    )
+    run.start()
+    assert hold.reached.wait(PATIENCE)
+    run.abort()
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)
+    assert ages == [0.0]

@@ -212,6 +212,10 @@ def raising(error: Exception) -> Any:
             lambda ctx: ctx.run.abort("lunch"),
             "aborted at step 2, loss 2.762: lunch; the job goes on",
         ),
+        (
+            lambda ctx: ctx.run.abort(KeyboardInterrupt()),
+            "aborted at step 2, loss 2.762: KeyboardInterrupt; the job goes on",
+        ),
         (lambda ctx: ctx.run.abort(), "aborted at step 2, loss 2.762: the job goes on"),
     ],
 )
