@@ -30,10 +30,19 @@ def harmless(method: Method) -> Method:
             raise
         except Exception as error:
             what = f"{type(self).__name__}.{method.__name__}"
-            logger.warning("%s failed: %s: %s", what, type(error).__name__, str(error))
+            logger.warning("%s failed: %s", what, said(error))
             return None
 
     return cast(Method, guarded)
+
+
+def said(error: BaseException) -> str:
+    """Return an error's type and text. One that cannot even be told does no harm either."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it has no text)"
+    return f"{type(error).__name__}: {text}"
 
 
 def load(module: str, extra: str, needed_by: str) -> Any:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
 import sys
 import threading
+import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from arkor_sync.callbacks import METRICS, Callback, Context, EndContext, LogContext, StartedContext
+from arkor_sync.callbacks import (
+    METRICS,
+    Callback,
+    CheckpointContext,
+    Context,
+    EndContext,
+    LogContext,
+    StartedContext,
+)
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.events import TrainingEvent, number
-from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._harmless import harmless, said
 from arkor_sync.handlers._outbox import Outbox
+from arkor_sync.handlers._per_run import PerRun
 from arkor_sync.models import TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -25,11 +34,17 @@ LIMIT = 10_000
 
 _KEPT = 100  # rows that are kept with the cursor while they wait
 _REMEMBERED = 16  # rows by which an event that is delivered again is recognised
+_PAUSE = 0.05  # seconds; doubled with each refusal in a row
+_LONGEST_PAUSE = 30.0  # seconds
 _STEPS = 2**63  # what is beyond fits into no column
 _BIGGEST = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-_SECRET = re.compile(r"(token|secret|password|passwd|key|authorization|credential)s?$", re.I)
-_GIVEN_AWAY = re.compile(r"((?:key|token|password|secret)['\"]?[=:]\s*['\"]?)[^&\s'\"]+", re.I)
+_SECRET = re.compile(
+    r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
+)
+_GIVEN_AWAY = re.compile(
+    r"((?:(?:key|token|password|secret)['\"]?[=:]|bearer\b)\s*['\"]?)[^&\s'\"]+", re.I
+)
 _TIME = re.compile(r"[0-9T:.Z+-]{10,40}")
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
@@ -50,10 +65,14 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass
 class _Following:
-    """What a logger knows of one run that goes on."""
+    """What a logger knows of one run that goes on.
+
+    The lock is for the rows and for `lost`; the last two are the delivering thread's own.
+    """
 
     job: TrainingJob
     outbox: Outbox[None] = dataclasses.field(init=False)
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     params: Optional[Dict[str, Any]] = None  # until they are logged
     waiting: List[Row] = dataclasses.field(default_factory=list)
     taken: List[Row] = dataclasses.field(default_factory=list)  # are being delivered, or failed
@@ -61,8 +80,17 @@ class _Following:
         default_factory=lambda: deque(maxlen=_REMEMBERED)
     )
     status: Optional[str] = None  # from the end until that is told
-    failing: Set[str] = dataclasses.field(default_factory=set)
     lost: int = 0
+    refusals: Dict[str, int] = dataclasses.field(default_factory=dict)  # in a row, by method
+    pauses: Dict[str, float] = dataclasses.field(default_factory=dict)  # until when
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return what a process that carries on needs; small."""
+        with self.lock:
+            return {
+                "seen": [list(mark) for mark in self.seen],
+                "rows": [list(row) for row in (self.taken + self.waiting)[-_KEPT:]],
+            }
 
 
 class MetricsLogger(Callback):
@@ -73,7 +101,8 @@ class MetricsLogger(Callback):
     `finalize` last; meanwhile `self.job` is the job that it is about. What they raise, and how long
     they take, does the run no harm: it is logged, and at the end of the run they are waited for
     during `flush_timeout`. A train log and an eval log may have the same step. An event that is
-    delivered again is logged once.
+    delivered again is logged once. A backend that refuses is left alone for a while, half a minute
+    at most, so that trying again never becomes the process's main work.
 
     With a cursor store, the last logs that the backend had not taken yet are kept beside the
     position, and the process that carries on logs them: none is lost, but the last few may come
@@ -98,20 +127,8 @@ class MetricsLogger(Callback):
             )
         self.flush_timeout = flush_timeout
         self._secrets: List[str] = []
-        self._start_anew()
-
-    def _start_anew(self) -> None:
-        """Know of no run. A forked child does so anew: those are the parent's."""
-        self._pid = os.getpid()
-        self._following: Dict[str, _Following] = {}
-        self._restored: Dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._following = PerRun(self._follow, _Following.to_json)
         self._here = threading.local()
-
-    def _locked(self) -> threading.Lock:
-        if os.getpid() != self._pid:
-            self._start_anew()
-        return self._lock
 
     @property
     def job(self) -> TrainingJob:
@@ -147,54 +164,53 @@ class MetricsLogger(Callback):
     @harmless
     def on_started(self, ctx: StartedContext) -> None:
         """Log the hyperparameters."""
-        self._wake(self._follow(ctx))
+        self._wake(self._of(ctx))
 
     @harmless
     def on_log(self, ctx: LogContext) -> None:
         """Log the metrics."""
-        run = self._follow(ctx)
+        run = self._of(ctx)
         metrics, timestamp = metrics_of(ctx.event), ctx.event.timestamp or ""
         mark = (ctx.step, sorted(metrics))
-        with self._lock:
+        with run.lock:
             if not metrics or mark in run.seen or not -_STEPS < ctx.step < _STEPS:
                 return
             run.seen.append(mark)
             # What no backend can take would be tried again for ever.
             known = timestamp if _TIME.fullmatch(timestamp) else None
             run.waiting.append(Row(ctx.step, metrics, known))
-            del run.waiting[:-LIMIT]
+            if len(run.waiting) > LIMIT:
+                del run.waiting[0]
+                run.lost += 1
         self._wake(run)
+
+    @harmless
+    def on_checkpoint(self, ctx: CheckpointContext) -> None:
+        """Know the run, so that what is saved with this event is its state."""
+        self._of(ctx)
 
     @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Finalize, and wait for the backend."""
-        known = ctx.job.id in self._following or ctx.job.id in self._restored
-        if ctx.result is None and not known:
+        if ctx.result is None and not self._following.knows(ctx):
             return  # nothing was heard of this job
-        run = self._follow(ctx)
-        with self._lock:
+        run = self._of(ctx)
+        with run.lock:
             run.status = ctx.result.status if ctx.result else "error"
-        self._wake(run, droppable=False)
-        if not self._direct:
-            run.outbox.flush(self.flush_timeout)
-        with self._lock:
-            self._following.pop(run.job.id, None)
+        try:
+            self._wake(run, droppable=False)
+            if not self._direct:
+                run.outbox.flush(self.flush_timeout)
+        finally:
+            self._following.drop(ctx)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what a process that carries on needs; small, by job."""
-        with self._locked():
-            return {
-                job_id: {
-                    "seen": [list(mark) for mark in run.seen],
-                    "rows": [list(row) for row in (run.taken + run.waiting)[-_KEPT:]],
-                }
-                for job_id, run in self._following.items()
-            }
+        """Return what a process that carries on needs of the run that asks, by job."""
+        return self._following.state_dict()
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what `state_dict` returned in an earlier process."""
-        with self._locked():
-            self._restored.update(state)
+        self._following.load_state_dict(state)
 
     def _log_rows(self, rows: List[Row]) -> None:
         """Deliver rows of `self.job`. All are tried again with the next if it raises.
@@ -203,23 +219,25 @@ class MetricsLogger(Callback):
         """
         for row in rows:
             if not self._try(self.log_metrics, row.metrics, row.step):
-                self._here.run.lost += 1
+                run: _Following = self._here.run
+                with run.lock:
+                    run.lost += 1
 
-    def _follow(self, ctx: Context) -> _Following:
+    def _of(self, ctx: Context) -> _Following:
         """Find what is known of a run, or begin to follow it."""
-        with self._locked():
-            run = self._following.get(ctx.job.id)
-            if run is None:
-                run = _Following(ctx.job, params=hyperparams_of(ctx.job.config))
-                restored = self._restored.pop(ctx.job.id, {})
-                run.seen.extend((step, names) for step, names in restored.get("seen", ()))
-                run.waiting.extend(Row(*row) for row in restored.get("rows", ()))
-                run.outbox = Outbox(
-                    type(self).__name__, lambda _: self._deliver(run), limit=LIMIT, batch=LIMIT
-                )
-                self._following[ctx.job.id] = run
-            run.job = ctx.job
-            return run
+        run = self._following.of(ctx)
+        run.job = ctx.job
+        return run
+
+    def _follow(self, job: TrainingJob, restored: Any) -> _Following:
+        run = _Following(job, params=hyperparams_of(job.config))
+        restored = restored or {}
+        run.seen.extend((step, names) for step, names in restored.get("seen", ()))
+        run.waiting.extend(Row(*row) for row in restored.get("rows", ()))
+        run.outbox = Outbox(
+            type(self).__name__, lambda _: self._deliver(run), limit=LIMIT, batch=LIMIT
+        )
+        return run
 
     def _wake(self, run: _Following, droppable: bool = True) -> None:
         if self._direct:
@@ -230,13 +248,16 @@ class MetricsLogger(Callback):
     def _deliver(self, run: _Following) -> None:
         """Call the methods for what waits: on the outbox's thread, or the worker if `_direct`."""
         self._here.run = run
-        if run.params is not None and self._try(self.log_hyperparams, run.params):
-            run.params = None
-        with self._lock:
-            run.taken, run.waiting = (run.taken + run.waiting)[-LIMIT:], []
+        with run.lock:
+            rows = run.taken + run.waiting
+            run.lost += max(0, len(rows) - LIMIT)
+            run.taken, run.waiting = rows[-LIMIT:], []
             rows, status, run.status = list(run.taken), run.status, None
-        if rows and self._try(self._log_rows, rows):
-            with self._lock:
+        last = status is not None
+        if run.params is not None and self._deliver_one(last, self.log_hyperparams, run.params):
+            run.params = None
+        if rows and self._deliver_one(last, self._log_rows, rows):
+            with run.lock:
                 run.taken = []
         if status is None:
             return
@@ -246,18 +267,37 @@ class MetricsLogger(Callback):
             logger.warning("%s: %d logs of job %s are lost", name, lost, run.job.id)
         self._try(self.finalize, status)
 
+    def _deliver_one(self, last: bool, method: Callable[[Any], None], what: Any) -> bool:
+        """Call a method, unless it has failed a moment ago; return whether it was a success.
+
+        Args:
+            last: Whether there will be no other chance.
+            method: May raise.
+            what: Its argument.
+        """
+        run: _Following = self._here.run
+        name = method.__name__
+        if not last and time.monotonic() < run.pauses.get(name, 0.0):
+            return False
+        if self._try(method, what):
+            return True
+        pause = min(_PAUSE * 2 ** min(run.refusals[name], 20), _LONGEST_PAUSE)
+        run.pauses[name] = time.monotonic() + pause
+        return False
+
     def _try(self, method: Callable[..., None], *args: Any) -> bool:
         """Call a method; log that it fails, the first time in a row. Return whether it did not."""
-        name, failing = method.__name__.strip("_"), self._here.run.failing
+        run: _Following = self._here.run
+        name = method.__name__
         try:
             method(*args)
-        except Exception as error:
-            if name not in failing:
-                failing.add(name)
-                what = f"{type(self).__name__}.{name} failed for job {self.job.id}"
+        except BaseException as error:  # not even sys.exit() of a backend is the run's
+            run.refusals[name] = run.refusals.get(name, 0) + 1
+            if run.refusals[name] == 1:
+                what = f"{type(self).__name__}.{name.strip('_')} failed for job {self.job.id}"
                 logger.warning("%s: %s", what, describe(error, self._secrets))
             return False
-        failing.discard(name)
+        run.refusals.pop(name, None)
         return True
 
 
@@ -295,9 +335,9 @@ def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 def describe(error: BaseException, secrets: List[str]) -> str:
     """Say what went wrong in one line, without passwords and keys."""
-    text = str(error).strip().partition("\n")[0][:500]
+    text = said(error)
     for secret in secrets:
         text = text.replace(secret, "...")
     text = re.sub(r"//[^/\s@]*@", "//...@", text)
     text = _GIVEN_AWAY.sub(r"\1...", text)
-    return f"{type(error).__name__}: {text}"
+    return text.strip().partition("\n")[0][:500]  # cut last: no half of a secret is left

@@ -9,6 +9,8 @@ import re
 import uuid
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
+from arkor_sync.handlers._text import figure
+
 FAILURES = frozenset({"failed", "error"})
 LAST = frozenset({"completed", "cancelled"}) | FAILURES
 """What a run ends with: such a notification is never dropped."""
@@ -32,8 +34,9 @@ class Notification:
 
     Attributes:
         event: `started`, `progress`, `checkpoint`, `reconnect`, `completed`, `failed`, `cancelled`
-            or `error` (the run ended with an exception); or a word of your own.
-        job_id: The job's id.
+            or `error` (the run ended with an exception); `message` of `notify`; or a word of your
+            own.
+        job_id: The job's id; empty for a `message`.
         job_name: The job's name, on one line.
         title: All of it in a few words, on one line.
         step: The step that it is about, or None.
@@ -62,6 +65,11 @@ class Notification:
     def last(self) -> bool:
         """Whether it tells of the end of a run."""
         return self.event in LAST
+
+    @property
+    def origin(self) -> str:
+        """Which job it is about, for the eye; empty where it is about none."""
+        return f"job {self.job_id}" if self.job_id else ""
 
     def facts(self) -> List[Tuple[str, str]]:
         """List the metrics as names and values for the eye."""
@@ -92,6 +100,15 @@ def notification(ctx: Any, event: str, what: str, **more: Any) -> Notification:
         text=clean(more.pop("text", "")),
         **more,
     )
+
+
+def message(text: object) -> Notification:
+    """Build the notification of a plain text: its first line is the title."""
+    lines = clean(text)
+    title, _, more = lines.partition("\n")
+    if len(title) > 200:
+        title, more = fit(title, 200), lines
+    return Notification("message", "", "", title, text=more)
 
 
 def clean(text: object, limit: int = _MAX_TEXT) -> str:
@@ -128,4 +145,4 @@ def _units(text: str) -> int:
 def _shown(name: str, value: float) -> str:
     if name == "total_time" and 0 <= value < 1e9:
         return str(datetime.timedelta(seconds=round(value)))
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return str(value) if isinstance(value, int) and abs(value) < 1e15 else figure(value)

@@ -26,9 +26,17 @@ from arkor_sync.callbacks import (
     StartedContext,
 )
 from arkor_sync.errors import ArkorUsageError, RunAborted
-from arkor_sync.handlers._harmless import harmless
-from arkor_sync.handlers._notification import Notification, Sample, clean, notification
+from arkor_sync.handlers._harmless import harmless, said
+from arkor_sync.handlers._notification import (
+    Notification,
+    Sample,
+    clean,
+    message,
+    notification,
+)
 from arkor_sync.handlers._outbox import Outbox
+from arkor_sync.handlers._per_run import PerRun
+from arkor_sync.models import TrainingJob
 from arkor_sync.stream.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -58,6 +66,21 @@ class _Told:
     checkpoint: int = -1
     progress: int = 0
     pinged: Dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, _: TrainingJob, saved: Any) -> _Told:
+        """Begin with what an earlier process told, if there was one."""
+        if saved is None:
+            return cls()
+        return cls(set(saved["once"]), saved["checkpoint"], saved["progress"])
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return what outlives the process."""
+        return {
+            "once": sorted(self.once),
+            "checkpoint": self.checkpoint,
+            "progress": self.progress,
+        }
 
 
 @dataclasses.dataclass(repr=False, eq=False)
@@ -106,7 +129,7 @@ class Notifier(Callback, abc.ABC):
         self.on = (self.on,) if isinstance(self.on, str) else tuple(self.on)
         self.prompts = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         self._check()
-        self._jobs: Dict[str, _Told] = {}
+        self._jobs = PerRun(_Told.restored, _Told.to_json)
         self._not_before = 0.0  # on the clock: the service wants to be left alone until then
         self._never = threading.Event()
         name = type(self).__name__
@@ -115,7 +138,6 @@ class Notifier(Callback, abc.ABC):
         self._asking: Outbox[Tuple[Notification, CheckpointContext]] = Outbox(
             f"{name}-samples", self._ask, limit=_QUEUE
         )
-        self._begin()
         url = (os.environ.get(self.variable, "") if url is None else url).strip()
         self.enabled = bool(url)
         if url:
@@ -127,15 +149,24 @@ class Notifier(Callback, abc.ABC):
 
     def send(self, note: Notification) -> None:
         """Queue a notification of your own. It never blocks and never raises; any thread may."""
-        if not self.enabled:
-            return
-        if os.getpid() != self._pid:
-            self._begin()
-        if note.last:
-            with self._lock:
-                self._pressing += 1
-                self._hurry.set()
-        self._outbox.put(note, droppable=not note.last)
+        if self.enabled:
+            self._outbox.put(note, droppable=not note.last)
+
+    @harmless
+    def notify(self, text: str) -> None:
+        """Queue a plain text; its first line becomes the title. It never blocks and never raises.
+
+        Any thread may call it: `CheckpointEvaluator(prompts, notify=slack.notify)`. Like a message
+        of progress it is dropped where too many wait. It is sent before `wait()` returns where the
+        notifier is one of the run's callbacks too, after the one that calls this; else it is given
+        two seconds at the interpreter's exit.
+
+        Args:
+            text: What to tell; control characters are left out, and nothing in it mentions anybody.
+        """
+        note = message(text)
+        if note.title:
+            self.send(note)
 
     @harmless
     def on_started(self, ctx: StartedContext) -> None:
@@ -146,10 +177,9 @@ class Notifier(Callback, abc.ABC):
     @harmless
     def on_log(self, ctx: LogContext) -> None:
         """Tell the metrics, every so many steps."""
-        every = self.every_n_steps
+        told, every = self._jobs.of(ctx), self.every_n_steps
         if every is None or not self.enabled:
             return
-        told = self._told(ctx)
         if ctx.step // every <= told.progress // every:
             return
         told.progress = ctx.step
@@ -164,9 +194,9 @@ class Notifier(Callback, abc.ABC):
     @harmless
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
         """Tell of a checkpoint, with its answers."""
+        told = self._jobs.of(ctx)
         if "checkpoint" not in self.on or not self.enabled:
             return
-        told = self._told(ctx)
         if ctx.step <= told.checkpoint:
             return
         told.checkpoint = ctx.step
@@ -179,7 +209,7 @@ class Notifier(Callback, abc.ABC):
     @harmless
     def on_reconnect(self, ctx: ReconnectContext) -> None:
         """Tell that the event stream was lost."""
-        if "reconnect" not in self.on or self._too_soon(self._told(ctx), "reconnect"):
+        if "reconnect" not in self.on or self._too_soon(self._jobs.of(ctx), "reconnect"):
             return
         what = f": connection lost ({ctx.failures} in a row), next attempt in {ctx.delay:.0f} s"
         self.send(notification(ctx, "reconnect", what, text=ctx.error))
@@ -202,43 +232,20 @@ class Notifier(Callback, abc.ABC):
     @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Tell what has not been told yet, and wait for what is queued, up to the deadline."""
-        outcome = ctx.run.outcome
-        if outcome is not None and outcome.status == "completed":
-            self._completed(ctx, outcome.metrics)
-        elif outcome is not None and outcome.status == "failed":
-            self._failed(ctx, outcome.job.error or "", None)
-        elif outcome is not None:
-            self._cancelled(ctx, outcome.stop_reason or "")
-        error = ctx.error
-        if error is not None and "error" in self.on:
-            urgent = not isinstance(error, (RunAborted, KeyboardInterrupt))
-            text = f"{type(error).__name__}: {error}"
-            what = " is not followed any more"
-            self.send(notification(ctx, "error", what, text=text, urgent=urgent))
-        self._jobs.pop(ctx.job.id, None)
+        self._tell_end(ctx)
+        self._jobs.drop(ctx)
         deadline = time.monotonic() + self.flush_timeout
         for outbox in (self._outbox, self._asking, self._outbox):
             if not outbox.flush(max(0.0, deadline - time.monotonic())):
                 break
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what was told of each job that is being followed."""
-        return {
-            job_id: {
-                "once": sorted(told.once),
-                "checkpoint": told.checkpoint,
-                "progress": told.progress,
-            }
-            for job_id, told in list(self._jobs.items())
-        }
+        """Return what was told of the job whose worker thread asks."""
+        return self._jobs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what an earlier process told."""
-        for job_id, saved in state.items():
-            told = self._jobs.setdefault(job_id, _Told())
-            told.once |= set(saved["once"])
-            told.checkpoint = max(told.checkpoint, saved["checkpoint"])
-            told.progress = max(told.progress, saved["progress"])
+        self._jobs.load_state_dict(state)
 
     def _check(self) -> None:
         for event in self.on:
@@ -284,11 +291,23 @@ class Notifier(Callback, abc.ABC):
         if "cancelled" in self.on and self._first(ctx, "cancelled"):
             self.send(notification(ctx, "cancelled", " was cancelled", text=reason))
 
-    def _told(self, ctx: Any) -> _Told:
-        return self._jobs.setdefault(ctx.job.id, _Told())
+    @harmless
+    def _tell_end(self, ctx: EndContext) -> None:
+        outcome = ctx.run.outcome
+        if outcome is not None and outcome.status == "completed":
+            self._completed(ctx, outcome.metrics)
+        elif outcome is not None and outcome.status == "failed":
+            self._failed(ctx, outcome.job.error or "", None)
+        elif outcome is not None:
+            self._cancelled(ctx, outcome.stop_reason or "")
+        error = ctx.error
+        if error is not None and "error" in self.on:
+            urgent = not isinstance(error, (RunAborted, KeyboardInterrupt))
+            what = " is not followed any more"
+            self.send(notification(ctx, "error", what, text=said(error), urgent=urgent))
 
     def _first(self, ctx: Any, event: str) -> bool:
-        once = self._told(ctx).once
+        once = self._jobs.of(ctx).once
         if event in once:
             return False
         once.add(event)
@@ -301,13 +320,6 @@ class Notifier(Callback, abc.ABC):
         told.pinged[event] = now
         return False
 
-    def _begin(self) -> None:
-        """Begin anew: after a fork the parent's threads and locks mean nothing."""
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._pressing: int = 0  # how many notifications of an end wait
-        self._hurry = threading.Event()
-
     def _ask(self, batch: List[Tuple[Notification, CheckpointContext]]) -> None:
         for note, ctx in batch:
             samples = tuple(_sample(ctx, prompt) for prompt in self.prompts)
@@ -319,14 +331,8 @@ class Notifier(Callback, abc.ABC):
                 self._send(note)
             except Undelivered as why:
                 self._lost(note, str(why))
-            except Exception as error:  # its text may hold the URL
+            except BaseException as error:  # its text may hold the URL
                 self._lost(note, type(error).__name__)
-            finally:
-                if note.last:
-                    with self._lock:
-                        self._pressing -= 1
-                        if not self._pressing:
-                            self._hurry.clear()
 
     def _lost(self, note: Notification, why: str) -> None:
         what = f"{note.event} of job {note.job_id}"
@@ -354,7 +360,7 @@ class Notifier(Callback, abc.ABC):
             self._not_before = self.clock.now() + min(seconds, _LONGEST_WAIT)
 
     def _wait(self, note: Notification, seconds: float) -> None:
-        stop = self._never if note.last else self._hurry
+        stop = self._never if note.last else self._outbox.pressing
         if seconds > 0 and self.clock.wait(stop, seconds):
             raise Undelivered("given up for one about the end of a run")
 
@@ -373,7 +379,5 @@ def _sample(ctx: CheckpointContext, prompt: Prompt) -> Sample:
         )
         return Sample(clean(asked, 1000), clean(answer.content() or "(no text)", 4000))
     except Exception as error:
-        logger.warning(
-            "checkpoint %d: no sample: %s: %s", ctx.step, type(error).__name__, str(error)
-        )
+        logger.warning("checkpoint %d: no sample: %s", ctx.step, said(error))
         return Sample(clean(prompt, 1000), f"(no answer: {type(error).__name__})")

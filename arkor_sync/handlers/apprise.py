@@ -60,8 +60,8 @@ def _told(service: Any, note: Notification) -> bool:
 def _body(note: Notification) -> str:
     facts = [f"{name}: {value}" for name, value in note.facts()]
     samples = [f"{sample.prompt}\n{sample.answer}" for sample in note.samples]
-    parts = ["\n".join(facts), note.text, *samples, f"job {note.job_id}"]
-    return fit("\n\n".join(filter(None, parts)), _MAX_BODY)
+    parts = ["\n".join(facts), note.text, *samples, note.origin]
+    return fit("\n\n".join(filter(None, parts)) or note.title, _MAX_BODY)
 
 
 def defused(text: str) -> str:

@@ -120,7 +120,7 @@ class DatabaseLogger(MetricsLogger):
         """Return an engine without a pool: nothing is shared by threads, or by forked processes."""
         try:
             return self._sql.create_engine(url, poolclass=self._sql.pool.NullPool)
-        except (self._sql.exc.ArgumentError, ImportError) as error:
+        except (self._sql.exc.ArgumentError, ValueError, ImportError) as error:
             what = str(error) if isinstance(error, ImportError) else "that is no database URL"
             raise ArkorUsageError(f"DatabaseLogger: {what}") from None
 

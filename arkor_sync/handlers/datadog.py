@@ -103,7 +103,7 @@ class DatadogEvents(MetricsLogger):
 
     def _tags(self) -> List[str]:
         job = self.job
-        return [f"job_id:{job.id}", f"job_name:{job.name}", f"model:{job.config['model']}"]
+        return [f"job_id:{job.id}", f"job_name:{job.name}", f"model:{job.config.get('model')}"]
 
     @staticmethod
     def _check(answer: Any) -> None:

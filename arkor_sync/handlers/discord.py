@@ -36,15 +36,16 @@ class DiscordNotifier(HttpNotifier):
 
     def body(self, note: Notification) -> Dict[str, Any]:
         """Return a message of one embed; only the mention, if there is one, stands outside."""
-        embed = {
+        embed: Dict[str, Any] = {
             "title": fit(note.title, _TITLE, defused),
             "color": _COLOURS.get(note.event, _BLUE),
             "fields": [
                 {"name": fit(name, 50, defused), "value": fit(value, 50, defused), "inline": True}
                 for name, value in note.facts()[:_FIELDS]
             ],
-            "footer": {"text": fit(f"job {note.job_id}", 200, defused)},
         }
+        if note.origin:
+            embed["footer"] = {"text": fit(note.origin, 200, defused)}
         parts = [("", note.text)] if note.text else []
         parts += [(sample.prompt, sample.answer) for sample in note.samples]
         if parts:

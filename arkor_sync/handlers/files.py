@@ -10,9 +10,10 @@ import errno
 import io
 import json
 import os
+import re
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, Set, TextIO, Tuple, Union
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, Union
 
 from arkor_sync.callbacks import METRICS
 from arkor_sync.errors import ArkorUsageError
@@ -55,7 +56,7 @@ class _FileLogger(MetricsLogger):
         super().load_state_dict(state["jobs"])
 
     def _log_rows(self, rows: List[Row]) -> None:
-        with self._lock:
+        with self._following.lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._begun:
                 self._path.write_bytes(b"")
@@ -81,19 +82,23 @@ class _FileLogger(MetricsLogger):
 
     def _repair_and_read(self) -> Set[_Mark]:
         """Cut off a last line without an end, and return what there is of `self.job`."""
+        job_id, end, lines = self.job.id, 0, []
+        # Only lines with this in them are parsed: the file may be long, and the run waits.
+        token = max(re.split(r"[^\w-]", job_id, flags=re.ASCII), key=len).encode()
         try:
             with open(self._path, "rb+") as file:
-                head = file.read(len(self._head))
-                if head and head != self._head:
+                if not self._head.startswith(file.read(len(self._head))):
                     raise ArkorUsageError(f"{self._path} is a file with other columns; it is kept")
                 file.seek(0)
-                file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+                for line in file:
+                    if line.endswith(b"\n"):
+                        end += len(line)
+                        if token in line:
+                            lines.append(line.decode("utf-8", "replace"))
+                file.truncate(end)
         except FileNotFoundError:
             return set()
-        with open(self._path, encoding="utf-8", errors="replace", newline="") as text:
-            return {
-                (step, names) for job_id, step, names in self._rows(text) if job_id == self.job.id
-            }
+        return {(step, names) for other, step, names in self._rows(lines) if other == job_id}
 
     def _names(self, row: Row) -> FrozenSet[str]:
         """Return the names of the metrics that are written."""
@@ -104,7 +109,7 @@ class _FileLogger(MetricsLogger):
         """Return a row of `self.job` as it is written, or nothing."""
 
     @abstractmethod
-    def _rows(self, file: TextIO) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
+    def _rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
         """Yield job, step and names of what was written."""
 
 
@@ -155,8 +160,8 @@ class CSVLogger(_FileLogger):
         }
         return self._written(values.get(name) for name in COLUMNS)
 
-    def _rows(self, file: TextIO) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
-        for row in csv.DictReader(file, delimiter=self._separator):
+    def _rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
+        for row in csv.DictReader(lines, COLUMNS, delimiter=self._separator):
             if str(row["step"]).lstrip("-").isdecimal():
                 names = frozenset(name for name in _METRICS if row[name])
                 yield row["job_id"], int(row["step"] or 0), names
@@ -185,8 +190,8 @@ class JSONLLogger(_FileLogger):
         first = {"job_id": self.job.id, "timestamp": row.timestamp, "step": row.step}
         return json.dumps({**first, **row.metrics, **first}) + "\n"
 
-    def _rows(self, file: TextIO) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
-        for line in file:
+    def _rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
+        for line in lines:
             try:
                 row = json.loads(line)
                 names = frozenset(row) - {"job_id", "timestamp", "step"}

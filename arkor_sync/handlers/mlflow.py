@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Dict, List, Mapping, Optional, Set
 
@@ -62,7 +63,10 @@ class MLflowLogger(MetricsLogger):
     def log_hyperparams(self, params: Dict[str, Any]) -> None:
         """Log the hyperparameters as MLflow's params."""
         run_id = self._open()
-        given = [self._entities.Param(k, str(v)[:_LONGEST]) for k, v in params.items()]
+        given = [
+            self._entities.Param(_key(name), str(value)[:_LONGEST])
+            for name, value in params.items()
+        ]
         for start in range(0, len(given), _PARAMS):
             self._client.log_batch(run_id, params=given[start : start + _PARAMS])
 
@@ -130,3 +134,8 @@ class MLflowLogger(MetricsLogger):
         name = self._run_name or job.name
         run = self._client.create_run(experiment_id, tags=tags, run_name=name)
         return str(run.info.run_id)
+
+
+def _key(name: str) -> str:
+    """Make a name that MLflow takes: it refuses all that come with one that it does not."""
+    return re.sub(r"[^\w .-]", "_", name, flags=re.ASCII)[:200]

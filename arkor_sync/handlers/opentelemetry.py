@@ -49,7 +49,10 @@ class OpenTelemetryMetrics(MetricsLogger):
     def log_hyperparams(self, params: Dict[str, Any]) -> None:
         """Start the span."""
         if self._tracer is not None and self.job.id not in self._spans:
-            attributes = {**params, **self._attributes()}
+            attributes = {
+                **{name: _storable(value) for name, value in params.items()},
+                **self._attributes(),
+            }
             # No parent: what calls this is a thread of the logger's own.
             self._spans[self.job.id] = self._tracer.start_span(
                 "arkor.training", attributes=attributes
@@ -62,7 +65,7 @@ class OpenTelemetryMetrics(MetricsLogger):
             gauge = self._gauges.get(name)
             if gauge is None:
                 gauge = self._gauges[name] = self._meter.create_gauge(f"arkor.training.{name}")
-            gauge.set(value, attributes)
+            gauge.set(_storable(value), attributes)
 
     def finalize(self, status: str) -> None:
         """End the span, and flush."""
@@ -81,5 +84,15 @@ class OpenTelemetryMetrics(MetricsLogger):
         return {
             "arkor.job.id": job.id,
             "arkor.job.name": job.name,
-            "arkor.model": job.config["model"],
+            "arkor.model": str(job.config.get("model")),
         }
+
+
+def _storable(value: Any) -> Any:
+    """Make a float of a number that fits into no 64 bits: it would spoil a whole export."""
+    if not isinstance(value, int) or abs(value) < 2**63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return str(value)

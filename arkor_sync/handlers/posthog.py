@@ -78,7 +78,7 @@ class PostHogCapture(MetricsLogger):
         self, what: str, which: str, properties: Dict[str, Any], timestamp: Optional[str]
     ) -> Dict[str, Any]:
         job = self.job
-        ours = {"job_id": job.id, "job_name": job.name, "model": job.config["model"]}
+        ours = {"job_id": job.id, "job_name": job.name, "model": job.config.get("model")}
         return {
             "event": f"arkor training {what}",
             "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"arkor:{job.id}:{what}:{which}")),

@@ -49,9 +49,10 @@ class SlackNotifier(HttpNotifier):
         for sample in note.samples[:_MAX_SAMPLES]:
             asked = fit(sample.prompt, 500, escape)
             blocks.append(_section(f"{asked}\n{_code(sample.answer, _SECTION - 500 - 1)}"))
-        job = {"type": "mrkdwn", "text": fit(f"job {note.job_id}", 200, escape), "verbatim": True}
-        footer = {"type": "context", "elements": [job]}
-        return {"text": title, "blocks": [*blocks, footer]}
+        if note.origin:
+            job = {"type": "mrkdwn", "text": fit(note.origin, 200, escape), "verbatim": True}
+            blocks.append({"type": "context", "elements": [job]})
+        return {"text": title, "blocks": blocks}
 
 
 def escape(text: str) -> str:

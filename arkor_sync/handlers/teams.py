@@ -50,7 +50,8 @@ def _message(note: Notification, room: int) -> Dict[str, Any]:
     for sample in note.samples[:20]:
         body.append(_text(sample.prompt, min(room, 500), isSubtle=True))
         body.append(_text(sample.answer, room, fontType="Monospace"))
-    body.append(_text(f"job {note.job_id}", 200, size="Small", isSubtle=True))
+    if note.origin:
+        body.append(_text(note.origin, 200, size="Small", isSubtle=True))
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",

@@ -125,7 +125,10 @@ class _EventFile:
             start += 12 + size + 4  # a length and a record, each with a checksum
             if start > len(data):
                 return
-            event = self._event.FromString(data[start - 4 - size : start - 4])
+            try:
+                event = self._event.FromString(data[start - 4 - size : start - 4])
+            except Exception:  # the library's own kind; from here on the file cannot be read
+                return
             for value in event.summary.value:
                 yield value.tag, event.step
 
@@ -137,5 +140,6 @@ def _tag(name: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Make one directory's name of whatever a job is called."""
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
+    """Make one directory's name of whatever a job is called; systems take 255 bytes."""
+    safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
+    return safe.encode()[:200].decode(errors="ignore")

@@ -276,3 +276,9 @@ def test_what_cannot_be_reached_is_told_without_the_password(
     logger.on_end(end())
     assert "DatabaseLogger.log_rows failed for job job-1: OperationalError" in caplog.text
     assert "w0rd" not in caplog.text
+
+
+def test_a_url_with_a_port_that_is_none_is_refused_without_being_shown() -> None:
+    with pytest.raises(ArkorUsageError, match="that is no database URL") as caught:
+        DatabaseLogger("postgresql+psycopg://arkor@127.0.0.1:s3cret/db")
+    assert "s3cret" not in str(caught.value)

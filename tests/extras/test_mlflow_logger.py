@@ -166,3 +166,12 @@ def test_a_server_that_is_not_there_does_not_harm_the_run_and_its_password_is_no
     assert "s3cret" not in "".join(
         record.getMessage() for record in caplog.records if record.name.startswith("arkor")
     )
+
+
+def test_a_parameter_with_an_odd_name_does_not_cost_the_others(store: str) -> None:
+    job = a_job(**{"odd (name)!": 1, "x" * 300: 2})
+    logger = MLflowLogger(tracking_uri=store)
+    logger.on_started(started(job))
+    logger.on_end(end("completed", job))
+    [run] = runs_in(store)
+    assert run.data.params == {"model": "m", "odd _name__": "1", "x" * 200: "2"}

@@ -167,3 +167,21 @@ def test_the_providers_of_the_program_are_the_default() -> None:
     logger = OpenTelemetryMetrics(spans=True)
     logger.on_log(log(1, loss=1.0))  # no SDK is set up: it goes nowhere
     logger.on_end(end())
+
+
+def test_a_number_that_fits_into_no_64_bits_does_not_spoil_the_export() -> None:
+    telemetry = Telemetry()
+    logger = telemetry.logger(spans=True)
+    job = a_job(seed=2**64, bigger=10**400, flag=True)
+    logger.on_log(log(1, job, tokens=2**64, loss=1))
+    logger.on_end(end("completed", job))
+    values = {name: value for name, _, value in telemetry.points()}
+    assert values == {
+        "arkor.training.step": 1,
+        "arkor.training.tokens": 2.0**64,
+        "arkor.training.loss": 1,
+    }
+    [span] = telemetry.exporter.get_finished_spans()
+    assert span.attributes["seed"] == 2.0**64
+    assert span.attributes["bigger"] == str(10**400)
+    assert span.attributes["flag"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -168,3 +169,27 @@ def test_two_runs_at_once_go_to_two_directories(tmp_path: Path) -> None:
         value = float(job.id[-1])
         expected = [("train/loss", 1, value), ("train/loss", 2, value)]
         assert scalars_in(tmp_path / "both" / job.id) == expected
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é🦙" * 100, "../../etc/passwd\nroot", "..", "\0"])
+def test_whatever_a_job_is_called_is_one_directory(name: str, tmp_path: Path) -> None:
+    job = dataclasses.replace(a_job(), name=name)
+    logger = TensorBoardLogger(tmp_path / "logs")
+    logger.on_log(log(1, job, loss=1.0))
+    logger.on_end(end("completed", job))
+    [folder] = (tmp_path / "logs").iterdir()
+    assert scalars_in(folder / "job-1") == [("train/loss", 1, 1.0)]
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "fake" / "job-1"
+    folder.mkdir(parents=True)
+    record = b"\xff" * 20
+    garbage = struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
+    (folder / "events.out.tfevents.1").write_bytes(garbage)
+    logger = TensorBoardLogger(tmp_path)
+    logger.on_log(log(1, loss=1.0))
+    logger.on_end(end())
+    [written] = [path for path in folder.iterdir() if path.name != "events.out.tfevents.1"]
+    written.rename(tmp_path / "tfevents")
+    assert scalars_in(tmp_path) == [("train/loss", 1, 1.0)]

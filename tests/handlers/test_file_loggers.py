@@ -281,3 +281,45 @@ def test_a_disk_that_is_full_in_the_middle_costs_rows_and_no_run(
     steps = steps_of(path)
     assert 3 <= len(steps) < 20
     assert steps == list(range(1, len(steps) + 1))
+
+
+@LOGGERS
+def test_of_a_long_file_only_what_is_of_the_job_is_parsed(
+    logger_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_for(logger_of, tmp_path)
+    for number in range(3):
+        logger = logger_of(path, append=True)
+        logger.on_log(log(1, a_job(f"job-{number}"), loss=1.0))
+    parsed: List[str] = []
+    rows = logger_of._rows  # type: ignore[attr-defined]
+
+    def spy(self: Any, lines: Any) -> Any:
+        parsed.extend(lines)
+        return rows(self, parsed)
+
+    monkeypatch.setattr(logger_of, "_rows", spy)
+    logger = logger_of(path, append=True)
+    logger.on_log(log(1, a_job("job-1"), loss=1.0))
+    assert len(parsed) == 1
+    assert [row["job_id"] for row in rows_of(path)] == ["job-0", "job-1", "job-2"]
+
+
+@LOGGERS
+@pytest.mark.parametrize("job_id", ['a"b,c;d', "é", "", "loss", "$", "a\\b"])
+def test_whatever_a_job_is_called_its_rows_are_found_again(
+    logger_of: Make, tmp_path: Path, job_id: str
+) -> None:
+    path, job = path_for(logger_of, tmp_path), a_job(job_id)
+    for _ in range(2):
+        logger = logger_of(path, append=True)
+        logger.on_log(log(1, job, loss=1.0))
+    assert [row["job_id"] for row in rows_of(path)] == [job_id]
+
+
+def test_a_header_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("job_id,time")
+    CSVLogger(path, append=True).on_log(log(1, loss=1.0))
+    assert steps_of(path) == [1]
+    assert path.read_text().startswith(",".join(COLUMNS))

@@ -90,7 +90,7 @@ def test_a_run_is_logged_in_order_before_wait_returns(arkor_client: Any) -> None
     ]
     assert noted.of("end") == ["completed"]
     assert set(noted.threads) == {"arkor-Noted"}
-    assert noted._following == {}
+    assert noted._following._states == {}
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
@@ -152,7 +152,7 @@ def test_a_stopped_run_is_finalized_as_cancelled_and_one_with_an_error_as_error(
     with pytest.raises(LookupError, match="mine"):
         train(arkor_client, [noted, {"on_log": break_off}])
     assert noted.of("end") == ["cancelled", "error"]
-    assert noted._following == {}
+    assert noted._following._states == {}
 
 
 def test_a_job_that_was_never_heard_of_is_not_made_up() -> None:
@@ -231,11 +231,14 @@ class Batched(Noted):
 
 
 def drain(logger: MetricsLogger) -> None:
-    for run in logger._following.values():
+    for run in list(logger._following._states.values()):
         assert run.outbox.flush(PATIENCE)
 
 
-def test_what_a_batching_backend_refused_is_tried_again_with_the_next() -> None:
+def test_what_a_batching_backend_refused_is_tried_again_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE", 0)
     batched = Batched()
     for step in range(1, 6):
         batched.up = step not in (2, 3)
@@ -255,7 +258,9 @@ def test_what_is_not_delivered_at_the_end_is_counted(caplog: pytest.LogCaptureFi
     assert batched.of("end") == ["completed"]
 
 
-def test_only_so_many_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_rows_wait_and_the_others_are_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "LIMIT", 3)
     batched = Batched()
     batched.up = False
@@ -266,9 +271,46 @@ def test_only_so_many_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     batched.on_log(log(10, loss=1.0))
     batched.on_end(end())
     assert batched.of("rows") == [[8, 9, 10]]
+    assert "Batched: 8 logs of job job-1 are lost" in caplog.text
 
 
-def test_only_so_many_rows_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_refuses_is_left_alone_for_a_while() -> None:
+    tries: List[int] = []
+
+    class Refusing(MetricsLogger):
+        def _log_rows(self, rows: List[Row]) -> None:
+            tries.append(len(rows))
+            raise ConnectionError("refused")
+
+    refusing = Refusing()
+    for step in range(1, 201):
+        refusing.on_log(log(step, loss=1.0))
+        drain(refusing)
+    assert len(tries) < 20, "a try with all that waits for each event would take the CPU"
+    refusing.on_end(end())
+    assert tries[-1] == 200, "at the end it is tried whatever was before"
+
+
+def test_a_backend_that_ends_its_thread_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Exits(Noted):
+        def log_metrics(self, metrics: Dict[str, float], step: int) -> None:
+            if step == 2:
+                sys.exit("enough")
+            super().log_metrics(metrics, step)
+
+    exits = Exits(flush_timeout=PATIENCE)
+    for step in (1, 2, 3):
+        exits.on_log(log(step, loss=1.0))
+        drain(exits)
+    exits.on_end(end())
+    assert [step for step, _ in exits.of("metrics")] == [1, 3]
+    assert exits.of("end") == ["completed"]
+    assert "Exits.log_metrics failed for job job-1: SystemExit: enough" in caplog.text
+
+
+def test_only_so_many_rows_wait_for_a_backend_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "LIMIT", 3)
     entered, let_go = threading.Event(), threading.Event()
 
@@ -283,10 +325,11 @@ def test_only_so_many_rows_wait_for_a_backend_that_hangs(monkeypatch: pytest.Mon
     assert entered.wait(PATIENCE)
     for step in range(1, 10):
         hanging.on_log(log(step, loss=1.0))
-        assert len(hanging._following["job-1"].waiting) <= 3
+        assert len(hanging._following._states["job-1"].waiting) <= 3
     let_go.set()
     hanging.on_end(end())
     assert hanging.of("rows") == [[0], [7, 8, 9]]
+    assert "Hanging: 6 logs of job job-1 are lost" in caplog.text
 
 
 def test_a_process_that_carries_on_delivers_what_waited_and_knows_what_was_told() -> None:
@@ -353,19 +396,20 @@ def test_one_logger_serves_many_runs_at_once() -> None:
             (step, {"loss": float(number)}) for step in range(1, 21)
         ]
         assert told[-1] == ("end", "completed")
-    assert noted._following == {}
+    assert noted._following._states == {}
     assert noted.state_dict() == {}
 
 
-def test_a_forked_child_knows_of_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_knows_of_no_run() -> None:
     noted = Noted()
     noted.on_log(log(1, loss=1.0))
     drain(noted)
-    monkeypatch.setattr("os.getpid", lambda: -1)
-    noted.load_state_dict({"job-1": {"seen": [], "rows": [[7, {"loss": 7.0}, None]]}})
-    noted.on_log(log(1, loss=1.0))
-    drain(noted)
-    noted.on_end(end())
+    with noted._following.lock, noted._following._guard:  # as threads of the parent may have them
+        noted._following.after_fork()
+        noted.load_state_dict({"job-1": {"seen": [], "rows": [[7, {"loss": 7.0}, None]]}})
+        noted.on_log(log(1, loss=1.0))
+        drain(noted)
+        noted.on_end(end())
     assert noted.of("metrics") == [(1, {"loss": 1.0}), (7, {"loss": 7.0}), (1, {"loss": 1.0})]
 
 
@@ -402,3 +446,54 @@ def test_an_error_is_told_in_one_line_without_secrets() -> None:
     error = OSError("//u:pw1@h/p?token=tok1&x=1 'apiKey': 'key1' own1\nParameters: more")
     told = describe(error, ["own1"])
     assert told == "OSError: //...@h/p?token=...&x=1 'apiKey': '...' ..."
+    assert describe(OSError("Authorization: Bearer abc.def"), []) == (
+        "OSError: Authorization: Bearer ..."
+    )
+
+
+@pytest.mark.parametrize("before", range(470, 500))
+def test_no_half_of_a_secret_is_left_where_an_error_is_cut(before: int) -> None:
+    assert "s3c" not in describe(OSError("x" * before + "s3cret-s3cret"), ["s3cret-s3cret"])
+
+
+def test_an_error_that_has_no_text_is_told_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise LookupError("no text")
+
+    assert describe(Mute(), []) == "Mute: (it has no text)"
+
+
+def test_a_run_saves_its_own_state_and_that_of_no_other() -> None:
+    noted, states = Noted(), {}
+
+    def follow(number: int) -> None:
+        job = a_job(f"job-{number}")
+        noted.on_started(started(job))
+        all_there.wait(PATIENCE)
+        states[job.id] = noted.state_dict()
+        all_there.wait(PATIENCE)
+        noted.on_end(end("completed", job))
+
+    all_there = threading.Barrier(3)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(follow, range(3)))
+    assert {job_id: list(state) for job_id, state in states.items()} == {
+        f"job-{number}": [f"job-{number}"] for number in range(3)
+    }
+
+
+def test_states_that_no_run_asks_for_do_not_pile_up() -> None:
+    noted = Noted()
+    for number in range(3000):
+        noted.load_state_dict({f"job-{number}": {"seen": [], "rows": []}})
+    assert len(noted.state_dict()) == 1000
+    assert "job-2999" in noted.state_dict()
+
+
+def test_a_job_whose_configuration_is_not_told_is_logged_all_the_same() -> None:
+    noted, job = Noted(), a_job()
+    job.config.clear()
+    noted.on_started(started(job))
+    noted.on_end(end("completed", job))
+    assert noted.of("params") == [{}]

@@ -176,7 +176,7 @@ def test_a_redirect_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", [lambda note: object(), lambda note: {}["missing"], lambda note: float("nan")]
+    "template", [lambda note: object(), lambda note: {}["missing"], lambda note: [{1, 2}]]
 )
 def test_a_body_that_cannot_be_made_is_logged(
     template: Callable[[Notification], Any], caplog: pytest.LogCaptureFixture
@@ -366,6 +366,14 @@ def test_a_header_and_a_secret_are_not_shown(
         assert service.posts == []
     assert "InvalidHeader" in said(everything_logged)
     assert "s3cr3t" not in said(everything_logged) + repr(notifier)
+
+
+def test_a_key_that_an_endpoint_repeats_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    with Service(always=(401, {}, "invalid key s3cr3t-key-1, Bearer s3cr3t-key-1")) as service:
+        headers = {"Authorization": "Bearer s3cr3t-key-1"}
+        deliver(WebhookNotifier(service.url, headers=headers))
+    assert "answered 401: invalid key [redacted]" in caplog.text
+    assert "s3cr3t" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", SERVICES)

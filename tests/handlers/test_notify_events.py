@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from notify_contexts import FakeClock, FakeRun
@@ -303,15 +303,114 @@ def test_what_goes_wrong_in_a_callback_is_logged(
     assert "Kept.on_started failed: AttributeError" in caplog.text
 
 
-def test_a_forked_child_begins_anew(kept: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    notifier = kept("failed")
-    with notifier._lock:  # as a thread of the parent may have had it
-        monkeypatch.setattr("os.getpid", lambda: -1)
-        notifier.on_failed(FakeRun().failed())
-        assert notifier.titles == ["bot failed at step 7"]
+def test_a_forked_child_begins_anew(kept: Make) -> None:
+    notifier, run = kept("started", "failed"), FakeRun()
+    notifier.on_started(run.started())
+    notifier.flushed()
+    notifier._jobs.after_fork()
+    notifier.on_started(run.started())
+    assert notifier.titles == ["bot started", "bot started"]
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+def test_an_end_that_cannot_be_told_is_waited_for_and_forgotten(kept: Make) -> None:
+    notifier, run = kept("completed", "error"), FakeRun()
+    run.completed()
+    notifier.on_end(run.end(Mute()))
+    assert [(note.event, note.text) for note in notifier.notes] == [
+        ("completed", ""),
+        ("error", "Mute: (it has no text)"),
+    ]
+    run.outcome = 7  # type: ignore[assignment]
+    notifier.on_end(run.end(Mute()))
+    assert notifier.state_dict() == {}
+
+
+def test_an_exit_in_a_delivery_costs_that_one_only(
+    kept: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    notifier, run = kept("started", "failed"), FakeRun()
+    attempt = notifier._attempt
+
+    def exits(note: Notification) -> None:
+        if note.event == "started":
+            raise SystemExit("http://s3cr3t")
+        attempt(note)
+
+    notifier._attempt = exits  # type: ignore[method-assign]
+    notifier.on_started(run.started())
+    notifier.on_failed(run.failed())
+    notifier.on_end(run.end())
+    assert [note.event for note in notifier.notes] == ["failed"]
+    assert "started of job job-1 was not delivered: SystemExit" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_run_saves_what_was_told_of_it_and_of_no_other(kept: Make) -> None:
+    notifier = kept("started")
+    states: Dict[str, Any] = {}
+    all_there = threading.Barrier(3)
+
+    def follow(number: int) -> None:
+        run = FakeRun(job_id=f"job-{number}")
+        notifier.on_log(run.log(1))
+        all_there.wait(PATIENCE)
+        states[run.job_id] = notifier.state_dict()
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert {job_id: list(state) for job_id, state in states.items()} == {
+        f"job-{number}": [f"job-{number}"] for number in range(3)
+    }
+
+
+def test_jobs_that_have_ended_in_another_process_do_not_pile_up(kept: Make) -> None:
+    notifier = kept()
+    for number in range(3000):
+        saved = {"once": ["completed"], "checkpoint": -1, "progress": 0}
+        notifier.load_state_dict({f"job-{number}": saved})
+    assert len(notifier.state_dict()) <= 1000
 
 
 def test_notes_of_ones_own_can_be_sent(kept: Make) -> None:
     notifier = kept()
     notifier.send(Notification("score", "job-1", "bot", "bot: score 0.9 at step 50"))
     assert notifier.titles == ["bot: score 0.9 at step 50"]
+
+
+# Plain texts.
+
+
+def test_a_plain_text_is_queued_with_its_first_line_as_the_title(kept: Make) -> None:
+    notifier = kept("failed")
+    notifier.notify("score 0.9\nwhy? -> because\x07\nhi -> hello")
+    (note,) = notifier.flushed()
+    assert (note.event, note.title) == ("message", "score 0.9")
+    assert note.text == "why? -> because\nhi -> hello"
+    assert notifier.threads == ["arkor-Kept"]
+    assert not note.last
+
+
+@pytest.mark.parametrize(
+    "text", [None, 7, b"\xff", "\ud800", "", " \n", "\x00", "x" * 10**6, Mute()]
+)
+def test_no_text_raises_anything(kept: Make, text: Any) -> None:
+    notifier = kept("failed")
+    notifier.notify(text)
+    assert all(1 <= len(note.title) <= 200 for note in notifier.flushed())
+    Kept("").notify(text)  # one that is off
+
+
+def test_a_long_first_line_is_told_as_a_whole_below(kept: Make) -> None:
+    notifier = kept("failed")
+    notifier.notify("word " * 100)
+    (note,) = notifier.flushed()
+    assert note.title.endswith("…")
+    assert note.text == ("word " * 100).strip()

@@ -201,6 +201,40 @@ def test_metrics_are_shown_for_the_eye(told: Make) -> None:
 # Webhooks of one's own.
 
 
+@pytest.mark.parametrize("kind", SERVICES)
+def test_no_number_is_too_much_for_a_service(told: Make, kind: str) -> None:
+    run = FakeRun()
+    names = ("loss", "eval_loss", "learning_rate", "epoch", "samples_per_second")
+    for huge in (10**4000, -(10**4000), 1e308, float("inf"), float("-inf"), float("nan")):
+        metrics = dict.fromkeys(names, huge)
+        [body] = told(kind, lambda run, m=metrics: [run.log(1, **m)], every_n_steps=1, run=run)
+        assert len(json.dumps(body)) < (25_000 if kind == "WebhookNotifier" else 2500)
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+@pytest.mark.parametrize("text", ["score 0.9", "score 0.9\nwhy? -> because", *NASTY])
+def test_each_service_accepts_a_plain_text(kind: str, text: str) -> None:
+    with SERVICES[kind]() as service:
+        notifier = getattr(handlers, kind)(service.url, clock=FakeClock())
+        notifier.notify(text)
+        assert notifier._outbox.flush(PATIENCE)
+        [body] = service.bodies
+    if "score" in text:
+        assert "score 0.9" in json.dumps(body)
+        assert ("why?" in text) == ("because" in json.dumps(body))
+    if kind == "SlackNotifier":
+        assert not any(re.search("[<>]", each) for each in texts(body))
+
+
+def test_a_function_may_return_what_json_has_no_number_for() -> None:
+    with Service() as service:
+        body = {"loss": float("inf"), "all": [float("nan"), 1.5]}
+        notifier = WebhookNotifier(service.url, template=lambda note: body)
+        notifier.send(Notification("completed", "job-1", "bot", "bot completed"))
+        assert notifier._outbox.flush(PATIENCE)
+        assert service.bodies == [{"loss": None, "all": [None, 1.5]}]
+
+
 def test_a_webhook_gets_all_fields_by_default(told: Make) -> None:
     (body,) = told(
         "WebhookNotifier", lambda run: [run.log(10, loss=float("inf"), epoch=0.5)], every_n_steps=5
@@ -300,6 +334,7 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
         ({"on": "finished"}, "'finished' is none of"),
         ({"prompts": "hi"}, "add 'checkpoint' to on"),
         ({"prompts": [{"role": "user"}], "on": "checkpoint"}, "into a list of its own"),
+        ({"secret": "whsec_é"}, "base64"),
         ({"timeout": (0, 1)}, "timeout: got (0, 1)"),
         ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1"),
         ({"every_n_steps": -1}, "every_n_steps must be a whole number from 1"),
