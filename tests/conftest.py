@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import socket
 import threading
+from importlib.util import find_spec
 from typing import Iterator
 
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# What the extra handlers-test installs. Where some of it is missing, tests/extras is collected and
+# fails: only where there is none of it nobody meant to run them.
+_LIBRARIES = (
+    "apprise",
+    "datadog",
+    "matplotlib",
+    "mlflow",
+    "opentelemetry",
+    "posthog",
+    "psycopg",
+    "sqlalchemy",
+    "tensorboardX",
+    "tqdm",
+    "wandb",
+)
+_MISSING = [name for name in _LIBRARIES if find_spec(name) is None]
+
+
+collect_ignore = ["extras"] if len(_MISSING) == len(_LIBRARIES) else []
+
+
+def pytest_report_header() -> str:
+    if collect_ignore:
+        return "tests/extras: not collected, none of the extra handlers-test is installed"
+    if _MISSING:
+        return f"tests/extras: collected, and will fail: {', '.join(_MISSING)} not installed"
+    return "tests/extras: collected"
 
 
 @pytest.fixture(autouse=True)

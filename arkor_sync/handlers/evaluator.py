@@ -64,7 +64,8 @@ class CheckpointEvaluator(OneRun):
         stop_when: Stop the job at a checkpoint with this score or a better one; or a function of
             the checkpoint's rows that says whether to. A failure of the function is logged. If the
             cloud cannot be asked to cancel, that is logged, and it is asked again at the next log.
-        notify: Called with a short text about each checkpoint, on one of the threads; `print`, say.
+        notify: Called with a short text about each checkpoint, on one of the threads: `print`, or
+            a notifier's `notify`, such as `SlackNotifier().notify`, which only queues it.
             Its failure is logged.
         temperature: 0 to 2; None leaves it to the cloud. With 0 checkpoints can be compared.
         max_tokens: The longest answer.

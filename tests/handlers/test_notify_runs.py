@@ -20,7 +20,7 @@ from arkor_sync import (
     handlers,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from arkor_sync.handlers import SlackNotifier, WebhookNotifier
+from arkor_sync.handlers import CheckpointEvaluator, SlackNotifier, WebhookNotifier
 from arkor_sync.stream.clock import Clock
 
 EVERYTHING = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
@@ -282,3 +282,17 @@ def test_a_checkpoint_that_cannot_be_asked_is_told_all_the_same(
         trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
         answers = [body["samples"][0]["answer"] for body in service.bodies]
     assert answers == ["(no answer: ServerError)"] * 2
+
+
+@pytest.mark.arkor(engine=SCRIPT)
+def test_an_evaluator_tells_a_notifier_of_each_checkpoint(arkor_client: CloudApiClient) -> None:
+    with SERVICES["SlackNotifier"]() as service:
+        slack = SlackNotifier(service.url, flush_timeout=PATIENCE)
+        evaluator = CheckpointEvaluator(["hello"], expected=["no"], notify=slack.notify)
+        trainer(arkor_client, evaluator, slack).wait(PATIENCE).raise_for_status()
+        titles = [body["text"] for body in service.bodies]
+    assert titles == [
+        "checkpoint 10: score 0, the best is 0 at 10",
+        "checkpoint 20: score 0, the best is 0 at 10",
+        "support-bot completed",
+    ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from typing import List
 
 import pytest
@@ -109,19 +112,77 @@ def test_the_thread_is_there_only_while_there_is_work(monkeypatch: pytest.Monkey
     assert backend.batches == [[1], [2]]
 
 
-def test_a_forked_child_begins_with_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_begins_with_an_empty_one() -> None:
+    backend = Backend()
+    box: Outbox[int] = Outbox("box", backend.deliver)
+    box.put(1, droppable=False)
+    assert backend.entered.wait(PATIENCE)
+    with box._changed:  # as a thread of the parent may have it
+        box.after_fork()
+        assert box.flush(0)
+        assert not box.pressing.is_set()
+        backend.open.set()
+        box.put(3)
+        assert box.flush(PATIENCE)
+    assert backend.batches[-1] == [3]
+
+
+def test_a_flush_does_not_wait_for_what_comes_later() -> None:
+    backend = Backend()
+    box: Outbox[int] = Outbox("box", backend.deliver)
+    turns = threading.Semaphore(0)
+
+    def deliver(batch: List[int]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not box._flushing and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+        box.put(batch[0] + 1)  # it never has nothing to do
+        assert turns.acquire(timeout=PATIENCE)
+        backend.batches.append(batch)
+
+    box._deliver = deliver
+    box.put(1)
+    turns.release()
+    try:
+        assert box.flush(PATIENCE)
+        assert backend.batches == [[1]]
+    finally:
+        box._deliver = backend.batches.append
+        turns.release()
+        assert box.flush(PATIENCE)
+
+
+@pytest.mark.parametrize("ending", [SystemExit("no"), KeyboardInterrupt(), GeneratorExit()])
+def test_nothing_that_is_raised_ends_the_deliveries(
+    ending: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: List[List[int]] = []
+
+    def deliver(batch: List[int]) -> None:
+        if batch == [1]:
+            raise ending
+        seen.append(batch)
+
+    box: Outbox[int] = Outbox("box", deliver)
+    box.put(1)
+    assert box.flush(PATIENCE)
+    box.put(2)
+    assert box.flush(PATIENCE)
+    assert seen == [[2]]
+    assert f"box failed; 1 lost ({type(ending).__name__})" in caplog.text
+
+
+def test_it_is_pressing_while_something_waits_that_may_not_be_dropped() -> None:
     backend = Backend()
     box: Outbox[int] = Outbox("box", backend.deliver)
     box.put(1)
-    assert backend.entered.wait(PATIENCE)
-    box.put(2)
+    assert not box.pressing.is_set()
+    box.put(2, droppable=False)
+    box.put(3, droppable=False)
+    assert box.pressing.is_set()
     backend.open.set()
     assert box.flush(PATIENCE)
-    monkeypatch.setattr("os.getpid", lambda: -1)
-    assert box.flush(0)
-    box.put(3)
-    assert box.flush(PATIENCE)
-    assert backend.batches == [[1], [2], [3]]
+    assert not box.pressing.is_set()
 
 
 def test_a_thread_that_cannot_be_started_raises_nothing(
@@ -137,7 +198,67 @@ def test_a_thread_that_cannot_be_started_raises_nothing(
 
         patch.setattr(threading.Thread, "start", refuse)
         box.put(1)
+        assert not box.flush(PATIENCE), "there is nobody to wait for"
     assert "box: can't start new thread; 1 wait for the next" in caplog.text
+    assert "box: 1 not delivered" in caplog.text
     box.put(2)
     assert box.flush(PATIENCE)
     assert backend.batches == [[1, 2]]
+
+
+def test_a_flush_starts_the_thread_that_could_not_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = Backend()
+    backend.open.set()
+    box: Outbox[int] = Outbox("box", backend.deliver)
+    with monkeypatch.context() as patch:
+
+        def refuse(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        box.put(1)
+    assert box.flush(PATIENCE)
+    assert backend.batches == [[1]]
+
+
+SCRIPT = """
+import os, sys, threading
+from arkor_sync.handlers._outbox import Outbox
+
+def deliver(batch):
+    threading.Event().wait({wait})
+    print(batch[0], flush=True)
+
+box = Outbox("box", deliver)
+box.put("parent")
+if {fork}:
+    child = os.fork()
+    if not child:
+        box.put("child")
+        sys.exit()  # with what waits
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_what_waits_when_the_interpreter_exits_is_delivered(fork: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT.format(fork=fork, wait=0.3)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert sorted(done.stdout.split()) == (["child", "parent"] if fork else ["parent"])
+    assert done.stderr == ""
+
+
+def test_a_backend_that_hangs_holds_the_exit_up_for_moments_only() -> None:
+    code = SCRIPT.format(fork=False, wait=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 0
+    assert "box: 1 not delivered within 2.0 s" in done.stderr
