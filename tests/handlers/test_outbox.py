@@ -227,8 +227,13 @@ SCRIPT = """
 import os, sys, threading
 from arkor_sync.handlers._outbox import Outbox
 
+go, parent = threading.Event(), os.getpid()
+
 def deliver(batch):
-    threading.Event().wait({wait})
+    if os.getpid() == parent:
+        go.wait({wait})  # until the child is gone: two processes share the output
+    else:
+        threading.Event().wait(0.1)
     print(batch[0], flush=True)
 
 box = Outbox("box", deliver)
@@ -239,13 +244,14 @@ if {fork}:
         box.put("child")
         sys.exit()  # with what waits
     os.waitpid(child, 0)
+    go.set()
 """
 
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_what_waits_when_the_interpreter_exits_is_delivered(fork: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT.format(fork=fork, wait=0.3)],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT.format(fork=fork, wait=5 if fork else 0.3)],
         capture_output=True,
         text=True,
         check=False,
