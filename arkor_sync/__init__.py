@@ -7,9 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, List
 
 from arkor_sync._version import __version__
-from arkor_sync.callbacks import (
-    Callback,
-    Callbacks,
+from arkor_sync.callbacks import Callback, Callbacks
+from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
     CompletedContext,

@@ -11,9 +11,9 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from arkor_sync.callbacks import (
+from arkor_sync.callbacks import Callback
+from arkor_sync.contexts import (
     METRICS,
-    Callback,
     CheckpointContext,
     Context,
     EndContext,

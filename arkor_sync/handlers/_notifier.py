@@ -14,8 +14,8 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from arkor_sync.callbacks import (
-    Callback,
+from arkor_sync.callbacks import Callback
+from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
     CompletedContext,

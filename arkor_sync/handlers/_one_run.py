@@ -11,7 +11,11 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._record import show
-from arkor_sync.callbacks import Callback, Context, EndContext
+from arkor_sync.callbacks import Callback
+from arkor_sync.contexts import (
+    Context,
+    EndContext,
+)
 from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Generic, Mapping, TypeVar
 
-from arkor_sync.callbacks import Context
+from arkor_sync.contexts import (
+    Context,
+)
 from arkor_sync.models import TrainingJob
 from arkor_sync.stream import process
 

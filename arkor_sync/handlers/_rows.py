@@ -10,7 +10,13 @@ import math
 import threading
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
-from arkor_sync.callbacks import METRICS, Callback, CheckpointContext, Context, LogContext
+from arkor_sync.callbacks import Callback
+from arkor_sync.contexts import (
+    METRICS,
+    CheckpointContext,
+    Context,
+    LogContext,
+)
 from arkor_sync.events import number
 from arkor_sync.handlers._harmless import harmless
 

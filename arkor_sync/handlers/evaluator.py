@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import parse_json
-from arkor_sync.callbacks import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.chat_request import build_chat_body
+from arkor_sync.contexts import (
+    CheckpointContext,
+    Context,
+    EndContext,
+    LogContext,
+)
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._answers import (
     EvaluationRow,

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Union
 
 from arkor_sync._files import write_atomically
-from arkor_sync.callbacks import CheckpointContext, Context, EndContext, LogContext
+from arkor_sync.contexts import (
+    CheckpointContext,
+    Context,
+    EndContext,
+    LogContext,
+)
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._chart import PALETTES, Chart, svg
 from arkor_sync.handlers._chart_png import png

@@ -10,7 +10,13 @@ from collections import deque
 from importlib import import_module
 from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
-from arkor_sync.callbacks import Callback, Context, EndContext, LogContext, StartedContext
+from arkor_sync.callbacks import Callback
+from arkor_sync.contexts import (
+    Context,
+    EndContext,
+    LogContext,
+    StartedContext,
+)
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._harmless import harmless
 from arkor_sync.handlers._text import between, cause, duration, ending, figure, moment, one_line

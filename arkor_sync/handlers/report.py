@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._files import write_atomically
-from arkor_sync.callbacks import EndContext, Metrics
+from arkor_sync.contexts import (
+    EndContext,
+    Metrics,
+)
 from arkor_sync.handlers._chart import PALETTES, Chart, svg
 from arkor_sync.handlers._harmless import harmless
 from arkor_sync.handlers._rows import Recorder, Row, Rows, rows_of, thinned

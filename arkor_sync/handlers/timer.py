@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
-from arkor_sync.callbacks import (
+from arkor_sync.contexts import (
     CheckpointContext,
     Context,
     LogContext,

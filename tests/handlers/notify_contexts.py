@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 from arkor_sync import TrainingEvent
-from arkor_sync.callbacks import (
+from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
     CompletedContext,

@@ -25,7 +25,7 @@ FLOORS: List[Set[str]] = [
     {"stream"},
     {"exchange", "chat", "credentials", "oauth"},
     {"routes", "project", "client"},
-    {"callbacks", "result", "options"},
+    {"contexts", "callbacks", "result", "options"},
     {"persistence", "history"},
     {"run"},
     {"trainer"},

@@ -12,9 +12,8 @@ import pytest
 
 from arkor_sync import events
 from arkor_sync.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.callbacks import (
-    Callback,
-    Callbacks,
+from arkor_sync.callbacks import Callback, Callbacks, handler_table
+from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
     CompletedContext,
@@ -24,7 +23,6 @@ from arkor_sync.callbacks import (
     Metrics,
     StartedContext,
     build_context,
-    handler_table,
 )
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.events import TrainingEvent, decode
