@@ -34,7 +34,7 @@ from arkor_sync.error_policy import (
     StopTraining,
 )
 from arkor_sync.errors import RunError, add_note
-from arkor_sync.events import KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
+from arkor_sync.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.clock import Clock
@@ -313,17 +313,20 @@ class Worker:
         """Call those who want to hear of the end, and return the error that the run ends with."""
         event = self._host.ending(error)
         ending: Optional[BaseException] = event.data["error"]
-        failure = self._failure
-        self._moment = self._now()
-        try:
-            self._deliver([event])
-        except Interrupted:
-            return ending
-        except BaseException as raised:
-            if ending is None:
-                return raised
-            self._failure = failure
-            logger.error("a second error, while the run ended with another", exc_info=raised)
+        for handler in self._handlers.get(ENDED, ()):
+            self._handlers = {ENDED: [handler]}  # each alone: whatever one does, all hear of it
+            failure = self._failure
+            self._moment = self._now()
+            try:
+                self._deliver([event])
+            except Interrupted:
+                continue
+            except BaseException as raised:
+                if ending is None:
+                    ending = raised
+                    continue
+                self._failure = failure
+                logger.error("a second error, while the run ended with another", exc_info=raised)
         return ending
 
     def _acknowledge(self, event: TrainingEvent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from pathlib import Path
 from typing import Any, List
@@ -264,3 +265,42 @@ def test_on_end_has_not_been_running_since_the_last_event() -> None:
     with pytest.raises(RunAborted):
         run.wait(PATIENCE)
     assert ages == [0.0]
+
+
+def test_every_on_end_is_called_whatever_the_others_do(caplog: pytest.LogCaptureFixture) -> None:
+    order: List[str] = []
+
+    def first(ctx: Any) -> None:
+        order.append("first")
+        raise LookupError("first")
+
+    def second(ctx: Any) -> None:
+        order.append("second")
+        raise SystemExit(3)
+
+    run, _ = make_run(
+        [completed()],
+        callbacks=[{"on_end": first}, {"on_end": second}, {"on_end": lambda _: order.append("3")}],
+    )
+    with pytest.raises(LookupError, match="first"):
+        run.start().wait(PATIENCE)
+    assert order == ["first", "second", "3"]
+    assert "SystemExit: 3" in caplog.text
+    assert run.failure is not None
+    assert str(run.failure.error) == "first"
+
+
+def test_an_on_end_that_would_be_awaited_after_an_abort_keeps_no_other_from_its_own() -> None:
+    called: List[str] = []
+    hold = Hold()
+    never: concurrent.futures.Future[None] = concurrent.futures.Future()
+    run, _ = make_run(
+        [hold],
+        callbacks=[{"on_end": lambda _: never}, {"on_end": lambda _: called.append("later")}],
+    )
+    run.start()
+    assert hold.reached.wait(PATIENCE)
+    run.abort()
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)
+    assert called == ["later"]
