@@ -520,3 +520,24 @@ def test_a_long_outage_does_not_shorten_the_patience_of_the_next_connection() ->
     run, jobs = make_run(*outage, [completed()], reconnect=policy, records=[LOST])
     run.start().wait(PATIENCE)
     assert min(read for _, read in jobs.timeouts) > 30
+
+
+def test_two_cursors_in_a_burst_a_redelivery_resumes_after_the_last_event_acknowledged() -> None:
+    calls: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        calls.append((ctx.step, ctx.attempt))
+        if ctx.step == 5 and ctx.attempt == 1:
+            assert ctx.run.health().acknowledged_id == "4"
+            raise RuntimeError("boom")
+
+    run, jobs = make_run(
+        [logs(1, 2), logs(3, 8), Hold()],  # the second chunk is delivered as one batch
+        [logs(5, 8) + completed()],
+        callbacks={"on_log": on_log},
+        error_policy=ErrorPolicy.reconnect(attempts=2),
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert jobs.resumed == [None, "4"]
+    assert calls == [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (5, 2), (6, 1), (7, 1), (8, 1)]
+    assert run.health().delivered == 9

@@ -427,7 +427,9 @@ def test_health_in_the_middle_of_a_burst_is_exact() -> None:
         assert health.callback == "on_log"
         clock.time += 10
 
-    run, _ = make_run([logs(1, 4) + completed()], callbacks={"on_log": on_log}, clock=clock)
+    run, _ = make_run(
+        [logs(1, 2), logs(3, 4) + completed()], callbacks={"on_log": on_log}, clock=clock
+    )
     assert run.start().wait(PATIENCE).status == "completed"
     assert seen == [(0, None, None), (1, "1", 0.0), (2, "2", 0.0), (3, "3", 0.0)]
     assert run.health().delivered == 5
