@@ -78,8 +78,7 @@ class ReconnectPolicy:
         factor = self.base if base is None else base
         if factor < _NOTHING:
             return itertools.repeat(0.0)  # doubling it would overflow before it reached the cap
-        # Loaded here because it imports asyncio, and most runs never reconnect.
-        import backoff
+        import backoff  # not with the module: it imports asyncio
 
         delays = backoff.expo(base=2, factor=factor, max_value=self.cap)
         next(delays)  # a backoff generator is started by hand
@@ -101,3 +100,8 @@ class ReconnectPolicy:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def load_delays() -> None:
+    """Import what draws the delays: 10 ms, which the first reconnection need not wait for."""
+    import backoff  # noqa: F401
