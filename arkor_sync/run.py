@@ -37,7 +37,7 @@ from arkor_sync.events import TrainingEvent
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
 from arkor_sync.persistence import Persistence
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.reconnect import ReconnectPolicy, load_delays
 from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.stream import process
 from arkor_sync.stream.abort_watch import AbortWatch
@@ -127,6 +127,7 @@ class Run:
         self._reader.start()
         if self._watch:
             self._watch.start()
+        load_delays()  # while the reader connects
         return self
 
     @property

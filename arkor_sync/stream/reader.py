@@ -33,7 +33,7 @@ from arkor_sync.events import (
     decode,
 )
 from arkor_sync.frames import Frame, FrameParser
-from arkor_sync.reconnect import ReconnectPolicy, load_delays
+from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position
 from arkor_sync.stream.clock import Clock
 from arkor_sync.stream.transport import ByteStream, Transport
@@ -275,7 +275,6 @@ class Reader:
                 self.last_byte = self._clock.now()
                 end = self._take(parser, chunk, position.epoch)
                 self._on_idle()
-                load_delays()
                 if end is not None:
                     return end
         finally:
