@@ -121,13 +121,13 @@ class Run:
             self._apply(end)
             self._worker_done(None, None)
             return self
+        load_delays()
         if end is not None:
             self._reader.expect_end()  # nothing but what the stream still has will come
         self._worker.start()
         self._reader.start()
         if self._watch:
             self._watch.start()
-        load_delays()  # while the reader connects
         return self
 
     @property
