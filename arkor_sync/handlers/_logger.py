@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync.callbacks import Callback
 from arkor_sync.contexts import (
@@ -23,6 +23,7 @@ from arkor_sync.contexts import (
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.events import TrainingEvent, number
 from arkor_sync.handlers._harmless import harmless, said
+from arkor_sync.handlers._hyperparams import hyperparams_of
 from arkor_sync.handlers._outbox import Outbox
 from arkor_sync.handlers._per_run import PerRun
 from arkor_sync.models import TrainingJob
@@ -39,9 +40,6 @@ _LONGEST_PAUSE = 30.0  # seconds
 _STEPS = 2**63  # what is beyond fits into no column
 _BIGGEST = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-_SECRET = re.compile(
-    r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
-)
 _GIVEN_AWAY = re.compile(
     r"((?:(?:key|token|password|secret)['\"]?[=:]|bearer\b)\s*['\"]?)[^&\s'\"]+", re.I
 )
@@ -314,23 +312,6 @@ def metrics_of(event: TrainingEvent) -> Dict[str, float]:
         for name, value in numbers
         if value is not None and -_BIGGEST <= value <= _BIGGEST
     }
-
-
-def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
-    """Flatten a job's configuration. What may be secret is left out: tokens, keys, URL queries."""
-    flat: Dict[str, Any] = {}
-    for key, value in config.items():
-        if _SECRET.search(key) and not isinstance(value, (int, float)):
-            continue
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{k}": v for k, v in hyperparams_of(value).items()})
-        elif isinstance(value, (list, tuple)):
-            flat.update(hyperparams_of({f"{key}.{i}": each for i, each in enumerate(value)}))
-        elif isinstance(value, str) and "://" in value:
-            flat[key] = re.sub(r"//[^/]*@", "//", re.split("[?#]", value, maxsplit=1)[0])
-        elif value is not None:
-            flat[key] = value
-    return flat
 
 
 def describe(error: BaseException, secrets: List[str]) -> str:

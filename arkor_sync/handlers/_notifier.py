@@ -27,16 +27,11 @@ from arkor_sync.contexts import (
 )
 from arkor_sync.errors import ArkorUsageError, RunAborted
 from arkor_sync.handlers._harmless import harmless, said
-from arkor_sync.handlers._notification import (
-    Notification,
-    Sample,
-    clean,
-    message,
-    notification,
-)
+from arkor_sync.handlers._notification import Notification, Sample, clean, message, notification
 from arkor_sync.handlers._outbox import Outbox
 from arkor_sync.handlers._per_run import PerRun
 from arkor_sync.models import TrainingJob
+from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -339,10 +334,7 @@ class Notifier(Callback, abc.ABC):
         logger.warning("%s: %s was not delivered: %s", type(self).__name__, what, why)
 
     def _send(self, note: Notification) -> None:
-        import backoff  # it imports asyncio, and most notifications need no second attempt
-
-        delays = backoff.expo(base=2, factor=1, max_value=_LONGEST_WAIT)
-        next(delays)  # a backoff generator is started by hand
+        delays = ReconnectPolicy(cap=_LONGEST_WAIT).delays()
         wait = 0.0
         for attempt in range(1, self.attempts + 1):
             self._wait(note, max(wait, self._not_before - self.clock.now()))

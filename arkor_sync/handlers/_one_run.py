@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._record import show
 from arkor_sync.callbacks import Callback
-from arkor_sync.contexts import (
-    Context,
-    EndContext,
-)
+from arkor_sync.contexts import Context, EndContext
 from arkor_sync.errors import ArkorUsageError
+from arkor_sync.handlers._harmless import said
 
 if TYPE_CHECKING:
     from arkor_sync.run import Run
@@ -58,9 +56,8 @@ class OneRun(Callback):
             self._job_id = state["jobId"]
             self._restore(state)
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            name = type(self).__name__
-            logger.warning("%s: its state cannot be read, and it begins anew: %s", name, what)
+            what = "%s: its state cannot be read, and it begins anew: %s"
+            logger.warning(what, type(self).__name__, said(error))
             self._job_id = None
             self._reset()
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Generic, Mapping, TypeVar
 
-from arkor_sync.contexts import (
-    Context,
-)
+from arkor_sync.contexts import Context
 from arkor_sync.models import TrainingJob
 from arkor_sync.stream import process
 

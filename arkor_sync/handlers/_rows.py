@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from arkor_sync.callbacks import Callback
-from arkor_sync.contexts import (
-    METRICS,
-    CheckpointContext,
-    Context,
-    LogContext,
-)
+from arkor_sync.contexts import METRICS, CheckpointContext, LogContext
 from arkor_sync.events import number
 from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._per_run import PerRun
+from arkor_sync.models import TrainingJob
 
 LIMIT = 500  # rows that are kept for a restart: they are saved after every event
 _LARGEST = 1e100  # beyond it nothing can be drawn
@@ -94,13 +90,12 @@ class Recorder(Callback):
     """Remembers the metrics and checkpoints of the runs that it serves, also across a restart."""
 
     def __init__(self) -> None:
-        self._memories: Dict[str, Memory] = {}
-        self._here = threading.local()  # the job that this worker thread follows
+        self._memories = PerRun(_remember, _saved)
 
     @harmless
     def on_log(self, ctx: LogContext) -> None:
         """Remember the metrics of a step."""
-        rows = self._memory(ctx).rows
+        rows = self._memories.of(ctx).rows
         add(rows, ctx.event.data)
         if len(rows) > LIMIT:
             few = thinned(rows, LIMIT)
@@ -110,33 +105,28 @@ class Recorder(Callback):
     @harmless
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
         """Remember the step of a checkpoint."""
-        checkpoints = self._memory(ctx).checkpoints
+        checkpoints = self._memories.of(ctx).checkpoints
         checkpoints[ctx.step] = None
         if len(checkpoints) > LIMIT:
             del checkpoints[min(checkpoints)]
 
     def state_dict(self) -> Dict[str, Any]:
         """Return what is remembered of the run whose worker asks. Each run saves its own."""
-        mine = getattr(self._here, "job_id", None)
-        # One text: it is written after every event, and quicker so.
-        return {
-            job_id: json.dumps([list(memory.rows.items()), list(memory.checkpoints)])
-            for job_id, memory in list(self._memories.items())
-            if mine in (None, job_id)
-        }
+        return self._memories.state_dict()
 
-    @harmless
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what an earlier process remembered."""
-        for job_id, text in state.items():
-            rows, checkpoints = json.loads(text)
-            self._memories[job_id] = Memory(
-                {int(step): Row(*values) for step, values in rows}, dict.fromkeys(checkpoints)
-            )
+        self._memories.load_state_dict(state)
 
-    def _memory(self, ctx: Context) -> Memory:
-        self._here.job_id = ctx.job.id
-        return self._memories.setdefault(ctx.job.id, Memory({}, {}))
+
+def _remember(_: TrainingJob, saved: Any) -> Memory:
+    rows, checkpoints = json.loads(saved or "[[], []]")
+    return Memory({int(step): Row(*values) for step, values in rows}, dict.fromkeys(checkpoints))
+
+
+def _saved(memory: Memory) -> str:
+    # One text: it is written after every event, and quicker so.
+    return json.dumps([list(memory.rows.items()), list(memory.checkpoints)])
 
 
 def _finite(value: Any) -> Optional[float]:

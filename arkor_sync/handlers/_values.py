@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Optional
 
-from arkor_sync.contexts import (
-    METRICS,
-)
+from arkor_sync.contexts import METRICS
 
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _NAMES = {field: name for name, field in METRICS.items()}

@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import parse_json
 from arkor_sync.chat_request import build_chat_body
-from arkor_sync.contexts import (
-    CheckpointContext,
-    Context,
-    EndContext,
-    LogContext,
-)
+from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._answers import (
     EvaluationRow,
@@ -30,6 +25,7 @@ from arkor_sync.handlers._answers import (
     mean,
     told,
 )
+from arkor_sync.handlers._harmless import said
 from arkor_sync.handlers._one_run import OneRun, check, is_number, stop
 from arkor_sync.handlers._round import Round
 from arkor_sync.handlers._schema import answer_format
@@ -221,7 +217,7 @@ class CheckpointEvaluator(OneRun):
                 if answer is None:
                     error = f"no text came; the answer ended by {response.finish_reason}"
         except Exception as failure:
-            error = _describe(failure)
+            error = said(failure)
         return self._row(ctx.step, index, answer, error, time.monotonic() - began)
 
     def _row(
@@ -245,7 +241,7 @@ class CheckpointEvaluator(OneRun):
             try:
                 self._notify(self._summary(ctx.step, rows))
             except Exception as error:
-                logger.warning("CheckpointEvaluator.notify failed: %s", _describe(error))
+                logger.warning("CheckpointEvaluator.notify failed: %s", said(error))
         self._stop_reason = self._reason_to_stop(ctx.step, rows)
         if self._stop_reason:
             stop(ctx.run, self._stop_reason)
@@ -269,7 +265,7 @@ class CheckpointEvaluator(OneRun):
             if not math.isfinite(score):
                 raise ValueError(f"a score of {score}")
         except Exception as error:
-            return dataclasses.replace(row, error=f"the scorer failed: {_describe(error)}")
+            return dataclasses.replace(row, error=f"the scorer failed: {said(error)}")
         return dataclasses.replace(row, score=score)
 
     def _reason_to_stop(self, step: int, rows: List[EvaluationRow]) -> str:
@@ -279,7 +275,7 @@ class CheckpointEvaluator(OneRun):
                 if self._stop_when(rows):
                     return f"checkpoint {step} met the condition of stop_when"
             except Exception as error:
-                logger.warning("CheckpointEvaluator.stop_when failed: %s", _describe(error))
+                logger.warning("CheckpointEvaluator.stop_when failed: %s", said(error))
         elif self._stop_when is not None and score is not None and score >= self._stop_when:
             return f"checkpoint {step} scored {score:.4g}, and {self._stop_when:.4g} was enough"
         return ""
@@ -352,7 +348,3 @@ def _equal(answer: Any, expected: Any) -> float:
     if isinstance(answer, str) and isinstance(expected, str):
         return float(answer.strip() == expected.strip())
     return float(answer == expected)
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -15,9 +15,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, Union
 
-from arkor_sync.contexts import (
-    METRICS,
-)
+from arkor_sync.contexts import METRICS
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._logger import MetricsLogger, Row
 

@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Union
 
 from arkor_sync._files import write_atomically
-from arkor_sync.contexts import (
-    CheckpointContext,
-    Context,
-    EndContext,
-    LogContext,
-)
+from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._chart import PALETTES, Chart, svg
 from arkor_sync.handlers._chart_png import png
-from arkor_sync.handlers._harmless import harmless, load
+from arkor_sync.handlers._harmless import harmless, load, said
 from arkor_sync.handlers._outbox import Outbox
 from arkor_sync.handlers._rows import Recorder, rows_of
 from arkor_sync.handlers._text import cause, ending
@@ -106,7 +101,7 @@ class LossPlot(Recorder):
         if path is not None and self._owners.get(path) == ctx.job.id:
             del self._owners[path]
         self._drawn.pop(ctx.job.id, None)
-        self._memories.pop(ctx.job.id, None)
+        self._memories.drop(ctx)
 
     @harmless
     def _draw(self, ctx: Context, status: str, last: bool = False) -> None:
@@ -114,7 +109,7 @@ class LossPlot(Recorder):
         if now - self._drawn.get(job.id, float("-inf")) < self._every:
             return
         self._drawn[job.id] = now
-        rows, checkpoints = self._memory(ctx)
+        rows, checkpoints = self._memories.of(ctx)
         chart = Chart(job.name, status, dict(rows), sorted(checkpoints))
         picture = _Picture(self._path_of(job.id, job.name), chart, ctx.run.history)
         self._outbox.put(picture, droppable=not last)
@@ -140,8 +135,7 @@ class LossPlot(Recorder):
                 write_atomically(path, draw(chart, self._theme), 0o644, durable=False)
             except Exception as error:
                 if not self._failing:  # once, and not at every picture
-                    what = f"{type(error).__name__}: {error}"
-                    logger.warning("LossPlot: %s could not be drawn: %s", path, what)
+                    logger.warning("LossPlot: %s could not be drawn: %s", path, said(error))
                 self._failing = True
             else:
                 self._failing = False

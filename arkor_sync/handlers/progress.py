@@ -11,14 +11,9 @@ from importlib import import_module
 from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
 from arkor_sync.callbacks import Callback
-from arkor_sync.contexts import (
-    Context,
-    EndContext,
-    LogContext,
-    StartedContext,
-)
+from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._harmless import harmless, said
 from arkor_sync.handlers._text import between, cause, duration, ending, figure, moment, one_line
 from arkor_sync.models import TrainingJob
 
@@ -210,8 +205,8 @@ class _Shown:
         if self._display is not None:
             self._display.give_up()
             self._display = None
-        what = f"{type(error).__name__}: {error}"
-        logger.warning("ProgressBar: the stream of %r is given up: %s", self.progress.name, what)
+        what = "ProgressBar: the stream of %r is given up: %s"
+        logger.warning(what, self.progress.name, said(error))
 
 
 def _display(progress: Progress, stream: Optional[TextIO], leave: bool) -> Optional[_Display]:

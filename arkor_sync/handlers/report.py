@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._files import write_atomically
-from arkor_sync.contexts import (
-    EndContext,
-    Metrics,
-)
+from arkor_sync.contexts import EndContext, Metrics
 from arkor_sync.handlers._chart import PALETTES, Chart, svg
 from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._hyperparams import hyperparams_of
 from arkor_sync.handlers._rows import Recorder, Row, Rows, rows_of, thinned
 from arkor_sync.handlers._text import between, duration, ending, figure
 from arkor_sync.models import TrainingJob
@@ -26,9 +24,7 @@ Samples = Mapping[int, Union[str, Sequence[str]]]
 PathLike = Union[str, "os.PathLike[str]"]
 
 _MOST = 1000  # rows of the table
-_SECRET = re.compile(r"(token|secret|password|passphrase|credentials?|authorization|key)s?$", re.I)
 _TIME = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
-_URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
 
 
 class HtmlReport(Recorder):
@@ -52,8 +48,8 @@ class HtmlReport(Recorder):
     @harmless
     def on_end(self, ctx: EndContext) -> None:
         """Write the report."""
-        rows, checkpoints = self._memory(ctx)
-        self._memories.pop(ctx.job.id, None)
+        rows, checkpoints = self._memories.of(ctx)
+        self._memories.drop(ctx)
         rows = rows_of(ctx.run.history.logs, rows)
         steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
         text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
@@ -139,20 +135,9 @@ def _summary(
     return [(name, _TIME.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
 
 
-def _settings(config: Any, prefix: str = "") -> Iterator[Tuple[str, str]]:
-    """List a configuration flat, without what could be secret."""
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        listed = value if isinstance(value, list) else [value]
-        if _SECRET.search(str(key)):
-            yield name, "(hidden)"
-        elif isinstance(value, dict) and value:
-            yield from _settings(value, f"{name}.")
-        elif listed is value and any(isinstance(each, (dict, list)) for each in value):
-            yield from _settings(dict(enumerate(listed)), f"{name}.")
-        else:
-            texts = [each if isinstance(each, str) else json.dumps(each) for each in listed]
-            yield name, ", ".join(_URL.sub(r"\1\2", text) for text in texts)
+def _settings(config: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    for name, value in hyperparams_of(config).items():
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def _checkpoints(steps: Sequence[int], rows: Rows, samples: Samples) -> str:

@@ -9,10 +9,7 @@ from collections import deque
 from typing import Any, Deque, Dict, Optional
 
 from arkor_sync.callbacks import Callback
-from arkor_sync.contexts import (
-    EndContext,
-    LogContext,
-)
+from arkor_sync.contexts import EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._one_run import OneRun, check, is_number, stop
 from arkor_sync.handlers._values import from_json, names_of, to_json, value_of

@@ -9,6 +9,7 @@ import re
 import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
@@ -23,6 +24,8 @@ from arkor_sync.handlers import plot as module
 from arkor_sync.handlers._chart import HEIGHT, WIDTH, Axes, Chart, svg
 from arkor_sync.handlers._rows import Row, Rows, add, rows_of, thinned
 from arkor_sync.handlers._text import duration, moment, one_line
+from arkor_sync.history import History
+from arkor_sync.models import TrainingJob
 
 PATIENCE = 20.0
 SVG = "{http://www.w3.org/2000/svg}"
@@ -307,7 +310,7 @@ def test_the_picture_is_drawn_as_the_run_goes_on_and_at_its_end(
     assert len(curves(last, "train")[0].split("L")) == 20
     assert len(groups(last, "mark")[1]) == 1
     assert [each.name for each in path.parent.iterdir()] == ["loss.svg"]
-    assert plot._memories == {}
+    assert plot.state_dict() == {}
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=50))
@@ -346,7 +349,7 @@ def test_several_runs_at_a_time_have_a_file_each(
     assert "c.svg" in names
     for each in tmp_path.iterdir():
         assert "failed: no memory" in texts(each.read_text("utf-8"))
-    assert plot._paths == plot._owners == plot._drawn == plot._memories == {}
+    assert plot._paths == plot._owners == plot._drawn == plot.state_dict() == {}
 
 
 def test_two_runs_to_one_path_do_not_share_a_file(tmp_path: Path) -> None:
@@ -407,7 +410,9 @@ def test_each_run_saves_its_own_state(tmp_path: Path) -> None:
     plot.load_state_dict({"job-1": "[[[1, [2.0, null, null, null, null]]], [1]]"})
     plot.load_state_dict({"job-2": "[[], []]"})
     assert set(plot.state_dict()) == {"job-1", "job-2"}  # it knows of no run yet
-    plot._here.job_id = "job-1"
+    job = TrainingJob("job-1", "o", "p", "triage", "running", {}, "")
+    ctx: Any = SimpleNamespace(job=job, step=1, run=SimpleNamespace(history=History()))
+    plot.on_checkpoint(ctx)
     assert plot.state_dict() == {"job-1": "[[[1, [2.0, null, null, null, null]]], [1]]"}
 
 

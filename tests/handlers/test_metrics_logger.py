@@ -24,7 +24,8 @@ from arkor_sync import (
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import MetricsLogger
 from arkor_sync.handlers import _logger as module
-from arkor_sync.handlers._logger import Row, describe, hyperparams_of, metrics_of
+from arkor_sync.handlers._hyperparams import hyperparams_of
+from arkor_sync.handlers._logger import Row, describe, metrics_of
 
 EVENTS = [
     {"type": "training.started"},
@@ -112,6 +113,8 @@ def test_no_secret_of_the_job_is_a_hyperparameter(arkor_client: Any) -> None:
 def test_a_configuration_is_flattened() -> None:
     config = {"a": {"b": {"c": 1}}, "gpus": ["x", {"y": 2}], "none": None, "flag": False}
     assert hyperparams_of(config) == {"a.b.c": 1, "gpus.0": "x", "gpus.1.y": 2, "flag": False}
+    config = {"gpuTypes": ["h100", "a100"], "ratios": [1, 0.5], "nothing": []}
+    assert hyperparams_of(config) == {"gpuTypes": "h100, a100", "ratios": "1, 0.5"}
 
 
 def test_what_is_no_finite_number_is_no_metric() -> None:
