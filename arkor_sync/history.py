@@ -13,9 +13,7 @@ from typing import Any, Callable, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._files import write_atomically
 from arkor_sync.bursts import COMMON
-from arkor_sync.contexts import (
-    METRICS,
-)
+from arkor_sync.contexts import METRICS
 from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, decode_json, number, text
 
 LIMIT = 10_000

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional
 
-from arkor_sync.contexts import (
-    Metrics,
-)
+from arkor_sync.contexts import Metrics
 from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
 
 if TYPE_CHECKING:

@@ -17,12 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 from arkor_sync import events
 from arkor_sync.bursts import LogBatch
 from arkor_sync.callbacks import handler_table
-from arkor_sync.contexts import (
-    Context,
-    Metrics,
-    build_context,
-    log_contexts,
-)
+from arkor_sync.contexts import Context, Metrics, build_context, log_contexts
 from arkor_sync.error_policy import ErrorPolicy, Failure
 from arkor_sync.errors import (
     ArkorUsageError,

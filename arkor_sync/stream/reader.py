@@ -23,15 +23,7 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     ResponseError,
 )
-from arkor_sync.events import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    LOST,
-    TERMINAL,
-    TrainingEvent,
-    decode,
-)
+from arkor_sync.events import CANCELLED, COMPLETED, FAILED, LOST, TERMINAL, TrainingEvent, decode
 from arkor_sync.frames import Frame, FrameParser
 from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.stream.channel import Channel, Position

@@ -25,12 +25,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    ProxyError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProxyError, ReadTimeoutError
 from urllib3.util.wait import wait_for_write
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError

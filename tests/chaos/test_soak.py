@@ -19,13 +19,7 @@ from typing import Any, Dict, Iterator
 import pytest
 from chaos_driver import until
 
-from arkor_sync import (
-    CloudApiClient,
-    ProjectState,
-    ReconnectPolicy,
-    TokenCredentials,
-    follow,
-)
+from arkor_sync import CloudApiClient, ProjectState, ReconnectPolicy, TokenCredentials, follow
 
 COUNT = 1_000_000 if os.environ.get("ARKOR_SLOW") else 20_000
 WARM_UP = 10_000

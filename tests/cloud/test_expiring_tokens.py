@@ -23,11 +23,7 @@ from arkor_sync.credentials import (
     write_credentials,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from arkor_sync.errors import (
-    ArkorConnectionError,
-    AuthenticationError,
-    CredentialsError,
-)
+from arkor_sync.errors import ArkorConnectionError, AuthenticationError, CredentialsError
 from arkor_sync.project import ProjectState
 
 PATIENCE = 20.0

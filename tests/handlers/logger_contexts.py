@@ -6,12 +6,7 @@ from types import SimpleNamespace
 from typing import Any, Optional
 
 from arkor_sync import TrainingEvent
-from arkor_sync.contexts import (
-    EndContext,
-    LogContext,
-    StartedContext,
-    build_context,
-)
+from arkor_sync.contexts import EndContext, LogContext, StartedContext, build_context
 from arkor_sync.events import LOG, STARTED
 from arkor_sync.models import TrainingJob
 

@@ -13,17 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 import requests
 from notify_contexts import FakeClock, FakeRun
-from notify_services import (
-    DROP,
-    HANG,
-    PATIENCE,
-    SERVICES,
-    Answer,
-    Discord,
-    Service,
-    Slack,
-    Teams,
-)
+from notify_services import DROP, HANG, PATIENCE, SERVICES, Answer, Discord, Service, Slack, Teams
 
 from arkor_sync import handlers
 from arkor_sync.handlers import (

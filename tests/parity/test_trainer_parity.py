@@ -35,9 +35,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
-from arkor_sync import (
-    trainer as trainer_module,
-)
+from arkor_sync import trainer as trainer_module
 from arkor_sync.emulator import Emulator
 from arkor_sync.options import RunOptions
 from arkor_sync.project import write_project_state

@@ -62,10 +62,7 @@ from arkor_sync import (
 )
 from arkor_sync.bursts import read_logs
 from arkor_sync.client_version import DeprecationNotice
-from arkor_sync.contexts import (
-    build_context,
-    log_contexts,
-)
+from arkor_sync.contexts import build_context, log_contexts
 from arkor_sync.options import RunOptions
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)

@@ -19,13 +19,7 @@ from typing import Any, Dict, Optional
 from hang_phases import BY_NAME, PATIENCE, Cloud, begin, reader_led_to, until, until_reached
 from process_state import process_state
 
-from arkor_sync import (
-    Callback,
-    FileCursorStore,
-    LeaseHeldError,
-    ReconnectPolicy,
-    follow,
-)
+from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, follow
 
 LIFETIME = 60  # seconds; a child that nobody ends must not live for ever
 
