@@ -199,7 +199,8 @@ class Server:
         )
         with self._lock:
             self._connections.add(connection)
-            self._threads.add(thread)
+            # One that is done may not be gone yet, so none leaves by itself: stop() joins it.
+            self._threads = {known for known in self._threads if known.is_alive()} | {thread}
         thread.start()
 
     def _run(self, connection: Connection) -> None:
@@ -215,7 +216,6 @@ class Server:
             connection.close()
             with self._lock:
                 self._connections.discard(connection)
-                self._threads.discard(threading.current_thread())
 
 
 def _listen(port: int) -> socket.socket:
