@@ -7,10 +7,10 @@ import threading
 from typing import List, Optional
 
 import pytest
+from expiring_round import expiring
+from patience import PATIENCE
 
 from arkor_sync.handlers._round import Round
-
-PATIENCE = 10.0
 
 
 def alive() -> List[threading.Thread]:
@@ -109,9 +109,11 @@ def test_what_takes_too_long_is_finished_with_what_there_is_and_once() -> None:
             assert let_go.wait(PATIENCE)
         return index
 
-    late = Round("arkor-round", work, 3, 2, 0.2, finished.append)
+    limits: List[float] = []
+    late = expiring(limits)("arkor-round", work, 3, 2, 0.25, finished.append)
     late.start().result(PATIENCE)
     assert finished == [[0, None, 2]]
+    assert limits == [0.25]
     let_go.set()
     for thread in alive():
         thread.join(PATIENCE)
