@@ -184,9 +184,10 @@ class Api:
         name, config = check_job(
             call.request.json_object(), strict_steps=self._settings.strict_steps
         )
-        job = self._store.add_job(call.scope, name, config, self._engine())
-        accepted = Response(201, {"job": job.wire()})
-        self._launch(job)
+        with self._store.changed:  # whoever sees the job may step it
+            job = self._store.add_job(call.scope, name, config, self._engine())
+            accepted = Response(201, {"job": job.wire()})
+            self._launch(job)
         return accepted
 
     def get_job(self, call: Call) -> Response:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import requests
-from emulator_client import CONFIG, HUB, MODEL, Client
+from emulator_client import CONFIG, HUB, MODEL, PATIENCE, Client
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.emulator.engine.base import Ticket
+from arkor_sync.emulator.records import Item
 
 ANY = object()
 
@@ -158,6 +160,24 @@ def test_a_job_is_accepted_listed_and_read_back(emu: Emulator, client: Client) -
         "training.log",
         "training.completed",
     ]
+
+
+def test_a_job_is_not_seen_before_it_can_be_stepped(emu: Emulator, client: Client) -> None:
+    seen: List[int] = []
+    looking = threading.Thread(
+        target=lambda: seen.extend(emu.step(job_id) for job_id in emu.jobs), daemon=True
+    )
+
+    class Engine(ScriptedEngine):
+        def events(self, ticket: Ticket) -> Iterator[Item]:
+            looking.start()
+            looking.join(0.1)  # it has to wait until the job is launched
+            return super().events(ticket)
+
+    emu.engine = Engine(manual=True)
+    client.submit()
+    looking.join(PATIENCE)
+    assert seen == [1]
 
 
 def test_a_job_of_another_project_does_not_exist(emu: Emulator, client: Client) -> None:
