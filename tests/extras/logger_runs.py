@@ -14,7 +14,8 @@ from arkor_sync import create_trainer
 from arkor_sync.handlers import MetricsLogger
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))
-from logger_contexts import PATIENCE, a_job, end, log, started
+from logger_contexts import a_job, end, log, started
+from patience import PATIENCE
 
 __all__ = ["PATIENCE", "a_job", "end", "log", "started"]
 

@@ -10,8 +10,6 @@ from arkor_sync.contexts import EndContext, LogContext, StartedContext, build_co
 from arkor_sync.events import LOG, STARTED
 from arkor_sync.models import TrainingJob
 
-PATIENCE = 20.0
-
 
 def a_job(job_id: str = "job-1", **config: Any) -> TrainingJob:
     return TrainingJob.from_dict(

@@ -9,7 +9,7 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Type
 
-PATIENCE = 10.0
+from patience import PATIENCE
 
 Answer = Tuple[int, Dict[str, str], str]
 HANG: Answer = (-1, {}, "")  # say nothing until the server is closed

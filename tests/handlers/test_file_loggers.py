@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from logger_contexts import PATIENCE, a_job, end, log, started
+from logger_contexts import a_job, end, log, started
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, create_trainer
 from arkor_sync.emulator import ScriptedEngine
@@ -197,7 +198,7 @@ def in_a_process(
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=2 * PATIENCE,
     )
 
 
@@ -211,7 +212,7 @@ KILLED = """
         client=client,
         callbacks=[{name}("metrics.{suffix}"), dict(on_log=on_log)],
         cursor_store=FileCursorStore("cursors"),
-    ).wait(20)
+    ).wait(30)
 """
 
 
@@ -259,7 +260,7 @@ FULL_DISK = """
 
     result = follow(
         sys.argv[1], client=client, callbacks=[{name}("metrics.{suffix}"), dict(on_log=on_log)]
-    ).wait(20)
+    ).wait(30)
     print(result.status)
 """
 

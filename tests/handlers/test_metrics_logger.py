@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from logger_contexts import PATIENCE, a_job, end, log, started
+from logger_contexts import a_job, end, log, started
+from patience import PATIENCE
 
 from arkor_sync import (
     ArkorUsageError,

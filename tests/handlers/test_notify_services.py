@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from notify_contexts import FakeClock, FakeRun, texts
-from notify_services import PATIENCE, SERVICES, Discord, Service, Slack, Teams
+from notify_services import SERVICES, Discord, Service, Slack, Teams
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, handlers
 from arkor_sync.handlers import (
@@ -421,5 +422,5 @@ def test_the_local_services_refuse_what_the_real_ones_refuse(service: Any, body:
     import requests
 
     with service() as running:
-        assert requests.post(running.url, json=body, timeout=5).status_code == 400
-        assert requests.post(running.url + "x", json=body, timeout=5).status_code == 404
+        assert requests.post(running.url, json=body, timeout=PATIENCE).status_code == 400
+        assert requests.post(running.url + "x", json=body, timeout=PATIENCE).status_code == 404
