@@ -153,13 +153,17 @@ class Channel:
                 self._idle = True
             self._filled.acquire()
 
-    def rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
+    def rewind(
+        self, in_hand: Sequence[TrainingEvent], interrupt: Callable[[], None] = lambda: None
+    ) -> bool:
         """Ask for everything after the last acknowledged event again.
 
         What is in hand and what waits is set aside until the first of it has come again.
 
         Args:
             in_hand: The events that were taken and not acknowledged.
+            interrupt: Makes the reader give up the connection at hand. It is called before the
+                reader can learn of the new epoch, or it might end the next connection instead.
 
         Returns:
             False if the reader is done, and nothing can come again.
@@ -171,6 +175,7 @@ class Channel:
             self._empty()
             self._epoch += 1
             self.cursor.rewind(self._set_aside)
+            interrupt()
             self._drained.notify()
             return True
 

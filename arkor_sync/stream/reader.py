@@ -77,8 +77,7 @@ class _End(enum.Enum):
 class Reader:
     """Owns the thread that reads one job's events.
 
-    Threads: `start` once; `interrupt`, `redeliver`, `expect_...` and `stop` from any
-    thread, and they return at
+    Threads: `start` once; `redeliver`, `expect_end` and `stop` from any thread, and they return at
     once. The attributes are written by the reader and may be read by anyone.
 
     Attributes:
@@ -118,7 +117,6 @@ class Reader:
         self._label = label
         self._on_idle = on_idle
         self._transport = transport
-        self._wake = threading.Event()
         self._delays: Optional[Iterator[float]] = None
         self._retry: Optional[float] = None
         self._last_news = 0.0
@@ -138,26 +136,20 @@ class Reader:
         """Start the thread."""
         self._thread.start()
 
-    def interrupt(self) -> None:
-        """Give up the connection at hand, and any wait, and connect again from the cursor."""
-        self._transport.interrupt()
-        self._wake.set()
-
     def redeliver(self) -> None:
         """Connect again from where the channel was rewound to."""
         self._last_news = self._clock.now()  # the stream was not silent, nobody listened
-        self.interrupt()
+        self._transport.interrupt()
 
     def expect_end(self) -> None:
         """Expect the job to end soon: its cancellation was accepted."""
         self._cancelled = True
         self._last_news = self._clock.now()
-        self.interrupt()
+        self._transport.interrupt()
 
     def stop(self) -> None:
         """End the thread, whatever it is blocked in."""
         self._transport.close()
-        self._wake.set()
 
     def join(self, timeout: Optional[float] = None) -> bool:
         """Wait for the thread to end; return whether it has."""
@@ -180,8 +172,6 @@ class Reader:
     def _read_until_stopped(self) -> None:
         self._last_news = self._clock.now()
         while True:
-            # Cleared before the cursor is looked at: what wakes us later is then about what we do.
-            self._wake.clear()
             self._on_idle()
             if not self._transport.arm():
                 return
@@ -192,11 +182,11 @@ class Reader:
                     continue
                 delay = self._delay_after(error)
             if delay is None:
-                while not self._wake.wait(_IDLE):
+                while not self._transport.interruption.wait(_IDLE):
                     self._on_idle()
             elif delay > 0:
                 self.state = State.BACKING_OFF
-                self._clock.wait(self._wake, delay)
+                self._clock.wait(self._transport.interruption, delay)
 
     def _follow_once(self) -> Optional[float]:
         """Follow one connection to its end.
@@ -310,11 +300,11 @@ class Reader:
             return True
         before = self._clock.now()
         accepted = self._channel.put(events, epoch)
+        if accepted is None:
+            return False
         after = self._clock.now()
         self._last_news += after - before  # it waited for the callbacks, which is no silence
         self._connected_at += after - before
-        if accepted is None:
-            return False
         if accepted and (type(events) is LogBatch or any(event.data for event in events)):
             self._last_news = self.last_event = after
             self.events += accepted

@@ -40,6 +40,10 @@ class Transport:
 
     Threads: `request` and `arm` belong to the owner; `interrupt` and `close` may be called from any
     thread, return at once, and make whatever the owner is blocked in fail.
+
+    Attributes:
+        interruption: Set from an interrupt until the owner arms the transport. Where the owner
+            waits for anything but the network, it waits for this.
     """
 
     def __init__(self, template: Optional[requests.Session] = None) -> None:
@@ -50,7 +54,7 @@ class Transport:
         """
         self._lock = threading.Lock()
         self._handles: Dict[socket.socket, socket.socket] = {}
-        self._interrupted = False
+        self.interruption = threading.Event()
         self._closed = False
         self._session = _Session()
         if template is not None:
@@ -63,7 +67,7 @@ class Transport:
     @property
     def interrupted(self) -> bool:
         """Whether `interrupt` or `close` was called since the owner last armed the transport."""
-        return self._interrupted
+        return self.interruption.is_set()
 
     def arm(self) -> bool:
         """Drop every connection and start afresh, as the owner.
@@ -76,7 +80,8 @@ class Transport:
         """
         self.hang_up()
         with self._lock:
-            self._interrupted = self._closed
+            if not self._closed:
+                self.interruption.clear()
         return not self._closed
 
     def hang_up(self) -> None:
@@ -90,7 +95,7 @@ class Transport:
     def interrupt(self) -> None:
         """Make the owner's blocking call fail, and its next ones, until it arms the transport."""
         with self._lock:
-            self._interrupted = True
+            self.interruption.set()
             for handle in self._handles.values():
                 try:
                     handle.shutdown(socket.SHUT_RDWR)
@@ -160,7 +165,7 @@ class Transport:
             _close_sockets(error)
             failure, root = connection_error(error, f"{method} {_without_query(url)}", handled)
         else:
-            if not self._interrupted:
+            if not self.interrupted:
                 return response
             # http.client takes headers that were cut short for whole ones.
             response.close()
@@ -199,7 +204,7 @@ class Transport:
             except OSError as error:
                 self._forget(sock)
                 failure = error
-                if self._interrupted:
+                if self.interrupted:
                     break
             else:
                 return sock
@@ -208,7 +213,7 @@ class Transport:
     def _begin(self, sock: socket.socket, target: Any) -> None:
         """Register a socket and begin to connect it, as one: no interrupt can fall in between."""
         with self._lock:
-            if self._interrupted:
+            if self.interrupted:
                 raise InterruptedError("the transport was interrupted")
             self._handles[sock] = sock.dup()
             code = sock.connect_ex(target)

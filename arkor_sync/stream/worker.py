@@ -70,7 +70,7 @@ class Host(Protocol):
     """Hears that the callbacks are done with an event; None where nobody wants to know."""
 
     def redeliver(self) -> None:
-        """Have the stream opened again; the channel was rewound."""
+        """Have the stream opened again; the channel is being rewound."""
 
     def stop(self, reason: str) -> bool:
         """Cancel the job and end the run with a result; False if the job has ended already."""
@@ -457,10 +457,9 @@ class Worker:
     def _rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
         """Ask for the event again. Without an id, or a reader, it can only be tried in hand."""
         event = in_hand[0]
-        if event.id is None or not self._channel.rewind(in_hand):
+        if event.id is None or not self._channel.rewind(in_hand, self._host.redeliver):
             logger.warning("event %r cannot come again; trying again with it in hand", event)
             return False
-        self._host.redeliver()
         return True
 
     def _pause(self, max_delay: float) -> None:
