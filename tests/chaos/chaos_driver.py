@@ -44,9 +44,10 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.stream import reader
 from arkor_sync.stream.cursor import Cursor
 
-WATCHDOG = 30.0  # seconds; nothing here takes one
+WATCHDOG = 60.0  # seconds; nothing here takes one
 LOSSES = ("skip", "reorder", "repeat_id", "bad_utf8", "missing_field", "garbage", "huge_event")
 NETWORK = (CloudApiError, StreamProtocolError, ResponseError, ReconnectExhausted)
 CERTIFICATE = Path(__file__).parents[1] / "emulator" / "tls" / "cert.pem"
@@ -85,7 +86,9 @@ class Driver:
             sys.setswitchinterval(schedule.switch_interval)
             stack.enter_context(self._pool)
             stack.enter_context(mock.patch("arkor_sync.run.Cursor", self._cursor))
-            stack.enter_context(mock.patch("arkor_sync.stream.reader.CANCEL_GRACE", 0.5))
+            # So long that a machine which stands still does not use it up: what the record ends
+            # is lost. It is cut short when there is nothing left to lose.
+            stack.enter_context(mock.patch.object(reader, "CANCEL_GRACE", WATCHDOG / 2))
             self._submit()
             for phase in range(schedule.phases):
                 last = phase == schedule.phases - 1
@@ -214,14 +217,22 @@ class Driver:
         """Do what the schedule's main thread does, until the run is over or nothing is left."""
         action, after = self._schedule.action
         live = self._schedule.pace == "live"
+        needed = live or self._schedule.ends_in_silence
         pause = threading.Event()
-        deadline = time.monotonic() + WATCHDOG
-        while not run.done() and (live or action != "none") and time.monotonic() < deadline:
+        began = time.monotonic()
+        while not run.done() and (needed or action != "none"):
+            waited = time.monotonic() - began
+            if waited >= WATCHDOG:
+                break
             if action != "none" and self._calls >= after:
                 self._act(run, action)
                 action = "none"
             if live:
                 self._feed()
+            if self._schedule.ends_in_silence and self._job.terminal:
+                lost = self._schedule.mode == "lossy" and waited > 5  # it may never come
+                if lost or {*self._keys()} - {*self._all_acked()} <= {END}:
+                    reader.CANCEL_GRACE = 0.1
             run.health()
             pause.wait(0.001)
 

@@ -85,6 +85,13 @@ class Schedule:
     tls: bool
     lethal: Tuple[str, ...]
 
+    @property
+    def ends_in_silence(self) -> bool:
+        """Whether nothing but the job's record may tell of its end."""
+        return self.ending == "silence" or (
+            self.action[0] == "cancel" and self.cancel_emits == "nothing"
+        )
+
     def outcome(self, handler: int, key: Key, attempt: int) -> str:
         """Return what a callback does when it is called for an event for the n-th time."""
         rng = random.Random(f"{self.seed}/{handler}/{key}")
