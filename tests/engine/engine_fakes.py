@@ -61,6 +61,7 @@ Connection = Union[Exception, List[Step]]
 
 class FakeStream:
     def __init__(self, transport: Any, steps: List[Step]) -> None:
+        self.closed = threading.Event()
         self.closed_by: Optional[str] = None
         self.timeouts: List[float] = []
         self._transport = transport
@@ -84,6 +85,7 @@ class FakeStream:
 
     def close(self) -> None:
         self.closed_by = threading.current_thread().name
+        self.closed.set()
 
 
 class FakeJobs:

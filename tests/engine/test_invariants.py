@@ -23,7 +23,7 @@ from engine_fakes import (
     started,
 )
 
-from arkor_sync.error_policy import Action, ErrorPolicy
+from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
@@ -115,30 +115,43 @@ def test_epochs_a_reader_blocked_on_a_full_channel_does_not_deadlock_a_redeliver
     assert [step for step, _ in flaky.seen] == [1, *range(1, 51)]
 
 
-def test_epochs_an_event_of_the_old_connection_is_never_delivered_after_a_redelivery() -> None:
-    """The old connection goes on to bring an event that the new one does not have."""
-    flaky = Flaky(step=1, times=1)
-    rewound = threading.Event()
+def test_epochs_an_event_of_the_old_connection_is_never_delivered_after_a_redelivery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old connection has brought an event that the new one does not have."""
+    steps: List[int] = []
+    read, rewound = threading.Event(), threading.Event()
 
-    def decide(failure: Any) -> bool:
-        rewound.set()
-        return True
+    def on_log(ctx: Any) -> None:
+        steps.append(ctx.step)
+        if (ctx.step, ctx.attempt) == (1, 1):
+            assert read.wait(PATIENCE)
+            raise RuntimeError("boom")
 
-    def late() -> None:
-        assert rewound.wait(PATIENCE)
-
-    policy = ErrorPolicy().on(RuntimeError, do=Action.RECONNECT, attempts=2, when=decide)
     run, _ = make_run(
-        [logs(1, 1), late, logs(98, 99), Hold()],
+        [logs(1, 1), logs(98, 99), Hold()],
         [logs(1, 2) + completed()],
-        callbacks={"on_log": flaky},
-        error_policy=policy,
+        callbacks={"on_log": on_log},
+        error_policy=ErrorPolicy.reconnect(attempts=2),
     )
+    put, rewind = run._channel.put, run._channel.rewind
+
+    def put_late(events: Any, epoch: int) -> Any:
+        if events[0].id == "98":
+            read.set()
+            assert rewound.wait(PATIENCE)
+        return put(events, epoch)
+
+    def rewind_and_tell(*arguments: Any) -> bool:
+        done = rewind(*arguments)
+        rewound.set()
+        return done
+
+    monkeypatch.setattr(run._channel, "put", put_late)
+    monkeypatch.setattr(run._channel, "rewind", rewind_and_tell)
     run.start().wait(PATIENCE)
-    steps = [step for step, _ in flaky.seen]
-    # Until the rewind the old connection's events are as good as any; after it none may come.
-    assert steps[:2] == [1, 1]
-    assert steps[2:] == [2]
+    assert rewound.is_set()
+    assert steps == [1, 1, 2]
 
 
 # 3. In order, once
@@ -392,17 +405,22 @@ def test_slow_callbacks_are_not_a_fault() -> None:
 
 
 def test_only_the_reader_closes_its_own_response() -> None:
-    flaky = Flaky(step=1, times=1)
-    hold = Hold()
+    second, third = Hold(), Hold()
+
+    def on_log(ctx: Any) -> None:
+        if ctx.attempt == 1:
+            assert second.reached.wait(PATIENCE)
+            raise RuntimeError("boom")
+
     run, jobs = make_run(
         [logs(1, 1), LOST],
-        [logs(2, 2), Hold()],
-        [hold],
-        callbacks={"on_log": flaky},
+        [logs(2, 2), second],
+        [third],
+        callbacks={"on_log": on_log},
         error_policy=ErrorPolicy.reconnect(attempts=2),
     )
     run.start()
-    assert hold.reached.wait(PATIENCE)
+    assert third.reached.wait(PATIENCE)
     run.close()
     assert len(jobs.streams) == 3
     assert {stream.closed_by for stream in jobs.streams} == {"arkor-reader-job-1"}

@@ -266,6 +266,7 @@ def test_a_redelivery_after_a_long_callback_is_asked_of_the_stream() -> None:
     def on_log(ctx: Any) -> None:
         calls.append((ctx.step, ctx.attempt))
         if calls[-1] == (2, 1):
+            assert jobs.streams[0].closed.wait(PATIENCE)  # the reader has looked at the clock
             clock.time += 1000
             raise RuntimeError("boom")
 
@@ -285,25 +286,34 @@ def test_a_redelivery_after_a_long_callback_is_asked_of_the_stream() -> None:
     assert jobs.looked_up == 0
 
 
-def test_waiting_for_room_in_the_queue_is_no_silence() -> None:
+def test_waiting_for_room_in_the_queue_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
     seen = Seen()
-    full = threading.Event()
+    all_put, waiting = threading.Event(), threading.Event()
 
     def slow(ctx: Any) -> None:
         if ctx.step == 2:
-            assert full.wait(PATIENCE)
+            assert waiting.wait(PATIENCE)
             clock.time += 1000
 
     run, jobs = make_run(
-        [logs(1, 3), full.set, logs(3, 3), logs(4, 4) + completed()],
+        [logs(1, 3), all_put.set, logs(3, 3), logs(4, 4) + completed()],
         clock=clock,
         callbacks=[seen.table(), {"on_log": slow}],
         records=[job("completed", completedAt="t9")],
         max_buffered_events=1,
         stale_after=300.0,
     )
+    wait_for_room = run._channel._wait_for_room
+
+    def wait() -> None:
+        if all_put.is_set():
+            waiting.set()
+        wait_for_room()
+
+    monkeypatch.setattr(run._channel, "_wait_for_room", wait)
     run.start().wait(PATIENCE)
+    assert waiting.is_set()
     assert seen.steps == [1, 2, 3, 4]
     assert jobs.looked_up == 0
 
