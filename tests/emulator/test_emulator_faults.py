@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import requests
-from emulator_client import Client, SseEvent, live, parse_sse
-from hypothesis import given
+from emulator_client import PATIENCE, Client, SseEvent, live, parse_sse
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import KINDS, Emulator, Fault, FaultBook, Frame, ScriptedEngine
@@ -63,7 +63,7 @@ def test_refuse_on_a_route_resets_its_requests(emu: Emulator, client: Client) ->
 def test_refusing_closes_the_port_for_a_while(emu: Emulator, client: Client) -> None:
     url = emu.url
     with emu.refusing(), pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", emu.port), timeout=5)
+        socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE)
     assert emu.url == url
     assert client.get("/v1/me").ok
 
@@ -104,7 +104,8 @@ def test_a_stall_before_the_headers_follows_the_clock() -> None:
     with Emulator(speed=0) as emu, Client(emu) as client:
         emu.faults.add(Fault("stall_before_headers", seconds=5, route="me"))
         with pytest.raises(requests.ReadTimeout):
-            client.get("/v1/me", timeout=0.1)
+            client.get("/v1/me", timeout=(PATIENCE, 0.1))
+        emu.wait_for(emu.faults.fired)  # which a machine that stands still may not have come to
         assert client.get("/v1/me").ok
     with Emulator(speed=1000) as emu, Client(emu) as client:
         emu.faults.add(Fault("stall_before_headers", seconds=5, route="me"))
@@ -114,7 +115,7 @@ def test_a_stall_before_the_headers_follows_the_clock() -> None:
 
 def test_stop_ends_a_stall(emu: Emulator) -> None:
     emu.faults.add(Fault("stall_before_headers"))
-    with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as sock:
         sock.sendall(b"GET /v1/me HTTP/1.1\r\n\r\n")
         emu.wait_for(emu.faults.fired)
         emu.stop()
@@ -235,6 +236,7 @@ def normal(body: bytes) -> bytes:
     return body.replace(b"\xef\xbb\xbf", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([b"", b"data: x", b"id: 1"]), max_size=12))
 def test_mixed_newlines_mean_the_same(lines: List[bytes]) -> None:
     data = b"\n".join(lines)
@@ -620,19 +622,20 @@ def test_faults_from_a_toml_file(emu: Emulator, tmp_path: Path) -> None:
 def test_faults_over_http(emu: Emulator, client: Client) -> None:
     url = emu.url + "/_emulator/faults"
     skip = {"kind": "skip", "event": "2"}
-    response = requests.post(url, json=[skip, {"kind": "status", "route": "me"}], timeout=5)
+    response = requests.post(url, json=[skip, {"kind": "status", "route": "me"}], timeout=PATIENCE)
     assert response.status_code == 201
     assert client.get("/v1/me").status_code == 503
-    listed = requests.get(url, timeout=5).json()["faults"]
+    listed = requests.get(url, timeout=PATIENCE).json()["faults"]
     assert listed[0] == {**skip, "count": 1, "probability": 1.0, "fired": 0}
     assert listed[1]["fired"] == 1
     assert ids(client.read(emu.create_job())) == ["1", "3", None]
-    assert requests.post(url, json={"kind": "no"}, timeout=5).status_code == 400
+    assert requests.post(url, json={"kind": "no"}, timeout=PATIENCE).status_code == 400
     assert (
-        requests.post(url, json={"kind": "skip", "probability": "x"}, timeout=5).status_code == 400
+        requests.post(url, json={"kind": "skip", "probability": "x"}, timeout=PATIENCE).status_code
+        == 400
     )
-    assert requests.delete(url, timeout=5).status_code == 204
-    assert requests.get(url, timeout=5).json() == {"faults": []}
+    assert requests.delete(url, timeout=PATIENCE).status_code == 204
+    assert requests.get(url, timeout=PATIENCE).json() == {"faults": []}
 
 
 def test_health_requests_and_reset_over_http(emu: Emulator, client: Client) -> None:
@@ -641,7 +644,7 @@ def test_health_requests_and_reset_over_http(emu: Emulator, client: Client) -> N
     with client.open(job_id) as response:
         events = live(response)
         assert next(events).id == "1"
-        health = requests.get(emu.url + "/_emulator/health", timeout=5).json()
+        health = requests.get(emu.url + "/_emulator/health", timeout=PATIENCE).json()
         assert health == {
             "status": "ok",
             "orgSlug": emu.org_slug,
@@ -650,12 +653,12 @@ def test_health_requests_and_reset_over_http(emu: Emulator, client: Client) -> N
             "jobs": {job_id: "running"},
             "openStreams": 1,
         }
-        listed = requests.get(emu.url + "/_emulator/requests", timeout=5).json()["requests"]
+        listed = requests.get(emu.url + "/_emulator/requests", timeout=PATIENCE).json()["requests"]
         assert [r["route"] for r in listed] == ["stream"]
         assert emu.token not in json.dumps(listed)
         emu.faults.add(Fault("skip"))
-        assert requests.post(emu.url + "/_emulator/reset", timeout=5).status_code == 204
+        assert requests.post(emu.url + "/_emulator/reset", timeout=PATIENCE).status_code == 204
         assert next(events).name == "end"
     assert (emu.jobs, emu.requests, emu.connections(), emu.faults.tally()) == ({}, [], [], [])
-    assert requests.get(emu.url + "/_emulator/nope", timeout=5).status_code == 404
+    assert requests.get(emu.url + "/_emulator/nope", timeout=PATIENCE).status_code == 404
     assert client.get("/v1/projects").json()["projects"][0]["id"] == emu.project_id

@@ -328,7 +328,7 @@ def test_unknown_paths_and_methods(client: Client) -> None:
 
 
 def test_plain_routes_keep_the_connection_alive(emu: Emulator) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", emu.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", emu.port, timeout=PATIENCE)
     headers = {"Authorization": f"Bearer {emu.token}", "X-Arkor-Client": "arkor/1.0.0"}
     sockets = set()
     for _ in range(3):
@@ -351,7 +351,7 @@ def test_plain_routes_keep_the_connection_alive(emu: Emulator) -> None:
     ],
 )
 def test_what_is_not_a_request_is_refused(emu: Emulator, sent: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as sock:
         sock.sendall(sent)
         assert sock.recv(100).split()[1] == status
 
@@ -418,7 +418,7 @@ def test_a_taken_port_is_an_error(emu: Emulator) -> None:
 def test_the_environment_points_here(emu: Emulator) -> None:
     env = emu.environment()
     assert env == {"ARKOR_CLOUD_API_URL": emu.url, "ARKOR_TOKEN": emu.token}
-    assert requests.get(env["ARKOR_CLOUD_API_URL"] + "/v1/me", timeout=5).status_code == 426
+    assert requests.get(env["ARKOR_CLOUD_API_URL"] + "/v1/me", timeout=PATIENCE).status_code == 426
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 from emulator_client import Client
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import (
@@ -86,9 +89,18 @@ def test_a_step_delay_is_virtual() -> None:
     with Emulator(ScriptedEngine(steps=3, step_delay=60), speed=0) as emu:
         job_id = emu.create_job()
         for count in (1, 2, 3):
+            emu.wait_for(lambda: sleeps(job_id))
             emu.advance(61)
             emu.wait_for(lambda n=count: len(emu.jobs[job_id].log) >= n)
         assert not emu.jobs[job_id].terminal
+
+
+def sleeps(job_id: str) -> bool:
+    """Tell whether a job's thread waits for the next step's time."""
+    (thread,) = (t for t in threading.enumerate() if t.name.endswith(f"-job-{job_id[:8]}"))
+    frame = sys._current_frames().get(thread.ident or 0)
+    names = [each.name for each in traceback.extract_stack(frame)] if frame else []
+    return "sleep" in names and names[-1] == "wait"
 
 
 # -- scenarios by name, and from files ------------------------------------------------------------
@@ -190,6 +202,7 @@ def test_a_stream_is_recorded_as_it_is_read(tmp_path: Path) -> None:
     assert played == log
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_recording_does_not_depend_on_the_packets(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

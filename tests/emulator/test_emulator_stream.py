@@ -45,7 +45,7 @@ def test_a_stream_has_the_headers_of_an_event_stream(emu: Emulator, client: Clie
 def test_a_finished_stream_leaves_the_connection_usable(emu: Emulator, client: Client) -> None:
     job_id = emu.create_job()
     query = f"orgSlug={emu.org_slug}&projectSlug={emu.project_slug}"
-    connection = http.client.HTTPConnection("127.0.0.1", emu.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", emu.port, timeout=PATIENCE)
     sockets = set()
     for path in (f"/v1/jobs/{job_id}/events/stream?{query}", "/v1/me"):
         connection.request("GET", path, headers=client.headers)

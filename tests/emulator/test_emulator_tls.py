@@ -7,7 +7,7 @@ from typing import Iterator
 
 import pytest
 import requests
-from emulator_client import Client, live
+from emulator_client import PATIENCE, Client, live
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 
@@ -53,10 +53,10 @@ def test_a_stream_is_cut_over_tls(emu: Emulator, client: Client) -> None:
 
 def test_a_handshake_that_fails_or_never_comes_harms_nobody(emu: Emulator, client: Client) -> None:
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(emu.url, timeout=5)
-    with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as hasty:
+        requests.get(emu.url, timeout=PATIENCE)
+    with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as hasty:
         hasty.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", emu.port), timeout=5) as silent:
+    with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as silent:
         assert client.get("/v1/me").ok
         emu.stop()
         assert silent.recv(1) == b""
