@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from arkor_sync.client import CloudApiClient
     from arkor_sync.emulator import Emulator
 
-LEAK_GRACE = 5.0
+LEAK_GRACE = 10.0
 """Seconds that threads and sockets get to go away after the test."""
 
 _MARK = (

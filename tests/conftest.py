@@ -76,5 +76,5 @@ def _no_thread_is_left() -> Iterator[None]:
     yield
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("arkor-"):
-            thread.join(5)
+            thread.join(10)
             assert not thread.is_alive(), f"{thread.name} is still running"

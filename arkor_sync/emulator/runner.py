@@ -9,7 +9,7 @@ from arkor_sync.emulator.engine.base import Ticket, TrainingFailed
 from arkor_sync.emulator.records import Job
 from arkor_sync.emulator.store import Store
 
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 10.0
 
 
 class Runner:

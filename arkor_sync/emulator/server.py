@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Callable, List, Optional, Set
 
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 10.0
 
 
 class ClientGone(Exception):

@@ -52,7 +52,7 @@ class Watch:
         if event_id not in seen:
             raise AssertionError(f"no stream resumed from {event_id!r}; streams sent {seen!r}")
 
-    def wait_for(self, predicate: Callable[[], T], timeout: float = 5.0) -> T:
+    def wait_for(self, predicate: Callable[[], T], timeout: float = 10.0) -> T:
         """Wait until ``predicate()`` is true and return what it returned.
 
         Args:
