@@ -14,13 +14,12 @@ from hang_phases import (
     PATIENCE,
     Phase,
     begin,
-    is_in,
     no_descriptor_left,
     reader_led_to,
     serve,
     threads_of,
-    until,
     until_reached,
+    until_waited_for,
 )
 
 from arkor_sync import Run, WaitTimeout
@@ -90,7 +89,7 @@ def stop(
 
         def call() -> None:
             nonlocal called
-            until(lambda: is_in(threading.main_thread(), ("wait", "_wait_until_settled", "wait")))
+            until_waited_for(run)
             called = time.monotonic()
             STOPS[how](run, event)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import Any, Callable, List
+from typing import Any, List
 
 import pytest
-from hang_phases import PATIENCE, PHASES, Phase, cloud_of, full_backlog, until
+from hang_phases import PATIENCE, PHASES, Phase, best, cloud_of, full_backlog, until
 from stopping import STOPS, Stopped, run_out_of_time, stop
 
 from arkor_sync import RunAborted, TrainingResult, follow
@@ -20,7 +20,6 @@ from arkor_sync.stream.transport import Transport
 
 LIMIT = 0.1  # seconds
 ENDS = ("completed", "failed", "cancelled")
-TRIES = 3  # the best counts: a busy machine only makes it slower
 
 WHERE = [
     pytest.param(phase, tls, id=f"{phase.name}, {'tls' if tls else 'plain'}")
@@ -28,16 +27,6 @@ WHERE = [
     for tls in (False, True)
     if tls or phase.name != "TLS handshake"
 ]
-
-
-def best(measure: Callable[[], float]) -> float:
-    """Return the shortest time of a few tries, the first that is short enough."""
-    times: List[float] = []
-    while len(times) < TRIES:
-        times.append(measure())
-        if times[-1] < LIMIT:
-            break
-    return min(times)
 
 
 @pytest.mark.parametrize("how", STOPS)
@@ -48,7 +37,7 @@ def test_it_stops_at_once(phase: Phase, tls: bool, how: str) -> None:
         check_outcome(how, stopped.outcome)
         return max(stopped.wait, stopped.threads)
 
-    assert best(measure) < LIMIT
+    assert best(measure, LIMIT) < LIMIT
 
 
 def check_outcome(how: str, outcome: Any) -> None:
@@ -63,7 +52,7 @@ def check_outcome(how: str, outcome: Any) -> None:
 
 @pytest.mark.parametrize(("phase", "tls"), WHERE)
 def test_a_wait_ends_when_its_time_is_over(phase: Phase, tls: bool) -> None:
-    assert best(lambda: run_out_of_time(phase, tls)) < LIMIT
+    assert best(lambda: run_out_of_time(phase, tls), LIMIT) < LIMIT
 
 
 # A running callback: the exception, since nothing can interrupt Python code.
@@ -96,7 +85,7 @@ def test_a_stopped_runs_callback_is_waited_for_and_then_named_in_the_log(
         assert stopped.wait >= GRACE * 0.9
         return stopped.wait - GRACE
 
-    assert best(measure) < LIMIT
+    assert best(measure, LIMIT) < LIMIT
     assert "on_log of job" in caplog.text
     assert "in hang_in_here" in caplog.text
 
@@ -112,7 +101,7 @@ def test_a_running_callback_is_waited_for_and_then_named_with_its_stack(how: str
         assert stopped.wait >= GRACE * 0.9
         return stopped.wait - GRACE
 
-    assert best(measure) < LIMIT
+    assert best(measure, LIMIT) < LIMIT
 
 
 def test_ctrl_c_does_not_wait_for_a_running_callback() -> None:
@@ -121,7 +110,7 @@ def test_ctrl_c_does_not_wait_for_a_running_callback() -> None:
         assert type(stopped.outcome) is KeyboardInterrupt
         return stopped.wait
 
-    assert best(measure) < min(LIMIT, GRACE)
+    assert best(measure, min(LIMIT, GRACE)) < min(LIMIT, GRACE)
 
 
 # A stop whose answer is slower than the stream, which then says that the job failed.
@@ -170,5 +159,5 @@ def test_an_interrupt_just_before_the_connect_is_not_lost(
     with full_backlog() as port, Transport() as transport:
         monkeypatch.setattr(Transport, "_begin", interrupted)
         with pytest.raises(ArkorConnectionError, match="interrupted") as caught:
-            transport.request("GET", f"{scheme}://127.0.0.1:{port}", timeout=(1, 1))
+            transport.request("GET", f"{scheme}://127.0.0.1:{port}", timeout=(PATIENCE, PATIENCE))
         assert not isinstance(caught.value, ArkorTimeoutError)
