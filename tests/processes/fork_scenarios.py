@@ -59,7 +59,7 @@ def in_a_child(work: Callable[[], object]) -> None:
     """Fork a child that does something and exits as an interpreter does; say how it ended."""
     child = os.fork()
     if child == 0:
-        signal.alarm(LIFETIME // 4)
+        signal.alarm(LIFETIME // 2)
         work()
         sys.exit(7)
     say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -213,7 +213,12 @@ def fork_while_the_first_run_begins(cloud: Dict[str, Any]) -> None:
     first = threading.Thread(target=follow_to_its_end, args=(client, there.job_id), daemon=True)
     first.start()
     assert installing.wait(PATIENCE)
-    in_a_child(lambda: (release.set(), follow_to_its_end(client, there.job_id)))
+
+    def follow_too() -> None:
+        os.register_at_fork = install  # `first` may have been about to wait, with a lock in hand
+        follow_to_its_end(client, there.job_id)
+
+    in_a_child(follow_too)
     release.set()
     first.join(PATIENCE)
 

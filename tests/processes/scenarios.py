@@ -16,10 +16,19 @@ import threading
 import time
 from typing import Any, Dict, Optional
 
-from hang_phases import BY_NAME, PATIENCE, Cloud, begin, reader_led_to, until, until_reached
+from hang_phases import (
+    BY_NAME,
+    PATIENCE,
+    Cloud,
+    begin,
+    reader_led_to,
+    until,
+    until_reached,
+    until_waited_for,
+)
 from process_state import process_state
 
-from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, follow
+from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, Run, follow
 
 LIFETIME = 60  # seconds; a child that nobody ends must not live for ever
 
@@ -42,12 +51,13 @@ class Ledger(Callback):
 
     Args:
         hold_at: The event at which the callback never ends.
-        slow: Whether a callback takes up to two milliseconds.
+        at_most: Events until a callback never ends; each takes up to two milliseconds. None for
+            as many as there are, without a delay.
     """
 
-    def __init__(self, hold_at: Optional[str], slow: bool) -> None:
+    def __init__(self, hold_at: Optional[str], at_most: Optional[int]) -> None:
         self._hold_at = hold_at
-        self._slow = slow
+        self._left = at_most
         self._done = 0
 
     def state_dict(self) -> Dict[str, int]:
@@ -58,11 +68,12 @@ class Ledger(Callback):
 
     def _write(self, what: str) -> None:
         say("event", what, "after", self._done)
-        if what == self._hold_at:
+        if self._left is not None:
+            self._left -= 1
+            threading.Event().wait(random.random() / 500)
+        if what == self._hold_at or self._left == 0:
             say("held")
             threading.Event().wait()
-        if self._slow:
-            threading.Event().wait(random.random() / 500)
         self._done += 1
 
     def on_started(self, ctx: Any) -> None:
@@ -79,7 +90,10 @@ class Ledger(Callback):
 
 
 def follow_with_a_store(
-    cloud: Dict[str, Any], store: str, hold_at: Optional[str] = None, slow: bool = False
+    cloud: Dict[str, Any],
+    store: str,
+    hold_at: Optional[str] = None,
+    at_most: Optional[int] = None,
 ) -> None:
     """Follow a job to its end, from where the last process was killed."""
     be_quiet_about_lost_connections()
@@ -88,7 +102,7 @@ def follow_with_a_store(
         there.job_id,
         client=there.client(),
         cursor_store=FileCursorStore(store),
-        callbacks=Ledger(hold_at, slow),
+        callbacks=Ledger(hold_at, at_most),
         reconnect=ReconnectPolicy(base=0.001, cap=0.01),
     )
     say("result", run.wait(PATIENCE).status)
@@ -102,10 +116,13 @@ def hold_the_lease(cloud: Dict[str, Any], store: str, heir: bool = False) -> Non
     there = Cloud(**cloud)
     run = follow(there.job_id, client=there.client(), cursor_store=FileCursorStore(store))
     if heir:
+        lives, tell = os.pipe()
         child = os.fork()
         if child == 0:
             signal.alarm(LIFETIME)
+            os.write(tell, b".")  # its fork hooks have run
             signal.pause()
+        os.read(lives, 1)
         say("heir", child)
     say("holding")
     run.wait()
@@ -182,6 +199,8 @@ def raise_in_a_callback(cloud: Dict[str, Any], error: str, waits: bool) -> None:
     there = Cloud(**cloud)
 
     def on_log(ctx: Any) -> None:
+        if waits:
+            until_waited_for(ctx.run)
         raise {"SystemExit": SystemExit(5)}.get(error) or getattr(builtins, error)("mine")
 
     run = follow(there.job_id, client=there.client(), callbacks={"on_log": on_log})
@@ -197,8 +216,13 @@ def wait_for_ever(cloud: Dict[str, Any], name: str) -> None:
     with reader_led_to(there.tarpit):
         run = begin(phase, there)
         until_reached(phase, run)
-        say("waits")
+        threading.Thread(target=say_that_it_waits, args=(run,), daemon=True).start()
         run.wait()
+
+
+def say_that_it_waits(run: Run) -> None:
+    until_waited_for(run)
+    os.write(1, b"waits\n")  # a thread that is in print() as the interpreter exits is fatal
 
 
 def follow_and_look_around(cloud: Dict[str, Any]) -> None:

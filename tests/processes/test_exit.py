@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import time
-from typing import Callable, Iterator
+from typing import Iterator
 
 import pytest
 import scenarios
 from children import COMMAND, PYTHONPATH, Child, Nursery
-from hang_phases import BY_NAME, PATIENCE, PHASES, Cloud, Phase, cloud_of, serve
+from hang_phases import BY_NAME, PATIENCE, PHASES, Cloud, Phase, best, cloud_of, serve
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.stream.process import EXIT_GRACE
 
-TRIES = 3  # the best counts: a busy machine only makes it slower
+LIMIT = 1.0  # seconds
 
 
 @pytest.fixture
@@ -24,16 +25,6 @@ def cloud() -> Iterator[Cloud]:
     """A cloud with one job, which does not end."""
     with Emulator(ScriptedEngine(steps=5, silent_at=2)) as emulator:
         yield cloud_of(emulator, emulator.create_job())
-
-
-def best(measure: Callable[[], float], limit: float) -> float:
-    """Return the shortest time of a few tries, the first that is short enough."""
-    shortest = limit
-    for _ in range(TRIES):
-        shortest = min(shortest, measure())
-        if shortest < limit:
-            break
-    return shortest
 
 
 def time_to_exit(child: Child) -> float:
@@ -55,10 +46,12 @@ def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase
     def measure() -> float:
         with serve(phase, tls=phase.name == "TLS handshake") as cloud:
             child = nursery.start(scenarios.exit_in_a_phase, cloud, phase.name, 3)
-            assert (child.status(), child.err) == (3, "")
-            return time_to_exit(child)
+            assert child.status() == 3
+            took = time_to_exit(child)
+            assert child.err == "" or took > EXIT_GRACE
+            return took
 
-    assert best(measure, 1) < 1
+    assert best(measure, LIMIT) < LIMIT
 
 
 def test_a_new_interpreter_exits_as_a_forked_one_does(cloud: Cloud) -> None:
@@ -82,7 +75,8 @@ def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud)
         assert child.err == warning * 3
         return time_to_exit(child)
 
-    assert best(measure, 2.5) < 2.5
+    limit = 2 * EXIT_GRACE  # which the three of them share
+    assert best(measure, limit) < limit
 
 
 def test_an_error_of_the_program_is_all_that_is_seen(nursery: Nursery, cloud: Cloud) -> None:
@@ -145,4 +139,4 @@ def test_a_signal_ends_a_waiting_program_at_once(nursery: Nursery, name: str, nu
             assert child.ended_at
             return child.ended_at - sent
 
-    assert best(measure, 1) < 1
+    assert best(measure, LIMIT) < LIMIT

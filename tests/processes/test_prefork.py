@@ -20,7 +20,7 @@ from hang_phases import PATIENCE, Cloud, cloud_of, until
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
-GRACEFUL = 5.0  # seconds that gunicorn gives its workers to end
+GRACEFUL = 10.0  # seconds that gunicorn gives its workers to end
 LOADS = pytest.mark.parametrize("preload", [False, True], ids=["in the workers", "preloaded"])
 
 
@@ -126,9 +126,9 @@ def test_workers_follow_runs_and_stop_cleanly(
     emulator: Emulator, cloud: Cloud, tmp_path: Path, preload: bool
 ) -> None:
     def train_them() -> None:
-        submitted = [job for job in emulator.wait_for(two_more_jobs) if job != cloud.job_id]
-        for job_id in submitted:
-            emulator.step(job_id, 99)
+        for job_id in emulator.wait_for(two_more_jobs, PATIENCE):
+            if job_id != cloud.job_id:
+                emulator.step(job_id, 99)
 
     def two_more_jobs() -> Any:
         return emulator.jobs if len(emulator.jobs) == 3 else None
@@ -138,9 +138,9 @@ def test_workers_follow_runs_and_stop_cleanly(
         assert len({answer["job"] for answer in answers}) == 2
         assert [(a["status"], a["steps"]) for a in answers] == [("completed", [1, 2, 3])] * 2
         server.get("/keep")
-        emulator.wait_for(lambda: emulator.open_streams)
+        emulator.wait_for(lambda: emulator.open_streams, PATIENCE)
         assert server.stop() < GRACEFUL
-    emulator.wait_for(lambda: not emulator.open_streams)
+    emulator.wait_for(lambda: not emulator.open_streams, PATIENCE)
 
 
 def test_a_run_that_the_master_follows_is_refused_in_its_workers(
@@ -150,5 +150,6 @@ def test_a_run_that_the_master_follows_is_refused_in_its_workers(
         answer = server.get("/inherited")
         assert answer["error"] == "ForkedRunError"
         assert f"followed by process {server.process.pid}" in answer["text"]
+        emulator.wait_for(emulator.connections, PATIENCE)
         assert server.stop() < GRACEFUL
     assert len(emulator.connections()) == 1
