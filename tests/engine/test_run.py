@@ -138,8 +138,11 @@ def test_close_says_when_a_thread_does_not_end(caplog: pytest.LogCaptureFixture)
 
 def test_ctrl_c_while_waiting_aborts_and_surfaces() -> None:
     def main_thread_waits() -> bool:
+        """Whether it is where a signal finds it in life, and not on its way there."""
         frame = sys._current_frames()[threading.main_thread().ident or 0]
-        return any(f.name == "_wait_until_settled" for f in traceback.extract_stack(frame))
+        *_, caller, wait = traceback.extract_stack(frame)
+        blocked = "gotit = waiter.acquire(" in (wait.line or "")
+        return blocked and caller.name == "_wait_until_settled"
 
     def on_log(ctx: Any) -> None:
         moment = threading.Event()
