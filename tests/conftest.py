@@ -8,6 +8,11 @@ from importlib.util import find_spec
 from typing import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that stands still for a while is no fault of the example at hand.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 pytest_plugins = ["pytester"]
 
