@@ -20,6 +20,11 @@ from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_of_other_tests() -> None:
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def unraised() -> Iterator[List[Any]]:
     """Nothing is left to the garbage collector: no unclosed loop, no coroutine never awaited."""

@@ -368,8 +368,8 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
             line.acknowledge([event])
             done.append(event.id)
     finished.set()
-    reopen.set()
     line.close()
+    reopen.set()  # last: the reader may have cleared it once more, and then finds the line closed
     reading.result()
     assert done == ids(history)
     assert line.duplicates > 0

@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, List, Optional
 
 DEADLINE = 10.0  # seconds; nothing here takes long, so this is only ever waited out by a hang
+PATIENCES = (0.05, 0.5, 5.0)  # seconds, for a timeout that must strike, but not before its time
 
 
 class Background:
