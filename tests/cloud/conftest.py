@@ -66,5 +66,5 @@ def client(cloud: ScriptedCloud) -> CloudApiClient:
         cloud.url,
         TokenCredentials(TOKEN),
         scope=ProjectState("my org", "my&project", "project-1"),
-        timeout=(5.0, 5.0),
+        timeout=(20.0, 20.0),
     )

@@ -20,6 +20,7 @@ JOB = {
     "config": {"model": "unsloth/gemma-4-E4B-it"},
     "createdAt": "2026-01-01T00:00:00.000Z",
 }
+PATIENCES = (0.05, 0.5, 5.0)  # seconds, for a timeout that must strike, but not before its time
 PROJECT = {"id": "project-1", "slug": "work", "name": "work", "orgId": "org-1"}
 ANONYMOUS = {
     "token": "anonymous-token-0123456789",
@@ -109,8 +110,11 @@ class ScriptedCloud:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 50  # with the usual 5, a burst of clients waits for whole seconds
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.host}"
         if certificate is not None:
@@ -135,7 +139,7 @@ class ScriptedCloud:
         headers = {"Content-Type": "text/event-stream", **more.pop("headers", {})}
         return self.reply(chunks=list(chunks), headers=headers, **more)
 
-    def wait_until_idle(self, timeout: float = 5.0) -> bool:
+    def wait_until_idle(self, timeout: float = 20.0) -> bool:
         """Wait until every connection has ended."""
         with self._changed:
             return self._changed.wait_for(lambda: not self.open_connections, timeout)
@@ -174,4 +178,4 @@ class ScriptedCloud:
         for chunk in reply.chunks if reply.chunks is not None else [body]:
             handler.wfile.write(chunk)
         if reply.hold is not None:
-            reply.hold.wait(10)
+            reply.hold.wait(60)

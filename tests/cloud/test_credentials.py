@@ -398,7 +398,7 @@ def test_processes_that_come_at_the_same_time_share_one_identity(
     cloud.reply(ANONYMOUS)
     code = "import sys; from arkor_sync.credentials import *; ensure_credentials(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", code, cloud.url]) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert len(cloud.received) == 1
     assert read_credentials() is not None
     assert files(path) == ["credentials.json"]

@@ -50,7 +50,7 @@ class Gate:
     def __call__(self, received: Received) -> Reply:
         bearer = received.headers["Authorization"].partition(" ")[2]
         if bearer not in self.good:
-            self.refused.wait(10)
+            self.refused.wait(60)
             return Reply(401, {"error": f"the token {bearer} has expired"})
         if received.path.endswith("/stream"):
             kind = {"Content-Type": "text/event-stream"}
@@ -181,7 +181,7 @@ def test_threads_that_are_refused_together_share_one_refresh(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join()
     assert len(results) == 6
     assert len(cloud.received) == 12
     assert provider.spent == ["secret-refresh-0"]
@@ -231,7 +231,7 @@ def test_processes_that_are_refused_together_share_one_refresh(
     code = "import sys; from arkor_sync import *; CloudApiClient(sys.argv[1]).me()"
     command = [sys.executable, "-W", "error", "-c", code, cloud.url]
     processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert provider.spent == ["secret-refresh-0"]
     found = read_credentials()
     assert isinstance(found, OAuthCredentials)
@@ -250,7 +250,7 @@ def test_an_interrupted_request_does_not_wait_for_the_provider(
 
         def interrupt_and_hold(_: Received) -> None:
             transport.interrupt()
-            assert go.wait(10)
+            assert go.wait(60)
 
         provider.answers = [interrupt_and_hold]
         with pytest.raises(ArkorConnectionError, match="interrupted"):
@@ -398,15 +398,15 @@ def test_a_run_is_closed_at_once_while_the_provider_is_silent(
 
     def hold(_: Received) -> None:
         asked.set()
-        assert go.wait(10)
+        assert go.wait(60)
 
     emulator.faults.add(Fault("expire_token", route="stream", event="2"))
     provider.answers = [hold]
     provider.on_issue = emulator.add_token
     account = provider.account(access_token=emulator.token)
     run = trainer_of(emulator, provider, account).follow()
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE)
     run.abort("enough")
-    assert run._reader.join(2.0)
+    assert run._reader.join(PATIENCE), "it waits for the provider"
     run.close()
     go.set()
