@@ -84,6 +84,8 @@ def test_an_aborted_run_can_be_followed_anew(make_emulator: Make, client_of: Mak
 SCRIPT = """
 import signal, sys, threading
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, create_trainer, follow
+from arkor_sync.stream import process
+process.EXIT_GRACE = 20.0  # seconds: whatever holds it up is not the machine
 before = [signal.getsignal(number) for number in signal.valid_signals()]
 url, token, org, project, project_id, job_id = sys.argv[1:]
 client = CloudApiClient(url, TokenCredentials(token), scope=ProjectState(org, project, project_id))
@@ -103,7 +105,7 @@ def test_an_unfinished_run_does_not_keep_the_process_alive_and_handles_no_signal
         [sys.executable, "-W", "error", "-c", SCRIPT, *where, emulator.project_id, job_id],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "following\n", "")
