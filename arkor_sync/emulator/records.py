@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
@@ -11,6 +12,15 @@ AUTO_ID = "\0auto"
 """An event id that stands for: the job's next number."""
 
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
+
+
+def _finite(text: str) -> Optional[float]:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+# A job's record is JSON whatever its stream carries.
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
 
 
 @dataclass(frozen=True)
@@ -101,11 +111,11 @@ class Job:
 
     @property
     def events(self) -> List[Dict[str, Any]]:
-        """The events of the log that are JSON objects, oldest first."""
+        """The events of the log that are JSON objects, oldest first; null for NaN and infinity."""
         events = []
         for entry in self.log:
             try:
-                event = json.loads(entry.frame.data) if entry.frame else None
+                event = _DECODER.decode(entry.frame.data) if entry.frame else None
             except ValueError:
                 continue
             if isinstance(event, dict):
