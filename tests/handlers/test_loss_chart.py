@@ -13,8 +13,9 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, Callback, FileCursorStore, RunAborted, follow
 from arkor_sync._files import write_atomically
@@ -27,7 +28,6 @@ from arkor_sync.handlers._text import duration, moment, one_line
 from arkor_sync.history import History
 from arkor_sync.models import TrainingJob
 
-PATIENCE = 20.0
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -83,6 +83,7 @@ def test_a_log_without_a_loss_is_no_gap() -> None:
     assert Chart("", "", rows).curves()[0] == [[(1, 2.0), (3, 1.0)]]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 10**6),
@@ -165,6 +166,7 @@ def test_the_scale_is_logarithmic_where_the_losses_span_much(
     assert ("loss (log scale)" in texts(svg(chart))) is log
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e99, 1e99) | st.just(math.nan), max_size=30), st.integers(0, 10**9))
 def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
     values: List[float], first: int
@@ -374,6 +376,7 @@ def test_a_run_that_is_carried_on_keeps_its_curve(
     more: Dict[str, Any] = {
         "client": arkor_client,
         "cursor_store": FileCursorStore(tmp_path / "cursors"),
+        "abort_grace": PATIENCE,
     }
     with pytest.raises(RunAborted):
         follow(job_id, callbacks=[LossPlot(path), Die()], **more).wait(PATIENCE)

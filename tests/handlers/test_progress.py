@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, List, Optional
 
 import pytest
+from patience import PATIENCE
 
 from arkor_sync import (
     ArkorUsageError,
@@ -23,14 +24,13 @@ from arkor_sync.error_policy import Action
 from arkor_sync.handlers import ProgressBar
 from arkor_sync.handlers import progress as module
 
-PATIENCE = 20.0
 OFTEN = 1e9
 
 
 def run_of(emulator: Emulator, client: Any, *callbacks: Any, **more: Any) -> Any:
     config = {"maxSteps": more.pop("max_steps")} if "max_steps" in more else {}
     job_id = emulator.create_job(config=config, name=more.pop("name", "triage"))
-    return follow(job_id, callbacks=callbacks, client=client, **more)
+    return follow(job_id, callbacks=callbacks, client=client, abort_grace=PATIENCE, **more)
 
 
 def log(step: int, timestamp: Optional[str] = None, **metrics: Any) -> Any:
@@ -291,7 +291,8 @@ def test_another_process_goes_on_where_the_first_was(
     arkor_emulator: Emulator, arkor_client: Any, tmp_path: Any
 ) -> None:
     job_id = arkor_emulator.create_job(config={"maxSteps": 20})
-    more = {"client": arkor_client, "cursor_store": FileCursorStore(tmp_path)}
+    store = FileCursorStore(tmp_path)
+    more = {"client": arkor_client, "cursor_store": store, "abort_grace": PATIENCE}
     leave = Do(lambda ctx: ctx.run.abort())
     with pytest.raises(RunAborted):
         follow(job_id, callbacks=[ProgressBar(file=io.StringIO()), leave], **more).wait(PATIENCE)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
+from patience import PATIENCE
 
 from arkor_sync import Callback, ErrorPolicy, FileCursorStore, RunAborted, StopTraining, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
@@ -21,7 +22,6 @@ from arkor_sync.handlers import HtmlReport, LossPlot, write_report
 from arkor_sync.history import History
 from arkor_sync.models import TrainingJob
 
-PATIENCE = 20.0
 MODEL = "unsloth/gemma-4-E4B-it"
 
 
@@ -63,7 +63,8 @@ class Page(HTMLParser):
 
 def run_of(emulator: Emulator, client: Any, *callbacks: Any, **more: Any) -> Any:
     job = {key: more.pop(key) for key in ("name", "config") if key in more}
-    return follow(emulator.create_job(**job), callbacks=callbacks, client=client, **more)
+    job_id = emulator.create_job(**job)
+    return follow(job_id, callbacks=callbacks, client=client, abort_grace=PATIENCE, **more)
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=20, eval_loss=lambda s: 2.5, checkpoints=[10, 20]))
@@ -258,7 +259,11 @@ def test_another_process_that_carries_on_reports_the_whole_run(
     job_id = arkor_emulator.create_job()
     store = FileCursorStore(tmp_path / "cursors")
     path = tmp_path / "report.html"
-    more: Dict[str, Any] = {"client": arkor_client, "cursor_store": store}
+    more: Dict[str, Any] = {
+        "client": arkor_client,
+        "cursor_store": store,
+        "abort_grace": PATIENCE,
+    }
     with pytest.raises(RunAborted):
         follow(job_id, callbacks=[HtmlReport(path), Die()], **more).wait(PATIENCE)
     run = follow(job_id, callbacks=[HtmlReport(path)], **more)
@@ -273,22 +278,22 @@ def test_another_process_that_carries_on_reports_the_whole_run(
 def test_what_two_processes_were_told_of_one_step_is_shown_together(
     tmp_path: Path, kind: str
 ) -> None:
-    def make() -> Any:
-        return (HtmlReport if kind == "report.html" else LossPlot)(tmp_path / kind)
+    def make(folder: str) -> Any:
+        return (HtmlReport if kind == "report.html" else LossPlot)(tmp_path / folder / kind)
 
     def context(**more: Any) -> Any:
         job = TrainingJob("job-1", "o", "p", "triage", "running", {"model": MODEL}, "")
         run = SimpleNamespace(history=History())
         return SimpleNamespace(job=job, run=run, step=7, result=None, error=None, **more)
 
-    first, second = make(), make()
+    first, second = make("first"), make("second")
     first.on_log(context(event=TrainingEvent("training.log", {"step": 7, "loss": 1.25})))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     ctx = context(event=TrainingEvent("training.log", {"step": 7, "evalLoss": 1.5}))
     ctx.run.history.append(ctx.event)
     second.on_log(ctx)
     second.on_end(ctx)
-    text = (tmp_path / kind).read_text("utf-8")
+    text = (tmp_path / "second" / kind).read_text("utf-8")
     assert "train loss" in text
     assert "eval loss" in text
 
