@@ -9,14 +9,15 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as given_settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, ErrorPolicy, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import EarlyStopping, EarlyStoppingReason
 from arkor_sync.persistence import stateful
 
-PATIENCE = 20.0
 Reason = EarlyStoppingReason
 
 
@@ -121,6 +122,7 @@ settings_of = st.fixed_dictionaries(
 )
 
 
+@given_settings(deadline=None)
 @given(values=st.lists(anything, max_size=25), settings=settings_of)
 def test_it_stops_where_and_why_a_plain_model_of_the_rules_says(
     values: List[float], settings: Dict[str, Any]
@@ -131,6 +133,7 @@ def test_it_stops_where_and_why_a_plain_model_of_the_rules_says(
     assert run.stopped == ([stopping.stopping_text] if where else [])
 
 
+@given_settings(deadline=None)
 @given(
     values=st.lists(anything, max_size=25),
     settings=settings_of,
@@ -419,7 +422,7 @@ def status_of(client: Any, run: Any) -> str:
     return status
 
 
-@pytest.mark.arkor(engine=ScriptedEngine(steps=5000, plateau=10, step_delay=0.001))
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5000, plateau=10, silent_at=50))
 def test_a_plateau_ends_the_run_and_cancels_the_job(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:
@@ -459,7 +462,7 @@ def test_without_cancel_the_job_goes_on_and_can_be_followed_again(
 
 
 @pytest.mark.arkor(
-    engine=ScriptedEngine(steps=5000, plateau=1, step_delay=0.001),
+    engine=ScriptedEngine(steps=5000, plateau=1, silent_at=50),
     faults=[Fault("status", route="cancel_job", status=503, count=3)],
 )
 def test_a_cloud_that_cannot_be_asked_to_cancel_is_asked_again_and_harms_nothing(

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any, List, Optional, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE, wait_until
 
 from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
@@ -19,7 +20,6 @@ from arkor_sync.handlers import Timer
 from arkor_sync.handlers.timer import _seconds
 from arkor_sync.stream.clock import Clock
 
-PATIENCE = 20.0
 QUICK = ReconnectPolicy(base=0.01, cap=0.05)
 STARTED = {"type": "training.started", "timestamp": "2026-01-01T00:00:00.000Z"}
 
@@ -92,14 +92,6 @@ def manual(emulator: Emulator, *events: Any) -> str:
     return emulator.create_job(ScriptedEngine(events=events, manual=True))
 
 
-def wait_for(condition: Any) -> None:
-    pause, attempts = threading.Event(), 0
-    while not condition():
-        attempts += 1
-        assert attempts < 2000, "it did not come true"
-        pause.wait(0.01)
-
-
 def test_a_job_that_tells_nothing_more_is_stopped_when_its_time_is_over(
     arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None
 ) -> None:
@@ -133,14 +125,21 @@ def test_it_fires_while_a_callback_hangs(
     arkor_no_leaks: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    let_go = threading.Event()
+    clock, hanging, let_go = HandClock(), threading.Event(), threading.Event()
+
+    def hang(ctx: Any) -> None:
+        hanging.set()
+        let_go.wait(PATIENCE)
+
     job_id = manual(arkor_emulator, STARTED)
-    hang = {"on_started": lambda ctx: let_go.wait(PATIENCE) and None}
-    run = follow(job_id, callbacks=[Timer(0.05), hang], client=arkor_client, abort_grace=0.05)
+    callbacks = [Timer(60, clock=clock), {"on_started": hang}]
+    run = follow(job_id, callbacks=callbacks, client=arkor_client, abort_grace=0.05)
     arkor_emulator.step(job_id)
     try:
+        assert hanging.wait(PATIENCE)
+        clock.pass_by(60.0)
         result = run.wait(PATIENCE)
-        assert result.stop_reason == "the job's time limit of 0:00:00.050000 is over"
+        assert result.stop_reason == "the job's time limit of 0:01:00 is over"
         assert f"on_started of job {job_id} is still running" in caplog.text
         assert arkor_client.jobs.get(job_id).status == "cancelled"
     finally:
@@ -157,7 +156,7 @@ def test_its_thread_ends_with_a_run_that_ends_in_time(
     assert clock.waiting.wait(PATIENCE)
     arkor_emulator.step(job_id)
     assert run.wait(PATIENCE).status == "completed"
-    wait_for(lambda: threads() == [])
+    wait_until(lambda: threads() == [])
 
 
 def test_after_an_abort_it_guards_nothing_and_the_job_goes_on(
@@ -171,7 +170,7 @@ def test_after_an_abort_it_guards_nothing_and_the_job_goes_on(
     run.abort()
     with pytest.raises(RunAborted):
         run.wait(PATIENCE)
-    wait_for(lambda: threads() == [])
+    wait_until(lambda: threads() == [])
     assert arkor_client.jobs.get(job_id).status == "running"
 
 
@@ -189,8 +188,8 @@ def test_a_job_that_ran_before_it_was_followed_is_measured_by_the_clouds_own_tim
     arkor_emulator.step(job_id, 4)
     timer = Timer(60, clock=clock)
     run = follow(job_id, callbacks=timer, client=arkor_client)
-    wait_for(lambda: run.health().delivered == 4)
-    wait_for(lambda: clock.waits[-1:] == [10.0])
+    wait_until(lambda: run.health().delivered == 4)
+    wait_until(lambda: clock.waits[-1:] == [10.0])
     assert len(clock.waits) <= 2  # it slept in between
     assert not run.done()
     clock.pass_by(10.0)
@@ -235,7 +234,7 @@ def test_a_restart_gives_no_time_away(
     first.pass_by(100.0)
     wall["time"] += 100.0
     arkor_emulator.step(job_id)
-    wait_for(lambda: run.health().delivered == 2)
+    wait_until(lambda: run.health().delivered == 2)
     run.close()
     wall["time"] += 50.0  # nobody follows
     second = HandClock()
@@ -259,7 +258,7 @@ def test_a_new_process_whose_job_is_silent_begins_with_the_first_lost_stream(
     job_id = manual(arkor_emulator, STARTED)
     arkor_emulator.step(job_id)
     run = follow(job_id, callbacks=Timer(60), client=arkor_client, cursor_store=store)
-    wait_for(lambda: run.health().delivered == 1)
+    wait_until(lambda: run.health().delivered == 1)
     run.close()
     arkor_emulator.faults.add(Fault("cut_clean", event="ping"))
     again = follow(
@@ -296,7 +295,7 @@ def test_one_object_guards_one_run_after_the_other(
         arkor_emulator.step(job_id)
         clock.pass_by(60.0)
         assert run.wait(PATIENCE).status == "cancelled"
-        wait_for(lambda: threads() == [])
+        wait_until(lambda: threads() == [])
     assert clock.waits == [60.0, 60.0]
 
 
@@ -343,9 +342,10 @@ def test_a_process_that_can_have_no_more_threads_tries_again_at_the_next_event(
     timer.on_log(ctx)
     assert threads() == ["arkor-timer-job-1"]
     run.end()
-    wait_for(lambda: threads() == [])
+    wait_until(lambda: threads() == [])
 
 
+@settings(deadline=None)
 @given(
     days=st.integers(0, 9),
     hours=st.integers(0, 23),
