@@ -26,11 +26,6 @@ from arkor_sync.handlers.database import _storable
 PASSWORD = "pass/w0rd"
 
 
-@pytest.fixture(autouse=True)
-def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
-
-
 def postgresql_programs() -> List[str]:
     """Find the newest PostgreSQL server of this machine: one folder, or none."""
     on_path = shutil.which("initdb")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Tuple
 
 import pytest
 from datadog import api
@@ -32,7 +32,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:datadog")
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the library keeps for the whole process to one test."""
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
     for name in ("_api_key", "_application_key", "_api_host", "_host_name"):
         monkeypatch.setattr(api, name, None)
     monkeypatch.setattr(api, "_mute", True)
@@ -55,13 +54,6 @@ def ingest(request: Request) -> Tuple[int, Any]:
                 return 400, {"errors": ["Payload is not in the expected format"]}
         return 202, {"status": "ok"}
     return 404, {"errors": ["Not found"]}
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service(ingest)
-    yield made
-    made.stop()
 
 
 def events_at(service: Service) -> List[Any]:

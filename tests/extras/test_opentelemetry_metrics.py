@@ -17,11 +17,6 @@ from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import OpenTelemetryMetrics
 
 
-@pytest.fixture(autouse=True)
-def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
-
-
 class Reader(InMemoryMetricReader):
     """Keeps what each flush exported, and not only the last."""
 

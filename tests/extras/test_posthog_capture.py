@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Tuple
 
 import pytest
 from logger_runs import (
@@ -29,11 +29,6 @@ KEY = "phc_s3cretkey"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:posthog")
 
 
-@pytest.fixture(autouse=True)
-def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
-
-
 def ingest(request: Request) -> Tuple[int, Any]:
     """Answer as PostHog's `/batch/` does."""
     body = request.body
@@ -47,13 +42,6 @@ def ingest(request: Request) -> Tuple[int, Any]:
         uuid.UUID(event["uuid"])
         datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))
     return 200, {"status": 1}
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service(ingest)
-    yield made
-    made.stop()
 
 
 def events_at(service: Service) -> List[Any]:

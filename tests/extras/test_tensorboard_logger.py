@@ -18,11 +18,6 @@ from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import TensorBoardLogger
 
 
-@pytest.fixture(autouse=True)
-def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
-
-
 def events_in(folder: Path) -> List[Any]:
     """Read whole files, and check every checksum."""
     events = []

@@ -1,0 +1,21 @@
+"""What every test of an optional library may rely on."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+from logger_runs import Service
+
+
+@pytest.fixture(autouse=True)
+def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """Start a service that answers as the test module's `ingest` does."""
+    made = Service(request.module.ingest)
+    yield made
+    made.stop()
