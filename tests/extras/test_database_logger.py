@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -16,7 +15,18 @@ from typing import Any, Iterator, List, Optional
 
 import pytest
 import sqlalchemy
-from logger_runs import EVENTS, a_job, at, drain, each_event_twice, end, log, started, train
+from logger_runs import (
+    EVENTS,
+    PATIENCE,
+    a_job,
+    at,
+    drain,
+    each_event_twice,
+    end,
+    log,
+    started,
+    train,
+)
 
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
@@ -39,7 +49,8 @@ class SQLite:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "metrics.db"
-        self.url = f"sqlite:///{self._path}?timeout=0.05"
+        self.url = f"sqlite:///{self._path}?timeout={PATIENCE}"
+        self.url_to_break = f"sqlite:///{self._path}?timeout=0.05"
         self._lock: Optional[sqlite3.Connection] = None
 
     def break_(self) -> None:
@@ -55,7 +66,10 @@ class SQLite:
 
 
 class PostgreSQL:
-    """A cluster in a temporary directory. The server refuses to be root, who steps down for it."""
+    """A cluster in a temporary directory, with a socket there: no port that another may take.
+
+    The server refuses to be root, who steps down for it.
+    """
 
     def __init__(self, programs: str) -> None:
         self._programs = programs
@@ -68,14 +82,15 @@ class PostgreSQL:
         password = self._folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
         self._runs = False
         self._run("initdb", "-U", "arkor", "-A", "md5", f"--pwfile={password}", "--no-sync")
         self.mend()
-        self.url = sqlalchemy.URL.create(
-            "postgresql+psycopg", "arkor", PASSWORD, "127.0.0.1", self._port, "postgres"
+        self.url = self.url_to_break = sqlalchemy.URL.create(
+            "postgresql+psycopg",
+            "arkor",
+            PASSWORD,
+            database="postgres",
+            query={"host": str(self._folder)},
         )
 
     def break_(self) -> None:
@@ -84,7 +99,7 @@ class PostgreSQL:
 
     def mend(self) -> None:
         if not self._runs:
-            sockets = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {self._port}"
+            sockets = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}'"
             log_file = str(self._folder / "log")
             self._run("pg_ctl", "start", "-w", "-l", log_file, "-o", f"{sockets} -c fsync=off")
             self._runs = True
@@ -220,7 +235,7 @@ def test_two_runs_at_once_are_kept_apart(database: Any) -> None:
 def test_a_database_that_breaks_in_the_middle_does_not_harm_the_run(
     arkor_client: Any, database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logger = DatabaseLogger(database.url)
+    logger = DatabaseLogger(database.url_to_break)
     result = train(arkor_client, [logger, at(2, logger, database.break_)])
     assert result.status == "completed"
     database.mend()
@@ -235,7 +250,7 @@ def test_a_database_that_breaks_in_the_middle_does_not_harm_the_run(
 def test_a_database_that_is_away_for_a_while_misses_nothing(
     arkor_client: Any, database: Any
 ) -> None:
-    logger = DatabaseLogger(database.url)
+    logger = DatabaseLogger(database.url_to_break)
     breaking, mending = at(1, logger, database.break_), at(2, logger, database.mend)
     train(arkor_client, [logger, breaking, mending])
     assert sorted(query(database, METRICS)) == sorted(WHOLE)
