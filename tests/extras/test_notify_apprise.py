@@ -12,7 +12,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))
 
 from notify_contexts import FakeClock, FakeRun
-from notify_services import DROP, HANG, PATIENCE, Service
+from notify_services import DROP, HANG, Service
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, CloudApiClient, create_trainer
 from arkor_sync.emulator import ScriptedEngine
@@ -21,15 +22,16 @@ from arkor_sync.handlers import AppriseNotifier
 # What Apprise imports is its own business.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
-QUICK = "?cto=1.0&rto=0.1"
-
 
 class Hook(Service):
     path = "/s3cr3t-path"
+    seconds = PATIENCE
+    """That Apprise waits for an answer."""
 
     @property
     def apprise_url(self) -> str:
-        return f"json://user:s3cr3t-password@{self.host}{self.path}{QUICK}"
+        settings = f"cto={PATIENCE}&rto={self.seconds}"
+        return f"json://user:s3cr3t-password@{self.host}{self.path}?{settings}"
 
 
 def tell(notifier: AppriseNotifier, run: FakeRun, *contexts: Any) -> None:
@@ -92,11 +94,12 @@ def test_what_nobody_takes_is_logged_and_the_url_is_in_no_log(
         caplog.set_level(logging.DEBUG, logger=name)
     run = FakeRun()
     with Hook(always=answer) as hook:
+        hook.seconds = 0.1 if answer == HANG else PATIENCE
         notifier = AppriseNotifier(
             hook.apprise_url, clock=FakeClock(), attempts=2, flush_timeout=PATIENCE
         )
         tell(notifier, run, run.failed())
-        assert len(hook.posts) == 2
+        assert len(hook.wait_for(2)) == 2
     assert "AppriseNotifier: failed of job job-1 was not delivered: JSON did not take it" in (
         caplog.text
     )

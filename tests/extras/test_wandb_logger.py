@@ -30,7 +30,7 @@ logging.basicConfig(format="%(message)s")
 client = CloudApiClient(scope=ProjectState(*sys.argv[1:4]))
 
 def train(job_id, *callbacks):
-    return follow(job_id, client=client, callbacks=callbacks).wait(30).status
+    return follow(job_id, client=client, callbacks=callbacks).wait(60).status
 """
 
 
@@ -43,7 +43,7 @@ def in_a_process(code: str, emulator: Any, folder: Path, *job_ids: str) -> Any:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done
