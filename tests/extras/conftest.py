@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Iterator
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))  # for its helpers
 from logger_runs import Service
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple
+
+from logger_contexts import a_job, end, log, started
+from patience import PATIENCE
 
 from arkor_sync import create_trainer
 from arkor_sync.handlers import MetricsLogger
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))
-from logger_contexts import a_job, end, log, started
-from patience import PATIENCE
 
 __all__ = ["PATIENCE", "a_job", "end", "log", "started"]
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))
-
 from notify_contexts import FakeClock, FakeRun
 from notify_services import DROP, HANG, Service
 from patience import PATIENCE

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Tuple
 import matplotlib
 import pytest
 from matplotlib.image import imread
+from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, Callback, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
@@ -21,7 +22,6 @@ from arkor_sync.handlers._chart import PALETTES, Chart
 from arkor_sync.handlers._chart_png import png
 from arkor_sync.handlers._rows import Row, Rows
 
-PATIENCE = 20.0
 Color = Tuple[int, int, int]
 
 

@@ -12,12 +12,12 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import tqdm.auto
+from patience import PATIENCE
 
 from arkor_sync import Callback, RunAborted, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
 
-PATIENCE = 20.0
 OFTEN = 1e9
 
 

@@ -398,10 +398,11 @@ def test_what_is_kept_for_a_restart_is_bounded(
 
     class Measure(Callback):
         def on_log(self, ctx: Any) -> None:
-            sizes.append(sum(map(len, plot.state_dict().values())))
+            if ctx.step % 10 == 0:
+                sizes.append(sum(map(len, plot.state_dict().values())))
 
     run_of(arkor_emulator, arkor_client, plot, Measure()).wait(PATIENCE)
-    assert len(sizes) == 3000
+    assert len(sizes) == 300
     assert max(sizes) < 40_000
     # The picture of this process has more: what the history has.
     drawing = (tmp_path / "loss.svg").read_text("utf-8")
