@@ -28,6 +28,7 @@ _FIRST = re.compile(
 _RUN = re.compile(
     rb"(?:(?<=\n\n)|\A)(?:id: [^\n]*\nevent: training\.log\ndata: \{[^\n]*\}\n\n){2,}"
 )
+_SEPARATOR = ",\n{"  # no string holds a newline, so each object of JSON begins at one
 
 
 class LogBatch(Sequence[TrainingEvent]):
@@ -36,17 +37,21 @@ class LogBatch(Sequence[TrainingEvent]):
     Attributes:
         head: How the JSON of each begins: the fields that all have in common.
         ids: The frames' ids.
-        texts: The rest of the JSON of each.
+        body: The rest of the JSON of all, as one text: many small ones take longer to keep and to
+            forget than all else that is done with them.
         size: Characters of JSON, of all together.
+        begun: How many of them the worker thread has begun to deliver. It alone changes that.
     """
 
-    __slots__ = ("head", "ids", "size", "texts")
+    __slots__ = ("_texts", "begun", "body", "head", "ids", "size")
 
     def __init__(self, head: str, ids: List[str], texts: List[str]) -> None:
         self.head = head
         self.ids = ids
-        self.texts = texts
+        self.body = _SEPARATOR.join(texts)
         self.size = _size(texts) + len(head) * len(texts)
+        self.begun = 0
+        self._texts: Optional[List[str]] = None  # until one of them is asked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,9 +63,11 @@ class LogBatch(Sequence[TrainingEvent]):
     def __getitem__(self, index: slice) -> LogBatch: ...
 
     def __getitem__(self, index: Union[int, slice]) -> Union[TrainingEvent, LogBatch]:
+        if self._texts is None:
+            self._texts = self.body.split(_SEPARATOR)
         if isinstance(index, slice):
-            return LogBatch(self.head, self.ids[index], self.texts[index])
-        return decode(Frame(LOG, self.head + self.texts[index], self.ids[index]))
+            return LogBatch(self.head, self.ids[index], self._texts[index])
+        return decode(Frame(LOG, self.head + self._texts[index], self.ids[index]))
 
     def keys(self) -> List[int]:
         """Return the key of each event."""
@@ -75,14 +82,14 @@ class LogBatch(Sequence[TrainingEvent]):
 
     def fields(self) -> Optional[List[Dict[str, Any]]]:
         """Decode the fields that each has of its own; None where one is not a plain log."""
-        # No string holds a newline, so each object begins where its event does; with one brace
-        # each and as many objects as events, each is flat and ends there too.
-        together = ",\n{".join(self.texts)
-        count = len(self.texts)
-        if together.count("{") != count - 1:
+        # Each event begins an object, of the outermost array unless another is open: that needs a
+        # bracket, and one more brace for the object to be in it. With as many objects as events,
+        # each then ends where its event does.
+        count = len(self.ids)
+        if "[" in self.body and self.body.count("{") != count - 1:
             return None
         try:
-            objects: List[Dict[str, Any]] = decode_json("[{" + together + "]")
+            objects: List[Dict[str, Any]] = decode_json("[{" + self.body + "]")
             plain = {type(each["step"]) for each in objects} == {int}
             # A field that comes twice has its last value, and so might be another type.
             own = not any(

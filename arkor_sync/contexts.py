@@ -114,13 +114,13 @@ class _EventOfLog:
     def __get__(self, ctx: Any, owner: Any) -> Any:
         if ctx is None:
             return None
-        batch, index = ctx._source
-        ctx.event = event = batch[index]
+        ctx.event = event = ctx._batch[ctx._index]
         return event
 
 
-for _name, _field in METRICS.items():
-    setattr(LogContext, _name, _Metric(_field))
+# Not the step and the loss: almost every callback reads them, and plain attributes are quicker.
+for _name in METRICS.keys() - {"step", "loss"}:
+    setattr(LogContext, _name, _Metric(METRICS[_name]))
 LogContext.event = cast(Any, _EventOfLog())
 
 
@@ -307,9 +307,12 @@ def log_contexts(
     new = LogContext.__new__
     for index, data in enumerate(fields):
         ctx: Any = new(LogContext)
+        loss = data.get("loss")
         ctx.step = data["step"]
+        ctx.loss = loss if type(loss) is float else number(loss)
         ctx._data = data
-        ctx._source = batch, index
+        ctx._batch = batch
+        ctx._index = index
         ctx.job = job
         ctx.run = run
         yield ctx
@@ -317,6 +320,7 @@ def log_contexts(
 
 def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
     ctx: Any = LogContext.__new__(LogContext)
+    ctx.step, ctx.loss = data["step"], number(data.get("loss"))
     ctx._data = data
     ctx.job = job
     return cast(Context, ctx)

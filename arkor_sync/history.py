@@ -9,12 +9,12 @@ import io
 import os
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Tuple, Union
+from typing import Any, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._files import write_atomically
-from arkor_sync.bursts import COMMON
+from arkor_sync.bursts import COMMON, LogBatch
 from arkor_sync.contexts import METRICS
-from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, decode_json, number, text
+from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number, text
 
 LIMIT = 10_000
 
@@ -29,23 +29,33 @@ class History:
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
         # Those that came in batches are kept as JSON: nobody may ever look at them.
-        self._logs: Deque[Any] = deque(maxlen=limit)
+        self._logs: Deque[Union[LogBatch, Dict[str, Any]]] = deque()
+        self._counted = 0  # the logs of all entries but the last, which may still grow
         self._checkpoints: Deque[int] = deque(maxlen=limit)
-        self.append_log: Callable[[Any], None] = (
-            self._logs.append
-        )  # once an event, so without a layer in between
 
     def append(self, event: TrainingEvent) -> None:
         """Keep an event, if it is a log or a checkpoint. The worker calls it."""
         if event.type == LOG:
-            self.append_log(event.data)
+            self._append(event.data)
         elif event.type == CHECKPOINT:
             self._checkpoints.append(event.data["step"])
 
+    def append_batch(self, batch: LogBatch) -> None:
+        """Keep plain logs, each from when the worker, which calls it, begins to deliver it."""
+        self._append(batch)
+
+    def _append(self, logs: Union[LogBatch, Dict[str, Any]]) -> None:
+        if self._logs:
+            self._counted += _begun(self._logs[-1])
+        self._logs.append(logs)
+        while self._counted - _begun(self._logs[0]) >= self._limit:
+            self._counted -= _begun(self._logs.popleft())
+
     def __len__(self) -> int:
         """How many logs it holds."""
-        return len(self._logs)
+        return min(self._limit, sum(map(_begun, _snapshot(self._logs))))
 
     def __repr__(self) -> str:
         return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
@@ -53,10 +63,13 @@ class History:
     @property
     def logs(self) -> List[Dict[str, Any]]:
         """The fields of each log as the wire names them, in order; without `type` and `jobId`."""
-        return [
-            decode_json("{" + log) if isinstance(log, str) else _own(log)
-            for log in _snapshot(self._logs)
-        ]
+        logs: List[Dict[str, Any]] = []
+        for each in _snapshot(self._logs):
+            if isinstance(each, LogBatch):
+                logs += (each.fields() or [])[: each.begun]
+            else:
+                logs.append(_own(each))
+        return logs[-self._limit :]
 
     @property
     def checkpoints(self) -> List[int]:
@@ -97,6 +110,10 @@ class History:
         writer.writeheader()
         writer.writerows(self.to_dicts())
         write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
+
+
+def _begun(logs: Union[LogBatch, Dict[str, Any]]) -> int:
+    return logs.begun if isinstance(logs, LogBatch) else 1
 
 
 def _own(log: Dict[str, Any]) -> Dict[str, Any]:

@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import traceback
-from itertools import count
 from typing import (
     Any,
     Callable,
@@ -63,8 +62,8 @@ class Host(Protocol):
     def remember(self, event: TrainingEvent) -> None:
         """Keep an event for the run's history, once, before its callbacks."""
 
-    remember_log: Callable[[str], None]
-    """The same for a log of a batch, by its text there."""
+    def remember_batch(self, batch: LogBatch) -> None:
+        """The same for logs, each from when `begun` counts it."""
 
     acknowledged: Optional[Callable[[TrainingEvent], None]]
     """Hears that the callbacks are done with an event; None where nobody wants to know."""
@@ -131,11 +130,9 @@ class Worker:
         self._on_acknowledged = host.acknowledged
         self._context = host.context
         self._remember = host.remember
-        self._remember_log = host.remember_log
+        self._remember_batch = host.remember_batch
         self._log_contexts = host.log_contexts
-        # The logs that are being delivered, of which so many are done with.
-        self._under_way: Optional[LogBatch] = None
-        self._done = 0
+        self._under_way: Optional[LogBatch] = None  # the logs that are being delivered
         self._now = clock.now
         self._moment = 0.0  # since when the event at hand is: one look at the clock an event
         self._acknowledged_at: Optional[float] = None
@@ -151,20 +148,19 @@ class Worker:
     @property
     def delivered(self) -> int:
         """How many events were acknowledged."""
-        return self._delivered + self._done
+        return self._delivered + _done(self._under_way)
 
     @property
     def last_acknowledged(self) -> Optional[float]:
         """When the last of them was, on the clock; None before the first."""
-        return self._moment if self._done else self._acknowledged_at
+        return self._moment if _done(self._under_way) else self._acknowledged_at
 
     @property
     def acknowledged_id(self) -> Optional[str]:
         """Id of the last of them, or None."""
-        under_way, done = self._under_way, self._done
-        if under_way is None or not done:
-            return self._channel.cursor.acknowledged
-        return under_way.ids[:done][-1]
+        under_way = self._under_way
+        done = _done(under_way)
+        return under_way.ids[done - 1] if under_way and done else self._channel.cursor.acknowledged
 
     @property
     def call(self) -> Optional[Call]:
@@ -270,40 +266,40 @@ class Worker:
         if fields is None:
             return list(batch)  # each has to be looked at
         handlers = self._handlers.get(LOG, ())
-        remember, now = self._remember_log, self._now
+        now = self._now
         call: Any = None
         error: Optional[Exception] = None
-        done = 0
+        begun = 0
+        self._remember_batch(batch)
         self._under_way = batch
         try:
-            for done, ctx, text in zip(count(), self._log_contexts(batch, fields), batch.texts):
+            for begun, ctx in enumerate(self._log_contexts(batch, fields), 1):
                 if self._stopping:
                     raise Interrupted
-                self._done = done
+                batch.begun = begun
                 self._ctx = ctx
-                remember(text)
                 for call in handlers:
                     self._calling = call[0]
                     result = call[1](ctx)
                     if result is not None:
                         self._awaiter.wait_for(result)
                 self._moment = now()
-            done = len(batch)
+            begun += 1
         except Interrupted:
             raise
         except Exception as raised:
             error = raised
         finally:
             self._calling = None
-            self._channel.acknowledge(batch[:done])
+            done = max(0, begun - 1)
+            self._channel.acknowledge(batch[:done] if done < len(batch) else batch)
             self._under_way = None
-            self._done = 0
             self._delivered += done
             if done:
                 self._acknowledged_at = self._moment
         if error is None:
             return []
-        left = batch[done:]
+        left = list(batch[done:])  # no batch of what is left: each error would copy it again
         if not self._deliver(left, [each is call for each in handlers].index(True), error):
             return []
         self._acknowledge(left[0])
@@ -468,6 +464,11 @@ class Worker:
     def _wait(self, seconds: float) -> None:
         if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
             raise Interrupted
+
+
+def _done(under_way: Optional[LogBatch]) -> int:
+    """Return how many of the logs that are being delivered the callbacks are done with."""
+    return max(0, under_way.begun - 1) if under_way else 0
 
 
 def _identity(event: TrainingEvent) -> Hashable:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Tuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from arkor_sync.bursts import LogBatch, read_logs
 from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent
-from arkor_sync.history import History
+from arkor_sync.history import History, _begun
 
 
 def log(step: int, **metrics: Any) -> TrainingEvent:
@@ -44,6 +47,46 @@ def test_it_is_bounded_and_keeps_the_last() -> None:
     history.append(TrainingEvent(CHECKPOINT, {"step": 9}))
     assert [row["step"] for row in history.to_dicts()] == [7, 8, 9]
     assert repr(history) == "<History 3 logs, 1 checkpoints>"
+
+
+def batch(*steps: int) -> LogBatch:
+    text = '{"type":"training.log","jobId":"j","step":%d,"loss":0.5}'
+    blocks = (f"id: {step}\nevent: training.log\ndata: {text % step}\n\n" for step in steps)
+    logs = read_logs("".join(blocks).encode())
+    assert logs is not None
+    return logs
+
+
+def test_a_log_of_a_batch_is_there_from_when_the_worker_begins_with_it() -> None:
+    history = History()
+    history.append(log(1))
+    logs = batch(2, 3, 4)
+    history.append_batch(logs)
+    for begun in range(4):
+        logs.begun = begun
+        assert [each["step"] for each in history.logs] == [1, 2, 3, 4][: 1 + begun]
+        assert len(history) == 1 + begun
+    assert history.logs[-1] == {"step": 4, "loss": 0.5}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=20), st.integers(1, 6))
+def test_the_last_logs_are_kept_whatever_they_came_in(
+    entries: List[Tuple[int, int]], limit: int
+) -> None:
+    history, expected = History(limit), []
+    for size, begun in entries:
+        steps = [len(expected) + i for i in range(max(1, size))]
+        if size:
+            logs = batch(*steps)
+            history.append_batch(logs)
+            logs.begun = begun = min(begun, size)
+        else:
+            history.append(log(*steps))
+            begun = 1
+        expected += steps[:begun]
+        assert [each["step"] for each in history.logs] == expected[-limit:]
+        assert len(history) == len(history.logs)
+        assert len(history._logs) <= limit + sum(not _begun(each) for each in history._logs) + 1
 
 
 def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
