@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 Suite = Callable[..., pytest.RunResult]
 
 HEAD = """
-import os, socket, threading
+import os, socket, sys, threading
 import pytest
 from arkor_sync import ReconnectPolicy, follow
 from arkor_sync.emulator import Fault, ScriptedEngine
 
-QUICK = ReconnectPolicy(base=0.001, idle_timeout=0.2)
+QUICK = ReconnectPolicy(base=0.001)
 
 def steps_of(client, emulator, engine=None):
     steps = []
@@ -38,13 +38,18 @@ def steps_of(client, emulator, engine=None):
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     # Installed or not, the plugin is loaded once, and no other is.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setattr(arkor_sync.testing, "LEAK_GRACE", 0.1)
+    monkeypatch.setattr(arkor_sync.testing, "LEAK_GRACE", 30.0)
 
     def run(body: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + body)
         return pytester.runpytest_inprocess("-p", "arkor_sync.testing", "--strict-markers")
 
     return run
+
+
+@pytest.fixture
+def leaks_are_told_soon(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arkor_sync.testing, "LEAK_GRACE", 0.1)
 
 
 def failure_of(result: pytest.RunResult, **outcomes: int) -> str:
@@ -86,7 +91,7 @@ def test_the_mark_says_what_the_emulator_is_like(suite: Suite) -> None:
 @pytest.mark.arkor(scenario="fails_at")
 def test_scenario(arkor_emulator):
     job_id = arkor_emulator.create_job()
-    arkor_emulator.wait_for(lambda: arkor_emulator.jobs[job_id].terminal)
+    arkor_emulator.wait_for(lambda: arkor_emulator.jobs[job_id].terminal, timeout=30)
     assert arkor_emulator.jobs[job_id].status == "failed"
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=5), faults=[Fault("cut_mid_event", event="4")])
@@ -152,35 +157,40 @@ def test_it(arkor_client, arkor_emulator):
     assert "KeyError: 'the engine is broken'" in said
 
 
+@pytest.mark.usefixtures("leaks_are_told_soon")
 def test_threads_sockets_and_files_that_are_left_are_named(suite: Suite) -> None:
     result = suite("""
 kept = []
 
 def test_leaks(arkor_no_leaks, tmp_path):
-    stop = threading.Event()
+    stop = threading.Lock()
+    stop.acquire()
     def wait_for_ever():
-        stop.wait()
+        stop.acquire()
     thread = threading.Thread(target=wait_for_ever, name="arkor-reader-7", daemon=True)
     thread.start()
+    while sys._current_frames()[thread.ident].f_code is not wait_for_ever.__code__:
+        threading.Event().wait(0.001)
     server = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(server.getsockname())
     kept.extend([stop, thread, server, client, open(tmp_path / "a file.txt", "w")])
 
 def test_tidy_up():
     stop, thread, *files = kept
-    stop.set()
+    stop.release()
     thread.join()
     for each in files:
         each.close()
 """)
     said = failure_of(result, passed=2, errors=1)
     assert "left behind:" in said
-    assert "thread arkor-reader-7, in wait" in said
+    assert "thread arkor-reader-7, in wait_for_ever" in said
     assert re.search(r"a file\.txt \(descriptor \d+\)", said)
     assert re.search(r"socket 127\.0\.0\.1:\d+ \(descriptor \d+\)", said)
     assert re.search(r"socket 127\.0\.0\.1:\d+ to 127\.0\.0\.1:\d+ \(descriptor \d+\)", said)
 
 
+@pytest.mark.usefixtures("leaks_are_told_soon")
 def test_a_run_that_is_still_followed_is_a_leak(suite: Suite) -> None:
     result = suite("""
 runs = []
@@ -198,10 +208,7 @@ def test_tidy_up():
     assert "thread arkor-worker-" in said
 
 
-def test_what_was_there_before_or_goes_soon_is_no_leak(
-    suite: Suite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arkor_sync.testing, "LEAK_GRACE", 20.0)
+def test_what_was_there_before_or_goes_soon_is_no_leak(suite: Suite) -> None:
     result = suite("""
 @pytest.fixture(scope="module")
 def older():
