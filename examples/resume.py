@@ -90,7 +90,7 @@ def steps_of_a_killed_process(*arguments: str) -> List[int]:
 
 
 def main() -> int:
-    engine = NgramEngine(step_delay=0.02)  # seconds, or it would be done before the child begins
+    engine = NgramEngine(manual=True)  # it trains when it is told to, however fast the child is
     with Emulator(engine) as emulator, tempfile.TemporaryDirectory() as folder:
         os.environ.update(emulator.environment())  # the child inherits it
         scope = (emulator.org_slug, emulator.project_slug, emulator.project_id)
@@ -103,7 +103,9 @@ def main() -> int:
             client=client_for(*scope),
         )
         job_id = trainer.start().id
+        emulator.step(job_id, STEPS // 2)  # so that the child cannot come to the end
         before = steps_of_a_killed_process(job_id, folder, *scope)
+        emulator.step(job_id, 2 * STEPS)  # all that is left
         tally = carry_on(job_id, folder, *scope)
 
     print(f"process {os.getpid()} was told steps {tally.steps[0]} to {tally.steps[-1]}")
