@@ -60,7 +60,7 @@ def main() -> int:
             model="unsloth/gemma-4-E4B-it",
             dataset=BlobDataset(DATA.as_uri()),
             lora=LoraConfig(r=16, alpha=16),
-            max_steps=160,
+            max_steps=400,
             batch_size=4,
             logging_steps=Steps(10),
             save_steps=Steps(20),
