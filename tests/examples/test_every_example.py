@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -9,22 +10,47 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_runs import EXAMPLES, PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+ALL = sorted(EXAMPLES.glob("*.py"))
 NEED_EXTRAS = {"metrics_to_database"}
+
+# Runs an example, and stops the process when it has printed a line: Ctrl-C comes then, and neither
+# before it has begun nor after it has ended.
+STANDS_STILL = """
+import os, runpy, signal, sys
+
+def stand_still(stream):
+    write = stream.write
+
+    def write_a_line(text):
+        count = write(text)
+        if "\\n" in text and begun:
+            begun.pop()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return count
+
+    stream.write = write_a_line
+
+begun = [True]
+stand_still(sys.stdout)
+stand_still(sys.stderr)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the test may run in the background
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> None:
-    _, _, section = (ROOT / "README.md").read_text("utf-8").partition("\n## Examples\n")
+    _, _, section = (EXAMPLES.parent / "README.md").read_text("utf-8").partition("\n## Examples\n")
     section = section.partition("\n## ")[0]
     listed = re.findall(r"^python examples/(\w+\.py)", section, re.MULTILINE)
-    assert sorted(listed) == [path.name for path in EXAMPLES]
+    assert sorted(listed) == [path.name for path in ALL]
 
 
 @pytest.mark.parametrize(
     "example",
-    [path for path in EXAMPLES if path.stem not in NEED_EXTRAS],
+    [path for path in ALL if path.stem not in NEED_EXTRAS],
     ids=lambda path: path.stem,
 )
 def test_ctrl_c_ends_it_without_a_traceback_and_leaves_no_emulator_behind(
@@ -32,25 +58,20 @@ def test_ctrl_c_ends_it_without_a_traceback_and_leaves_no_emulator_behind(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "here").mkdir()
-    code = f"""
-import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the test may run in the background
-sys.argv = [{str(example)!r}]
-runpy.run_path({str(example)!r}, run_name="__main__")
-"""
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", code],
+        [sys.executable, "-u", "-c", STANDS_STILL, str(example)],
         cwd=tmp_path / "here",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-    assert process.returncode == 130, first + rest
+        process.send_signal(signal.SIGCONT)
+        printed, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, printed
     for bad in ("Traceback", "Warning", "interpreter exits"):
-        assert bad not in first + rest
+        assert bad not in printed
     assert list((tmp_path / "here").iterdir()) == []
     assert list(tmp_path.glob("arkor-emulator-*")) == []

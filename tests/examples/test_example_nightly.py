@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import Any, Iterator, List, Tuple
 
 import pytest
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+from example_runs import EXAMPLES, run
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of the example, since it locks itself: no other test then waits for it."""
     monkeypatch.delenv("SLACK_WEBHOOK_URL", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     folder = tmp_path / "a folder"
     (folder / "data").mkdir(parents=True)
     shutil.copy(EXAMPLES / "data" / "support_triage.jsonl", folder / "data")
@@ -49,17 +50,16 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[Any]]:
         server.shutdown()
 
 
-def run(script: Path, *arguments: str) -> Tuple[int, List[str]]:
+def work_for_ever(script: Path) -> None:
+    """Have it train for longer than any test takes."""
+    text = script.read_text("utf-8")
+    assert text.count("max_steps=60") == 1
+    script.write_text(text.replace("max_steps=60", "max_steps=1_000_000"), "utf-8")
+
+
+def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
     """Run it; return its exit code and what it logged, after seeing that all are log lines."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run(script, *arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     lines = done.stdout.splitlines()
     for line in lines:
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO |ERROR) +nightly: ", line)
@@ -67,7 +67,7 @@ def run(script: Path, *arguments: str) -> Tuple[int, List[str]]:
 
 
 def test_a_training_that_completes_exits_0(script: Path) -> None:
-    code, lines = run(script)
+    code, lines = log_of(script)
     assert code == 0, lines
     assert re.fullmatch(r"job \S+ was submitted", lines[0])
     assert [line.partition(",")[0] for line in lines[1:-1]] == ["step 20", "step 40", "step 60"]
@@ -77,14 +77,15 @@ def test_a_training_that_completes_exits_0(script: Path) -> None:
 
 def test_a_training_that_fails_exits_1_and_tells_slack(script: Path, slack: List[Any]) -> None:
     (script.parent / "data" / "support_triage.jsonl").write_text("not json\n")
-    code, lines = run(script)
+    code, lines = log_of(script)
     assert code == 1, lines
     assert " failed: " in lines[-1]
     assert [message["text"] for message in slack] == ["nightly-triage failed"]
 
 
 def test_one_that_takes_too_long_is_cancelled_and_exits_1(script: Path) -> None:
-    code, lines = run(script, "--limit", "0")
+    work_for_ever(script)
+    code, lines = log_of(script, "--limit", "0")
     assert code == 1, lines
     assert lines[-1].endswith(" cancelled: not done after 0 s")
 
@@ -93,20 +94,21 @@ def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARKOR_CLOUD_API_URL", "http://127.0.0.1:9")
-    code, [line] = run(script, "--cloud")
+    code, [line] = log_of(script, "--cloud")
     assert code == 2
     assert line.startswith("no result: ")
     assert "refused" in line
 
 
 def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True
-    ) as first:
+    usual = script.read_text("utf-8")
+    work_for_ever(script)
+    with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE) as first:
         assert first.stderr is not None
         first.stderr.readline()  # it has begun
-        second = run(script)
-        first.stderr.read()
-    assert first.returncode == 0
+        second = log_of(script)
+        first.terminate()
+    assert first.returncode == -signal.SIGTERM, "it was at work until then"
     assert second == (2, ["the last one is still at work; nothing was submitted"])
-    assert run(script)[0] == 0
+    script.write_text(usual, "utf-8")
+    assert log_of(script)[0] == 0
