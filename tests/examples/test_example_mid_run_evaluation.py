@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mid_run_evaluation.py"
+from example_runs import printed_by
 
 
 def test_each_checkpoint_gets_a_score_and_the_run_stops_at_a_perfect_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    scores = [float(s) for s in re.findall(r"^checkpoint \d+: score ([\d.]+)", done.stdout, re.M)]
+    printed = printed_by("mid_run_evaluation.py")
+    scores = [float(s) for s in re.findall(r"^checkpoint \d+: score ([\d.]+)", printed, re.M)]
     assert scores == sorted(scores)
     assert scores[0] < scores[-1] == 1.0
     step = 20 * len(scores)
-    assert f"status: cancelled: checkpoint {step} scored 1, and 1 was enough" in done.stdout
-    assert f"best checkpoint: {step}, score 1.0" in done.stdout
+    assert f"status: cancelled: checkpoint {step} scored 1, and 1 was enough" in printed
+    assert f"best checkpoint: {step}, score 1.0" in printed
     [path] = tmp_path.glob("arkor-*/answers.csv")
-    assert f"written: {path}" in done.stdout
+    assert f"written: {path}" in printed
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["error"] for row in rows] == [""] * 4 * len(scores)

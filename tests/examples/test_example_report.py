@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "report.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+from example_runs import EXAMPLES, python, run
 
 
 def test_it_shows_its_progress_and_says_where_everything_is(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
-    done = run(str(EXAMPLE), str(folder))
+    done = run("report.py", str(folder))
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert lines[0] == "support-triage: step 0/100 (0%)"
@@ -41,8 +29,8 @@ find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name: None if name == "matplotlib" else find_spec(name)
 sys.modules["matplotlib"] = None
 sys.argv = ["report.py", {str(tmp_path)!r}]
-runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
+runpy.run_path({str(EXAMPLES / "report.py")!r}, run_name="__main__")
 """
-    done = run("-c", code)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "loss.svg").read_text("utf-8").startswith("<svg ")

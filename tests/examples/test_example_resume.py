@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "resume.py"
+from example_runs import printed_by
 
 
 def test_no_event_is_lost_at_most_one_comes_twice_and_nothing_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    killed, carried_on, verdict, count = done.stdout.splitlines()
+    killed, carried_on, verdict, count = printed_by("resume.py").splitlines()
     told = re.fullmatch(r"process (\d+) was told steps 1 to (\d+), and was killed", killed)
     then = re.fullmatch(r"process (\d+) was told steps (\d+) to 100", carried_on)
     assert told

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "structured_outputs.py"
+from example_runs import printed_by
 
 
 def test_each_checkpoint_chooses_a_text_calls_the_tool_and_fills_the_dataclass() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    lines = printed_by("structured_outputs.py").splitlines()
     asked = [index for index, line in enumerate(lines) if line.startswith("checkpoint ")]
     assert len(asked) == 2
     for index in asked:

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(script), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+from example_runs import EXAMPLES, printed_by, run
 
 
 def test_it_trains_shows_each_checkpoint_getting_better_and_exits_0() -> None:
-    done = run(EXAMPLES / "quickstart.py")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    losses = [float(loss) for loss in re.findall(r"step .* loss +(\d+\.\d+)", done.stdout)]
+    printed = printed_by("quickstart.py")
+    losses = [float(loss) for loss in re.findall(r"step .* loss +(\d+\.\d+)", printed)]
     assert len(losses) == 20
     assert sum(losses[-4:]) < sum(losses[:4]) / 2
-    answers = re.findall(r"it answers: (.*)", done.stdout)
+    answers = re.findall(r"it answers: (.*)", printed)
     assert len(answers) == 4
     assert "category: feedback" not in answers[0]
     assert "category: feedback" in answers[-1]
     assert "We tell the colleague who helped you." in answers[-1]
-    assert "status: completed" in done.stdout
+    assert "status: completed" in printed
 
 
 def test_a_failed_run_says_why_and_exits_1(tmp_path: Path) -> None:
@@ -52,7 +37,7 @@ def test_a_failed_run_says_why_and_exits_1(tmp_path: Path) -> None:
 
 def test_a_cloud_that_cannot_be_reached_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARKOR_CLOUD_API_URL", "http://127.0.0.1:9")
-    done = run(EXAMPLES / "quickstart.py", "--cloud")
+    done = run("quickstart.py", "--cloud")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")

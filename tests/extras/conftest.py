@@ -8,7 +8,8 @@ from typing import Iterator
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "handlers"))  # for its helpers
+# For the helpers that are there.
+sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("handlers", "examples")]
 from logger_runs import Service
 
 
