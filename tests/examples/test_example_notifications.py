@@ -52,10 +52,11 @@ def test_with_a_webhook_in_the_environment_it_posts_there_and_prints_no_message(
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Discord) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        text = printed(
-            DISCORD_WEBHOOK_URL=f"http://127.0.0.1:{server.server_port}/api/webhooks/1/t"
-        )
-        server.shutdown()
+        url = f"http://127.0.0.1:{server.server_port}/api/webhooks/1/t"
+        try:
+            text = printed(DISCORD_WEBHOOK_URL=url)
+        finally:
+            server.shutdown()
     assert len(posted) == 7
     assert [body.get("content") for body in posted] == [None] * 6 + ["@here"]
     assert text == "status: completed, and then as expected: failed\n"
