@@ -174,6 +174,8 @@ def test_the_test_that_is_shown_passes(
     trainer = 'name="bot", model="unsloth/gemma-4-E4B-it", dataset=HuggingFaceDataset("a/b")'
     shown = block_with("@pytest.mark.arkor(")
     assert "create_trainer(..., " in shown
-    pytester.makepyfile(head + shown.replace("...", trainer))
+    assert "timeout=10)" in shown  # enough for a reader; a machine may stand still
+    patient = shown.replace("timeout=10)", "timeout=60)")
+    pytester.makepyfile(head + patient.replace("...", trainer))
     result = pytester.runpytest_inprocess("-p", "arkor_sync.testing", "--strict-markers")
     result.assert_outcomes(passed=1)
