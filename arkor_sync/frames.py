@@ -80,10 +80,15 @@ class FrameParser:
         Raises:
             StreamProtocolError: The unfinished block is larger than the limit.
         """
-        chunk = self._unify_newlines(self._without_bom(chunk))
+        if self._start is not None:
+            chunk = self._without_bom(chunk)
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._unify_newlines(chunk)
         if not chunk:
             return b""
         end = chunk.rfind(b"\n\n") + 2
+        if end == len(chunk) > 1 and not self._pending:
+            return chunk
         if end == 1 and chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n":
             end = 1  # the blank line's two newlines came in two chunks
         elif end == 1:
@@ -97,9 +102,7 @@ class FrameParser:
         return blocks
 
     def _without_bom(self, chunk: bytes) -> bytes:
-        if self._start is None:
-            return chunk
-        start = self._start + chunk
+        start = (self._start or b"") + chunk
         if len(start) < len(_BOM) and _BOM.startswith(start):
             self._start = start
             return b""
@@ -111,10 +114,9 @@ class FrameParser:
             self._after_cr = False
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
-        if b"\r" in chunk:
+        if chunk:
             self._after_cr = chunk[-1:] == b"\r"
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return chunk
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.append(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from importlib.util import find_spec
@@ -10,8 +11,14 @@ from typing import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A machine that stands still for a while is no fault of the example at hand.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A machine that stands still for a while is no fault of the example at hand. Developers draw new
+# examples at each run; what CI says is about the change.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("patient")
 
 pytest_plugins = ["pytester"]

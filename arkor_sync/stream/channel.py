@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 
@@ -101,24 +101,27 @@ class Channel:
             How many of them were new, or None if the epoch is over or the channel closed.
         """
         accepted = 0
-        begin = 0
         with self._lock:
             if self._set_aside and epoch == self._epoch:
                 self._check_redelivery(events)
-            while begin < len(events):
+            while events:
                 while self._is_full() and not self._closed and epoch == self._epoch:
                     self._signal()
                     self._wait_for_room()
                 if self._closed or epoch != self._epoch:
                     return None
-                fitting = self._fitting(events[begin:] if begin else events)
-                begin += len(fitting)
+                count = self._fitting(events)
+                fitting, events = events, ()
+                if count < len(fitting):
+                    fitting, events = fitting[:count], fitting[count:]
                 new = self.cursor.accept(fitting)
-                self.duplicates += len(fitting) - len(new)
-                accepted += len(new)
-                if new:
+                if new is not fitting:
+                    self.duplicates += count - len(new)
+                    count = len(new)
+                if count:
                     self._append(new)
                     self.high_water = max(self.high_water, self._count)
+                    accepted += count
         self._signal()  # without the lock, which the worker takes at once
         return accepted
 
@@ -258,17 +261,14 @@ class Channel:
             finally:
                 self._lock.acquire()
 
-    def _fitting(self, events: Sequence[TrainingEvent]) -> Sequence[TrainingEvent]:
-        """Return as many of the events as there is room for; the last one may exceed the bytes."""
-        if len(events) > self._max_events - self._count:
-            events = events[: self._max_events - self._count]
+    def _fitting(self, events: Sequence[TrainingEvent]) -> int:
+        """Return how many events there is room for; the last one may exceed the bytes."""
+        count = min(len(events), self._max_events - self._count)
         room = self._max_bytes - self._bytes
         if _bytes(events) < room:
-            return events
-        for index, size in enumerate(accumulate(map(_size, events))):
-            if size >= room:
-                return events[: index + 1]
-        return events
+            return count
+        sizes = accumulate(map(_size, events))
+        return min(count, 1 + sum(1 for _ in takewhile(lambda size: size < room, sizes)))
 
     def _is_full(self) -> bool:
         return self._count >= self._max_events or self._bytes >= self._max_bytes

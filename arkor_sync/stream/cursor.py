@@ -286,8 +286,8 @@ class Cursor:
         ids = _ids(events)
         if counting or not self._rises(ids):
             return [event for event in events if self._accept_one(event)]
-        self._position += len(events)
-        self._count(len(events))
+        self._position += len(ids)
+        self._count(len(ids))
         self._new.add(events, self._connection)
         self.read = last = cast(str, ids[-1])
         self._highest = len(last), last
