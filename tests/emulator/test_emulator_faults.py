@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 import requests
 from emulator_client import PATIENCE, Client, SseEvent, live, parse_sse
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import KINDS, Emulator, Fault, FaultBook, Frame, ScriptedEngine
@@ -236,7 +236,6 @@ def normal(body: bytes) -> bytes:
     return body.replace(b"\xef\xbb\xbf", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([b"", b"data: x", b"id: 1"]), max_size=12))
 def test_mixed_newlines_mean_the_same(lines: List[bytes]) -> None:
     data = b"\n".join(lines)

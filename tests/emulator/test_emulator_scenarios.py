@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 from emulator_client import Client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import (
@@ -202,7 +202,6 @@ def test_a_stream_is_recorded_as_it_is_read(tmp_path: Path) -> None:
     assert played == log
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_recording_does_not_depend_on_the_packets(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

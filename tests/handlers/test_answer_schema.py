@@ -8,7 +8,7 @@ import json
 from typing import Any, Dict, List, Literal, Optional, Union
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, ResponseError
@@ -151,7 +151,6 @@ def test_true_is_not_one_and_one_is_not_true() -> None:
             build(one, wrong)
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_an_answer_of_any_other_shape_is_refused_and_nothing_else_happens(answer: Any) -> None:
     with pytest.raises(ResponseError, match="the answer: expected object, got"):

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from patience import PATIENCE
 
@@ -122,7 +121,6 @@ settings_of = st.fixed_dictionaries(
 )
 
 
-@given_settings(deadline=None)
 @given(values=st.lists(anything, max_size=25), settings=settings_of)
 def test_it_stops_where_and_why_a_plain_model_of_the_rules_says(
     values: List[float], settings: Dict[str, Any]
@@ -133,7 +131,6 @@ def test_it_stops_where_and_why_a_plain_model_of_the_rules_says(
     assert run.stopped == ([stopping.stopping_text] if where else [])
 
 
-@given_settings(deadline=None)
 @given(
     values=st.lists(anything, max_size=25),
     settings=settings_of,

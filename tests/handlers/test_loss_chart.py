@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE
 
@@ -83,7 +83,6 @@ def test_a_log_without_a_loss_is_no_gap() -> None:
     assert Chart("", "", rows).curves()[0] == [[(1, 2.0), (3, 1.0)]]
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 10**6),
@@ -166,7 +165,6 @@ def test_the_scale_is_logarithmic_where_the_losses_span_much(
     assert ("loss (log scale)" in texts(svg(chart))) is log
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e99, 1e99) | st.just(math.nan), max_size=30), st.integers(0, 10**9))
 def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
     values: List[float], first: int

@@ -398,7 +398,7 @@ def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
 # The pure parts.
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet="a<&`@é🦙\\*", max_size=60), st.integers(1, 40))
 def test_a_text_that_is_cut_fits_and_no_escape_is_cut_in_two(text: str, limit: int) -> None:
     from arkor_sync.handlers.slack import escape

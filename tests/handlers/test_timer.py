@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, List, Optional, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE, wait_until
 
@@ -345,7 +345,6 @@ def test_a_process_that_can_have_no_more_threads_tries_again_at_the_next_event(
     wait_until(lambda: threads() == [])
 
 
-@settings(deadline=None)
 @given(
     days=st.integers(0, 9),
     hours=st.integers(0, 23),

@@ -102,7 +102,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(), st.sampled_from([5, 10_000]), st.lists(STEPS, max_size=40), st.booleans())
 @example(
     [(str(n), f'{{"type":"training.log","step":{n}}}') for n in range(20)],
