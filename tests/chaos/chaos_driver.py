@@ -217,7 +217,7 @@ class Driver:
         """Do what the schedule's main thread does, until the run is over or nothing is left."""
         action, after = self._schedule.action
         live = self._schedule.pace == "live"
-        needed = live or self._schedule.ends_in_silence
+        needed = live or self._schedule.may_end_in_silence
         pause = threading.Event()
         began = time.monotonic()
         while not run.done() and (needed or action != "none"):
@@ -229,7 +229,7 @@ class Driver:
                 action = "none"
             if live:
                 self._feed()
-            if self._schedule.ends_in_silence and self._job.terminal:
+            if self._job.terminal and not self._job.ended:
                 lost = self._schedule.mode == "lossy" and waited > 5  # it may never come
                 if lost or {*self._keys()} - {*self._all_acked()} <= {END}:
                     reader.CANCEL_GRACE = 0.1

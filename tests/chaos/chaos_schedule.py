@@ -86,11 +86,9 @@ class Schedule:
     lethal: Tuple[str, ...]
 
     @property
-    def ends_in_silence(self) -> bool:
-        """Whether nothing but the job's record may tell of its end."""
-        return self.ending == "silence" or (
-            self.action[0] == "cancel" and self.cancel_emits == "nothing"
-        )
+    def may_end_in_silence(self) -> bool:
+        """Whether it can be that nothing but the job's record tells of its end."""
+        return self.ending == "silence" or self.cancel_emits == "nothing"
 
     def outcome(self, handler: int, key: Key, attempt: int) -> str:
         """Return what a callback does when it is called for an event for the n-th time."""
