@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import repeat
-from operator import contains
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union, overload
+from operator import contains, lt
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, overload
 
 from arkor_sync.events import LOG, TrainingEvent, decode, decode_json, event_key
 from arkor_sync.frames import Frame, FrameParser
@@ -34,27 +34,44 @@ _SEPARATOR = ",\n{"  # no string holds a newline, so each object of JSON begins 
 class LogBatch(Sequence[TrainingEvent]):
     """Consecutive logs, whose JSON is decoded when it is asked for: one by one, or all at once.
 
+    What they have of their own is kept as two texts: many small ones take longer to keep and to
+    forget than all else that is done with them.
+
     Attributes:
         head: How the JSON of each begins: the fields that all have in common.
-        ids: The frames' ids.
-        body: The rest of the JSON of all, as one text: many small ones take longer to keep and to
-            forget than all else that is done with them.
         size: Characters of JSON, of all together.
+        rising: Whether the id of each is above that of the one before.
+        first_id: The first frame's id.
+        last_id: The last frame's id.
         begun: How many of them the worker thread has begun to deliver. It alone changes that.
     """
 
-    __slots__ = ("_texts", "begun", "body", "head", "ids", "size")
+    __slots__ = (
+        "_body",
+        "_count",
+        "_ids",
+        "_split",
+        "begun",
+        "first_id",
+        "head",
+        "last_id",
+        "rising",
+        "size",
+    )
 
     def __init__(self, head: str, ids: List[str], texts: List[str]) -> None:
         self.head = head
-        self.ids = ids
-        self.body = _SEPARATOR.join(texts)
+        self._count = len(ids)
+        self._ids = "\n".join(ids)
+        self._body = _SEPARATOR.join(texts)
         self.size = _size(texts) + len(head) * len(texts)
+        self.rising = _rise(ids)
+        self.first_id, self.last_id = (ids[0], ids[-1]) if ids else ("", "")
         self.begun = 0
-        self._texts: Optional[List[str]] = None  # until one of them is asked for
+        self._split: Optional[Tuple[List[str], List[str]]] = None  # until one is asked for
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> TrainingEvent: ...
@@ -63,11 +80,17 @@ class LogBatch(Sequence[TrainingEvent]):
     def __getitem__(self, index: slice) -> LogBatch: ...
 
     def __getitem__(self, index: Union[int, slice]) -> Union[TrainingEvent, LogBatch]:
-        if self._texts is None:
-            self._texts = self.body.split(_SEPARATOR)
+        if self._split is None:
+            self._split = self.ids, self._body.split(_SEPARATOR)
+        ids, texts = self._split
         if isinstance(index, slice):
-            return LogBatch(self.head, self.ids[index], self._texts[index])
-        return decode(Frame(LOG, self.head + self._texts[index], self.ids[index]))
+            return LogBatch(self.head, ids[index], texts[index])
+        return decode(Frame(LOG, self.head + texts[index], ids[index]))
+
+    @property
+    def ids(self) -> List[str]:
+        """The frames' ids."""
+        return self._ids.split("\n") if self._count else []
 
     def keys(self) -> List[int]:
         """Return the key of each event."""
@@ -85,11 +108,11 @@ class LogBatch(Sequence[TrainingEvent]):
         # Each event begins an object, of the outermost array unless another is open: that needs a
         # bracket, and one more brace for the object to be in it. With as many objects as events,
         # each then ends where its event does.
-        count = len(self.ids)
-        if "[" in self.body and self.body.count("{") != count - 1:
+        count = self._count
+        if "[" in self._body and self._body.count("{") != count - 1:
             return None
         try:
-            objects: List[Dict[str, Any]] = decode_json("[{" + self.body + "]")
+            objects: List[Dict[str, Any]] = decode_json("[{" + self._body + "]")
             plain = {type(each["step"]) for each in objects} == {int}
             # A field that comes twice has its last value, and so might be another type.
             own = not any(
@@ -152,10 +175,25 @@ def read_logs(blocks: bytes) -> Optional[LogBatch]:
     return LogBatch(head[len("data: ") :], ids, texts) if all(ids) else None
 
 
+def id_order(event_id: str) -> Tuple[int, str]:
+    """Order ids by length, then as text.
+
+    Numbers rise in it, and times, and whatever else is counted up.
+    """
+    return len(event_id), event_id
+
+
 @lru_cache(maxsize=16)
 def _common(head: str) -> Dict[str, Any]:
     fields: Dict[str, Any] = decode_json(head.rstrip(", ") + "}")
     return fields
+
+
+def _rise(ids: List[str]) -> bool:
+    order: Sequence[Any] = ids
+    if len(set(map(len, ids))) > 1:
+        order = list(map(id_order, ids))
+    return all(map(lt, order, order[1:]))
 
 
 def _size(texts: List[str]) -> int:

@@ -14,14 +14,13 @@ import dataclasses
 import fcntl
 import hashlib
 import os
-from operator import lt
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Set, Tuple, Union, cast
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Set, Tuple, Union
 from urllib.parse import quote
 
 from arkor_sync._files import write_atomically
 from arkor_sync._json import dump_json, parse_json
-from arkor_sync.bursts import LogBatch
+from arkor_sync.bursts import LogBatch, id_order
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.events import TrainingEvent
 
@@ -283,14 +282,14 @@ class Cursor:
         events must match before that is believed: a server may greet with the first one.
         """
         counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        ids = _ids(events)
-        if counting or not self._rises(ids):
+        if counting or not (isinstance(events, LogBatch) and self._rises(events)):
             return [event for event in events if self._accept_one(event)]
-        self._position += len(ids)
-        self._count(len(ids))
+        count = len(events)
+        self._position += count
+        self._count(count)
         self._new.add(events, self._connection)
-        self.read = last = cast(str, ids[-1])
-        self._highest = len(last), last
+        self.read = events.last_id
+        self._highest = id_order(events.last_id)
         return events
 
     def knows(self, event: TrainingEvent) -> bool:
@@ -300,7 +299,10 @@ class Cursor:
     def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
         """Move the acknowledged position over the next events."""
         self.delivered += len(events)
-        ids = (event_id for event_id in reversed(_ids(events)) if event_id is not None)
+        if isinstance(events, LogBatch):
+            self.acknowledged = events.last_id
+            return
+        ids = (event.id for event in reversed(events) if event.id is not None)
         self.acknowledged = next(ids, self.acknowledged)
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
@@ -338,26 +340,19 @@ class Cursor:
         found = self._new.find(event)
         return self._old.find(event) if found is None else found
 
-    def _rises(self, ids: Sequence[Optional[str]]) -> bool:
-        """Whether each has an id, above all that came before.
+    def _rises(self, batch: LogBatch) -> bool:
+        """Whether the id of each is above all that came before.
 
-        Ids are ordered by length, then as text: numbers rise in it, and times, and whatever else
-        is counted up. None of these events can then have been here, so none need be looked up.
+        None of these events can then have been here, so none need be looked up.
         """
-        if None in ids:
-            return False
-        known = cast(Sequence[str], ids)
-        order: Sequence[Any] = known
-        if len(set(map(len, known))) > 1:
-            order = list(zip(map(len, known), known))
-        return (len(known[0]), known[0]) > self._highest and all(map(lt, order, order[1:]))
+        return batch.rising and id_order(batch.first_id) > self._highest
 
     def _admit(self, event: TrainingEvent) -> None:
         self._count(1)
         self._new.add([event], self._connection)
         if event.id is not None:
             self.read = event.id
-            self._highest = max(self._highest, (len(event.id), event.id))
+            self._highest = max(self._highest, id_order(event.id))
 
     def _count(self, events: int) -> None:
         """Count accepted events, and forget the older half of the keys where that is due."""
@@ -365,7 +360,3 @@ class Cursor:
             self._forgotten = self._new.begins
             self._old, self._new = self._new, _Generation(self._accepted)
         self._accepted += events
-
-
-def _ids(events: Sequence[TrainingEvent]) -> Sequence[Optional[str]]:
-    return events.ids if isinstance(events, LogBatch) else [event.id for event in events]

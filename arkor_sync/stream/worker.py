@@ -292,11 +292,11 @@ class Worker:
         finally:
             self._calling = None
             done = max(0, begun - 1)
-            self._channel.acknowledge(batch[:done] if done < len(batch) else batch)
+            if done:
+                self._channel.acknowledge(batch[:done] if done < len(batch) else batch)
+                self._acknowledged_at = self._moment
             self._under_way = None
             self._delivered += done
-            if done:
-                self._acknowledged_at = self._moment
         if error is None:
             return []
         left = list(batch[done:])  # no batch of what is left: each error would copy it again
