@@ -197,21 +197,22 @@ class Reader:
         position = self._channel.connect()
         if self._replaying_all:
             position = Position(position.epoch, None)
-        overdue = self._is_overdue()  # before: a process may sleep for hours within a connection
+        silence = self._clock.now() - self._last_news  # before: a process may sleep for hours in it
         try:
-            return self._follow_connection(position)
+            return self._follow_connection(position, silence)
         except GoneError as gone:
             if gone.status not in self._policy.permanent:
                 raise
             return self._after_gone(gone, position)
         except (ArkorConnectionError, CloudApiError) as error:
-            # Only now: as long as the stream can be had, it has events that the record has not.
+            # Only now, also where the job is known to have ended: as long as the stream can be had,
+            # it has events that the record has not.
             lasting = getattr(error, "status", None) not in self._policy.permanent
-            if lasting and overdue and self._ended_by_record(position):
+            if lasting and silence >= self._stale_after and self._ended_by_record(position):
                 return None
             raise
 
-    def _follow_connection(self, position: Position) -> Optional[float]:
+    def _follow_connection(self, position: Position, silence: float) -> Optional[float]:
         read_before = self.events
         end = self._read_connection(position)
         if end is _End.TERMINAL:
@@ -223,6 +224,8 @@ class Reader:
         if end is _End.STALE:
             return 0.0
         if self.events == read_before:
+            if self._cancelled and silence >= CANCEL_GRACE and self._ended_by_record(position):
+                return None  # it was heard, and had nothing more to tell
             raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
         return min(self._policy.cap, self._policy.base if self._retry is None else self._retry)
 
@@ -319,14 +322,8 @@ class Reader:
         Every connection is listened to for a while: after an outage, or after callbacks that took
         long, the stream has a tale to tell that the record has not.
         """
-        patience = self._patience()
+        patience = CANCEL_GRACE if self._cancelled else self._stale_after
         return max(self._last_news + patience, self._connected_at + min(patience, CANCEL_GRACE))
-
-    def _patience(self) -> float:
-        return CANCEL_GRACE if self._cancelled else self._stale_after
-
-    def _is_overdue(self) -> bool:
-        return self._clock.now() >= self._last_news + self._patience()
 
     def _delay_after(self, error: Exception) -> float:
         """Count a failure and draw the delay, or raise what ends the run."""

@@ -336,6 +336,24 @@ def test_after_a_long_outage_the_stream_is_asked_before_the_record() -> None:
     assert jobs.looked_up == 0
 
 
+def test_the_events_of_a_job_that_has_ended_are_waited_for_like_any_others() -> None:
+    clock = FakeClock()
+    seen = Seen()
+    run, jobs = make_run(
+        *[LOST] * 7,
+        [logs(1, 3) + completed()],
+        clock=clock,
+        callbacks=seen.table(),
+        begin=job("completed", completedAt="t9"),
+        records=[job("completed", completedAt="t9")],
+        stale_after=300.0,
+    )
+    assert run.start().wait(PATIENCE).artifacts == [{"a": 1}]
+    assert 100 < sum(clock.waits) < 300
+    assert seen.steps == [1, 2, 3]
+    assert jobs.looked_up == 0
+
+
 @pytest.mark.parametrize("lost", [LOST, ArkorTimeoutError("timed out"), b""], ids=repr)
 def test_a_process_that_slept_asks_the_stream_before_the_record(lost: Any) -> None:
     """Stopped, paused or suspended, it finds the connection lost and the job ended."""
