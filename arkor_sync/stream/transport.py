@@ -32,7 +32,7 @@ from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from arkor_sync.stream.chunked import ChunkedDecoder
 from arkor_sync.stream.connections import Adapter
 
-_CHUNK = 65536
+_CHUNK = 120 << 10  # bytes; from 128 KiB on each allocation is a system call
 
 
 class Transport:
