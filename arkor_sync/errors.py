@@ -263,6 +263,11 @@ class TrainingCancelledError(TrainingError):
     """The job's status is `cancelled`."""
 
 
+def still_runs(job_id: str) -> str:
+    """Say of a job that nobody follows any more how to get back to it."""
+    return f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
+
+
 def add_note(error: BaseException, note: str) -> None:
     """Attach a line that the traceback prints (Python 3.11 and up) without wrapping the error."""
     untyped: Any = error

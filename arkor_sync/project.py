@@ -112,8 +112,10 @@ def ensure_project_state(
     if not isinstance(credentials, AnonymousCredentials):
         if state is None:
             raise ProjectStateError(
-                f"{path} is missing or not usable; write it by hand: "
-                '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}'
+                f"{path} is missing or not usable, and an account's token does not say which "
+                "project it is for; write it by hand: "
+                '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}; or make the client '
+                "with scope=ProjectState(org_slug, project_slug, project_id)"
             )
         return state
     if state is not None and state.org_slug != credentials.org_slug:

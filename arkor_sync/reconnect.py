@@ -100,8 +100,3 @@ class ReconnectPolicy:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def load_delays() -> None:
-    """Import what draws the delays: 10 ms, which the first reconnection need not wait for."""
-    import backoff  # noqa: F401

@@ -27,12 +27,13 @@ from arkor_sync.errors import (
     RunError,
     WaitTimeout,
     add_note,
+    still_runs,
 )
 from arkor_sync.events import TrainingEvent
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
 from arkor_sync.persistence import Persistence
-from arkor_sync.reconnect import ReconnectPolicy, load_delays
+from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.stream import process
 from arkor_sync.stream.abort_watch import AbortWatch
@@ -116,7 +117,7 @@ class Run:
             self._apply(end)
             self._worker_done(None, None)
             return self
-        load_delays()
+        _import_for_the_threads()
         if end is not None:
             self._reader.expect_end()  # nothing but what the stream still has will come
         self._worker.start()
@@ -158,8 +159,7 @@ class Run:
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
             self.abort(interruption)
-            job_id = self._job.id
-            add_note(interruption, f"job {job_id} goes on; follow({job_id!r}) attaches to it again")
+            add_note(interruption, still_runs(self._job.id))
             raise
         if self._error is not None:
             raise self._error
@@ -476,6 +476,18 @@ class _Host:
 
     def log_contexts(self, batch: LogBatch, fields: List[Dict[str, Any]]) -> Iterator[Context]:
         return log_contexts(batch, fields, self._run._job, self._run)
+
+
+def _import_for_the_threads() -> None:
+    """Import what the threads would, while there are none.
+
+    The first recovery is then as quick as any other. And a Ctrl-C in the middle of an import of the
+    main thread can leave the interpreter's import lock taken for good, for all other threads.
+    """
+    import backoff  # noqa: F401
+
+    import arkor_sync.chat
+    import arkor_sync.chat_request  # noqa: F401
 
 
 class _JobStream:

@@ -25,7 +25,7 @@ from typing import (
 
 from arkor_sync.callbacks import CallbacksInput, check_callable
 from arkor_sync.error_policy import ErrorPolicy
-from arkor_sync.errors import ArkorUsageError, RunAborted
+from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
 from arkor_sync.frames import MAX_EVENT_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.reconnect import ReconnectPolicy
@@ -103,7 +103,11 @@ class Trainer:
                 job = self._start()
                 callbacks = [self._options.callbacks, *self._added]
                 options = dataclasses.replace(self._options, callbacks=callbacks)
-                self.run = Run(self._client, job, options).start()
+                try:
+                    self.run = Run(self._client, job, options).start()
+                except BaseException as error:  # a cursor store, a full process
+                    add_note(error, still_runs(job.id))
+                    raise
                 if self._aborted:  # while the job was being submitted
                     self.run.abort(*self._aborted)
             return self.run

@@ -113,7 +113,8 @@ def main() -> int:
             error_policy=ErrorPolicy.log(),
             client=client,
         )
-        result = trainer.wait()
+        with trainer.follow() as run:  # on Ctrl-C a callback that runs may end before Arkor does
+            result = run.wait()
     print(f"status: {result.status}, {len(result.artifacts)} artifact(s)")
     return 0 if result.status == "completed" else 1
 

@@ -335,15 +335,18 @@ class Notifier(Callback, abc.ABC):
 
     def _send(self, note: Notification) -> None:
         delays = ReconnectPolicy(cap=_LONGEST_WAIT).delays()
-        wait = 0.0
+        wait, why = 0.0, ""
         for attempt in range(1, self.attempts + 1):
-            self._wait(note, max(wait, self._not_before - self.clock.now()))
+            if not self._wait(note, max(wait, self._not_before - self.clock.now())):
+                what = "the end of a run had to be told first"
+                raise Undelivered(f"{why}; {what}" if why else what)
             try:
                 self._attempt(note)
                 break
-            except Unavailable:
+            except Unavailable as unavailable:
                 if attempt == self.attempts:
                     raise
+                why = str(unavailable)
                 wait = next(delays) * (0.5 + self.clock.random() / 2)
 
     def _leave_alone(self, seconds: Optional[float]) -> None:
@@ -351,10 +354,10 @@ class Notifier(Callback, abc.ABC):
         if seconds:
             self._not_before = self.clock.now() + min(seconds, _LONGEST_WAIT)
 
-    def _wait(self, note: Notification, seconds: float) -> None:
+    def _wait(self, note: Notification, seconds: float) -> bool:
+        """Wait before an attempt; return False if something that matters more waits by then."""
         stop = self._never if note.last else self._outbox.pressing
-        if seconds > 0 and self.clock.wait(stop, seconds):
-            raise Undelivered("given up for one about the end of a run")
+        return seconds <= 0 or not self.clock.wait(stop, seconds)
 
 
 def _sample(ctx: CheckpointContext, prompt: Prompt) -> Sample:

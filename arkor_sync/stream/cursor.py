@@ -141,7 +141,7 @@ class FileCursorStore:
 
         Raises:
             LeaseHeldError: It is locked; the message names the process.
-            CursorStoreError: The file cannot be opened.
+            CursorStoreError: The file cannot be opened or written.
         """
         path = self._path(job_id, "lock")
         try:
@@ -157,8 +157,12 @@ class FileCursorStore:
             raise LeaseHeldError(
                 f"job {job_id} is followed already, by process {holder} ({path})"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError as error:
+            os.close(descriptor)
+            raise CursorStoreError(f"{path} cannot be written: {error.strerror}") from error
         return _Once(lambda: os.close(descriptor))
 
     def _path(self, job_id: str, suffix: str) -> Path:

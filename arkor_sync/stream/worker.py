@@ -32,7 +32,7 @@ from arkor_sync.error_policy import (
     Skip,
     StopTraining,
 )
-from arkor_sync.errors import RunError, add_note
+from arkor_sync.errors import RunError, add_note, still_runs
 from arkor_sync.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.channel import Channel
@@ -120,6 +120,7 @@ class Worker:
         self.skipped = 0
         self._delivered = 0
         self._channel = channel
+        self._label = label
         self._handlers = handlers
         self._policy = policy
         self._host = host
@@ -409,6 +410,8 @@ class Worker:
         if isinstance(error, StopTraining):
             try:
                 if not self._host.stop(error.reason):
+                    what = "job %s had ended before it could be stopped (%s)"
+                    logger.warning(what, self._label, error.reason)
                     return None
             except Exception as refused:
                 return refused  # the job may still run, so this is no less than an error
@@ -419,7 +422,7 @@ class Worker:
 
     def _judge(self, failure: Failure) -> Decision:
         """Ask the policy, and do all of what it says but the waiting and the repeat."""
-        error, where = failure.error, _where(failure)
+        error, where = failure.error, f"job {self._label}: {_where(failure)}"
         if isinstance(error, Redeliver) and failure.attempt < error.attempts:
             self._wait(error.delay)
             return Decision(Action.RETRY)
@@ -442,6 +445,8 @@ class Worker:
             return decision
         self._failure = failure
         add_note(error, where)
+        if decision.action is Action.ABORT and failure.event.type in KNOWN - TERMINAL:
+            add_note(error, still_runs(self._label))
         if decision.action is Action.CANCEL:
             try:
                 self._host.cancel()

@@ -64,7 +64,10 @@ def test_abort_is_the_default_and_raises_the_users_own_exception() -> None:
     with pytest.raises(Boom) as caught:
         run.start().wait(PATIENCE)
     assert caught.value is error
-    assert caught.value.__notes__ == ["on_log raised, step 2, event 2, attempt 1"]
+    assert caught.value.__notes__ == [
+        "job job-1: on_log raised, step 2, event 2, attempt 1",
+        "job job-1 goes on; follow('job-1') attaches to it again",
+    ]
     assert on_log.calls == [(1, 1), (2, 1)]
     assert run.failure is not None
     assert (run.failure.callback, run.failure.event.step) == ("on_log", 2)
@@ -287,12 +290,15 @@ def test_stop_training_that_the_cloud_does_not_hear_is_an_error() -> None:
         run.start().wait(PATIENCE)
 
 
-def test_stop_training_on_a_job_past_cancelling_follows_it_to_its_end() -> None:
+def test_stop_training_on_a_job_past_cancelling_follows_it_to_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     on_log = failing(1, error=StopTraining("x"))
     run, jobs = make_run([logs(1, 1)], [completed()], callbacks={"on_log": on_log})
     jobs.cancel_error = ConflictError(409, "already completed")
     assert run.start().wait(PATIENCE).status == "completed"
     assert run.health().acknowledged_id == "end"
+    assert "job job-1 had ended before it could be stopped (x)" in caplog.text
 
 
 def test_stop_training_at_the_end_of_the_job_changes_nothing() -> None:

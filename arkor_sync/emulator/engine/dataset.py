@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import random
 import urllib.error
@@ -69,7 +70,7 @@ def parse(data: bytes) -> List[Record]:
 
 def _record(number: int, line: bytes) -> Record:
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
         raise TrainingFailed(f"the data set's line {number} is not valid JSON") from None
     messages = value.get("messages") if isinstance(value, dict) else None

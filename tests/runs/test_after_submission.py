@@ -1,0 +1,46 @@
+"""What a program is told when its job was submitted, and cannot be followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arkor_sync import BlobDataset, FileCursorStore, create_trainer
+from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.errors import CursorStoreError
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=3, silent_at=1))
+def test_a_store_that_cannot_be_written_is_told_with_the_job_that_goes_on(
+    arkor_emulator: Emulator,
+    arkor_client: Any,
+    arkor_no_leaks: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = create_trainer(
+        name="n",
+        model="unsloth/gemma-4-E4B-it",
+        dataset=BlobDataset("file:///nowhere"),
+        client=arkor_client,
+        cursor_store=FileCursorStore(tmp_path / "cursors"),
+    )
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if data == b"%d\n" % os.getpid():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(CursorStoreError, match=r"\.lock cannot be written: No space left") as caught:
+        trainer.follow()
+    job_id = trainer.start().id
+    expected = f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
+    assert expected in caught.value.__notes__  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    trainer.follow().close()
