@@ -118,7 +118,7 @@ class LogBatch(Sequence[TrainingEvent]):
             own = not any(
                 True in map(contains, objects, repeat(name)) for name in _common(self.head)
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return objects if plain and own and len(objects) == count else None
 

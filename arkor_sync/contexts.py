@@ -114,6 +114,8 @@ class _EventOfLog:
     def __get__(self, ctx: Any, owner: Any) -> Any:
         if ctx is None:
             return None
+        if ctx._batch is None:
+            return None
         ctx.event = event = ctx._batch[ctx._index]
         return event
 
@@ -122,6 +124,8 @@ class _EventOfLog:
 for _name in METRICS.keys() - {"step", "loss"}:
     setattr(LogContext, _name, _Metric(METRICS[_name]))
 LogContext.event = cast(Any, _EventOfLog())
+LogContext._batch = None  # type: ignore[attr-defined]
+LogContext.step = LogContext.loss = cast(Any, None)  # so that a mock with this spec has them
 
 
 @dataclasses.dataclass

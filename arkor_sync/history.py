@@ -66,10 +66,13 @@ class History:
         logs: List[Dict[str, Any]] = []
         for each in _snapshot(self._logs):
             if isinstance(each, LogBatch):
-                logs += (each.fields() or [])[: each.begun]
+                fields = each.fields()
+                if fields is None:  # a stack that is too deep here, though the worker's was not
+                    fields = [event.data for event in each]
+                logs += map(_own, fields[: each.begun])
             else:
                 logs.append(_own(each))
-        return logs[-self._limit :]
+        return logs[max(0, len(logs) - self._limit) :]
 
     @property
     def checkpoints(self) -> List[int]:

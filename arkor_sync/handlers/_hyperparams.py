@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Mapping
 
-from arkor_sync.job_config import public_url
-
 _SECRET = re.compile(
     r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
 )
+_URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")  # what may be secret is in no group
 
 
 def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
@@ -35,4 +34,4 @@ def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return public_url(value) if isinstance(value, str) and "://" in value else value
+    return _URL.sub(r"\1\2", value) if isinstance(value, str) else value

@@ -6,15 +6,18 @@ Rows by step cannot count an event twice, however often it comes.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from arkor_sync.callbacks import Callback
 from arkor_sync.contexts import METRICS, CheckpointContext, LogContext
 from arkor_sync.events import number
-from arkor_sync.handlers._harmless import harmless
+from arkor_sync.handlers._harmless import harmless, said
 from arkor_sync.handlers._per_run import PerRun
 from arkor_sync.models import TrainingJob
+
+logger = logging.getLogger(__name__)
 
 LIMIT = 500  # rows that are kept for a restart: they are saved after every event
 _LARGEST = 1e100  # beyond it nothing can be drawn
@@ -114,14 +117,20 @@ class Recorder(Callback):
         """Return what is remembered of the run whose worker asks. Each run saves its own."""
         return self._memories.state_dict()
 
+    @harmless
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what an earlier process remembered."""
         self._memories.load_state_dict(state)
 
 
-def _remember(_: TrainingJob, saved: Any) -> Memory:
-    rows, checkpoints = json.loads(saved or "[[], []]")
-    return Memory({int(step): Row(*values) for step, values in rows}, dict.fromkeys(checkpoints))
+def _remember(job: TrainingJob, saved: Any) -> Memory:
+    try:
+        rows, checkpoints = json.loads(saved or "[[], []]")
+        known = {int(step): Row(*values) for step, values in rows}
+        return Memory(known, dict.fromkeys(checkpoints))
+    except Exception as error:
+        logger.warning("what was kept of job %s cannot be read: %s", job.id, said(error))
+        return Memory({}, {})
 
 
 def _saved(memory: Memory) -> str:

@@ -118,7 +118,9 @@ class Worker:
         self._ctx: Any = None  # its argument
         self.given_up = 0
         self.skipped = 0
-        self._delivered = 0
+        # How many events were acknowledged before the logs that are being delivered, and those.
+        # As one, so that nobody sees them counted twice, or not at all.
+        self._tally: Tuple[int, Optional[LogBatch]] = (0, None)
         self._channel = channel
         self._label = label
         self._handlers = handlers
@@ -133,7 +135,6 @@ class Worker:
         self._remember = host.remember
         self._remember_batch = host.remember_batch
         self._log_contexts = host.log_contexts
-        self._under_way: Optional[LogBatch] = None  # the logs that are being delivered
         self._now = clock.now
         self._moment = 0.0  # since when the event at hand is: one look at the clock an event
         self._acknowledged_at: Optional[float] = None
@@ -149,17 +150,18 @@ class Worker:
     @property
     def delivered(self) -> int:
         """How many events were acknowledged."""
-        return self._delivered + _done(self._under_way)
+        before, under_way = self._tally
+        return before + _done(under_way)
 
     @property
     def last_acknowledged(self) -> Optional[float]:
         """When the last of them was, on the clock; None before the first."""
-        return self._moment if _done(self._under_way) else self._acknowledged_at
+        return self._moment if _done(self._tally[1]) else self._acknowledged_at
 
     @property
     def acknowledged_id(self) -> Optional[str]:
         """Id of the last of them, or None."""
-        under_way = self._under_way
+        _, under_way = self._tally
         done = _done(under_way)
         return under_way.ids[done - 1] if under_way and done else self._channel.cursor.acknowledged
 
@@ -272,7 +274,8 @@ class Worker:
         error: Optional[Exception] = None
         begun = 0
         self._remember_batch(batch)
-        self._under_way = batch
+        before, _ = self._tally
+        self._tally = before, batch
         try:
             for begun, ctx in enumerate(self._log_contexts(batch, fields), 1):
                 if self._stopping:
@@ -296,8 +299,7 @@ class Worker:
             if done:
                 self._channel.acknowledge(batch[:done] if done < len(batch) else batch)
                 self._acknowledged_at = self._moment
-            self._under_way = None
-            self._delivered += done
+            self._tally = before + done, None
         if error is None:
             return []
         left = list(batch[done:])  # no batch of what is left: each error would copy it again
@@ -330,7 +332,7 @@ class Worker:
         self._channel.acknowledge([event])
         if self._on_acknowledged is not None:
             self._on_acknowledged(event)
-        self._delivered += 1
+        self._tally = self._tally[0] + 1, None
         self._moment = self._acknowledged_at = self._now()
 
     def _deliver(

@@ -114,6 +114,8 @@ def test_no_secret_of_the_job_is_a_hyperparameter(arkor_client: Any) -> None:
 def test_a_configuration_is_flattened() -> None:
     config = {"a": {"b": {"c": 1}}, "gpus": ["x", {"y": 2}], "none": None, "flag": False}
     assert hyperparams_of(config) == {"a.b.c": 1, "gpus.0": "x", "gpus.1.y": 2, "flag": False}
+    config = {"prompt": "Is it? See https://me:s3cret@h/a?sig=s3cret and ftp://h/b#c"}
+    assert hyperparams_of(config) == {"prompt": "Is it? See https://h/a and ftp://h/b"}
     config = {"gpuTypes": ["h100", "a100"], "ratios": [1, 0.5], "nothing": []}
     assert hyperparams_of(config) == {"gpuTypes": "h100, a100", "ratios": "1, 0.5"}
 

@@ -110,7 +110,7 @@ def test_a_run_that_nobody_waited_for_changes_nothing_but_says_why_it_ended(
     assert child.status() == 0
     first, *_, last = child.err.splitlines()
     assert first.endswith("ended, unawaited")
-    assert last.startswith((f"{error}: ", "on_log raised"))
+    assert last.startswith((f"{error}: ", "job "))
 
 
 # Signals.

@@ -113,6 +113,17 @@ DATA = [
     '{"type":"training.log",\n"step":4}',
 ]
 
+
+def test_a_log_that_is_nested_too_deeply_is_a_problem_of_its_own() -> None:
+    for deep in ('{"":' * 100_000 + "1" + "}" * 100_000, "[" * 100_000 + "]" * 100_000):
+        same_events = [log(1), log(2, x=deep), log(3)]
+        (first, second, third) = at_once([b"".join(same_events)])
+        assert (first.problem, third.problem) == (None, None)
+        assert second.problem is not None
+        (alone,) = at_once([log(2, x=deep)])
+        assert alone.problem == second.problem
+
+
 IDS = ["1", "2", "", " 3", '"4"', "{", "\0", "\xe9"]
 
 

@@ -69,6 +69,23 @@ def test_a_log_of_a_batch_is_there_from_when_the_worker_begins_with_it() -> None
     assert history.logs[-1] == {"step": 4, "loss": 0.5}
 
 
+def test_a_batch_has_no_more_fields_there_than_an_event_has() -> None:
+    text = '{"type":"training.log","timestamp":"t","jobId":"j","step":1}'
+    logs = read_logs(f"id: 1\nevent: training.log\ndata: {text}\n\n".encode())
+    assert logs is not None
+    history = History()
+    history.append_batch(logs)
+    logs.begun = 1
+    assert history.logs == [{"timestamp": "t", "step": 1}]
+
+
+def test_it_may_keep_nothing() -> None:
+    history = History(limit=0)
+    history.append(log(1))
+    assert history.logs == []
+    assert len(history) == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=20), st.integers(1, 6))
 def test_the_last_logs_are_kept_whatever_they_came_in(
     entries: List[Tuple[int, int]], limit: int

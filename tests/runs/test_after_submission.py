@@ -37,7 +37,7 @@ def test_a_store_that_cannot_be_written_is_told_with_the_job_that_goes_on(
         return write(descriptor, data)
 
     monkeypatch.setattr("os.write", full)
-    with pytest.raises(CursorStoreError, match=r"\.lock cannot be written: No space left") as caught:
+    with pytest.raises(CursorStoreError, match=r"\.lock cannot be written: No space") as caught:
         trainer.follow()
     job_id = trainer.start().id
     expected = f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
