@@ -81,7 +81,7 @@ class FrameParser:
             StreamProtocolError: The unfinished block is larger than the limit.
         """
         if self._start is not None:
-            chunk = self._without_bom(chunk)
+            chunk = self._without_bom(self._start + chunk)
         if self._after_cr or b"\r" in chunk:
             chunk = self._unify_newlines(chunk)
         if not chunk:
@@ -101,8 +101,7 @@ class FrameParser:
             self._hold(chunk[end:])
         return blocks
 
-    def _without_bom(self, chunk: bytes) -> bytes:
-        start = (self._start or b"") + chunk
+    def _without_bom(self, start: bytes) -> bytes:
         if len(start) < len(_BOM) and _BOM.startswith(start):
             self._start = start
             return b""

@@ -38,15 +38,12 @@ class History:
     def append(self, event: TrainingEvent) -> None:
         """Keep an event, if it is a log or a checkpoint. The worker calls it."""
         if event.type == LOG:
-            self._append(event.data)
+            self.append_logs(event.data)
         elif event.type == CHECKPOINT:
             self._checkpoints.append(event.data["step"])
 
-    def append_batch(self, batch: LogBatch) -> None:
+    def append_logs(self, logs: Union[LogBatch, Dict[str, Any]]) -> None:
         """Keep plain logs, each from when the worker, which calls it, begins to deliver it."""
-        self._append(batch)
-
-    def _append(self, logs: Union[LogBatch, Dict[str, Any]]) -> None:
         if self._logs:
             self._counted += _begun(self._logs[-1])
         self._logs.append(logs)

@@ -66,7 +66,7 @@ class BlobDataset:
             if not whole or (parts.scheme in ("http", "https") and not parts.hostname):
                 raise ValueError
         except (ValueError, AttributeError, TypeError):
-            shown = public_url(self.url)[:200] if isinstance(self.url, str) else self.url
+            shown = _public(self.url) if isinstance(self.url, str) else self.url
             wanted = "a URL with its scheme: 'https://host/data.jsonl', 'file:///path/data.jsonl'"
             raise _refusal("BlobDataset.url", shown, wanted) from None
         if self.token is not None and not (isinstance(self.token, str) and self.token):
@@ -77,7 +77,7 @@ class BlobDataset:
 
     def __repr__(self) -> str:
         token = ", token=..." if self.token else ""
-        return f"BlobDataset(url={public_url(self.url)[:200]!r}{token})"
+        return f"BlobDataset(url={_public(self.url)!r}{token})"
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form, token included."""
@@ -270,7 +270,7 @@ def _dataset_source(dataset: object) -> Any:
     if isinstance(dataset, (HuggingFaceDataset, BlobDataset)):
         return dataset.to_dict()
     if not isinstance(dataset, Mapping):
-        shown = public_url(dataset)[:200] if isinstance(dataset, str) else dataset
+        shown = _public(dataset) if isinstance(dataset, str) else dataset
         wanted = "HuggingFaceDataset('owner/repo') or BlobDataset('https://...')"
         raise _refusal("dataset", shown, wanted)
     if dataset.get("type") not in ("huggingface", "blob"):
@@ -347,9 +347,9 @@ def _flag(name: str, value: Optional[bool]) -> Optional[bool]:
     return value
 
 
-def public_url(url: str) -> str:
+def _public(url: str) -> str:
     """Cut what may be secret from a URL: the user's part, the query and the fragment."""
-    return re.sub(r"//[^/]*@", "//", re.split("[?#]", url, maxsplit=1)[0])
+    return re.sub(r"//[^/]*@", "//", re.split("[?#]", url, maxsplit=1)[0])[:200]
 
 
 def _refusal(name: str, value: object, wanted: str) -> ArkorUsageError:

@@ -463,7 +463,7 @@ class _Host:
         self.settle = run._worker_done
         self.redeliver = run._reader.redeliver
         self.remember = run.history.append
-        self.remember_batch = run.history.append_batch
+        self.remember_batch = run.history.append_logs
         self.acknowledged = run._persistence.saver(run._cursor)
 
     def ending(self, error: Optional[BaseException]) -> TrainingEvent:

@@ -61,7 +61,7 @@ def test_a_log_of_a_batch_is_there_from_when_the_worker_begins_with_it() -> None
     history = History()
     history.append(log(1))
     logs = batch(2, 3, 4)
-    history.append_batch(logs)
+    history.append_logs(logs)
     for begun in range(4):
         logs.begun = begun
         assert [each["step"] for each in history.logs] == [1, 2, 3, 4][: 1 + begun]
@@ -74,7 +74,7 @@ def test_a_batch_has_no_more_fields_there_than_an_event_has() -> None:
     logs = read_logs(f"id: 1\nevent: training.log\ndata: {text}\n\n".encode())
     assert logs is not None
     history = History()
-    history.append_batch(logs)
+    history.append_logs(logs)
     logs.begun = 1
     assert history.logs == [{"timestamp": "t", "step": 1}]
 
@@ -95,7 +95,7 @@ def test_the_last_logs_are_kept_whatever_they_came_in(
         steps = [len(expected) + i for i in range(max(1, size))]
         if size:
             logs = batch(*steps)
-            history.append_batch(logs)
+            history.append_logs(logs)
             logs.begun = begun = min(begun, size)
         else:
             history.append(log(*steps))
