@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from itertools import repeat
 from operator import contains, lt
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, overload
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, final, overload
 
 from arkor_sync.events import LOG, TrainingEvent, decode, decode_json, event_key
 from arkor_sync.frames import Frame, FrameParser
@@ -31,8 +31,11 @@ _RUN = re.compile(
 _SEPARATOR = ",\n{"  # no string holds a newline, so each object of JSON begins at one
 
 
+@final
 class LogBatch(Sequence[TrainingEvent]):
     """Consecutive logs, whose JSON is decoded when it is asked for: one by one, or all at once.
+
+    Where every event passes, it is told by `type`: `isinstance` asks the abstract base class.
 
     What they have of their own is kept as two texts: many small ones take longer to keep and to
     forget than all else that is done with them.
@@ -133,6 +136,10 @@ def read(parser: FrameParser, chunk: bytes) -> Iterator[Union[LogBatch, List[Fra
     Raises:
         StreamProtocolError: One event is larger than the limit.
     """
+    frame = parser.lone(chunk)
+    if frame is not None:
+        yield [frame]
+        return
     blocks = parser.complete(chunk)
     if len(blocks) > parser.max_event_bytes:
         yield parser.parse(blocks)

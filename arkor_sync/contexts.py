@@ -322,12 +322,12 @@ def log_contexts(
         yield ctx
 
 
-def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
+def _log(data: Dict[str, Any], job: TrainingJob) -> Any:
     ctx: Any = LogContext.__new__(LogContext)
     ctx.step, ctx.loss = data["step"], number(data.get("loss"))
     ctx._data = data
     ctx.job = job
-    return cast(Context, ctx)
+    return ctx
 
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:

@@ -77,7 +77,17 @@ def _refuse_constant(token: str) -> NoReturn:
     raise ValueError(f"{token} is not JSON")
 
 
-decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def decode_json(raw: str) -> Any:
+    """Decode strict JSON, or raise `ValueError`."""
+    try:
+        value, end = _DECODER.raw_decode(raw)
+    except ValueError:
+        end = -1
+    # `decode` looks for whitespace around the value, which there hardly ever is.
+    return value if end == len(raw) else _DECODER.decode(raw)
 
 
 def event_key(event_id: str, kind: str, step: Any, fields: int) -> int:

@@ -23,6 +23,8 @@ _RETRY_DIGITS = 12  # more would be decades, and no float or int() takes thousan
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
 _ID_WITH_NUL = re.compile(rb"^id:[^\n]*\0[^\n]*\n", re.MULTILINE)
+# A block as the cloud sends it.
+_BLOCK = re.compile("id: ([^\n\r\0]+)\nevent: ([^\n\r]+)\ndata: ([^\n\r]+)\n\n")
 _RETRY = re.compile(rb"^retry: ?([0-9]+)$", re.MULTILINE)
 
 
@@ -71,6 +73,24 @@ class FrameParser:
             StreamProtocolError: One event is larger than the limit.
         """
         return self.parse(self.complete(chunk))
+
+    def lone(self, chunk: bytes) -> Optional[Frame]:
+        """Take the next bytes of the body, if they are one block of the common form and no more.
+
+        Where events are few, that is what comes, and it is read in a fraction of the time.
+
+        Returns:
+            Its frame; None if they are anything else, and were not taken.
+        """
+        if self._pending or self._after_cr or self._start is not None:
+            return None
+        if len(chunk) > self.max_event_bytes:
+            return None
+        block = _BLOCK.fullmatch(chunk.decode("utf-8", "replace"))
+        if block is None:
+            return None
+        event_id, event, data = block.groups()
+        return Frame(event, data, event_id)
 
     def complete(self, chunk: bytes) -> bytes:
         r"""Take the next bytes of the body, and return the whole blocks that they complete.

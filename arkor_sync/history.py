@@ -113,7 +113,7 @@ class History:
 
 
 def _begun(logs: Union[LogBatch, Dict[str, Any]]) -> int:
-    return logs.begun if isinstance(logs, LogBatch) else 1
+    return logs.begun if type(logs) is LogBatch else 1
 
 
 def _own(log: Dict[str, Any]) -> Dict[str, Any]:

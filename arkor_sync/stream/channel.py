@@ -7,8 +7,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from itertools import accumulate, takewhile
-from operator import attrgetter
-from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
+from typing import Callable, Deque, List, NamedTuple, Optional, Sequence, Tuple
 
 from arkor_sync.bursts import LogBatch
 from arkor_sync.events import TrainingEvent
@@ -17,8 +16,8 @@ from arkor_sync.stream.cursor import Cursor
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20
 _FEW = 16  # events that are handed over at once; with more, what comes next is read meanwhile
+_HANDOVER = 50e-6  # seconds: about what the worker needs to begin
 _STALL = 15.0  # seconds
-_size = attrgetter("size")
 
 
 class Position(NamedTuple):
@@ -37,8 +36,8 @@ class Channel:
     """Hands events from the reader to the worker in order, and lets the worker ask for them again.
 
     It is bounded in events and in bytes. A full channel blocks the reader, which then stops
-    reading, which in the end stops the server. The worker takes what came together
-    at once, so at most one more batch of that size is in its hands.
+    reading, which in the end stops the server. The worker takes what was put together at once, so
+    at most one more batch of that size is in its hands.
 
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
@@ -74,9 +73,10 @@ class Channel:
         self._filled.acquire()
         self._idle = False  # whether the worker waits for it
         self._drained = threading.Condition(self._lock)
-        self._batches: Deque[Sequence[TrainingEvent]] = deque()
+        self._batches: Deque[Tuple[Sequence[TrainingEvent], int]] = deque()  # with their bytes
         self._count = 0
         self._bytes = 0
+        self._blocked = False  # whether the reader waits for room
         self._epoch = 0
         self._notice: Optional[TrainingEvent] = None
         self._set_aside: List[TrainingEvent] = []  # what a rewind dropped, until it is confirmed
@@ -126,7 +126,7 @@ class Channel:
                     accepted += count
         # Without the lock, which the worker takes at once.
         if self._signal() and accepted <= _FEW:
-            time.sleep(0)  # it is awake, and would wait for the interpreter until this thread waits
+            time.sleep(_HANDOVER)  # it is awake, and would wait for the interpreter
         return accepted
 
     def tell(self, notice: TrainingEvent) -> None:
@@ -178,7 +178,7 @@ class Channel:
         with self._lock:
             if self._finished or self._closed:
                 return False
-            self._set_aside = [*in_hand, *(event for batch in self._batches for event in batch)]
+            self._set_aside = [*in_hand, *(event for batch, _ in self._batches for event in batch)]
             self._empty()
             self._epoch += 1
             self.cursor.rewind(self._set_aside)
@@ -229,11 +229,16 @@ class Channel:
     def _first(self) -> Sequence[TrainingEvent]:
         if not self._batches:
             return []
-        events = self._batches.popleft()
+        events, size = self._batches.popleft()
         self._count -= len(events)
-        self._bytes -= _bytes(events)
-        if 2 * self._count <= self._max_events and 2 * self._bytes <= self._max_bytes:
-            self._drained.notify()  # not for every little room: waking a thread is slow
+        self._bytes -= size
+        # Not for every little room: waking a thread is slow.
+        if (
+            self._blocked
+            and 2 * self._count <= self._max_events
+            and 2 * self._bytes <= self._max_bytes
+        ):
+            self._drained.notify()
         return events
 
     def _signal(self) -> bool:
@@ -246,20 +251,20 @@ class Channel:
         return True
 
     def _append(self, events: Sequence[TrainingEvent]) -> None:
-        last = self._batches[-1] if self._batches else None
-        if isinstance(last, list) and isinstance(events, list):
-            last.extend(events)
-        else:
-            self._batches.append(list(events) if isinstance(events, list) else events)
+        size = _bytes(events)
+        self._batches.append((events, size))
         self._count += len(events)
-        self._bytes += _bytes(events)
+        self._bytes += size
 
     def _empty(self) -> None:
         self._batches.clear()
         self._count = self._bytes = 0
 
     def _wait_for_room(self) -> None:
-        if not self._drained.wait(_STALL):
+        self._blocked = True
+        stalled = not self._drained.wait(_STALL)
+        self._blocked = False
+        if stalled:
             # Without the lock: whoever is told may want to close the channel.
             self._lock.release()
             try:
@@ -273,7 +278,7 @@ class Channel:
         room = self._max_bytes - self._bytes
         if _bytes(events) < room:
             return count
-        sizes = accumulate(map(_size, events))
+        sizes = accumulate(event.size for event in events)
         return min(count, 1 + sum(1 for _ in takewhile(lambda size: size < room, sizes)))
 
     def _is_full(self) -> bool:
@@ -281,4 +286,9 @@ class Channel:
 
 
 def _bytes(events: Sequence[TrainingEvent]) -> int:
-    return events.size if isinstance(events, LogBatch) else sum(map(_size, events))
+    if type(events) is LogBatch:
+        return events.size
+    size = 0
+    for event in events:  # mostly one: a generator would take longer
+        size += event.size
+    return size

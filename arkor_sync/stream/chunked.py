@@ -39,6 +39,12 @@ class ChunkedDecoder:
         Raises:
             ValueError: A chunk does not begin with its size.
         """
+        if self._size_line is _FIRST and not self._pending:
+            # One whole chunk is what comes where events are few.
+            begin, end = data.find(b"\r\n") + 2, len(data) - 2
+            size_line = b"%x\r\n" % max(0, end - begin)
+            if begin < end and data.startswith(size_line) and data.endswith(b"\r\n"):
+                return data[begin:end]
         if self._pending:
             data, self._pending = self._pending + data, b""
         end = self._left
@@ -60,6 +66,9 @@ class ChunkedDecoder:
 
     def _hold(self, rest: bytes) -> None:
         """Keep what may yet become a size line."""
+        if rest == b"\r\n" and self._size_line is _NEXT:
+            self._size_line = _FIRST  # the chunk's own end has come
+            return
         if b"\n" in rest[2:] or len(rest) > _LONGEST_SIZE_LINE:
             raise ValueError(f"not the size of a chunk: {rest[:20]!r}")
         self._pending = rest

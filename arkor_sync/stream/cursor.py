@@ -211,10 +211,11 @@ class _Generation:
 
     def add(self, events: Sequence[TrainingEvent], connection: int) -> None:
         self.size += len(events)
-        if isinstance(events, LogBatch):
+        if type(events) is LogBatch:
             self._later.append((connection, events))
         else:
-            self._keys.update(dict.fromkeys((event.key for event in events), connection))
+            for event in events:
+                self._keys[event.key] = connection
 
     def find(self, event: TrainingEvent) -> Optional[int]:
         """Return the connection that brought an event, or None."""
@@ -286,7 +287,7 @@ class Cursor:
         events must match before that is believed: a server may greet with the first one.
         """
         counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        if counting or not (isinstance(events, LogBatch) and self._rises(events)):
+        if counting or not (type(events) is LogBatch and self._rises(events)):
             return [event for event in events if self._accept_one(event)]
         count = len(events)
         self._position += count
@@ -303,7 +304,7 @@ class Cursor:
     def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
         """Move the acknowledged position over the next events."""
         self.delivered += len(events)
-        if isinstance(events, LogBatch):
+        if type(events) is LogBatch:
             self.acknowledged = events.last_id
             return
         ids = (event.id for event in reversed(events) if event.id is not None)
@@ -334,9 +335,10 @@ class Cursor:
             self._from_start = self._from_start and known == [fingerprint]
         if self._from_start and position < self._forgotten:
             return False
-        seen = self._brought_by(event)
-        if seen is not None and (event.id is not None or seen != self._connection):
-            return False
+        if event.id is None or id_order(event.id) <= self._highest:  # else it cannot have been here
+            seen = self._brought_by(event)
+            if seen is not None and (event.id is not None or seen != self._connection):
+                return False
         self._admit(event)
         return True
 

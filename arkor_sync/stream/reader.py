@@ -269,7 +269,7 @@ class Reader:
         """Put what a chunk completes on the channel; say so if it ends the connection."""
         end: Optional[_End] = None
         for piece in bursts.read(parser, chunk):
-            if isinstance(piece, LogBatch):
+            if type(piece) is LogBatch:
                 end = None if self._put(piece, epoch) else _End.SUPERSEDED
             else:
                 end = self._take_frames(piece, epoch)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import http.client
-import io
 import os
 import socket
 import ssl
@@ -21,7 +20,7 @@ import sys
 import threading
 import traceback
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.auth import AuthBase
@@ -248,7 +247,7 @@ class ByteStream:
         # http.client's read1 alone hands over what has arrived without waiting for more;
         # urllib3's own is as prompt but decodes. Older urllib3 has neither for gzip.
         if plain and getattr(raw._fp, "chunked", False) and raw._fp.fp is not None:
-            self._read = partial(_read_chunks, raw._fp.fp, ChunkedDecoder())
+            self._read = partial(_read_chunks, _arriving(raw._fp.fp), ChunkedDecoder())
         elif plain and hasattr(raw._fp, "read1"):
             self._read = partial(raw._fp.read1, _CHUNK)
         elif hasattr(raw, "read1"):
@@ -291,10 +290,21 @@ class ByteStream:
             self._transport.hang_up()
 
 
-def _read_chunks(file: io.BufferedReader, decoder: ChunkedDecoder) -> bytes:
+def _arriving(file: Any) -> Iterator[bytes]:
+    """Wait for bytes, again and again: those that came with the headers, then from the socket.
+
+    That is quicker than through the file, which is empty once all it has was asked for.
+    """
+    yield file.read1(_CHUNK)
+    receive = file.raw._sock.recv
+    while True:
+        yield receive(_CHUNK)
+
+
+def _read_chunks(arriving: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
     """Read what has arrived of a chunked body; `b""` at its end."""
     while not decoder.finished:
-        data = file.read1(_CHUNK)
+        data = next(arriving, b"")
         if not data:
             raise http.client.IncompleteRead(b"")
         body = decoder.feed(data)

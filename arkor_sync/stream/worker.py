@@ -237,7 +237,7 @@ class Worker:
                 raise self._channel.error or RunError("the reader ended without saying why")
             self._moment = self._now()
             while batch:
-                if not isinstance(batch, LogBatch):
+                if type(batch) is not LogBatch:
                     batch = self._deliver_first(batch)
                 elif self._progress or self._on_acknowledged is not None:
                     batch = list(batch)

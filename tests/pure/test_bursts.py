@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any, List
+from itertools import product
+from typing import Any, Callable, Iterable, List, Union, cast
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from arkor_sync.bursts import LogBatch, read, read_logs
 from arkor_sync.errors import StreamProtocolError
 from arkor_sync.events import LOG, TrainingEvent, decode
-from arkor_sync.frames import FrameParser
+from arkor_sync.frames import Frame, FrameParser
 
 HEAD = '{"type":"training.log","jobId":"j"'
 
@@ -37,10 +38,12 @@ def at_once(chunks: List[bytes], limit: int = 1 << 20) -> List[TrainingEvent]:
         for piece in read(parser, chunk):
             if isinstance(piece, LogBatch):
                 check_columns(piece)
-                events += piece
-            else:
-                events += map(decode, piece)
+            events += decoded(piece)
     return events
+
+
+def decoded(piece: Union[LogBatch, List[Frame]]) -> List[TrainingEvent]:
+    return list(piece) if isinstance(piece, LogBatch) else list(map(decode, piece))
 
 
 def check_columns(logs: LogBatch) -> None:
@@ -65,6 +68,59 @@ def same(body: bytes) -> None:
         assert [event.key for event in events] == [event.key for event in expected]
         # The order of a dict's fields is no part of its equality.
         assert [list(event.data) for event in events] == [list(event.data) for event in expected]
+
+
+# A line of each, in the form of the cloud and in all that is nearly of that form.
+ID_LINES = [b"id: 7", b"id:7", b"id:  7", b"id: ", b"id: a\0", b"id: \xff", b"id", b"x: 1"]
+EVENT_LINES = [
+    b"event: training.log",
+    b"event:x",
+    b"event: ",
+    b"event: end",
+    b"event: \xe2\x82",
+    b"event: a\rid: 9",
+    b"event",
+]
+ODD = b'{"type":"checkpoint.saved","step":1,"a":"\xc3\xa9\x85\xe2\x80\xa8\x0b\0"}'
+DATA_LINES = [
+    b"data: {}",
+    b"data: " + ODD,
+    b"data:{} ",
+    b"data: \xff",
+    b"data: ",
+    b"data",
+    b"",
+    b"data: x\ry",
+]
+NEWLINES = [b"\n", b"\r\n", b"\r", b"\n\n"]
+
+
+@pytest.mark.parametrize("before", [b"", b"\n", b"\r", b"data: x", b"data: x\n\n", b"data: x\r\r"])
+@pytest.mark.parametrize("limit", [30, 1 << 20])
+def test_a_chunk_that_is_one_block_is_read_like_any(before: bytes, limit: int) -> None:
+    for lines in product(ID_LINES, EVENT_LINES, DATA_LINES):
+        for newline in NEWLINES:
+            for end in (newline, 2 * newline, 3 * newline):
+                whole = newline.join(lines) + end
+                assert outcome(by_frames, [before, whole], limit) == outcome(
+                    FrameParser.feed, [before, whole], limit
+                )
+
+
+def outcome(
+    take: Callable[[FrameParser, bytes], Iterable[Any]], chunks: List[bytes], limit: int
+) -> Any:
+    """Tell what frames chunks come to; none of them is a plain log."""
+    parser = FrameParser(limit)
+    parser.feed(b"\n")  # the beginning of a body is another matter
+    try:
+        return [list(take(parser, chunk)) for chunk in chunks]
+    except StreamProtocolError as error:
+        return str(error)
+
+
+def by_frames(parser: FrameParser, chunk: bytes) -> List[Frame]:
+    return [frame for piece in read(parser, chunk) for frame in cast(List[Frame], piece)]
 
 
 DATA = [
