@@ -192,6 +192,14 @@ def _fingerprint(event: TrainingEvent) -> str:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
+def _rising(events: Sequence[TrainingEvent]) -> Optional[Tuple[str, str]]:
+    """Return the first and the last id, where each is known to be above the one before."""
+    if type(events) is LogBatch:
+        return (events.first_id, events.last_id) if events.rising else None
+    event_id = events[0].id if len(events) == 1 else None
+    return None if event_id is None else (event_id, event_id)
+
+
 class _Generation:
     """So many accepted events, by their keys, and the connection that brought each.
 
@@ -287,14 +295,16 @@ class Cursor:
         events must match before that is believed: a server may greet with the first one.
         """
         counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        if counting or not (type(events) is LogBatch and self._rises(events)):
+        ids = None if counting else _rising(events)
+        if ids is None or id_order(ids[0]) <= self._highest:
             return [event for event in events if self._accept_one(event)]
+        # The id of each is above all that came before, so none of them can have been here.
         count = len(events)
         self._position += count
         self._count(count)
         self._new.add(events, self._connection)
-        self.read = events.last_id
-        self._highest = id_order(events.last_id)
+        self.read = ids[1]
+        self._highest = id_order(ids[1])
         return events
 
     def knows(self, event: TrainingEvent) -> bool:
@@ -335,23 +345,15 @@ class Cursor:
             self._from_start = self._from_start and known == [fingerprint]
         if self._from_start and position < self._forgotten:
             return False
-        if event.id is None or id_order(event.id) <= self._highest:  # else it cannot have been here
-            seen = self._brought_by(event)
-            if seen is not None and (event.id is not None or seen != self._connection):
-                return False
+        seen = self._brought_by(event)
+        if seen is not None and (event.id is not None or seen != self._connection):
+            return False
         self._admit(event)
         return True
 
     def _brought_by(self, event: TrainingEvent) -> Optional[int]:
         found = self._new.find(event)
         return self._old.find(event) if found is None else found
-
-    def _rises(self, batch: LogBatch) -> bool:
-        """Whether the id of each is above all that came before.
-
-        None of these events can then have been here, so none need be looked up.
-        """
-        return batch.rising and id_order(batch.first_id) > self._highest
 
     def _admit(self, event: TrainingEvent) -> None:
         self._count(1)
