@@ -84,7 +84,7 @@ class FrameParser:
         """
         if self._pending or self._after_cr or self._start is not None:
             return None
-        if len(chunk) > self.max_event_bytes:
+        if chunk.find(b"\n\n") + 2 != len(chunk) or len(chunk) > self.max_event_bytes:
             return None
         block = _BLOCK.fullmatch(chunk.decode("utf-8", "replace"))
         if block is None:
