@@ -125,7 +125,7 @@ class Channel:
                     self.high_water = max(self.high_water, self._count)
                     accepted += count
         # Without the lock, which the worker takes at once.
-        if self._signal() and accepted <= _FEW:
+        if accepted and self._signal() and accepted <= _FEW:
             time.sleep(_HANDOVER)  # it is awake, and would wait for the interpreter
         return accepted
 
@@ -142,7 +142,7 @@ class Channel:
             return notice
 
     def take(self) -> Optional[Sequence[TrainingEvent]]:
-        """Wait for events, or for a notice, and take the events that came together.
+        """Wait for events, or for a notice, and take those that were put together.
 
         Returns:
             Events, or none where there is a notice; None when no more will come: `error` then says

@@ -42,7 +42,7 @@ class ChunkedDecoder:
         if self._size_line is _FIRST and not self._pending:
             # One whole chunk is what comes where events are few.
             begin, end = data.find(b"\r\n") + 2, len(data) - 2
-            size_line = b"%x\r\n" % max(0, end - begin)
+            size_line = b"%x\r\n" % (end - begin)
             if begin < end and data.startswith(size_line) and data.endswith(b"\r\n"):
                 return data[begin:end]
         if self._pending:
@@ -65,7 +65,7 @@ class ChunkedDecoder:
         return b"".join(carried)
 
     def _hold(self, rest: bytes) -> None:
-        """Keep what may yet become a size line."""
+        """Keep what may yet become a size line; the end of a chunk alone is done with."""
         if rest == b"\r\n" and self._size_line is _NEXT:
             self._size_line = _FIRST  # the chunk's own end has come
             return

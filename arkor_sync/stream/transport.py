@@ -3,7 +3,7 @@
 One thread owns a transport and makes its requests; any thread may interrupt it.
 
 A thread that is blocked in `connect`, in a TLS handshake, waiting for headers or reading a body
-cannot be woken by closing the response: `close()` waits for the very lock that the blocked reader
+cannot be woken by closing the response: `close()` waits for the very lock that a blocked reader
 holds. Shutting the socket down wakes it in every one of those phases. It is done on a duplicate of
 the descriptor, taken before the connection is made, so that no TLS state is touched and no
 descriptor can have been reused meanwhile.
@@ -293,9 +293,9 @@ class ByteStream:
 def _arriving(file: Any) -> Iterator[bytes]:
     """Wait for bytes, again and again: those that came with the headers, then from the socket.
 
-    That is quicker than through the file, which is empty once all it has was asked for.
+    That is quicker than through the file, which has nothing left after a `read1` of its own size.
     """
-    yield file.read1(_CHUNK)
+    yield file.read1()
     receive = file.raw._sock.recv
     while True:
         yield receive(_CHUNK)

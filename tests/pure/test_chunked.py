@@ -80,14 +80,7 @@ def test_trailers_and_whatever_else_follows_the_last_chunk_is_dropped() -> None:
 
 @pytest.mark.parametrize(
     "wire",
-    [
-        b"x\r\n",
-        b"-1\r\na\r\n",
-        b"1\r\nab\r\n1\r\n",
-        b"\r\n\r\n",
-        b"1" * 5000,
-        b"1" * 16 + b"\r\n",
-    ],
+    [b"x\r\n", b"-1\r\na\r\n", b"1\r\nab\r\n1\r\n", b"\r\n\r\n", b"1" * 5000, b"1" * 16 + b"\r\n"],
 )
 def test_what_is_not_a_size_is_refused(wire: bytes) -> None:
     with pytest.raises(ValueError, match="not the size of a chunk"):

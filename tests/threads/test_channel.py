@@ -63,6 +63,19 @@ def test_a_taker_waits_for_the_first_event() -> None:
     assert ids(taking.result()) == ["1"]
 
 
+def test_a_put_of_what_is_known_wakes_nobody() -> None:
+    line = channel()
+    line.connect()
+    line.put(numbered(1), 0)
+    line.take()
+    line._idle = True  # as a worker that waits leaves it
+    line.connect()
+    assert line.put(numbered(1), 0) == 0
+    assert line._idle and line._filled.locked()
+    line.put(numbered(2), 0)
+    assert not line._filled.locked()
+
+
 def test_duplicates_are_dropped_and_counted() -> None:
     line = channel()
     line.connect()

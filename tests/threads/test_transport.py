@@ -22,7 +22,8 @@ from thread_helpers import DEADLINE, PATIENCES, Background, until
 from urllib3.util.ssl_ import create_urllib3_context
 
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
-from arkor_sync.stream.transport import ByteStream, Transport
+from arkor_sync.stream import transport as transport_module
+from arkor_sync.stream.transport import ByteStream, Transport, _arriving
 
 PATIENT = (DEADLINE, DEADLINE)
 SECRET = "a-token-that-nobody-may-see"
@@ -816,3 +817,17 @@ def test_an_interrupt_in_the_middle_of_the_headers_is_an_error(transport: Transp
         transport.interrupt()
         with pytest.raises(ArkorConnectionError):
             blocked.result()
+
+
+def test_what_was_read_ahead_with_the_headers_comes_first_and_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However large the file's buffer is beside what is asked of the socket."""
+    monkeypatch.setattr(transport_module, "_CHUNK", 4)
+    near, far = socket.socketpair()
+    with near, far, near.makefile("rb") as file:
+        far.sendall(b"head\n0123456789")
+        assert file.readline() == b"head\n"
+        far.sendall(b"abcdef")
+        arriving = _arriving(file)
+        assert [next(arriving) for _ in range(3)] == [b"0123456789", b"abcd", b"ef"]
