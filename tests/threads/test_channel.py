@@ -71,7 +71,8 @@ def test_a_put_of_what_is_known_wakes_nobody() -> None:
     line._idle = True  # as a worker that waits leaves it
     line.connect()
     assert line.put(numbered(1), 0) == 0
-    assert line._idle and line._filled.locked()
+    assert line._idle
+    assert line._filled.locked()
     line.put(numbered(2), 0)
     assert not line._filled.locked()
 
