@@ -112,9 +112,7 @@ class _EventOfLog:
     """The event of a log: built when it is asked for, unless it was set."""
 
     def __get__(self, ctx: Any, owner: Any) -> Any:
-        if ctx is None:
-            return None
-        if ctx._batch is None:
+        if ctx is None or ctx._batch is None:
             return None
         ctx.event = event = ctx._batch[ctx._index]
         return event

@@ -117,13 +117,11 @@ class Channel:
                 if count < len(fitting):
                     fitting, events = fitting[:count], fitting[count:]
                 new = self.cursor.accept(fitting)
-                if new is not fitting:
-                    self.duplicates += count - len(new)
-                    count = len(new)
-                if count:
+                self.duplicates += len(fitting) - len(new)
+                if new:
                     self._append(new)
                     self.high_water = max(self.high_water, self._count)
-                    accepted += count
+                    accepted += len(new)
         # Without the lock, which the worker takes at once.
         if accepted and self._signal() and accepted <= _FEW:
             time.sleep(_HANDOVER)  # it is awake, and would wait for the interpreter

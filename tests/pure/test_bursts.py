@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from itertools import product
-from typing import Any, Callable, Iterable, List, Union, cast
+from typing import Any, Callable, Iterable, List, cast
 
 import pytest
 from hypothesis import given
@@ -38,12 +38,10 @@ def at_once(chunks: List[bytes], limit: int = 1 << 20) -> List[TrainingEvent]:
         for piece in read(parser, chunk):
             if isinstance(piece, LogBatch):
                 check_columns(piece)
-            events += decoded(piece)
+                events += piece
+            else:
+                events += map(decode, piece)
     return events
-
-
-def decoded(piece: Union[LogBatch, List[Frame]]) -> List[TrainingEvent]:
-    return list(piece) if isinstance(piece, LogBatch) else list(map(decode, piece))
 
 
 def check_columns(logs: LogBatch) -> None:

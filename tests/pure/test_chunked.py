@@ -35,8 +35,14 @@ def test_every_body_comes_out_however_it_was_cut(chunks: List[bytes], cuts: List
 
 
 # What looks like chunks, so that a part of one may be taken for a whole one.
-PAYLOADS = [b"1\r\na\r\n", b"0\r\n\r\n", b"\r\n", b"2\r\n", b"b\r\n1\r\na\r\n1\r\nb\r\n"]
-PAYLOADS.append(b"a\r\n" + 14 * b"c")  # its size is 11, so "1\r\na\r\n" is in the middle of it
+PAYLOADS = [
+    b"1\r\na\r\n",
+    b"0\r\n\r\n",
+    b"\r\n",
+    b"2\r\n",
+    b"b\r\n1\r\na\r\n1\r\nb\r\n",
+    b"a\r\n" + 14 * b"c",  # its size is 11, so "1\r\na\r\n" is in the middle of it
+]
 
 
 @given(st.lists(st.lists(st.sampled_from(PAYLOADS), min_size=1).map(b"".join)), st.data())
