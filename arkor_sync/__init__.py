@@ -16,19 +16,8 @@ from arkor_sync.contexts import (
     EndContext,
     FailedContext,
     LogContext,
-    Metrics,
     ReconnectContext,
     StartedContext,
-)
-from arkor_sync.error_policy import (
-    Action,
-    Decision,
-    ErrorPolicy,
-    Failure,
-    Redeliver,
-    Rule,
-    Skip,
-    StopTraining,
 )
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
@@ -64,19 +53,33 @@ from arkor_sync.errors import (
     UpgradeRequiredError,
     WaitTimeout,
 )
-from arkor_sync.events import TrainingEvent
 from arkor_sync.history import History
-from arkor_sync.reconnect import ReconnectPolicy
-from arkor_sync.result import RunHealth, TrainingResult
+from arkor_sync.result import Metrics, RunHealth, TrainingResult
 from arkor_sync.run import Run
-from arkor_sync.stream.cursor import CursorStore, FileCursorStore, SavedCursor
+from arkor_sync.stores import CursorStore, FileCursorStore, SavedCursor
+from arkor_sync.stream.error_policy import (
+    Action,
+    Decision,
+    ErrorPolicy,
+    Failure,
+    Redeliver,
+    Rule,
+    Skip,
+    StopTraining,
+)
+from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.reconnect import ReconnectPolicy
 from arkor_sync.trainer import Trainer, create_trainer, follow
 
 if TYPE_CHECKING:
-    from arkor_sync.chat import ChatResponse
-    from arkor_sync.client import CloudApiClient
-    from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
-    from arkor_sync.models import (
+    from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.credentials import (
+        AnonymousCredentials,
+        OAuthCredentials,
+        TokenCredentials,
+    )
+    from arkor_sync.cloud.models import (
         SUPPORTED_MODELS,
         BlobDataset,
         HuggingFaceDataset,
@@ -86,24 +89,24 @@ if TYPE_CHECKING:
         Steps,
         TrainingJob,
     )
-    from arkor_sync.project import ProjectState
+    from arkor_sync.cloud.project import ProjectState
 
 # The cloud's side is loaded by the first name of it that is asked for: it is half of the package.
 _LATER = {
-    "ChatResponse": "chat",
-    "CloudApiClient": "client",
-    "AnonymousCredentials": "credentials",
-    "OAuthCredentials": "credentials",
-    "TokenCredentials": "credentials",
-    "SUPPORTED_MODELS": "models",
-    "BlobDataset": "models",
-    "HuggingFaceDataset": "models",
-    "JobStatus": "models",
-    "LoraConfig": "models",
-    "Ratio": "models",
-    "Steps": "models",
-    "TrainingJob": "models",
-    "ProjectState": "project",
+    "ChatResponse": "cloud.chat",
+    "CloudApiClient": "cloud.client",
+    "AnonymousCredentials": "cloud.credentials",
+    "OAuthCredentials": "cloud.credentials",
+    "TokenCredentials": "cloud.credentials",
+    "SUPPORTED_MODELS": "cloud.models",
+    "BlobDataset": "cloud.models",
+    "HuggingFaceDataset": "cloud.models",
+    "JobStatus": "cloud.models",
+    "LoraConfig": "cloud.models",
+    "Ratio": "cloud.models",
+    "Steps": "cloud.models",
+    "TrainingJob": "cloud.models",
+    "ProjectState": "cloud.project",
 }
 
 __all__ = [

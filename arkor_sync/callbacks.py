@@ -22,7 +22,6 @@ from typing import (
     Union,
 )
 
-from arkor_sync.callback_names import CALLBACK_NAMES, unknown_callback
 from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
@@ -34,6 +33,7 @@ from arkor_sync.contexts import (
     StartedContext,
 )
 from arkor_sync.errors import ArkorUsageError
+from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
 
 if TYPE_CHECKING:
     pass

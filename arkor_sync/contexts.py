@@ -20,24 +20,15 @@ from typing import (
     cast,
 )
 
-from arkor_sync import events
-from arkor_sync.bursts import LogBatch
-from arkor_sync.events import TrainingEvent, number, whole
+from arkor_sync.result import Metrics, TrainingResult
+from arkor_sync.stream import events
+from arkor_sync.stream.batches import LogBatch
+from arkor_sync.stream.events import METRICS, TrainingEvent, number, whole
 
 if TYPE_CHECKING:
-    from arkor_sync.chat import ChatResponse
-    from arkor_sync.models import TrainingJob
-    from arkor_sync.result import TrainingResult
+    from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.run import Run
-
-METRICS = {
-    "step": "step",
-    "loss": "loss",
-    "eval_loss": "evalLoss",
-    "learning_rate": "learningRate",
-    "epoch": "epoch",
-    "samples_per_second": "samplesPerSecond",
-}
 
 
 class Context:
@@ -196,31 +187,6 @@ class CheckpointContext(Context):
             structured_outputs=structured_outputs,
             timeout=timeout,
             extra=extra,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Metrics:
-    """What the cloud says of a completed training (`metrics`). Each may be None.
-
-    Attributes:
-        final_loss: The last training loss (`finalLoss`).
-        total_steps: Steps taken (`totalSteps`).
-        total_time: Seconds (`totalTime`).
-    """
-
-    final_loss: Optional[float] = None
-    total_steps: Optional[int] = None
-    total_time: Optional[float] = None
-
-    @classmethod
-    def from_json(cls, metrics: Any) -> Metrics:
-        """Read the `metrics` of a `training.completed`; what is missing or odd is None."""
-        data: Dict[str, Any] = metrics if type(metrics) is dict else {}
-        return cls(
-            final_loss=number(data.get("finalLoss")),
-            total_steps=whole(data.get("totalSteps")),
-            total_time=number(data.get("totalTime")),
         )
 
 

@@ -13,12 +13,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Protocol, Tuple, Type
 
 from requests import RequestException, Timeout
-
-if TYPE_CHECKING:
-    from arkor_sync.models import TrainingJob
 
 
 class ArkorError(Exception):
@@ -243,6 +240,26 @@ class ForkedRunError(RunError):
     """The run belongs to the parent process; its threads do not exist in this one."""
 
 
+class EndedJob(Protocol):
+    """What an error tells of the job that ended; it is the `TrainingJob`."""
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+
+    @property
+    def status(self) -> str:
+        """`failed` or `cancelled`."""
+
+    @property
+    def error(self) -> Optional[str]:
+        """Why it failed, in the cloud's words."""
+
+
 class TrainingError(ArkorError):
     """The training did not complete. Raised by `TrainingResult.raise_for_status()`.
 
@@ -250,7 +267,7 @@ class TrainingError(ArkorError):
         job: The job as the cloud last described it.
     """
 
-    def __init__(self, message: str, job: TrainingJob) -> None:
+    def __init__(self, message: str, job: EndedJob) -> None:
         self.job = job
         super().__init__(message)
 

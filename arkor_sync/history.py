@@ -11,10 +11,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Deque, Dict, List, Tuple, Union
 
-from arkor_sync._files import write_atomically
-from arkor_sync.bursts import COMMON, LogBatch
-from arkor_sync.contexts import METRICS
-from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent, number, text
+from arkor_sync._common.files import write_atomically
+from arkor_sync.stream.batches import COMMON, LogBatch
+from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
 
 LIMIT = 10_000
 

@@ -6,14 +6,14 @@ import dataclasses
 import threading
 from typing import Optional
 
+from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import CallbacksInput, flatten, handler_table
-from arkor_sync.error_policy import ErrorPolicy
+from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.frames import MAX_EVENT_BYTES
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
-from arkor_sync.stream.clock import Clock
-from arkor_sync.stream.cursor import CursorStore
+from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
-from arkor_sync.contexts import Metrics
 from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
+from arkor_sync.stream.events import number, whole
 
 if TYPE_CHECKING:
-    from arkor_sync.models import TrainingJob
+    from arkor_sync.cloud.models import TrainingJob
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What the cloud says of a completed training (`metrics`). Each may be None.
+
+    Attributes:
+        final_loss: The last training loss (`finalLoss`).
+        total_steps: Steps taken (`totalSteps`).
+        total_time: Seconds (`totalTime`).
+    """
+
+    final_loss: Optional[float] = None
+    total_steps: Optional[int] = None
+    total_time: Optional[float] = None
+
+    @classmethod
+    def from_json(cls, metrics: Any) -> Metrics:
+        """Read the `metrics` of a `training.completed`; what is missing or odd is None."""
+        data: Dict[str, Any] = metrics if type(metrics) is dict else {}
+        return cls(
+            final_loss=number(data.get("finalLoss")),
+            total_steps=whole(data.get("totalSteps")),
+            total_time=number(data.get("totalTime")),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from arkor_sync import events
-from arkor_sync.bursts import LogBatch
+from arkor_sync._common import process
 from arkor_sync.callbacks import handler_table
-from arkor_sync.contexts import Context, Metrics, build_context, log_contexts
-from arkor_sync.error_policy import ErrorPolicy, Failure
+from arkor_sync.cloud.transport import ByteStream, Transport
+from arkor_sync.contexts import Context, build_context, log_contexts
 from arkor_sync.errors import (
     ArkorUsageError,
     ConflictError,
@@ -29,26 +28,27 @@ from arkor_sync.errors import (
     add_note,
     still_runs,
 )
-from arkor_sync.events import TrainingEvent
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
-from arkor_sync.persistence import Persistence
-from arkor_sync.reconnect import ReconnectPolicy
-from arkor_sync.result import RunHealth, TrainingResult
-from arkor_sync.stream import process
+from arkor_sync.result import Metrics, RunHealth, TrainingResult
+from arkor_sync.stream import events
 from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.awaiting import Interrupted
+from arkor_sync.stream.batches import LogBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.error_policy import ErrorPolicy, Failure
+from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.lease import Persistence
 from arkor_sync.stream.reader import Reader, terminal_event
-from arkor_sync.stream.transport import ByteStream, Transport
+from arkor_sync.stream.reconnect import ReconnectPolicy
 from arkor_sync.stream.worker import Worker
 
 if TYPE_CHECKING:
-    from arkor_sync.client import CloudApiClient
-    from arkor_sync.models import TrainingJob
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.models import TrainingJob
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("arkor_sync.run")
 
 
 class Run:
@@ -486,8 +486,8 @@ def _import_for_the_threads() -> None:
     """
     import backoff  # noqa: F401
 
-    import arkor_sync.chat
-    import arkor_sync.chat_request  # noqa: F401
+    import arkor_sync.cloud.chat
+    import arkor_sync.cloud.chat_request  # noqa: F401
 
 
 class _JobStream:

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tupl
 import pytest
 
 if TYPE_CHECKING:
-    from arkor_sync.client import CloudApiClient
+    from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.emulator import Emulator
 
 LEAK_GRACE = 10.0
@@ -72,9 +72,9 @@ def arkor_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 @pytest.fixture
 def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
     """Make a client that is signed in to this test's emulator."""
-    from arkor_sync.client import CloudApiClient
-    from arkor_sync.credentials import TokenCredentials
-    from arkor_sync.project import ProjectState
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.credentials import TokenCredentials
+    from arkor_sync.cloud.project import ProjectState
 
     emulator = arkor_emulator
     scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)

@@ -24,21 +24,27 @@ from typing import (
 )
 
 from arkor_sync.callbacks import CallbacksInput, check_callable
-from arkor_sync.error_policy import ErrorPolicy
+from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
-from arkor_sync.frames import MAX_EVENT_BYTES
 from arkor_sync.options import RunOptions
-from arkor_sync.reconnect import ReconnectPolicy
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
+from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
-from arkor_sync.stream.cursor import CursorStore
+from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
-    from arkor_sync.client import CloudApiClient
-    from arkor_sync.credentials import Credentials
-    from arkor_sync.job_config import BlobDataset, HuggingFaceDataset, LoraConfig, Ratio, Steps
-    from arkor_sync.models import TrainingJob
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.credentials import Credentials
+    from arkor_sync.cloud.job_config import (
+        BlobDataset,
+        HuggingFaceDataset,
+        LoraConfig,
+        Ratio,
+        Steps,
+    )
+    from arkor_sync.cloud.models import TrainingJob
 
     StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
 F = TypeVar("F", bound=Callable[[Any], Any])
@@ -331,7 +337,7 @@ def create_trainer(
     if not isinstance(name, str) or not name.strip():
         raise ArkorUsageError(f"name must be a text that names the job, not {name!r}")
     # The cloud's side is loaded when it is first needed: it is half of the package.
-    from arkor_sync.job_config import build_job_config
+    from arkor_sync.cloud.job_config import build_job_config
 
     config = build_job_config(
         model=model,
@@ -445,7 +451,7 @@ def _client(
     cwd: Union[str, Path, None],
 ) -> CloudApiClient:
     if client is None:
-        from arkor_sync.client import CloudApiClient
+        from arkor_sync.cloud.client import CloudApiClient
 
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
     if credentials is not None or base_url is not None or cwd is not None:

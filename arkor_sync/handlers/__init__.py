@@ -7,60 +7,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
-    from arkor_sync.handlers._answers import EvaluationRow
-    from arkor_sync.handlers._logger import MetricsLogger
-    from arkor_sync.handlers._notification import Notification, Sample
-    from arkor_sync.handlers._notifier import Notifier
-    from arkor_sync.handlers.apprise import AppriseNotifier
-    from arkor_sync.handlers.database import DatabaseLogger
-    from arkor_sync.handlers.datadog import DatadogEvents
-    from arkor_sync.handlers.discord import DiscordNotifier
-    from arkor_sync.handlers.evaluator import CheckpointEvaluator
-    from arkor_sync.handlers.files import CSVLogger, JSONLLogger
-    from arkor_sync.handlers.mlflow import MLflowLogger
-    from arkor_sync.handlers.opentelemetry import OpenTelemetryMetrics
-    from arkor_sync.handlers.plot import LossPlot
-    from arkor_sync.handlers.posthog import PostHogCapture
-    from arkor_sync.handlers.progress import ProgressBar
-    from arkor_sync.handlers.report import HtmlReport, write_report
-    from arkor_sync.handlers.slack import SlackNotifier
-    from arkor_sync.handlers.stopping import EarlyStopping, EarlyStoppingReason, TerminateOnNaN
-    from arkor_sync.handlers.teams import TeamsNotifier
-    from arkor_sync.handlers.tensorboard import TensorBoardLogger
-    from arkor_sync.handlers.timer import Timer
-    from arkor_sync.handlers.wandb import WandbLogger
-    from arkor_sync.handlers.webhook import WebhookNotifier
+    from arkor_sync.handlers.display.plot import LossPlot
+    from arkor_sync.handlers.display.progress import ProgressBar
+    from arkor_sync.handlers.display.report import HtmlReport, write_report
+    from arkor_sync.handlers.evaluation.answers import EvaluationRow
+    from arkor_sync.handlers.evaluation.evaluator import CheckpointEvaluator
+    from arkor_sync.handlers.guards.early_stopping import (
+        EarlyStopping,
+        EarlyStoppingReason,
+        TerminateOnNaN,
+    )
+    from arkor_sync.handlers.guards.timer import Timer
+    from arkor_sync.handlers.loggers.base import MetricsLogger
+    from arkor_sync.handlers.loggers.database import DatabaseLogger
+    from arkor_sync.handlers.loggers.datadog import DatadogEvents
+    from arkor_sync.handlers.loggers.files import CSVLogger, JSONLLogger
+    from arkor_sync.handlers.loggers.mlflow import MLflowLogger
+    from arkor_sync.handlers.loggers.opentelemetry import OpenTelemetryMetrics
+    from arkor_sync.handlers.loggers.posthog import PostHogCapture
+    from arkor_sync.handlers.loggers.tensorboard import TensorBoardLogger
+    from arkor_sync.handlers.loggers.wandb import WandbLogger
+    from arkor_sync.handlers.notifiers.apprise import AppriseNotifier
+    from arkor_sync.handlers.notifiers.base import Notifier
+    from arkor_sync.handlers.notifiers.discord import DiscordNotifier
+    from arkor_sync.handlers.notifiers.notification import Notification, Sample
+    from arkor_sync.handlers.notifiers.slack import SlackNotifier
+    from arkor_sync.handlers.notifiers.teams import TeamsNotifier
+    from arkor_sync.handlers.notifiers.webhook import WebhookNotifier
 
 # The module of this package that has each name.
 _LATER: Dict[str, str] = {
-    "HtmlReport": "report",
-    "LossPlot": "plot",
-    "ProgressBar": "progress",
-    "write_report": "report",
-    "AppriseNotifier": "apprise",
-    "DiscordNotifier": "discord",
-    "Notification": "_notification",
-    "Notifier": "_notifier",
-    "Sample": "_notification",
-    "SlackNotifier": "slack",
-    "TeamsNotifier": "teams",
-    "WebhookNotifier": "webhook",
-    "CheckpointEvaluator": "evaluator",
-    "EarlyStopping": "stopping",
-    "EarlyStoppingReason": "stopping",
-    "EvaluationRow": "_answers",
-    "TerminateOnNaN": "stopping",
-    "Timer": "timer",
-    "MetricsLogger": "_logger",
-    "CSVLogger": "files",
-    "JSONLLogger": "files",
-    "DatabaseLogger": "database",
-    "TensorBoardLogger": "tensorboard",
-    "MLflowLogger": "mlflow",
-    "WandbLogger": "wandb",
-    "OpenTelemetryMetrics": "opentelemetry",
-    "PostHogCapture": "posthog",
-    "DatadogEvents": "datadog",
+    "HtmlReport": "display.report",
+    "LossPlot": "display.plot",
+    "ProgressBar": "display.progress",
+    "write_report": "display.report",
+    "AppriseNotifier": "notifiers.apprise",
+    "DiscordNotifier": "notifiers.discord",
+    "Notification": "notifiers.notification",
+    "Notifier": "notifiers.base",
+    "Sample": "notifiers.notification",
+    "SlackNotifier": "notifiers.slack",
+    "TeamsNotifier": "notifiers.teams",
+    "WebhookNotifier": "notifiers.webhook",
+    "CheckpointEvaluator": "evaluation.evaluator",
+    "EarlyStopping": "guards.early_stopping",
+    "EarlyStoppingReason": "guards.early_stopping",
+    "EvaluationRow": "evaluation.answers",
+    "TerminateOnNaN": "guards.early_stopping",
+    "Timer": "guards.timer",
+    "MetricsLogger": "loggers.base",
+    "CSVLogger": "loggers.files",
+    "JSONLLogger": "loggers.files",
+    "DatabaseLogger": "loggers.database",
+    "TensorBoardLogger": "loggers.tensorboard",
+    "MLflowLogger": "loggers.mlflow",
+    "WandbLogger": "loggers.wandb",
+    "OpenTelemetryMetrics": "loggers.opentelemetry",
+    "PostHogCapture": "loggers.posthog",
+    "DatadogEvents": "loggers.datadog",
 }
 
 __all__: List[str] = [

@@ -9,9 +9,9 @@ from contextlib import suppress
 from itertools import accumulate, takewhile
 from typing import Callable, Deque, List, NamedTuple, Optional, Sequence, Tuple
 
-from arkor_sync.bursts import LogBatch
-from arkor_sync.events import TrainingEvent
+from arkor_sync.stream.batches import LogBatch
 from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.events import TrainingEvent
 
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20

@@ -11,8 +11,9 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
-from arkor_sync import bursts
-from arkor_sync.bursts import LogBatch
+from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.sse import Frame, FrameParser
+from arkor_sync.cloud.transport import ByteStream, Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -23,17 +24,24 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     ResponseError,
 )
-from arkor_sync.events import CANCELLED, COMPLETED, FAILED, LOST, TERMINAL, TrainingEvent, decode
-from arkor_sync.frames import Frame, FrameParser
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stream import batches as bursts
+from arkor_sync.stream.batches import LogBatch
 from arkor_sync.stream.channel import Channel, Position
-from arkor_sync.stream.clock import Clock
-from arkor_sync.stream.transport import ByteStream, Transport
+from arkor_sync.stream.events import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    LOST,
+    TERMINAL,
+    TrainingEvent,
+    decode,
+)
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
-    from arkor_sync.models import TrainingJob
+    from arkor_sync.cloud.models import TrainingJob
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("arkor_sync.stream.reader")
 
 _IDLE = 15.0  # seconds
 _LEAST_RETRY = 0.1  # seconds: a server that asks for none must not be hammered when it fails

@@ -22,8 +22,12 @@ from typing import (
     Tuple,
 )
 
-from arkor_sync.bursts import LogBatch
-from arkor_sync.error_policy import (
+from arkor_sync._common.clock import Clock
+from arkor_sync.errors import RunError, add_note, still_runs
+from arkor_sync.stream.awaiting import Awaiter, Interrupted
+from arkor_sync.stream.batches import LogBatch
+from arkor_sync.stream.channel import Channel
+from arkor_sync.stream.error_policy import (
     Action,
     Decision,
     ErrorPolicy,
@@ -32,13 +36,9 @@ from arkor_sync.error_policy import (
     Skip,
     StopTraining,
 )
-from arkor_sync.errors import RunError, add_note, still_runs
-from arkor_sync.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
-from arkor_sync.stream.awaiting import Awaiter, Interrupted
-from arkor_sync.stream.channel import Channel
-from arkor_sync.stream.clock import Clock
+from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("arkor_sync.stream.worker")
 
 STUCK_AFTER = 60.0
 """Seconds after which a running callback is warned of; again after twice as long."""

@@ -6,10 +6,10 @@ from typing import Callable, Iterator
 import pytest
 from scripted_cloud import ScriptedCloud
 
-from arkor_sync import client_version
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import TokenCredentials
-from arkor_sync.project import ProjectState
+from arkor_sync.cloud import client_version
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import TokenCredentials
+from arkor_sync.cloud.project import ProjectState
 
 TOKEN = "secret-token-0123456789"
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List
 import requests
 from scripted_cloud import Received, Reply, ScriptedCloud
 
-from arkor_sync.credentials import OAuthCredentials
+from arkor_sync.cloud.credentials import OAuthCredentials
 
 CERTIFICATE = str(Path(__file__).parents[1] / "threads" / "loopback.pem")
 LATER = 4_000_000_000  # epoch seconds

@@ -6,9 +6,17 @@ from typing import Iterator
 
 import pytest
 
-from arkor_sync.client import CloudApiClient
-from arkor_sync.client_version import latest_deprecation
-from arkor_sync.credentials import TokenCredentials, read_credentials
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.client_version import latest_deprecation
+from arkor_sync.cloud.credentials import TokenCredentials, read_credentials
+from arkor_sync.cloud.models import (
+    SUPPORTED_MODELS,
+    HuggingFaceDataset,
+    LoraConfig,
+    build_job_config,
+)
+from arkor_sync.cloud.project import read_project_state
+from arkor_sync.cloud.sse import FrameParser
 from arkor_sync.emulator import Emulator
 from arkor_sync.errors import (
     AuthenticationError,
@@ -16,9 +24,6 @@ from arkor_sync.errors import (
     NotFoundError,
     UpgradeRequiredError,
 )
-from arkor_sync.frames import FrameParser
-from arkor_sync.models import SUPPORTED_MODELS, HuggingFaceDataset, LoraConfig, build_job_config
-from arkor_sync.project import read_project_state
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CONFIG = build_job_config(

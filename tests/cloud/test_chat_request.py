@@ -5,8 +5,8 @@ from typing import Any, Dict, List
 import pytest
 from scripted_cloud import ScriptedCloud
 
-from arkor_sync.chat_request import build_chat_body
-from arkor_sync.client import CloudApiClient
+from arkor_sync.cloud.chat_request import build_chat_body
+from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import ArkorUsageError
 
 HELLO = [{"role": "user", "content": "Hello"}]

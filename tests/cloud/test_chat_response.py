@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_cloud import PATIENCES, Reply, ScriptedCloud
 
-from arkor_sync.chat import ChatResponse, _text
-from arkor_sync.client import CloudApiClient
+from arkor_sync.cloud.chat import ChatResponse, _text
+from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -457,8 +457,8 @@ def test_any_text_in_any_chunks(pieces: List[str], size: int) -> None:
 
 def _offline() -> Any:
     """A streamed answer whose bytes come from a list."""
-    from arkor_sync.chat import StreamedChatResponse
-    from arkor_sync.frames import FrameParser
+    from arkor_sync.cloud.chat import StreamedChatResponse
+    from arkor_sync.cloud.sse import FrameParser
 
     feed: List[bytes] = []
 

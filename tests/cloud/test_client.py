@@ -11,14 +11,16 @@ import requests
 from forking import fork
 from scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
-from arkor_sync.client import CloudApiClient
-from arkor_sync.client_version import CLIENT_HEADER, USER_AGENT, DeprecationNotice
-from arkor_sync.credentials import (
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.client_version import CLIENT_HEADER, USER_AGENT, DeprecationNotice
+from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     Credentials,
     OAuthCredentials,
     TokenCredentials,
 )
+from arkor_sync.cloud.models import Project, TrainingJob
+from arkor_sync.cloud.project import ProjectState, write_project_state
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
@@ -29,8 +31,6 @@ from arkor_sync.errors import (
     ResponseError,
     ServerError,
 )
-from arkor_sync.models import Project, TrainingJob
-from arkor_sync.project import ProjectState, write_project_state
 
 SCOPE = {"orgSlug": "my org", "projectSlug": "my&project"}
 CONFIG = {"model": "any/model", "somethingNew": [1, None]}

@@ -9,10 +9,10 @@ import pytest
 from scripted_cloud import Reply, ScriptedCloud
 
 from arkor_sync import errors
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import TokenCredentials
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import TokenCredentials
+from arkor_sync.cloud.http import parse_retry_after
 from arkor_sync.errors import ArkorConnectionError, ArkorError, CloudApiError, UpgradeRequiredError
-from arkor_sync.exchange import parse_retry_after
 
 
 def refused(cloud: ScriptedCloud, client: CloudApiClient, reply: Reply) -> CloudApiError:

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from arkor_sync import __version__
-from arkor_sync.client_version import (
+from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
     UPGRADE_COMMAND,
     USER_AGENT,

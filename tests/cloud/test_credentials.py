@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 from scripted_cloud import ANONYMOUS, ScriptedCloud
 
-from arkor_sync.credentials import (
+from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     Credentials,
     OAuthCredentials,
@@ -396,7 +396,7 @@ def test_processes_that_come_at_the_same_time_share_one_identity(
     import sys
 
     cloud.reply(ANONYMOUS)
-    code = "import sys; from arkor_sync.credentials import *; ensure_credentials(sys.argv[1])"
+    code = "import sys; from arkor_sync.cloud.credentials import *; ensure_credentials(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", code, cloud.url]) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert len(cloud.received) == 1

@@ -9,15 +9,15 @@ import pytest
 import requests
 from scripted_cloud import PATIENCES, Reply, ScriptedCloud
 
-from arkor_sync.client import CloudApiClient, is_sendable_id
-from arkor_sync.credentials import TokenCredentials
+from arkor_sync.cloud.client import CloudApiClient, is_sendable_id
+from arkor_sync.cloud.credentials import TokenCredentials
+from arkor_sync.cloud.project import ProjectState
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
     GoneError,
     StreamProtocolError,
 )
-from arkor_sync.project import ProjectState
 
 
 def sent_id(cloud: ScriptedCloud, client: CloudApiClient, event_id: Optional[str]) -> Optional[str]:

@@ -13,8 +13,8 @@ from identity_provider import CERTIFICATE, LATER, IdentityProvider
 from scripted_cloud import JOB, Received, Reply, ScriptedCloud
 
 from arkor_sync import ReconnectPolicy, create_trainer, follow
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import (
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     Credentials,
     OAuthCredentials,
@@ -22,9 +22,9 @@ from arkor_sync.credentials import (
     read_credentials,
     write_credentials,
 )
+from arkor_sync.cloud.project import ProjectState
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, AuthenticationError, CredentialsError
-from arkor_sync.project import ProjectState
 
 PATIENCE = 20.0
 SCOPE = ProjectState("o", "p", "1")

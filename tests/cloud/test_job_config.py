@@ -5,8 +5,7 @@ from typing import Any, Dict
 
 import pytest
 
-from arkor_sync.errors import ArkorUsageError
-from arkor_sync.models import (
+from arkor_sync.cloud.models import (
     SUPPORTED_MODELS,
     BlobDataset,
     HuggingFaceDataset,
@@ -15,6 +14,7 @@ from arkor_sync.models import (
     Steps,
     build_job_config,
 )
+from arkor_sync.errors import ArkorUsageError
 
 MODEL = SUPPORTED_MODELS[0]
 DATASET = HuggingFaceDataset("owner/repo")

@@ -17,16 +17,16 @@ from forking import fork
 from identity_provider import LATER, IdentityProvider
 from scripted_cloud import Received, Reply
 
-from arkor_sync import oauth
-from arkor_sync.credentials import (
+from arkor_sync.cloud import oauth
+from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     OAuthCredentials,
     read_credentials,
     write_credentials,
 )
+from arkor_sync.cloud.oauth import Refresher
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError, CredentialsError
-from arkor_sync.oauth import Refresher
-from arkor_sync.stream.transport import Transport
 
 NOW = 1_800_000_000
 

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 from scripted_cloud import PROJECT, Received, Reply, ScriptedCloud
 
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
-from arkor_sync.errors import (
-    ConflictError,
-    ProjectStateError,
-    ProjectStateMismatchError,
-    ServerError,
-)
-from arkor_sync.project import (
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
+from arkor_sync.cloud.project import (
     ProjectState,
     derive_project,
     ensure_project_state,
     read_project_state,
     write_project_state,
+)
+from arkor_sync.errors import (
+    ConflictError,
+    ProjectStateError,
+    ProjectStateMismatchError,
+    ServerError,
 )
 
 STATE = ProjectState("personal", "work", "project-1")

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_cloud import ANONYMOUS, JOB, PROJECT
 
+from arkor_sync.cloud.models import (
+    AnonymousToken,
+    JobStatus,
+    Me,
+    Org,
+    PersonalOrg,
+    Project,
+    TrainingJob,
+)
 from arkor_sync.errors import ResponseError
-from arkor_sync.models import AnonymousToken, JobStatus, Me, Org, PersonalOrg, Project, TrainingJob
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -201,5 +209,5 @@ def test_what_may_be_secret_is_not_shown() -> None:
 
 def test_importing_the_client_loads_nothing_heavy() -> None:
     heavy = "{'dataclasses_json', 'marshmallow', 'backoff', 'asyncio'}"
-    code = f"import sys, arkor_sync.client; assert not {heavy} & set(sys.modules)"
+    code = f"import sys, arkor_sync.cloud.client; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

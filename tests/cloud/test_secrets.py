@@ -11,16 +11,16 @@ from typing import Any, Callable, List, Optional
 import pytest
 from scripted_cloud import JOB, Reply, ScriptedCloud
 
-from arkor_sync.client import CloudApiClient
-from arkor_sync.credentials import (
+from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     OAuthCredentials,
     TokenCredentials,
     ensure_credentials,
 )
-from arkor_sync.exchange import BearerAuth, Exchange
-from arkor_sync.models import BlobDataset, TrainingJob, build_job_config
-from arkor_sync.project import ProjectState
+from arkor_sync.cloud.http import BearerAuth, HttpClient
+from arkor_sync.cloud.models import BlobDataset, TrainingJob, build_job_config
+from arkor_sync.cloud.project import ProjectState
 
 SECRET = "do-not-show-me-0123456789"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -68,7 +68,7 @@ def test_values_show_none(value: Any) -> None:
 
 
 def test_an_exchange_shows_none() -> None:
-    assert SECRET not in repr(Exchange())
+    assert SECRET not in repr(HttpClient())
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import threading
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
+from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError
-from arkor_sync.models import TrainingJob
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
-from arkor_sync.stream.clock import Clock
-from arkor_sync.stream.transport import Transport
 
 PATIENCE = 10.0  # seconds before a test gives up on a thread
 

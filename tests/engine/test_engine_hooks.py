@@ -21,10 +21,10 @@ from engine_fakes import (
     started,
 )
 
-from arkor_sync.error_policy import Action, ErrorPolicy, StopTraining
 from arkor_sync.errors import ArkorConnectionError, ReconnectExhausted, RunAborted
-from arkor_sync.reconnect import ReconnectPolicy
-from arkor_sync.stream.cursor import FileCursorStore
+from arkor_sync.stores import FileCursorStore
+from arkor_sync.stream.error_policy import Action, ErrorPolicy, StopTraining
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 
 class Heard:

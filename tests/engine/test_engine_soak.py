@@ -13,10 +13,10 @@ from typing import Any, List, Optional, Tuple
 
 from engine_fakes import FakeClock, completed, job, logs
 
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
-from arkor_sync.stream.transport import Transport
 
 EVENTS = 1_000_000 if os.environ.get("ARKOR_SLOW") else 20_000
 WARM_UP = EVENTS // 2 if EVENTS < 100_000 else 20_000  # two generations of remembered events

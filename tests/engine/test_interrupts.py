@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from engine_fakes import PATIENCE, Hold, completed, log, logs, make_run
 
-from arkor_sync.error_policy import ErrorPolicy
+from arkor_sync.cloud.transport import Transport
+from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.reader import Reader
-from arkor_sync.stream.transport import Transport
 
 A_WHILE = 0.2  # seconds in which something might happen that must not
 

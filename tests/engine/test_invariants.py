@@ -23,14 +23,14 @@ from engine_fakes import (
     started,
 )
 
-from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
     AuthenticationError,
     RunAborted,
 )
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 LOST = ArkorConnectionError("reset by peer")
 

@@ -20,7 +20,6 @@ from engine_fakes import (
     make_run,
 )
 
-from arkor_sync.error_policy import ErrorPolicy
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorTimeoutError,
@@ -30,7 +29,8 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     StreamProtocolError,
 )
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 LOST = ArkorConnectionError("reset by peer")
 

@@ -350,7 +350,7 @@ def test_a_replayed_run_is_not_over_before_its_end() -> None:
 
 
 def test_a_delay_of_centuries_can_be_waited_for() -> None:
-    from arkor_sync.stream.clock import Clock
+    from arkor_sync._common.clock import Clock
 
     event = threading.Event()
     threading.Timer(0.05, event.set).start()

@@ -25,8 +25,8 @@ from engine_fakes import (
 )
 
 from arkor_sync.callbacks import Callback
-from arkor_sync.error_policy import Action, ErrorPolicy, Redeliver, Skip, StopTraining
 from arkor_sync.errors import ArkorConnectionError, ConflictError
+from arkor_sync.stream.error_policy import Action, ErrorPolicy, Redeliver, Skip, StopTraining
 
 
 class Boom(Exception):

@@ -31,7 +31,7 @@ from logger_runs import (
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import DatabaseLogger
-from arkor_sync.handlers.database import _storable
+from arkor_sync.handlers.loggers.database import _storable
 
 PASSWORD = "pass/w0rd"
 

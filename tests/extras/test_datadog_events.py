@@ -129,7 +129,7 @@ def test_a_server_that_dies_in_the_middle_does_not_harm_the_run(
     assert "3 logs of job" in caplog.text
     assert KEY not in caplog.text
     assert {each.name for each in caplog.records if each.levelno >= logging.WARNING} == {
-        "arkor_sync.handlers._logger"
+        "arkor_sync.handlers"
     }
 
 

@@ -18,9 +18,9 @@ from patience import PATIENCE
 from arkor_sync import ArkorUsageError, Callback, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
-from arkor_sync.handlers._chart import PALETTES, Chart
-from arkor_sync.handlers._chart_png import png
-from arkor_sync.handlers._rows import Row, Rows
+from arkor_sync.render.chart import PALETTES, Chart
+from arkor_sync.render.chart_png import png
+from arkor_sync.render.rows import Row, Rows
 
 Color = Tuple[int, int, int]
 
@@ -105,8 +105,8 @@ def test_the_programs_own_settings_change_nothing_and_are_not_changed() -> None:
 def test_pyplot_is_not_even_loaded() -> None:
     code = """
 import sys
-from arkor_sync.handlers._chart import Chart
-from arkor_sync.handlers._chart_png import png
+from arkor_sync.render.chart import Chart
+from arkor_sync.render.chart_png import png
 assert png(Chart("", "", {}), "light")
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -130,7 +130,7 @@ def test_the_picture_is_drawn_as_the_run_goes_on_and_off_its_thread(
         threads.add(threading.current_thread().name)
         return png(chart, theme)
 
-    monkeypatch.setattr("arkor_sync.handlers.plot.png", spy)
+    monkeypatch.setattr("arkor_sync.handlers.display.plot.png", spy)
 
     class Look(Callback):
         def on_log(self, ctx: Any) -> None:

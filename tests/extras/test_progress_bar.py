@@ -103,7 +103,7 @@ def test_without_a_known_end_the_step_is_shown(
 def test_a_bar_is_refreshed_no_more_often_than_it_may(
     arkor_emulator: Emulator, arkor_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arkor_sync.handlers.progress._now", lambda: 1.0)
+    monkeypatch.setattr("arkor_sync.handlers.display.progress._now", lambda: 1.0)
     out = Terminal()
     run_of(arkor_emulator, arkor_client, ProgressBar(file=out), maxSteps=200).wait(PATIENCE)
     shown = {frame.split("%")[0] for frame in out.frames}

@@ -6,7 +6,7 @@ from typing import Any, List, Type
 
 from patience import wait_until
 
-from arkor_sync.handlers._round import Round
+from arkor_sync.handlers.evaluation.work_pool import Round
 
 
 def expiring(limits: List[float]) -> Type[Round[Any]]:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any, Optional
 
 from arkor_sync import TrainingEvent
+from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import EndContext, LogContext, StartedContext, build_context
-from arkor_sync.events import LOG, STARTED
-from arkor_sync.models import TrainingJob
+from arkor_sync.stream.events import LOG, STARTED
 
 
 def a_job(job_id: str = "job-1", **config: Any) -> TrainingJob:

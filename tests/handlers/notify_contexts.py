@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 from arkor_sync import TrainingEvent
+from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
@@ -19,9 +21,7 @@ from arkor_sync.contexts import (
     ReconnectContext,
     StartedContext,
 )
-from arkor_sync.models import TrainingJob
 from arkor_sync.result import TrainingResult
-from arkor_sync.stream.clock import Clock
 
 
 class FakeClock(Clock):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from arkor_sync import ArkorUsageError, ResponseError
 from arkor_sync.emulator.chat_rules import check_chat
 from arkor_sync.emulator.engine import structured
-from arkor_sync.handlers._schema import answer_format, build, schema_of
+from arkor_sync.handlers.evaluation.schema import answer_format, build, schema_of
 
 
 class Team(enum.Enum):

@@ -15,7 +15,7 @@ from patience import PATIENCE
 from arkor_sync import ArkorUsageError, ErrorPolicy, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import EarlyStopping, EarlyStoppingReason
-from arkor_sync.persistence import stateful
+from arkor_sync.stream.lease import stateful
 
 Reason = EarlyStoppingReason
 

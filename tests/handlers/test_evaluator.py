@@ -182,7 +182,7 @@ def test_an_answer_that_trickles_in_for_ever_does_not_hold_the_run_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits: List[float] = []
-    monkeypatch.setattr("arkor_sync.handlers.evaluator.Round", expiring(limits))
+    monkeypatch.setattr("arkor_sync.handlers.evaluation.evaluator.Round", expiring(limits))
     arkor_emulator.faults.add(Fault("slow_drip", route="chat", nth=1, seconds=0.1))
     evaluator = CheckpointEvaluator(["a", "b"], expected=["a!", "b!"], timeout=PATIENCE)
     logs: List[int] = []

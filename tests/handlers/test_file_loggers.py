@@ -20,7 +20,7 @@ from patience import PATIENCE
 from arkor_sync import ArkorUsageError, create_trainer
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import CSVLogger, JSONLLogger
-from arkor_sync.handlers.files import COLUMNS
+from arkor_sync.handlers.loggers.files import COLUMNS
 
 LOGGERS = pytest.mark.parametrize("logger_of", [CSVLogger, JSONLLogger])
 EVENTS = [

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, Callback, FileCursorStore, RunAborted, follow
-from arkor_sync._files import write_atomically
+from arkor_sync._common.files import write_atomically
+from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
-from arkor_sync.handlers import plot as module
-from arkor_sync.handlers._chart import HEIGHT, WIDTH, Axes, Chart, svg
-from arkor_sync.handlers._rows import Row, Rows, add, rows_of, thinned
-from arkor_sync.handlers._text import duration, moment, one_line
+from arkor_sync.handlers.display import plot as module
 from arkor_sync.history import History
-from arkor_sync.models import TrainingJob
+from arkor_sync.render.chart import HEIGHT, WIDTH, Axes, Chart, svg
+from arkor_sync.render.rows import Row, Rows, add, rows_of, thinned
+from arkor_sync.render.text import duration, moment, one_line
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -449,7 +449,7 @@ def test_a_disk_that_fills_up_harms_nothing_and_is_told_of_once(
         def on_log(self, ctx: Any) -> None:
             plot._outbox.flush(PATIENCE)
             if ctx.step == 5:
-                monkeypatch.setattr("arkor_sync._files.os.replace", full)
+                monkeypatch.setattr("arkor_sync._common.files.os.replace", full)
 
     run = run_of(arkor_emulator, arkor_client, plot, Fill())
     assert run.wait(PATIENCE).status == "completed"

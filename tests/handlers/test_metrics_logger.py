@@ -24,9 +24,9 @@ from arkor_sync import (
 )
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import MetricsLogger
-from arkor_sync.handlers import _logger as module
-from arkor_sync.handlers._hyperparams import hyperparams_of
-from arkor_sync.handlers._logger import Row, describe, metrics_of
+from arkor_sync.handlers.loggers import base as module
+from arkor_sync.handlers.loggers.base import Row, describe, metrics_of
+from arkor_sync.render.hyperparams import hyperparams_of
 
 EVENTS = [
     {"type": "training.started"},
@@ -39,7 +39,7 @@ EVENTS = [
 
 @pytest.fixture(autouse=True)
 def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
+    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._LINGER", 0.01)
 
 
 class Noted(MetricsLogger):

@@ -24,7 +24,7 @@ from arkor_sync.handlers import (
     TeamsNotifier,
     WebhookNotifier,
 )
-from arkor_sync.handlers._notifier import Notifier
+from arkor_sync.handlers.notifiers.base import Notifier
 
 NOTE = Notification("failed", "job-1", "bot", "bot failed", urgent=True)
 PING = Notification("progress", "job-1", "bot", "bot: step 1", step=1)

@@ -11,8 +11,8 @@ from patience import PATIENCE
 
 from arkor_sync import RunAborted
 from arkor_sync.errors import ReconnectExhausted
-from arkor_sync.handlers._notification import Notification
-from arkor_sync.handlers._notifier import EVENTS, Notifier
+from arkor_sync.handlers.notifiers.base import EVENTS, Notifier
+from arkor_sync.handlers.notifiers.notification import Notification
 
 
 class Kept(Notifier):

@@ -20,9 +20,9 @@ from arkor_sync import (
     follow,
     handlers,
 )
+from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import CheckpointEvaluator, SlackNotifier, WebhookNotifier
-from arkor_sync.stream.clock import Clock
 
 EVERYTHING = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
 STEPS = 20

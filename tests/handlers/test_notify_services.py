@@ -25,7 +25,7 @@ from arkor_sync.handlers import (
     TeamsNotifier,
     WebhookNotifier,
 )
-from arkor_sync.handlers._notification import clean, fit
+from arkor_sync.handlers.notifiers.notification import clean, fit
 
 Make = Callable[..., Any]
 EVERYTHING = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
@@ -401,7 +401,7 @@ def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
 @settings(max_examples=100)
 @given(st.text(alphabet="a<&`@é🦙\\*", max_size=60), st.integers(1, 40))
 def test_a_text_that_is_cut_fits_and_no_escape_is_cut_in_two(text: str, limit: int) -> None:
-    from arkor_sync.handlers.slack import escape
+    from arkor_sync.handlers.notifiers.slack import escape
 
     cut = fit(text, limit, escape)
     assert len(cut.encode("utf-16-le")) // 2 <= limit

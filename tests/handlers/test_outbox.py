@@ -11,7 +11,7 @@ from typing import List, Tuple
 
 import pytest
 
-from arkor_sync.handlers._outbox import Outbox
+from arkor_sync.handlers._shared.outbox import Outbox
 
 PATIENCE = 10.0
 
@@ -97,7 +97,7 @@ def test_an_error_in_deliver_costs_its_batch_only(caplog: pytest.LogCaptureFixtu
 
 
 def test_the_thread_is_there_only_while_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._outbox._LINGER", 0.01)
+    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._LINGER", 0.01)
     backend = Backend()
     box: Outbox[int] = Outbox("box", backend.deliver)
     assert box.flush(0)
@@ -236,8 +236,8 @@ def test_a_flush_starts_the_thread_that_could_not_be_started(
 
 SCRIPT = """
 import atexit, os, threading
-from arkor_sync.handlers._outbox import Outbox
-from arkor_sync.stream import process
+from arkor_sync.handlers._shared.outbox import Outbox
+from arkor_sync._common import process
 
 def deliver(batch):
     exits.wait(600)

@@ -20,9 +20,9 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from arkor_sync.error_policy import Action
 from arkor_sync.handlers import ProgressBar
-from arkor_sync.handlers import progress as module
+from arkor_sync.handlers.display import progress as module
+from arkor_sync.stream.error_policy import Action
 
 OFTEN = 1e9
 

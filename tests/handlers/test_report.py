@@ -16,11 +16,11 @@ import pytest
 from patience import PATIENCE
 
 from arkor_sync import Callback, ErrorPolicy, FileCursorStore, RunAborted, StopTraining, follow
+from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, ScriptedEngine
-from arkor_sync.events import TrainingEvent
 from arkor_sync.handlers import HtmlReport, LossPlot, write_report
 from arkor_sync.history import History
-from arkor_sync.models import TrainingJob
+from arkor_sync.stream.events import TrainingEvent
 
 MODEL = "unsloth/gemma-4-E4B-it"
 
@@ -349,7 +349,7 @@ def test_a_full_disk_leaves_the_older_report_as_it_is(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("arkor_sync._files.os.replace", full)
+    monkeypatch.setattr("arkor_sync._common.files.os.replace", full)
     run = run_of(arkor_emulator, arkor_client, HtmlReport(path), error_policy=ErrorPolicy.abort())
     assert run.wait(PATIENCE).status == "completed"
     assert "No space left on device" in caplog.text

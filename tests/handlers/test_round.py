@@ -10,7 +10,7 @@ import pytest
 from expiring_round import expiring
 from patience import PATIENCE
 
-from arkor_sync.handlers._round import Round
+from arkor_sync.handlers.evaluation.work_pool import Round
 
 
 def alive() -> List[threading.Thread]:

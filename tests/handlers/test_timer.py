@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from patience import PATIENCE, wait_until
 
 from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
+from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import Timer
-from arkor_sync.handlers.timer import _seconds
-from arkor_sync.stream.clock import Clock
+from arkor_sync.handlers.guards.timer import _seconds
 
 QUICK = ReconnectPolicy(base=0.01, cap=0.05)
 STARTED = {"type": "training.started", "timestamp": "2026-01-01T00:00:00.000Z"}
@@ -225,7 +225,7 @@ def test_a_restart_gives_no_time_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wall = {"time": 1e9}
-    monkeypatch.setattr("arkor_sync.handlers.timer.time.time", lambda: wall["time"])
+    monkeypatch.setattr("arkor_sync.handlers.guards.timer.time.time", lambda: wall["time"])
     store = FileCursorStore(tmp_path)
     job_id = manual(arkor_emulator, STARTED, log(1, "?"), log(2, "?"))
     first = HandClock()

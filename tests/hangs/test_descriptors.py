@@ -11,9 +11,9 @@ import pytest
 from hang_phases import CERTIFICATE, KEY, PATIENCE, cloud_of, no_descriptor_left
 
 from arkor_sync import CloudApiClient, CloudApiError, NotFoundError
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.emulator import Emulator
 from arkor_sync.errors import ArkorConnectionError
-from arkor_sync.stream.transport import Transport
 
 QUESTION = [{"role": "user", "content": "hi"}]
 

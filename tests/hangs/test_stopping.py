@@ -14,9 +14,9 @@ from hang_phases import PATIENCE, PHASES, Phase, best, cloud_of, full_backlog, u
 from stopping import STOPS, Stopped, run_out_of_time, stop
 
 from arkor_sync import RunAborted, TrainingResult, follow
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
-from arkor_sync.stream.transport import Transport
 
 LIMIT = 0.1  # seconds
 ENDS = ("completed", "failed", "cancelled")

@@ -23,8 +23,8 @@ from arkor_sync import (
     TrainingFailedError,
     follow,
 )
+from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, Frame, ScriptedEngine
-from arkor_sync.stream.clock import Clock
 
 PATIENCE = 10.0
 QUICK = ReconnectPolicy(base=0.005, cap=0.02)
@@ -558,7 +558,7 @@ def test_the_settings_of_a_session_hold_for_every_request(
 
 def test_plain_requests_and_chats_have_limits_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from arkor_sync import ArkorConnectionError, ProjectState
-    from arkor_sync.stream.transport import Transport
+    from arkor_sync.cloud.transport import Transport
 
     limits: List[Any] = []
 

@@ -84,7 +84,7 @@ def test_an_aborted_run_can_be_followed_anew(make_emulator: Make, client_of: Mak
 SCRIPT = """
 import signal, sys, threading
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, create_trainer, follow
-from arkor_sync.stream import process
+from arkor_sync._common import process
 process.EXIT_GRACE = 20.0  # seconds: whatever holds it up is not the machine
 before = [signal.getsignal(number) for number in signal.valid_signals()]
 url, token, org, project, project_id, job_id = sys.argv[1:]

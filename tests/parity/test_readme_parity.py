@@ -22,9 +22,9 @@ from arkor_sync import (
     StartedContext,
     handlers,
 )
-from arkor_sync.callback_names import CALLBACK_NAMES
+from arkor_sync.cloud.http import DEFAULT_TIMEOUT
 from arkor_sync.emulator import ScriptedEngine
-from arkor_sync.exchange import DEFAULT_TIMEOUT
+from arkor_sync.stream.callback_names import CALLBACK_NAMES
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 
 ROOT = Path(__file__).resolve().parents[2]

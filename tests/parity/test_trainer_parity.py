@@ -36,9 +36,9 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync import trainer as trainer_module
+from arkor_sync.cloud.project import write_project_state
 from arkor_sync.emulator import Emulator
 from arkor_sync.options import RunOptions
-from arkor_sync.project import write_project_state
 
 PATIENCE = 10.0
 MODEL = "unsloth/gemma-4-E4B-it"

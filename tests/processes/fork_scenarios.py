@@ -26,7 +26,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
-from arkor_sync.stream import process
+from arkor_sync._common import process
 
 
 def check_that_it_is_forked(run: Run) -> None:

@@ -14,8 +14,8 @@ import scenarios
 from children import COMMAND, PYTHONPATH, Child, Nursery
 from hang_phases import BY_NAME, PATIENCE, PHASES, Cloud, Phase, best, cloud_of, serve
 
+from arkor_sync._common.process import EXIT_GRACE
 from arkor_sync.emulator import Emulator, ScriptedEngine
-from arkor_sync.stream.process import EXIT_GRACE
 
 LIMIT = 1.0  # seconds
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.bursts import LogBatch, read, read_logs
+from arkor_sync.cloud.sse import Frame, FrameParser
 from arkor_sync.errors import StreamProtocolError
-from arkor_sync.events import LOG, TrainingEvent, decode
-from arkor_sync.frames import Frame, FrameParser
+from arkor_sync.stream.batches import LogBatch, read, read_logs
+from arkor_sync.stream.events import LOG, TrainingEvent, decode
 
 HEAD = '{"type":"training.log","jobId":"j"'
 

@@ -10,9 +10,9 @@ from unittest import mock
 
 import pytest
 
-from arkor_sync import events
-from arkor_sync.callback_names import CALLBACK_NAMES, unknown_callback
 from arkor_sync.callbacks import Callback, Callbacks, handler_table
+from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.cloud.sse import Frame
 from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
@@ -25,10 +25,10 @@ from arkor_sync.contexts import (
     build_context,
 )
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.events import TrainingEvent, decode
-from arkor_sync.frames import Frame
-from arkor_sync.models import TrainingJob
 from arkor_sync.options import RunOptions
+from arkor_sync.stream import events
+from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
+from arkor_sync.stream.events import TrainingEvent, decode
 
 JOB = TrainingJob("j1", "o", "p", "night run", "running", {"model": "m"}, "2026-01-01T00:00:00Z")
 RUN = cast(Any, object())

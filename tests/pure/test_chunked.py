@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.stream.chunked import ChunkedDecoder
+from arkor_sync.cloud.chunked import ChunkedDecoder
 
 END = b"0\r\n\r\n"
 

@@ -7,9 +7,10 @@ from typing import List, Optional, Tuple
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from arkor_sync.events import TrainingEvent, decode
-from arkor_sync.frames import Frame
-from arkor_sync.stream.cursor import Cursor, SavedCursor
+from arkor_sync.cloud.sse import Frame
+from arkor_sync.stores import SavedCursor
+from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.events import TrainingEvent, decode
 
 Sent = Tuple[Optional[str], str]  # id and data
 

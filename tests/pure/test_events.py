@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.events import (
+from arkor_sync.cloud.sse import Frame
+from arkor_sync.stream.events import (
     CANCELLED,
     CHECKPOINT,
     COMPLETED,
@@ -29,7 +30,6 @@ from arkor_sync.events import (
     text,
     whole,
 )
-from arkor_sync.frames import Frame
 
 
 def read(data: Any, id: Optional[str] = "7") -> TrainingEvent:

@@ -9,7 +9,7 @@ from typing import Any, Union
 
 import pytest
 
-from arkor_sync._files import write_atomically
+from arkor_sync._common.files import write_atomically
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arkor_sync.cloud.sse import MAX_EVENT_LINES, Frame, FrameParser
 from arkor_sync.errors import StreamProtocolError
-from arkor_sync.frames import MAX_EVENT_LINES, Frame, FrameParser
 
 
 def reference(body: bytes) -> Tuple[List[Frame], Optional[int]]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.bursts import LogBatch, read_logs
-from arkor_sync.events import CHECKPOINT, LOG, TrainingEvent
 from arkor_sync.history import History, _begun
+from arkor_sync.stream.batches import LogBatch, read_logs
+from arkor_sync.stream.events import CHECKPOINT, LOG, TrainingEvent
 
 
 def log(step: int, **metrics: Any) -> TrainingEvent:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.reconnect import ReconnectPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
 
 
 def first(policy: ReconnectPolicy, count: int, base: Optional[float] = None) -> List[float]:

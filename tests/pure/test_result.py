@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from arkor_sync import errors
+from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Metrics
 from arkor_sync.errors import ArkorError, CloudApiError, add_note
-from arkor_sync.models import TrainingJob
 from arkor_sync.result import RunHealth, TrainingResult
 
 

@@ -9,10 +9,10 @@ from typing import Any, Callable, List, Optional
 import pytest
 from thread_helpers import DEADLINE, Background, until
 
-from arkor_sync.events import TrainingEvent, decode
-from arkor_sync.frames import Frame
+from arkor_sync.cloud.sse import Frame
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
+from arkor_sync.stream.events import TrainingEvent, decode
 
 
 def numbered(*ids: int, width: int = 0) -> List[TrainingEvent]:

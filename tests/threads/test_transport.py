@@ -21,9 +21,9 @@ from loopback import CERTIFICATE, Connection, Server, answer, hang_up, stay_sile
 from thread_helpers import DEADLINE, PATIENCES, Background, until
 from urllib3.util.ssl_ import create_urllib3_context
 
+from arkor_sync.cloud import transport as transport_module
+from arkor_sync.cloud.transport import ByteStream, Transport, _arriving
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
-from arkor_sync.stream import transport as transport_module
-from arkor_sync.stream.transport import ByteStream, Transport, _arriving
 
 PATIENT = (DEADLINE, DEADLINE)
 SECRET = "a-token-that-nobody-may-see"
@@ -626,7 +626,7 @@ def test_a_name_that_does_not_resolve_is_a_clean_error(
 def test_a_connect_that_takes_too_long_is_a_timeout(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arkor_sync.stream.transport.wait_for_write", lambda *_: False)
+    monkeypatch.setattr("arkor_sync.cloud.transport.wait_for_write", lambda *_: False)
     with pytest.raises(ArkorTimeoutError) as caught:
         get(transport, "http://127.0.0.1:1/v1/me?key=secret-query", auth=bearer)
     check_error(caught.value, timed_out=True)
@@ -650,7 +650,7 @@ def test_all_connections_that_trust_the_same_certificates_share_one_tls_context(
         made += 1
         return create_urllib3_context(**settings)
 
-    monkeypatch.setattr("arkor_sync.stream.connections.create_urllib3_context", make)
+    monkeypatch.setattr("arkor_sync.cloud.connections.create_urllib3_context", make)
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(Path(CERTIFICATE).read_bytes())
     session = requests.Session()

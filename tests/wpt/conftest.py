@@ -8,7 +8,7 @@ import pytest
 from event_source_server import Answer, Cloud
 
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials
-from arkor_sync.stream.clock import Clock
+from arkor_sync._common.clock import Clock
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
-from arkor_sync.client_version import CLIENT_HEADER
+from arkor_sync.cloud.client_version import CLIENT_HEADER
 
 PATIENCE = 10.0
 ONE = b'id:1\ndata:{"type":"training.log","step":1}\n\n'

@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
 
-from arkor_sync.frames import Frame, FrameParser
+from arkor_sync.cloud.sse import Frame, FrameParser
 
 BOM = b"\xef\xbb\xbf"
 LONG = b"x" * 300

@@ -1,0 +1,1 @@
+"""What is asked of the cloud over HTTP, on the caller's thread."""

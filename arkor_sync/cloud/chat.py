@@ -1,0 +1,267 @@
+"""The answers of chat requests, whole and streamed. Everything runs on the caller's thread."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import requests
+
+from arkor_sync._common.json import parse_json
+from arkor_sync.cloud.http import decode_json
+from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.sse import Frame, FrameParser
+from arkor_sync.cloud.transport import ByteStream
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    ArkorError,
+    ArkorUsageError,
+    CloudApiError,
+    ResponseError,
+)
+
+
+class ChatResponse:
+    """The answer of a chat request. One thread at a time may use it.
+
+    Iterating gives the text piece by piece as it arrives (a whole answer is one piece), and may be
+    repeated. A streamed answer holds its connection until it is exhausted or closed; it is a
+    context manager too. What reads an answer that was cut raises, so that it never looks whole.
+
+    Attributes:
+        response: The raw response. The body of a streamed one is read by this object.
+    """
+
+    def __init__(self, response: requests.Response) -> None:
+        self.response = response
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} [{self.response.status_code}]>"
+
+    def __enter__(self) -> ChatResponse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str]:
+        """Wait for the text and give it in pieces, none of them empty.
+
+        Raises:
+            ArkorConnectionError: The connection broke before the end of the answer.
+            CloudApiError: The cloud sent an error instead of the rest.
+            ResponseError: The answer does not have the documented shape.
+        """
+        content = self.content()
+        if content:
+            yield content
+
+    def text(self) -> str:
+        """Return the whole text, empty if the answer has none. It raises as iterating does."""
+        return "".join(self)
+
+    def content(self) -> Optional[str]:
+        """Return the whole text, or `None` if the answer has none: a tool call, for instance."""
+        content: Optional[str] = self._message().get("content")
+        checked(Optional[str], content, "choices[0].message.content")
+        return content
+
+    def parsed(self) -> Any:
+        """Decode the text as JSON, as the JSON response formats and constraints give it.
+
+        Raises:
+            ResponseError: There is no text, or it is not JSON.
+        """
+        content = self.content() or ""
+        hint = "; max_tokens cut it short" if self.finish_reason == "length" else ""
+        try:
+            return parse_json(content)
+        except ValueError:
+            pass  # raised below, so that no chain repeats the text
+        shown = f"expected JSON, got {content[:100]!r}" if content else "the answer has no content"
+        raise ResponseError(f"{shown}{hint}")
+
+    def json(self) -> Any:
+        """Return the whole JSON answer; of a streamed one, the list of its JSON chunks."""
+        return decode_json(self.response.content, "the chat answer")
+
+    def tool_calls(self) -> List[Dict[str, Any]]:
+        """Return the model's tool calls; the `arguments` of each are a string that holds JSON."""
+        calls = self._message().get("tool_calls")
+        checked(Optional[List[Dict[str, Any]]], calls, "choices[0].message.tool_calls")
+        return calls or []
+
+    @property
+    def finish_reason(self) -> Optional[str]:
+        """Why the answer ended: `stop`, `length`, `tool_calls`, or another. `None` before that."""
+        return _reason(self._choice())
+
+    def close(self) -> None:
+        """End the connection of a streamed answer. What was not read by then is lost."""
+
+    def _choice(self) -> Dict[str, Any]:
+        envelope = checked(Dict[str, Any], self.json(), "")
+        choices = checked(List[Dict[str, Any]], envelope.get("choices"), "choices")
+        if not choices:
+            raise ResponseError("choices: expected a list with at least one entry, got none")
+        choice: Dict[str, Any] = choices[0]
+        return choice
+
+    def _message(self) -> Dict[str, Any]:
+        message: Dict[str, Any] = checked(
+            Dict[str, Any], self._choice().get("message"), "choices[0].message"
+        )
+        return message
+
+
+class StreamedChatResponse(ChatResponse):
+    """An answer that arrives as server-sent events."""
+
+    def __init__(self, response: requests.Response, close: Callable[[], None]) -> None:
+        """Wrap a response whose body is unread.
+
+        Args:
+            response: A 2xx response.
+            close: Ends its connection.
+        """
+        super().__init__(response)
+        self._release = close
+        self._stream = ByteStream(response)
+        self._parser = FrameParser()
+        self._pieces: List[str] = []
+        self._chunks: List[Any] = []
+        self._calls: Dict[int, Dict[str, Any]] = {}
+        self._finish_reason: Optional[str] = None
+        self._ended = False
+        self._failure: Optional[ArkorError] = None
+
+    def __iter__(self) -> Iterator[str]:
+        position = 0
+        while True:
+            while position < len(self._pieces):
+                yield self._pieces[position]
+                position += 1
+            if self._ended:
+                return
+            if self._failure is not None:
+                raise self._failure
+            self._read()
+
+    def content(self) -> Optional[str]:
+        """Wait for the end, and return the text."""
+        return self.text() or None
+
+    def json(self) -> Any:
+        """Wait for the end, and return the JSON chunks."""
+        self.text()
+        return self._chunks
+
+    def tool_calls(self) -> List[Dict[str, Any]]:
+        """Wait for the end, and return the calls put together."""
+        self.text()
+        return [self._calls[index] for index in sorted(self._calls)]
+
+    @property
+    def finish_reason(self) -> Optional[str]:
+        """The reason, once the chunk that holds it has been read."""
+        return self._finish_reason
+
+    def close(self) -> None:
+        """End the connection. What was not read by then is lost, and reading on raises."""
+        if not self._ended and self._failure is None:
+            self._failure = ArkorUsageError("the answer was closed before its end")
+        self._release()
+
+    def _read(self) -> None:
+        """Wait for bytes and take in the frames that they complete."""
+        try:
+            chunk = self._stream.read()
+            if not chunk:
+                raise ArkorConnectionError("the streamed answer was cut before its end")
+            for frame in self._parser.feed(chunk):
+                self._take(frame)
+                if self._ended:
+                    break
+        except ArkorError as error:
+            self._failure = error  # raised once what came before it has been given out
+        except BaseException:
+            self._failure = ArkorConnectionError("reading the streamed answer was interrupted")
+            self._release()
+            raise
+        if self._ended or self._failure is not None:
+            self._release()
+
+    def _take(self, frame: Frame) -> None:
+        if frame.event == "ping":
+            return
+        if frame.event == "end" or frame.data == "[DONE]":
+            self._ended = True
+            return
+        chunk: Any = frame.data  # what is not JSON is the text itself
+        with suppress(ValueError):
+            chunk = parse_json(frame.data)
+            self._chunks.append(chunk)
+        if isinstance(chunk, dict) and chunk.get("error"):
+            raise _stream_error(chunk)
+        if frame.event == "error":
+            raise _stream_error({"error": chunk})
+        piece = _text(chunk)
+        if piece:
+            self._pieces.append(piece)
+        choice = _first_choice(chunk)
+        self._finish_reason = _reason(choice) or self._finish_reason
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and isinstance(delta.get("tool_calls"), list):
+            self._add_calls(delta["tool_calls"])
+
+    def _add_calls(self, parts: List[Any]) -> None:
+        """Put together what comes in parts: the arguments bit by bit, all else once."""
+        for position, part in enumerate(parts):
+            if not isinstance(part, dict):
+                continue
+            index, function = part.get("index"), part.get("function")
+            call = self._calls.setdefault(
+                index if isinstance(index, int) else position,
+                {"id": None, "type": "function", "function": {"name": None, "arguments": ""}},
+            )
+            call["id"] = call["id"] or part.get("id")
+            if isinstance(function, dict):
+                whole = call["function"]
+                whole["name"] = whole["name"] or function.get("name")
+                arguments = function.get("arguments")
+                whole["arguments"] += arguments if isinstance(arguments, str) else ""
+
+
+def _first_choice(chunk: Any) -> Dict[str, Any]:
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _text(chunk: Any) -> Optional[str]:
+    """Find the text in a chunk: the first choice's delta, else what simpler servers send."""
+    if isinstance(chunk, str):
+        return chunk
+    if not isinstance(chunk, dict):
+        return None
+    delta = _first_choice(chunk).get("delta")
+    places = (delta.get("content") if isinstance(delta, dict) else None, chunk.get("content"))
+    return next((each for each in (*places, chunk.get("text")) if isinstance(each, str)), None)
+
+
+def _reason(choice: Dict[str, Any]) -> Optional[str]:
+    reason = choice.get("finish_reason")
+    return reason if isinstance(reason, str) else None
+
+
+def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
+    """Turn an error in the midst of a stream into the exception of its status, 500 by default."""
+    error = chunk["error"]
+    fields = error if isinstance(error, dict) else {"message": error, "code": chunk.get("code")}
+    message, code = fields.get("message"), fields.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    return CloudApiError.for_status(
+        status,
+        message if isinstance(message, str) else "the cloud could not finish the answer",
+        code if isinstance(code, str) else None,
+    )

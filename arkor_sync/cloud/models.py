@@ -1,0 +1,150 @@
+"""What the cloud's answers hold, as frozen dataclasses, and beside them what jobs are built from.
+
+Pure; any thread may use it. Records are decoded strictly (`Record.from_dict`) and keep the keys
+they do not know in `extra`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Dict, List, Literal, Optional
+
+from arkor_sync.cloud.job_config import (
+    SUPPORTED_MODELS,
+    BlobDataset,
+    HuggingFaceDataset,
+    LoraConfig,
+    Ratio,
+    Steps,
+    build_job_config,
+)
+from arkor_sync.cloud.record import Record, checked
+
+__all__ = [
+    "SUPPORTED_MODELS",
+    "AnonymousToken",
+    "BlobDataset",
+    "HuggingFaceDataset",
+    "JobStatus",
+    "LoraConfig",
+    "Me",
+    "Org",
+    "PersonalOrg",
+    "Project",
+    "Ratio",
+    "Record",
+    "Steps",
+    "TrainingJob",
+    "build_job_config",
+]
+
+
+class JobStatus(str, Enum):
+    """The statuses that are known. `TrainingJob.status` may hold others: the cloud may add some."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    __str__ = str.__str__
+
+
+_TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+@dataclass(frozen=True)
+class TrainingJob(Record):
+    """A fine-tuning job, as the cloud describes it.
+
+    Attributes:
+        id: Opaque.
+        org_id: `orgId`.
+        project_id: `projectId`.
+        name: The run name given at submission.
+        status: A `JobStatus` value, or one that this version does not know.
+        config: The configuration in wire form; `model` is always there. Not shown by `repr`,
+            because a dataset's token stands in it.
+        created_at: `createdAt`, ISO 8601, verbatim.
+        error: Why it failed, or `None`.
+        started_at: `startedAt`, or `None`.
+        completed_at: `completedAt`, or `None`.
+        extra: Keys that this version does not know.
+    """
+
+    id: str
+    org_id: str
+    project_id: str
+    name: str
+    status: str
+    config: Dict[str, Any] = field(hash=False, repr=False)
+    created_at: str
+    error: Optional[str] = None
+    started_at: Optional[str] = None
+    completed_at: Optional[str] = None
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def from_dict(cls, data: Any, path: str = "") -> TrainingJob:
+        """Build the job from a decoded JSON value; see `Record.from_dict`."""
+        job = super().from_dict(data, path)
+        checked(str, job.config.get("model"), f"{path}.config.model" if path else "config.model")
+        return job
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job is over: completed, failed or cancelled."""
+        return self.status in _TERMINAL
+
+
+@dataclass(frozen=True)
+class Project(Record):
+    """A project of an organisation."""
+
+    id: str
+    slug: str
+    name: str
+    org_id: str
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Org(Record):
+    """An organisation, as `GET /v1/me` lists it."""
+
+    id: str
+    slug: Optional[str] = None
+    name: Optional[str] = None
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+
+@dataclass(frozen=True)
+class PersonalOrg(Record):
+    """The organisation that comes with an anonymous token."""
+
+    id: str
+    slug: str
+    name: str
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+
+@dataclass(frozen=True)
+class AnonymousToken(Record):
+    """The answer of `POST /v1/auth/anonymous`: a new identity with its own organisation."""
+
+    token: str = field(repr=False)
+    anonymous_id: str
+    kind: Literal["cli", "web"]
+    personal_org: PersonalOrg
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Me(Record):
+    """The answer of `GET /v1/me`: who the token belongs to, and its organisations."""
+
+    user: Dict[str, Any] = field(hash=False)
+    orgs: List[Org] = field(hash=False)
+    extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)

@@ -1,0 +1,146 @@
+"""JSON objects as frozen dataclasses, decoded strictly. Pure; any thread may use it.
+
+dataclasses-json does the renaming and the building, and is loaded by the first record. It converts
+where it could refuse (`5` becomes `"5"`), so every object is checked against the types of the
+fields before it is handed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from typing import (
+    Any,
+    Dict,
+    List,
+    Literal,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from arkor_sync._common.arguments import show
+from arkor_sync.errors import ResponseError
+
+R = TypeVar("R", bound="Record")
+
+_EXPECTED: Dict[Any, str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+}
+
+
+class Record:
+    """Base of the dataclasses that come from JSON objects.
+
+    Field names are snake_case here and camelCase on the wire. A field without a default is
+    required. Keys that no field names are kept in `extra` and written back by `to_dict`.
+    """
+
+    extra: Dict[str, Any]
+
+    @classmethod
+    def from_dict(cls: Type[R], data: Any, path: str = "") -> R:
+        """Build the record from a decoded JSON value.
+
+        Args:
+            data: What `json.loads` returned.
+            path: Where the value stood in its document; error messages begin with it.
+
+        Raises:
+            ResponseError: The value does not have the documented shape. The message names the
+                field, what came and what was expected.
+        """
+        rest = dict(checked(dict, data, path))
+        values: Dict[str, Any] = {}
+        for item, hint in _shape(cast(Any, cls)):
+            name = _wire_name(item.name)
+            where = f"{path}.{name}" if path else name
+            if name in rest:
+                values[name] = checked(hint, rest.pop(name), where, secret=not item.repr)
+            elif item.default is MISSING:
+                raise ResponseError(f"{where}: expected {_expected(hint)}, got nothing")
+        record = _codec().from_dict.__func__(cls, {**values, "extra": rest})
+        return cast(R, record)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the wire form: a new JSON object, in the order of the fields, extras last."""
+        wire: Dict[str, Any] = _codec().to_dict(self)
+        extra = wire.pop("extra")
+        for item, _ in _shape(cast(Any, type(self))):
+            value = getattr(self, item.name)
+            if isinstance(value, Record):
+                wire[_wire_name(item.name)] = value.to_dict()
+            elif isinstance(value, list) and value and isinstance(value[0], Record):
+                wire[_wire_name(item.name)] = [each.to_dict() for each in value]
+        return {**wire, **extra}
+
+
+@cache
+def _codec() -> Any:
+    """Load dataclasses-json: it costs more than everything else in the package together."""
+    from dataclasses_json import DataClassJsonMixin, LetterCase, config
+
+    settings = config(letter_case=cast(Any, LetterCase.CAMEL))["dataclasses_json"]
+    cast(Any, Record).dataclass_json_config = settings
+    return DataClassJsonMixin
+
+
+@cache
+def _shape(cls: Any) -> List[Tuple[Field[Any], Any]]:
+    hints = get_type_hints(cls)
+    return [(f, hints[f.name]) for f in fields(cast(Any, cls)) if f.name != "extra"]
+
+
+@cache
+def _wire_name(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:
+    """Return the value, with records in place of their objects.
+
+    Raises:
+        ResponseError: It is not of the hinted type. A secret one is not shown.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any or (origin is Union and value is None):
+        return value
+    if origin is Union:
+        return checked(args[0], value, path, secret)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_dict(value, path)
+    kind = origin or hint
+    if kind is Literal:
+        fits = value in args
+    elif kind in (int, float):
+        fits = isinstance(value, (int, kind)) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, kind)
+    if not fits:
+        got = f"a {type(value).__name__}" if secret else show(value)
+        raise ResponseError(f"{path or 'the answer'}: expected {_expected(hint)}, got {got}")
+    if kind is list:
+        return [checked(args[0], each, f"{path}[{i}]") for i, each in enumerate(value)]
+    return value
+
+
+def _expected(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Union:
+        return f"{_expected(args[0])} or null"
+    if origin is Literal:
+        return " or ".join(repr(each) for each in args)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return "an object"
+    return _EXPECTED.get(origin or hint, "a value")

@@ -1,0 +1,237 @@
+"""An HTML report of a run, in one file that opens offline. Worker thread, or the caller's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from html import escape
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+from arkor_sync._common.files import write_atomically
+from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.contexts import EndContext
+from arkor_sync.handlers._shared.ending import ending
+from arkor_sync.handlers._shared.safety import harmless
+from arkor_sync.handlers.display.recorder import Recorder
+from arkor_sync.render.chart import PALETTES, Chart, svg
+from arkor_sync.render.hyperparams import hyperparams_of
+from arkor_sync.render.rows import Row, Rows, rows_of, thinned
+from arkor_sync.render.text import between, duration, figure
+from arkor_sync.result import Metrics, TrainingResult
+from arkor_sync.run import Run
+
+Samples = Mapping[int, Union[str, Sequence[str]]]
+PathLike = Union[str, "os.PathLike[str]"]
+
+_MOST = 1000  # rows of the table
+_TIME = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
+
+
+class HtmlReport(Recorder):
+    """Writes a report when the run is over, however it ended: one file, nothing external.
+
+    It is written on the run's worker thread, before `wait()` returns, and replaced as a whole. What
+    goes wrong is logged, and never fails the run. One object may serve several runs at a time if
+    their files differ. With a cursor store a run that another process carries on is whole.
+
+    Args:
+        path: The file; `{job_id}` in it stands for the job's. Its directory is made on demand.
+        samples: What the checkpoints answered, by step: a text or several. It is read at the end,
+            so that a callback of yours may fill it as the run goes on.
+    """
+
+    def __init__(self, path: PathLike, *, samples: Optional[Samples] = None) -> None:
+        super().__init__()
+        self._path = os.fspath(path)
+        self._samples = {} if samples is None else samples
+
+    @harmless
+    def on_end(self, ctx: EndContext) -> None:
+        """Write the report."""
+        rows, checkpoints = self._memories.of(ctx)
+        self._memories.drop(ctx)
+        rows = rows_of(ctx.run.history.logs, rows)
+        steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
+        text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
+        path = Path(self._path.replace("{job_id}", ctx.job.id))
+        write_atomically(path, text, 0o644, durable=False)
+
+
+def write_report(run: Run, path: PathLike, *, samples: Optional[Samples] = None) -> None:
+    """Write a report of a run, from what its history has. It runs on the calling thread.
+
+    Args:
+        run: As a rule one that is over; else the report shows how it stands.
+        path: The file; it is replaced as a whole, and its directory made on demand.
+        samples: What the checkpoints answered, by step: a text or several.
+
+    Raises:
+        OSError: It could not be written; an older file is untouched.
+    """
+    error: Optional[BaseException] = None
+    if run.done():
+        try:
+            run.wait(0)
+        except BaseException as ended_by:  # whatever it was, the report says so
+            error = ended_by
+    result = run.outcome if error is None else None
+    rows, steps = rows_of(run.history.logs), sorted(set(run.history.checkpoints))
+    text = _page(run.job, result, error, rows, steps, samples or {})
+    write_atomically(Path(path), text, 0o644, durable=False)
+
+
+def _page(
+    job: TrainingJob,
+    result: Optional[TrainingResult],
+    error: Optional[BaseException],
+    rows: Rows,
+    checkpoints: Sequence[int],
+    samples: Samples,
+) -> str:
+    word, why = ending(job, result, error)
+    rows = dict(sorted(rows.items()))
+    kind = (
+        "good"
+        if word == "completed" and not error
+        else "bad"
+        if job.status == "failed" or error
+        else "other"
+    )
+    chart = Chart(job.name, word, rows, checkpoints)
+    steps = sorted({*checkpoints, *samples})
+    parts = [
+        f"<h1>{escape(job.name)}</h1>",
+        f'<p><span class="status {kind}">{escape(word)}</span> <code>{escape(job.id)}</code></p>',
+        f'<p class="why">{escape(why)}</p>' if why else "",
+        _facts(_summary(job, result, rows, checkpoints)),
+        f"<h2>Loss</h2><figure>{svg(chart, heading=False)}</figure>",
+        _checkpoints(steps, rows, samples),
+        f"<h2>Configuration</h2>{_table(('', ''), _settings(job.config))}",
+        _history(rows),
+    ]
+    return _PAGE.format(title=escape(job.name), style=_style(), body="\n".join(filter(None, parts)))
+
+
+def _summary(
+    job: TrainingJob, result: Optional[TrainingResult], rows: Rows, checkpoints: Sequence[int]
+) -> List[Tuple[str, str]]:
+    metrics = result.metrics if result else Metrics()
+    losses = [row.loss for row in rows.values() if row.loss is not None]
+    final = losses[-1] if metrics.final_loss is None and losses else metrics.final_loss
+    evaluated = [(row.eval_loss, step) for step, row in rows.items() if row.eval_loss is not None]
+    best = min(evaluated, default=None)
+    total = max(rows, default=None) if metrics.total_steps is None else metrics.total_steps
+    queued = between(job.created_at, job.started_at)
+    trained = between(job.started_at, job.completed_at)
+    facts = [
+        ("Final train loss", _number(final)),
+        ("Best eval loss", best and f"{figure(best[0])} at step {best[1]}"),
+        ("Steps", "" if total is None else str(total)),
+        ("Checkpoints", str(len(checkpoints))),
+        ("Trained for", "" if trained is None else duration(trained)),
+        ("Queued for", "" if queued is None else duration(queued)),
+        *zip(("Created", "Started", "Ended"), (job.created_at, job.started_at, job.completed_at)),
+    ]
+    return [(name, _TIME.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    for name, value in hyperparams_of(config).items():
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _checkpoints(steps: Sequence[int], rows: Rows, samples: Samples) -> str:
+    if not steps:
+        return ""
+    items = []
+    for step in steps:
+        row, given = rows.get(step, Row()), samples.get(step, ())
+        losses = [("loss", row.loss), ("eval loss", row.eval_loss)]
+        said = "".join(f", {name} {_number(value)}" for name, value in losses if value is not None)
+        texts = [given] if isinstance(given, str) else given
+        quotes = "".join(f"<blockquote>{escape(str(text))}</blockquote>" for text in texts)
+        items.append(f"<li><b>Step {step}</b>{escape(said)}{quotes}</li>")
+    return f"<h2>Checkpoints</h2><ul>{''.join(items)}</ul>"
+
+
+def _history(rows: Rows) -> str:
+    if not rows:
+        return ""
+    shown = thinned(rows, _MOST)
+    columns = [
+        i for i in range(len(Row._fields)) if any(row[i] is not None for row in rows.values())
+    ]
+    head = ["step", *(Row._fields[i].replace("_", " ") for i in columns)]
+    body = ([str(step), *(_number(row[i]) for i in columns)] for step, row in shown.items())
+    count = f"{len(shown)} of {len(rows)}" if len(shown) < len(rows) else str(len(rows))
+    table = _table(head, body, "figures")
+    return f"<details><summary><h2>History</h2> {count} steps</summary>{table}</details>"
+
+
+def _table(head: Sequence[str], body: Any, kind: str = "settings") -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>" for cells in body)
+    heading = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
+    return f'<div class="wide"><table class="{kind}">{heading}<tbody>{lines}</tbody></table></div>'
+
+
+def _facts(facts: Sequence[Tuple[str, str]]) -> str:
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    return f"<dl>{items}</dl>"
+
+
+def _number(value: Optional[float]) -> str:
+    return "" if value is None else figure(value)
+
+
+def _style() -> str:
+    def variables(theme: str) -> str:
+        extra = {"light": "--good:#1a7f37;--bad:#c62128", "dark": "--good:#57c46b;--bad:#ff7b72"}
+        colors: Dict[str, str] = PALETTES[theme]
+        return ":root{" + "".join(f"--{k}:{v};" for k, v in colors.items()) + extra[theme] + "}"
+
+    dark = f"@media(prefers-color-scheme:dark){{{variables('dark')}}}"
+    return f":root{{color-scheme:light dark}}{variables('light')}{dark}{_RULES}"
+
+
+_RULES = """
+body{margin:2rem auto;max-width:60rem;padding:0 1rem;background:var(--paper);color:var(--ink);
+font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 .5rem}
+h2{font-size:1.15rem;margin:2rem 0 .5rem}
+code,blockquote{font-family:ui-monospace,monospace;font-size:.9rem}
+code,dt,summary{color:var(--muted)}
+.status{display:inline-block;padding:0 .6rem;border:1px solid;border-radius:1rem;font-weight:600}
+.good{color:var(--good)}.bad{color:var(--bad)}.other{color:var(--mark)}
+.why{white-space:pre-wrap}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(12rem,45%),1fr));gap:1rem;
+margin:1.5rem 0}
+dt{font-size:.85rem}dd{margin:0}
+figure{margin:0;overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;display:block}
+ul{padding-left:1.2rem}
+blockquote{margin:.4rem 0 .8rem;padding:.5rem .8rem;border-left:3px solid var(--grid);
+white-space:pre-wrap}
+summary{cursor:pointer;margin-top:2rem}summary h2{display:inline;margin:0;color:var(--ink)}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;margin-top:.5rem}
+th,td{padding:.25rem 1.2rem .25rem 0;text-align:left;border-bottom:1px solid var(--grid);
+vertical-align:top}
+th{color:var(--muted);font-weight:500}
+.settings td:first-child{color:var(--muted);white-space:nowrap}
+.figures th,.figures td{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

@@ -1,0 +1,1 @@
+"""Callbacks that question a checkpoint and score its answers."""

@@ -1,0 +1,90 @@
+"""What checkpoints answered, and how it is put into tables. Pure."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from fractions import Fraction
+from typing import Any, Dict, List, Optional, Sequence
+
+from arkor_sync.render.text import columns_of, one_line
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationRow:
+    """What one checkpoint made of one prompt.
+
+    Attributes:
+        step: The checkpoint's.
+        prompt: The text of the last user message.
+        answer: The text of the answer; None where none came.
+        parsed: Its JSON, or an instance of the dataclass; None without a schema or where it did not
+            fit.
+        expected: What was given as `expected`.
+        score: The scorer's; None where there is no scorer, no answer, or it failed.
+        error: Why there is no answer, why it does not fit the schema, or what the scorer raised.
+        seconds: How long the answer took.
+    """
+
+    step: int
+    prompt: str
+    answer: Optional[str]
+    parsed: Any
+    expected: Any
+    score: Optional[float]
+    error: Optional[str]
+    seconds: float
+
+
+def by_step(rows: Sequence[EvaluationRow]) -> Dict[int, List[EvaluationRow]]:
+    """Sort rows by checkpoint, in their order."""
+    steps: Dict[int, List[EvaluationRow]] = {}
+    for row in rows:
+        steps.setdefault(row.step, []).append(row)
+    return steps
+
+
+def mean(rows: Sequence[EvaluationRow]) -> Optional[float]:
+    """Return the mean score, or None where not every row has one."""
+    scores = [Fraction(row.score) for row in rows if row.score is not None]
+    # Exact: the mean of ones is one, and no sum is too large for a float.
+    return float(sum(scores) / len(rows)) if len(scores) == len(rows) else None
+
+
+def told(row: EvaluationRow, width: int) -> str:
+    """Return the answer, or why there is none, on one line."""
+    return one_line(row.answer or "" if row.error is None else f"({row.error})", width)
+
+
+def as_dicts(rows: Sequence[EvaluationRow]) -> List[Dict[str, Any]]:
+    """Return the rows as dictionaries, dataclasses in them too."""
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def as_csv(rows: Sequence[EvaluationRow]) -> str:
+    """Write a table with a header."""
+    text = io.StringIO()
+    names = [field.name for field in dataclasses.fields(EvaluationRow)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in as_dicts(rows):
+        for name in ("parsed", "expected"):
+            if not isinstance(row[name], (str, type(None))):
+                row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def as_text(rows: Sequence[EvaluationRow]) -> str:
+    """Write a table for a terminal."""
+    lines = [f"{'step':>6}  {'score':>6}  {'seconds':>7}  {'prompt':<30}  answer"]
+    for row in rows:
+        score = "-" if row.score is None else f"{row.score:.3g}"
+        prompt = one_line(row.prompt, 30)
+        prompt += " " * (30 - columns_of(prompt))
+        lines.append(
+            f"{row.step:>6}  {score:>6}  {row.seconds:>7.2f}  {prompt}  {told(row, 70)}".rstrip()
+        )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Callbacks that stop a job that is no longer worth its price."""

@@ -1,0 +1,1 @@
+"""Callbacks that write metrics: files, databases, experiment trackers, monitoring."""

@@ -1,0 +1,98 @@
+"""Runs and their metrics as PostHog events. The logger's own threads send them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from typing import Any, Dict, List, Optional
+
+from arkor_sync.errors import ArkorUsageError
+from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers.loggers.base import MetricsLogger, Row
+
+_TIMEOUT = 15.0  # seconds
+_BATCH = 100  # events in one request
+
+
+class PostHogCapture(MetricsLogger):
+    """Captures `arkor training started`, `arkor training log` and `arkor training completed`.
+
+    The last is `failed`, `cancelled` or `error` where the run ended so. Their properties are
+    `job_id`, `job_name`, `model`, and the hyperparameters, or `step` and the metrics, or the job's
+    `error`. It runs as `MetricsLogger` says, in batches. An event's `uuid` is made of the job, the
+    step and the metrics' names, so that PostHog drops one that comes again. No person profile is
+    made. It needs the extra `posthog`.
+
+    Args:
+        api_key: The project's; by default `POSTHOG_API_KEY`.
+        host: By default `POSTHOG_HOST`, or PostHog's cloud in the US.
+        distinct_id: Who PostHog says it was.
+        flush_timeout: Seconds that the end of a run waits for PostHog.
+
+    Raises:
+        ArkorUsageError: posthog is not installed, or there is no API key.
+    """
+
+    def __init__(
+        self,
+        api_key: Optional[str] = None,
+        host: Optional[str] = None,
+        distinct_id: str = "arkor_sync",
+        *,
+        flush_timeout: float = 10.0,
+    ) -> None:
+        super().__init__(flush_timeout=flush_timeout)
+        # Not the client: its threads would hold up the exit of the program, and it hides errors.
+        self._post = load("posthog.request", "posthog", "PostHogCapture").batch_post
+        self._key = api_key or os.environ.get("POSTHOG_API_KEY")
+        if not self._key:
+            raise ArkorUsageError("PostHogCapture: give api_key, or set POSTHOG_API_KEY")
+        self._secrets.append(self._key)
+        self._host = host or os.environ.get("POSTHOG_HOST")
+        self._distinct_id = distinct_id
+
+    def log_hyperparams(self, params: Dict[str, Any]) -> None:
+        """Capture that the training started."""
+        self._capture([self._event("started", "", params, self.job.started_at)])
+
+    def finalize(self, status: str) -> None:
+        """Capture how the training ended."""
+        error = {"error": self.job.error} if self.job.error else {}
+        self._capture([self._event(status, "", error, self.job.completed_at)])
+
+    def _log_rows(self, rows: List[Row]) -> None:
+        self._capture(
+            [
+                self._event(
+                    "log",
+                    f"{row.step} {sorted(row.metrics)}",
+                    {"step": row.step, **row.metrics},
+                    row.timestamp,
+                )
+                for row in rows
+            ]
+        )
+
+    def _event(
+        self, what: str, which: str, properties: Dict[str, Any], timestamp: Optional[str]
+    ) -> Dict[str, Any]:
+        job = self.job
+        ours = {"job_id": job.id, "job_name": job.name, "model": job.config.get("model")}
+        return {
+            "event": f"arkor training {what}",
+            "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"arkor:{job.id}:{what}:{which}")),
+            "distinct_id": self._distinct_id,
+            "timestamp": timestamp or datetime.datetime.now(datetime.timezone.utc).isoformat(),
+            "properties": {
+                **properties,
+                **ours,
+                "$lib": "arkor_sync",
+                "$process_person_profile": False,
+            },
+        }
+
+    def _capture(self, events: List[Dict[str, Any]]) -> None:
+        for start in range(0, len(events), _BATCH):
+            batch = events[start : start + _BATCH]
+            self._post(self._key, self._host, timeout=_TIMEOUT, batch=batch)

@@ -1,0 +1,145 @@
+"""Metrics as TensorBoard's event files, by tensorboardX. The logger's own threads write them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers.loggers.base import MetricsLogger, Row
+from arkor_sync.render.text import moment
+
+
+class TensorBoardLogger(MetricsLogger):
+    """Writes each run to `save_dir/name/version`: `tensorboard --logdir save_dir` shows them.
+
+    Tags are `train/loss`, `train/learning_rate` and so on, and `eval/loss`; the hyperparameters are
+    a text. It runs as `MetricsLogger` says. A process that carries on adds to the run's directory,
+    without what that has already. It needs the extra `tensorboard`.
+
+    Args:
+        save_dir: Where the runs are; made on demand.
+        name: The directory of the runs that belong together; by default the job's name.
+        version: The directory of one run; by default the job's id, so that several runs may share
+            a logger. A number stands for `version_0` and so on.
+        flush_timeout: Seconds that the end of a run waits for the disk.
+
+    Raises:
+        ArkorUsageError: tensorboardX is not installed.
+    """
+
+    def __init__(
+        self,
+        save_dir: Union[str, os.PathLike[str]],
+        name: Optional[str] = None,
+        version: Union[str, int, None] = None,
+        *,
+        flush_timeout: float = 10.0,
+    ) -> None:
+        super().__init__(flush_timeout=flush_timeout)
+        self._summary = load("tensorboardX.summary", "tensorboard", "TensorBoardLogger")
+        self._save_dir = Path(save_dir)
+        self._name = name
+        self._version = f"version_{version}" if isinstance(version, int) else version
+        self._writers: Dict[str, _EventFile] = {}
+
+    def log_hyperparams(self, params: Dict[str, Any]) -> None:
+        """Write a table of the hyperparameters."""
+        rows = "".join(f"|{name}|{value}|\n" for name, value in params.items())
+        table = self._summary.text("hyperparams", f"|parameter|value|\n|-|-|\n{rows}")
+        self._write([(table, 0, time.time())])
+
+    def finalize(self, status: str) -> None:  # noqa: ARG002
+        """Close the run's file."""
+        writer = self._writers.pop(self.job.id, None)
+        if writer is not None:
+            writer.close()
+
+    def _log_rows(self, rows: List[Row]) -> None:
+        self._write(
+            (self._summary.scalar(_tag(name), value), row.step, moment(row.timestamp))
+            for row in rows
+            for name, value in row.metrics.items()
+        )
+
+    def _write(self, summaries: Iterable[Tuple[Any, int, Optional[float]]]) -> None:
+        """Write what is not there yet. After an error the next call begins another file."""
+        writer = self._writers.get(self.job.id)
+        if writer is None:
+            job = self.job
+            name = job.name if self._name is None else self._name
+            version = job.id if self._version is None else self._version
+            folder = self._save_dir / _safe(name) / _safe(version)
+            writer = self._writers[job.id] = _EventFile(folder)
+        try:
+            for summary, step, wall_time in summaries:
+                writer.write(summary, step, wall_time)
+            writer.flush()
+        except BaseException:
+            del self._writers[self.job.id]
+            with contextlib.suppress(OSError):
+                writer.close()
+            raise
+
+
+class _EventFile:
+    """One event file. The library's own writer would hang for ever on a disk that fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._event = load("tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger").Event
+        records = load("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
+        folder.mkdir(parents=True, exist_ok=True)
+        files = folder.glob("*.tfevents.*")
+        self._there = {mark for path in files for mark in self._marks(path)}
+        name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._path = folder / name
+        self._records = records.RecordWriter(str(self._path))
+        version = self._event(wall_time=time.time(), file_version="brain.Event:2")
+        self._records.write(version.SerializeToString())
+
+    def write(self, summary: Any, step: int, wall_time: Optional[float]) -> None:
+        mark = (summary.value[0].tag, step)
+        if mark not in self._there:
+            when = time.time() if wall_time is None else wall_time
+            event = self._event(wall_time=when, step=step, summary=summary)
+            self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        self._records.flush()
+        os.stat(self._path)  # a file that was removed can still be written to
+
+    def close(self) -> None:
+        self._records.close()
+
+    def _marks(self, path: Path) -> Iterator[Tuple[str, int]]:
+        """Yield tag and step of what a file has, up to where it was cut off."""
+        data = path.read_bytes()
+        start = 0
+        while start + 12 <= len(data):
+            (size,) = struct.unpack_from("<Q", data, start)
+            start += 12 + size + 4  # a length and a record, each with a checksum
+            if start > len(data):
+                return
+            try:
+                event = self._event.FromString(data[start - 4 - size : start - 4])
+            except Exception:  # the library's own kind; from here on the file cannot be read
+                return
+            for value in event.summary.value:
+                yield value.tag, event.step
+
+
+def _tag(name: str) -> str:
+    """Return `train/...`, or `eval/...` for what the wire or this package calls eval."""
+    found = re.fullmatch(r"eval(?:_|(?=[A-Z]))(.+)", name)
+    return f"eval/{found[1][0].lower()}{found[1][1:]}" if found else f"train/{name}"
+
+
+def _safe(name: str) -> str:
+    """Make one directory's name of whatever a job is called; systems take 255 bytes."""
+    safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
+    return safe.encode()[:200].decode(errors="ignore")

@@ -1,0 +1,74 @@
+"""Metrics to Weights & Biases. The logger's own threads talk to its client."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers.loggers.base import MetricsLogger
+
+
+class WandbLogger(MetricsLogger):
+    """Logs each run as a W&B run, with the words of `wandb.init`.
+
+    It runs as `MetricsLogger` says, and W&B's own process sends what it is given; its `finish` is
+    waited for during `flush_timeout`. The W&B run has the job's id, so that a process that carries
+    on resumes it; W&B itself drops a step that comes again. What your program prints is not
+    captured. It needs the extra `wandb`, and `WANDB_API_KEY`, `wandb login` or
+    `WANDB_MODE=offline`.
+
+    Args:
+        project: The W&B project.
+        name: The W&B run's name; by default the job's.
+        id: The W&B run's id; by default the job's. One that is given is for one job.
+        resume: As for `wandb.init`.
+        flush_timeout: Seconds that the end of a run waits for W&B.
+
+    Raises:
+        ArkorUsageError: wandb is not installed.
+    """
+
+    def __init__(
+        self,
+        project: str = "arkor",
+        name: Optional[str] = None,
+        id: Optional[str] = None,
+        resume: str = "allow",
+        *,
+        flush_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(flush_timeout=flush_timeout)
+        self._wandb = load("wandb", "wandb", "WandbLogger")
+        self._project = project
+        self._name = name
+        self._id = id
+        self._resume = resume
+        self._runs: Dict[str, Any] = {}
+
+    def log_hyperparams(self, params: Dict[str, Any]) -> None:
+        """Set the W&B run's config."""
+        self._open().config.update(params, allow_val_change=True)
+
+    def log_metrics(self, metrics: Dict[str, float], step: int) -> None:
+        """Log the metrics; what has the same step becomes one row."""
+        self._open().log(metrics, step=step)
+
+    def finalize(self, status: str) -> None:
+        """Finish the W&B run."""
+        run = self._runs.pop(self.job.id, None)
+        if run is not None:
+            run.summary["status"] = status
+            run.finish(exit_code=0 if status == "completed" else 1)
+
+    def _open(self) -> Any:
+        job = self.job
+        if job.id not in self._runs:
+            self._runs[job.id] = self._wandb.init(
+                project=self._project,
+                name=self._name or job.name,
+                id=self._id or job.id,
+                resume=self._resume,
+                reinit="create_new",  # other runs of this process go on beside it
+                settings=self._wandb.Settings(console="off", silent=True),
+            )
+        return self._runs[job.id]

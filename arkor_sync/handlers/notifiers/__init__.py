@@ -1,0 +1,1 @@
+"""Callbacks that tell people: Slack, Discord, Teams, webhooks, Apprise."""

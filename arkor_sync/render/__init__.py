@@ -1,0 +1,1 @@
+"""Figures, rows and charts as text and SVG. Pure."""

@@ -1,0 +1,282 @@
+"""The loss chart: what is to be drawn, and its drawing as SVG. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from html import escape
+from typing import Dict, List, Sequence, Tuple
+
+from arkor_sync.render.rows import Rows, thinned
+from arkor_sync.render.text import one_line
+
+Point = Tuple[float, float]
+
+PALETTES: Dict[str, Dict[str, str]] = {
+    "light": {
+        "paper": "#ffffff",
+        "ink": "#1f2328",
+        "muted": "#59636e",
+        "grid": "#e3e6ea",
+        "train": "#0a5fd0",
+        "eval": "#b3480a",
+        "mark": "#7a4bc4",
+    },
+    "dark": {
+        "paper": "#0f141a",
+        "ink": "#e6edf3",
+        "muted": "#9aa5b1",
+        "grid": "#2a323c",
+        "train": "#6cb0ff",
+        "eval": "#ffa24d",
+        "mark": "#b899f5",
+    },
+}
+
+_MOST = 1500  # rows that are drawn
+_LEAST = 1e-100  # what a logarithmic scale can show
+_LOG_FROM = 50.0  # how many times the lowest loss the highest is
+_FEW = 600  # rows up to which the line is thick
+_DESCRIBED = 500  # columns of a name, or a status, that is read out
+DOTS = 60  # evaluations up to which each has a dot
+LINES = 30  # checkpoints up to which each has a line
+
+WIDTH, HEIGHT = 860, 430
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 836, 78, 376
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """What is to be drawn of one run.
+
+    Args:
+        name: The job's.
+        status: How it stands, or how it ended and why.
+        rows: The metrics by step.
+        checkpoints: Their steps.
+    """
+
+    name: str
+    status: str
+    rows: Rows
+    checkpoints: Sequence[int] = ()
+
+    @property
+    def stroke(self) -> float:
+        """How thick train loss is drawn: many steps are a band that would hide the rest."""
+        return 1.8 if len(self.rows) <= _FEW else 0.9
+
+    def curves(self) -> Tuple[List[List[Point]], List[List[Point]]]:
+        """Return train and eval loss, each in pieces: a NaN leaves a gap."""
+        rows = thinned(self.rows, _MOST)
+        return (
+            _pieces([(step, row.loss) for step, row in rows.items() if row.loss is not None]),
+            _pieces([(s, row.eval_loss) for s, row in rows.items() if row.eval_loss is not None]),
+        )
+
+
+class Axes:
+    """The ranges and ticks of a chart.
+
+    Attributes:
+        log: Whether the losses span so much that a logarithmic scale shows them better.
+        x, y: The range of each axis.
+        x_ticks, y_ticks: What is written at them.
+    """
+
+    def __init__(self, chart: Chart, curves: Sequence[List[List[Point]]]) -> None:
+        points = [point for curve in curves for piece in curve for point in piece]
+        steps = [x for x, _ in points] + [float(step) for step in chart.checkpoints]
+        low, high = (
+            min((y for _, y in points), default=0.0),
+            max((y for _, y in points), default=1.0),
+        )
+        self.log = low > _LEAST and high / low >= _LOG_FROM
+        first, last = min(steps, default=0.0), max(steps, default=1.0)
+        self.x = _padded(first, last, 0.02)
+        self.x_ticks = [tick for tick in _ticks(first, last, 8) if tick == int(tick)]
+        if self.log:
+            below, above = _padded(math.log10(low), math.log10(high), 0.05)
+            self.y = 10**below, 10**above
+            self.y_ticks = _log_ticks(*self.y)
+        else:
+            self.y = _padded(low, high, 0.06)
+            self.y_ticks = _ticks(*self.y, 6)
+
+    def across(self, x: float) -> float:
+        """Return where a step lies between the ends of its axis: 0 to 1."""
+        return (x - self.x[0]) / (self.x[1] - self.x[0])
+
+    def up(self, y: float) -> float:
+        """Return where a loss lies between the ends of its axis: 0 to 1."""
+        low, high = self.y
+        if self.log:
+            low, high, y = math.log10(low), math.log10(high), math.log10(y)
+        return (y - low) / (high - low)
+
+
+def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
+    """Draw a chart as an SVG document, which may also stand in an HTML page.
+
+    Args:
+        chart: What to draw.
+        theme: `light`, `dark`, or `auto`: as the reader's system is set.
+        heading: Whether name and status stand above it.
+    """
+    colors = PALETTES["dark" if theme == "dark" else "light"]
+    train, evaluated = curves = chart.curves()
+    axes = Axes(chart, curves)
+    top = 0 if heading else 44  # what is left out above
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="arkor-chart" role="img" '
+        f'viewBox="0 {top} {WIDTH} {HEIGHT - top}" font-size="13" '
+        f'font-family="system-ui, sans-serif">',
+        f"<title>{escape(_description(chart, axes))}</title>",
+        _dark_style() if theme == "auto" else "",
+        f'<rect class="paper" color="{colors["paper"]}" fill="currentColor" '
+        f'y="{top}" width="{WIDTH}" height="{HEIGHT - top}"/>',
+    ]
+
+    def group(role: str, content: List[str], more: str = "") -> None:
+        if content:
+            parts.append(f'<g class="{role}" color="{colors[role]}" {more}>{"".join(content)}</g>')
+
+    stroke = 'stroke="currentColor" fill="none"'
+    fill = 'fill="currentColor"'
+    if not train and not evaluated:
+        axes.x_ticks = axes.y_ticks = []
+    group("grid", [_line(_LEFT, _y(axes, t), _RIGHT, _y(axes, t)) for t in axes.y_ticks], stroke)
+    ys = [_text(_LEFT - 8, _y(axes, t) + 4.5, label(t), "end") for t in axes.y_ticks]
+    xs = [_text(_x(axes, t), _BOTTOM + 20, label(t), "middle") for t in axes.x_ticks]
+    scale = "loss (log scale)" if axes.log else "loss"
+    middle = (_TOP + _BOTTOM) / 2
+    names = [
+        _text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, "step", "middle"),
+        f'<text x="17" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 17 {middle})">{scale}</text>',
+    ]
+    if not train and not evaluated:
+        names.append(_text((_LEFT + _RIGHT) / 2, middle, "no loss has been logged", "middle"))
+    group("muted", [*ys, *xs, *names], fill)
+    marks = [_x(axes, step) for step in chart.checkpoints]
+    if len(marks) <= LINES:
+        lines = [_line(x, _TOP, x, _BOTTOM) for x in marks]
+        group("mark", lines, f'{stroke} stroke-opacity=".55" stroke-dasharray="2 4"')
+    triangles = [f'<path d="M{x:.1f} {_BOTTOM - 7}l5 8h-10z"/>' for x in marks]
+    group("mark", triangles, fill)
+    group("grid", [_line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM)], stroke)
+    line = f'{stroke} stroke-linejoin="round" stroke-linecap="round" stroke-width='
+    group("train", [_path(axes, piece) for piece in train], f'{line}"{chart.stroke}"')
+    group("eval", [_path(axes, piece) for piece in evaluated], f'{line}"1.8"')
+    group("train", [_dot(axes, piece[0]) for piece in train if len(piece) == 1], fill)
+    dotted = [p for piece in evaluated for p in piece]
+    if len(dotted) > DOTS:
+        dotted = [piece[0] for piece in evaluated if len(piece) == 1]
+    group("eval", [_dot(axes, point) for point in dotted], fill)
+    if heading:
+        title = _text(_LEFT, 28, one_line(chart.name, 72), more='font-size="17" font-weight="600"')
+        group("ink", [title], fill)
+        group("muted", [_text(_LEFT, 58, one_line(chart.status, 58))], fill)
+    parts.append(_legend(colors, heading, bool(train), bool(evaluated), bool(marks)))
+    return "".join(parts) + "</svg>\n"
+
+
+def label(tick: float) -> str:
+    """Write a tick; what is long is written with an exponent."""
+    return f"{tick:.3g}" if abs(tick) >= 1e6 else f"{tick:.10g}"
+
+
+def _description(chart: Chart, axes: Axes) -> str:
+    name, status = (one_line(text, _DESCRIBED) for text in (chart.name, chart.status))
+    what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
+    return what + (", on a logarithmic scale" if axes.log else "")
+
+
+def _dark_style() -> str:
+    rules = "".join(
+        f".arkor-chart .{role}{{color:{color}}}" for role, color in PALETTES["dark"].items()
+    )
+    return f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>"
+
+
+def _legend(
+    colors: Dict[str, str], heading: bool, train: bool, evaluated: bool, marks: bool
+) -> str:
+    """Draw what is there: on the right beside the status, else on the left."""
+    stroke = 'stroke="currentColor" stroke-width="2.4"'
+    line = '<path d="M{0} 54h20" ' + stroke + "/>"
+    dot = '<circle cx="{1}" cy="54" r="3.4" fill="currentColor"/>'
+    triangle = '<path d="M{1} 49l5 8h-10z" fill="currentColor"/>'
+    entries = [
+        (train, "train", "train loss", 62, line),
+        (evaluated, "eval", "eval loss", 58, line + dot),
+        (marks, "mark", "checkpoint", 72, triangle),
+    ]
+    shown = [entry for entry in entries if entry[0]]
+    x = float(_RIGHT + 18 - sum(27 + entry[3] + 18 for entry in shown) if heading else _LEFT)
+    drawn = []
+    for _, role, text, width, shape in shown:
+        drawn.append(
+            f'<g class="{role}" color="{colors[role]}">{shape.format(x, x + 10)}</g>'
+            f'<g class="ink" color="{colors["ink"]}" fill="currentColor">'
+            f"{_text(x + 27, 58.5, text)}</g>"
+        )
+        x += 27 + width + 18
+    return "".join(drawn)
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
+
+
+def _line(x: float, y: float, to_x: float, to_y: float) -> str:
+    return f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}"/>'
+
+
+def _path(axes: Axes, piece: List[Point]) -> str:
+    return f'<path d="M{"L".join(f"{_x(axes, x):.1f} {_y(axes, y):.1f}" for x, y in piece)}"/>'
+
+
+def _dot(axes: Axes, point: Point) -> str:
+    return f'<circle cx="{_x(axes, point[0]):.1f}" cy="{_y(axes, point[1]):.1f}" r="3.4"/>'
+
+
+def _x(axes: Axes, step: float) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * axes.across(step)
+
+
+def _y(axes: Axes, loss: float) -> float:
+    return _BOTTOM - (_BOTTOM - _TOP) * axes.up(loss)
+
+
+def _pieces(points: Sequence[Point]) -> List[List[Point]]:
+    pieces: List[List[Point]] = [[]]
+    for point in points:
+        if math.isnan(point[1]):
+            pieces.append([])
+        else:
+            pieces[-1].append(point)
+    return [piece for piece in pieces if piece]
+
+
+def _padded(low: float, high: float, share: float) -> Tuple[float, float]:
+    span = high - low or max(1.0, abs(low))
+    return low - span * share, high + span * share
+
+
+def _ticks(low: float, high: float, most: int) -> List[float]:
+    """Return round numbers in a range: a multiple of 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low or 1.0) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    apart = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
+    first, last = math.ceil(low / apart - 1e-9), math.floor(high / apart + 1e-9)
+    return [number * apart for number in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> List[float]:
+    """Return 1, 2 and 5 times the powers of ten in a range, or fewer where they are too many."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    factors = (1, 2, 5) if last - first <= 3 else (1,)
+    every = (last - first) // 8 + 1
+    ticks = [n * 10.0**power for power in range(first, last + 1, every) for n in factors]
+    return [tick for tick in ticks if low <= tick <= high]

@@ -1,0 +1,6 @@
+"""Where the acknowledged position of a job is kept, so that another process can carry on."""
+
+from arkor_sync.stores.base import CursorStore, SavedCursor
+from arkor_sync.stores.files import FileCursorStore
+
+__all__ = ["CursorStore", "FileCursorStore", "SavedCursor"]

@@ -1,0 +1,278 @@
+"""What happens when a callback raises. Pure: no I/O, no threads, no clock, no counters.
+
+The worker thread counts and asks; the policy only answers. That makes a policy a value: frozen,
+comparable, safe to share between runs and threads, and testable without a stream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type
+
+from arkor_sync.errors import ArkorUsageError
+from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
+from arkor_sync.stream.events import TrainingEvent
+
+
+class Action(enum.Enum):
+    """What the worker thread does about one failure of one callback."""
+
+    LOG = "log"
+    """Record it, give the event up for this callback, go on."""
+    RETRY = "retry"
+    """Call again with the event in hand. Later events wait."""
+    RECONNECT = "reconnect"
+    """Drop what is queued, and ask the cloud again for all after the last acknowledged event."""
+    ABORT = "abort"
+    """Stop following; `wait()` raises the callback's exception. The cloud's job goes on."""
+    CANCEL = "cancel"
+    """ABORT, and ask the cloud to stop the job."""
+
+
+MAX_DELAY = 1_000_000_000  # seconds: what a thread can be asked to wait
+
+_REPEATS: FrozenSet[Action] = frozenset({Action.RETRY, Action.RECONNECT})
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """One failed call of one callback: what a policy decides on.
+
+    Attributes:
+        error: What the callback, or the future that it returned, raised.
+        callback: Its name: `"on_log"` and so on.
+        event: The event that it was called for.
+        attempt: How often this callback was called for this event, this call included. It is
+            counted by event, so it survives a reconnect.
+        given_up: How many failures the run has logged away so far.
+    """
+
+    error: Exception
+    callback: str
+    event: TrainingEvent
+    attempt: int = 1
+    given_up: int = 0
+
+
+class Decision(NamedTuple):
+    """A policy's answer.
+
+    Attributes:
+        action: What to do.
+        max_delay: Seconds. The worker waits a random time between none and this before a repeat.
+        exhausted: Whether a rule or the budget wanted otherwise, but had no attempts left.
+    """
+
+    action: Action
+    max_delay: float = 0.0
+    exhausted: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One line of a policy. `ErrorPolicy.on` builds it and documents the fields."""
+
+    do: Action
+    errors: Tuple[Type[Exception], ...] = (Exception,)
+    callbacks: Tuple[str, ...] = ()
+    when: Optional[Callable[[Failure], bool]] = None
+    attempts: int = 1
+    base: float = 0.5
+    cap: float = 30.0
+    then: Action = Action.ABORT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "errors", tuple(self.errors))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        for error in self.errors:
+            if not (isinstance(error, type) and issubclass(error, Exception)):
+                raise ArkorUsageError(f"on() takes exception classes, not {error!r}")
+        for name in self.callbacks:
+            if name not in CALLBACK_NAMES:
+                raise unknown_callback(name)
+        for name, action in (("do", self.do), ("then", self.then)):
+            if not isinstance(action, Action):
+                raise ArkorUsageError(
+                    f"{name} must be an Action such as Action.LOG, not {action!r}"
+                )
+        if self.when is not None and not callable(self.when):
+            raise ArkorUsageError(f"when must be a function of a Failure, not {self.when!r}")
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ArkorUsageError(f"attempts must be a whole number from 1, not {self.attempts!r}")
+        if self.do in _REPEATS and self.attempts < 2:
+            raise ArkorUsageError(
+                f"{self.do} needs attempts of 2 or more, the first call included; "
+                "a repeat without a bound could go on for ever"
+            )
+        if self.do not in _REPEATS and self.attempts != 1:
+            raise ArkorUsageError(
+                f"attempts belongs to RETRY and RECONNECT; {self.do} repeats none"
+            )
+        if self.then in _REPEATS:
+            raise ArkorUsageError(
+                f"then must end the repeats with LOG, ABORT or CANCEL: {self.then}"
+            )
+        for name, seconds in (("base", self.base), ("cap", self.cap)):
+            check_delay(name, seconds)
+
+    def decide(self, failure: Failure) -> Optional[Decision]:
+        """Answer, or return None where this rule has no opinion."""
+        if not isinstance(failure.error, self.errors):
+            return None
+        if self.callbacks and failure.callback not in self.callbacks:
+            return None
+        if self.when is not None and not self.when(failure):
+            return None
+        if self.do not in _REPEATS:
+            return Decision(self.do)
+        if failure.attempt >= self.attempts:
+            return Decision(self.then, exhausted=True)
+        # The exponent is bounded: a float overflows after a thousand doublings.
+        return Decision(self.do, min(self.cap, self.base * 2 ** min(failure.attempt - 1, 32)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorPolicy:
+    """Decides what a callback's exception does to the run. It is immutable, and may be shared.
+
+    The first rule with an opinion wins; `otherwise` answers for the rest. The worker thread asks
+    it, once for each failed call. Only `Exception`s get here: a `SystemExit` or `KeyboardInterrupt`
+    in a callback ends the run and surfaces in `wait()`.
+
+    Args:
+        rules: In order. `on()` appends one.
+        otherwise: The answer where no rule has one.
+        budget: How many failures may be logged away in one run before the next one aborts it.
+            None for no bound.
+        dead_letter: Called with each `Failure` that is logged away, on the worker thread, before
+            the event is acknowledged. If it raises, the run is aborted.
+    """
+
+    rules: Tuple[Rule, ...] = ()
+    otherwise: Action = Action.ABORT
+    budget: Optional[int] = 100
+    dead_letter: Optional[Callable[[Failure], None]] = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(self.rules))
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise ArkorUsageError(f"rules must hold Rule objects, not {rule!r}")
+        if not isinstance(self.otherwise, Action):
+            raise ArkorUsageError(f"otherwise must be an Action, not {self.otherwise!r}")
+        if self.otherwise in _REPEATS:
+            raise ArkorUsageError(
+                f"otherwise cannot be {self.otherwise}: it has no bound; "
+                "use ErrorPolicy.reconnect(), or on(Exception, do=..., attempts=...)"
+            )
+        if self.budget is not None and (not isinstance(self.budget, int) or self.budget < 0):
+            raise ArkorUsageError(f"budget must be a whole number from 0, or None: {self.budget!r}")
+        if self.dead_letter is not None and not callable(self.dead_letter):
+            raise ArkorUsageError(f"dead_letter must be callable, not {self.dead_letter!r}")
+
+    @classmethod
+    def abort(cls) -> ErrorPolicy:
+        """Stop following at the first exception; `wait()` raises it. This is the default."""
+        return cls()
+
+    @classmethod
+    def log(cls, budget: Optional[int] = 100) -> ErrorPolicy:
+        """Log each exception and go on, until `budget` of them were logged."""
+        return cls(otherwise=Action.LOG, budget=budget)
+
+    @classmethod
+    def reconnect(cls, attempts: int = 5, then: Action = Action.ABORT) -> ErrorPolicy:
+        """Reopen the stream and have the event delivered again, `attempts` deliveries in all."""
+        return cls().on(Exception, do=Action.RECONNECT, attempts=attempts, then=then)
+
+    def on(
+        self,
+        *errors: Type[Exception],
+        do: Action,
+        callbacks: Iterable[str] = (),
+        when: Optional[Callable[[Failure], bool]] = None,
+        attempts: int = 1,
+        base: float = 0.5,
+        cap: float = 30.0,
+        then: Action = Action.ABORT,
+    ) -> ErrorPolicy:
+        """Return a policy with one more rule, after those it has.
+
+        Args:
+            errors: Exception classes; none means `Exception`.
+            do: What to do.
+            callbacks: Only for these: `"on_log"` and so on. Empty means all.
+            when: Only where this function of the `Failure` is true.
+            attempts: For RETRY and RECONNECT: calls in all, the first included.
+            base: Seconds. The longest wait before the second call; it doubles with each.
+            cap: Seconds. The longest wait of all.
+            then: For RETRY and RECONNECT: what to do when the attempts are used up.
+
+        Raises:
+            ArkorUsageError: The rule could repeat for ever, or an argument is not what it should
+                be. It is also a `ValueError`.
+        """
+        names = (callbacks,) if isinstance(callbacks, str) else tuple(callbacks)
+        rule = Rule(do, errors or (Exception,), names, when, attempts, base, cap, then)
+        return dataclasses.replace(self, rules=(*self.rules, rule))
+
+    def decide(self, failure: Failure) -> Decision:
+        """Answer for one failure. The same failure always gets the same answer."""
+        answers = (rule.decide(failure) for rule in self.rules)
+        decision = next((answer for answer in answers if answer), Decision(self.otherwise))
+        spent = self.budget is not None and failure.given_up >= self.budget
+        if decision.action is Action.LOG and spent:
+            return Decision(Action.ABORT, exhausted=True)
+        return decision
+
+
+def check_delay(name: str, seconds: float) -> None:
+    """Refuse a delay that cannot be waited."""
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= MAX_DELAY:
+        raise ArkorUsageError(f"{name} is seconds from 0 to {MAX_DELAY:,}, not {seconds!r}")
+
+
+class Skip(Exception):
+    """Raise it in a callback: done with this event, and nothing is wrong. It is not logged.
+
+    The event's other callbacks are called all the same.
+    """
+
+
+class Redeliver(Exception):
+    """Raise it in a callback: call me again with the same event.
+
+    Args:
+        delay: Seconds to wait before the next call.
+        attempts: Calls in all, the first included. After the last one the exception is an error
+            like any other, and the policy decides.
+
+    Raises:
+        ArkorUsageError: A value that cannot work. It is also a `ValueError`.
+    """
+
+    def __init__(self, delay: float = 0.0, attempts: int = 10) -> None:
+        check_delay("delay", delay)
+        if type(attempts) is not int or attempts < 2:
+            raise ArkorUsageError(f"attempts must be 2 or more, and whole, not {attempts!r}")
+        self.delay = delay
+        self.attempts = attempts
+        super().__init__(delay, attempts)
+
+
+class StopTraining(Exception):
+    """Raise it in a callback: cancel the cloud's job and end the run, on purpose.
+
+    `wait()` returns a result with status `cancelled` and this reason; nothing is raised. Where the
+    job has ended already, or is past cancelling, it is followed to its own end. Where the cloud
+    cannot be asked, that error ends the run.
+
+    Args:
+        reason: Why, for the result.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -1,0 +1,175 @@
+"""Frames to typed training events. Pure: no I/O and no threads; the reader thread calls it.
+
+The JSON's `type` decides what an event is; the frame's event name is only looked at for `ping`
+and `end`, which carry no JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+from arkor_sync.cloud.sse import Frame
+
+STARTED = "training.started"
+LOG = "training.log"
+CHECKPOINT = "checkpoint.saved"
+COMPLETED = "training.completed"
+FAILED = "training.failed"
+CANCELLED = "training.cancelled"  # never on the wire: built from the job's record
+LOST = "stream.lost"  # nor are these two: what the run itself has to tell its callbacks
+ENDED = "run.ended"
+
+TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
+KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
+_WITH_STEP = frozenset({LOG, CHECKPOINT})
+
+
+METRICS = {
+    "step": "step",
+    "loss": "loss",
+    "eval_loss": "evalLoss",
+    "learning_rate": "learningRate",
+    "epoch": "epoch",
+    "samples_per_second": "samplesPerSecond",
+}
+"""The metrics of a log: their names here, and on the wire."""
+
+
+class TrainingEvent(NamedTuple):
+    """One event of a job, as the cloud sent it.
+
+    Attributes:
+        type: The JSON's `type`; `""` where there is none.
+        data: The JSON object; empty where the data is not one.
+        id: The frame's id, or `None`. Opaque; it is what a stream is resumed after.
+        problem: Why the event cannot be delivered, or `None`. It is then skipped and counted.
+        synthesized: Whether it was built from the job's record because the stream had ended
+            without a terminal event.
+        key: Tells events apart within this process: equal for an event that is sent again. It is
+            made of the id, and of the type, the step and the number of fields, because an id that
+            is a time may be shared; of the whole text where there is no id or no type.
+        size: Characters of JSON, for the bound of the channel.
+    """
+
+    type: str
+    data: Dict[str, Any]
+    id: Optional[str] = None
+    problem: Optional[str] = None
+    synthesized: bool = False
+    key: int = 0
+    size: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended with this event."""
+        return self.type in TERMINAL and self.problem is None
+
+    @property
+    def step(self) -> Optional[int]:
+        """The JSON's `step`, or `None`."""
+        return whole(self.data.get("step"))
+
+    @property
+    def timestamp(self) -> Optional[str]:
+        """The JSON's `timestamp`, an ISO 8601 text, or `None`."""
+        return text(self.data.get("timestamp"))
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.id))
+
+    def __repr__(self) -> str:
+        known = {"step": self.step, "id": self.id, "problem": self.problem}
+        shown = "".join(f" {name}={value!r}" for name, value in known.items() if value is not None)
+        return f"<TrainingEvent {self.type or '?'}{shown}>"
+
+
+def _refuse_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def decode_json(raw: str) -> Any:
+    """Decode strict JSON, or raise `ValueError`."""
+    try:
+        value, end = _DECODER.raw_decode(raw)
+    except ValueError:
+        end = -1
+    # `decode` looks for whitespace around the value, which there hardly ever is.
+    return value if end == len(raw) else _DECODER.decode(raw)
+
+
+def event_key(event_id: str, kind: str, step: Any, fields: int) -> int:
+    """Return the key of an event that has an id and a type."""
+    return hash((event_id, kind, step, fields))
+
+
+def decode(frame: Frame) -> TrainingEvent:
+    """Read one data frame. It never raises: what cannot be read is an event with a `problem`.
+
+    A terminal event is read generously, because losing one loses the run's result.
+
+    Args:
+        frame: A frame that is neither `ping` nor `end`.
+    """
+    raw = frame.data
+    event_id = frame.id or None
+    kind = ""
+    data: Dict[str, Any] = {}
+    problem = None
+    try:
+        decoded = decode_json(raw)
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON: {error or type(error).__name__}"
+    else:
+        if type(decoded) is dict:
+            data = decoded
+            kind, problem = _inspect(data)
+        else:
+            problem = f"not a JSON object: {type(decoded).__name__}"
+    step = data.get("step") if kind in _WITH_STEP else None
+    if event_id is not None and kind:
+        key = event_key(event_id, kind, step, len(data))
+    else:
+        key = hash((event_id, raw))
+    return TrainingEvent(kind, data, event_id, problem, False, key, len(raw))
+
+
+def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:
+    """Tell an object's type, and why it cannot be delivered."""
+    kind = data.get("type")
+    if type(kind) is not str:
+        return "", "no type"
+    if kind in _WITH_STEP:
+        step = data.get("step")
+        if type(step) is not int:
+            data["step"] = whole(step)
+            if data["step"] is None:
+                return kind, f"step is {step!r:.40}, not a whole number"
+    elif kind not in KNOWN:
+        return kind, f"unknown type {kind!r:.80}"
+    return kind, None
+
+
+def number(value: Any) -> Optional[float]:
+    """Keep a number; anything else, absence included, is None."""
+    return value if type(value) is float or type(value) is int else None
+
+
+def whole(value: Any) -> Optional[int]:
+    """Keep a whole number, also one written as 3.0; anything else is None."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def text(value: Any) -> Optional[str]:
+    """Keep a string; anything else, absence included, is None."""
+    return value if type(value) is str else None
+
+
+def items(value: Any) -> List[Any]:
+    """Keep a list; anything else, absence included, is an empty one."""
+    return value if type(value) is list else []
