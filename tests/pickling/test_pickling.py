@@ -57,12 +57,12 @@ from arkor_sync import (
     TrainingEvent,
     TrainingJob,
     TrainingResult,
-    events,
-    models,
 )
+from arkor_sync.cloud import models
 from arkor_sync.cloud.client_version import DeprecationNotice
 from arkor_sync.contexts import build_context, log_contexts
 from arkor_sync.options import RunOptions
+from arkor_sync.stream import events
 from arkor_sync.stream.batches import read_logs
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
