@@ -11,19 +11,6 @@ import traceback
 from typing import Any, List
 
 import pytest
-from engine_fakes import (
-    PATIENCE,
-    FakeClock,
-    Hold,
-    Seen,
-    completed,
-    failed,
-    job,
-    log,
-    logs,
-    make_run,
-    started,
-)
 
 from arkor_sync import (
     ArkorConnectionError,
@@ -38,6 +25,9 @@ from arkor_sync import (
     WaitTimeout,
 )
 from arkor_sync.stream.reader import Reader
+from support.clocks import FakeClock
+from support.fake_cloud import Hold, Seen, completed, failed, job, log, logs, make_run, started
+from support.waiting import PATIENCE
 
 
 def threads_of_runs() -> List[str]:

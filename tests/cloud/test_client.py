@@ -8,8 +8,6 @@ from typing import Any, Callable, List
 
 import pytest
 import requests
-from forking import fork
-from scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.client_version import CLIENT_HEADER, USER_AGENT, DeprecationNotice
@@ -31,6 +29,8 @@ from arkor_sync.errors import (
     ResponseError,
     ServerError,
 )
+from support.forking import fork
+from support.scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
 SCOPE = {"orgSlug": "my org", "projectSlug": "my&project"}
 CONFIG = {"model": "any/model", "somethingNew": [1, None]}

@@ -7,7 +7,6 @@ from typing import List, Optional
 
 import pytest
 import requests
-from scripted_cloud import PATIENCES, Reply, ScriptedCloud
 
 from arkor_sync.cloud.client import CloudApiClient, is_sendable_id
 from arkor_sync.cloud.credentials import TokenCredentials
@@ -18,6 +17,8 @@ from arkor_sync.errors import (
     GoneError,
     StreamProtocolError,
 )
+from support.scripted_cloud import Reply, ScriptedCloud
+from support.waiting import PATIENCES
 
 
 def sent_id(cloud: ScriptedCloud, client: CloudApiClient, event_id: Optional[str]) -> Optional[str]:

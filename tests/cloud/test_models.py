@@ -9,7 +9,6 @@ from typing import Any, Dict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_cloud import ANONYMOUS, JOB, PROJECT
 
 from arkor_sync.cloud.models import (
     AnonymousToken,
@@ -21,6 +20,7 @@ from arkor_sync.cloud.models import (
     TrainingJob,
 )
 from arkor_sync.errors import ResponseError
+from support.scripted_cloud import ANONYMOUS, JOB, PROJECT
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -17,15 +17,16 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 import requests
-from loopback import CERTIFICATE, Connection, Server, answer, hang_up, stay_silent
-from thread_helpers import DEADLINE, PATIENCES, Background, until
 from urllib3.util.ssl_ import create_urllib3_context
 
 from arkor_sync.cloud import transport as transport_module
 from arkor_sync.cloud.transport import ByteStream, Transport, _arriving
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from support.loopback import Connection, Server, answer, hang_up, stay_silent
+from support.servers import CERTIFICATE, full_backlog
+from support.waiting import PATIENCE, PATIENCES, Background, until
 
-PATIENT = (DEADLINE, DEADLINE)
+PATIENT = (PATIENCE, PATIENCE)
 SECRET = "a-token-that-nobody-may-see"
 
 
@@ -116,7 +117,7 @@ def send_pieces(name: str, go: threading.Semaphore) -> Callable[[Connection, str
         connection.send(framing.head)
         for piece in PIECES:
             connection.send(framing.wrap(piece))
-            assert go.acquire(timeout=DEADLINE)
+            assert go.acquire(timeout=PATIENCE)
         connection.send(framing.end)
         connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -158,7 +159,7 @@ def test_silence_in_a_body_is_a_timeout(transport: Transport) -> None:
     with Server(begin_body("chunked")) as server:
         for patience in PATIENCES:
             try:
-                body = stream(transport, server.url, timeout=(DEADLINE, patience))
+                body = stream(transport, server.url, timeout=(PATIENCE, patience))
                 assert read_all_of(PIECES[0], body)
             except ArkorTimeoutError:
                 continue  # too little for the server to begin with
@@ -174,7 +175,7 @@ def test_a_new_timeout_holds_from_the_next_read_on(
     transport: Transport, name: str, tls: bool
 ) -> None:
     with Server(begin_body(name), tls=tls) as server:
-        body = stream(transport, server.url, timeout=(DEADLINE, DEADLINE * 10))
+        body = stream(transport, server.url, timeout=(PATIENCE, PATIENCE * 10))
         assert read_all_of(PIECES[0], body)
         body.set_timeout(0.05)
         with pytest.raises(ArkorTimeoutError):
@@ -220,7 +221,7 @@ def test_a_reset_in_a_body_is_an_error(transport: Transport) -> None:
 
     def handler(connection: Connection, _: str) -> None:
         connection.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc")
-        go.wait(DEADLINE)
+        go.wait(PATIENCE)
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         connection.sock.close()
 
@@ -258,22 +259,12 @@ def interrupted(transport: Transport, blocked: Background) -> ArkorConnectionErr
 
 
 def test_an_interrupt_wakes_a_blocked_connect(transport: Transport) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        filling = [socket.socket() for _ in range(4)]
-        try:
-            for each in filling:
-                each.setblocking(False)
-                each.connect_ex(listener.getsockname())
-            blocked = Background(get, transport, f"http://127.0.0.1:{listener.getsockname()[1]}")
-            until(lambda: transport._handles)
-            # Nothing tells when the thread is inside connect, so it is interrupted until it was.
-            until(lambda: transport.interrupt() or not blocked.running())
-            interrupted(transport, blocked)
-        finally:
-            for each in filling:
-                each.close()
+    with full_backlog() as port:
+        blocked = Background(get, transport, f"http://127.0.0.1:{port}")
+        until(lambda: transport._handles)
+        # Nothing tells when the thread is inside connect, so it is interrupted until it was.
+        until(lambda: transport.interrupt() or not blocked.running())
+        interrupted(transport, blocked)
 
 
 def test_an_interrupt_wakes_a_tls_handshake_that_never_comes(transport: Transport) -> None:
@@ -286,7 +277,7 @@ def test_an_interrupt_wakes_a_tls_handshake_that_never_comes(transport: Transpor
 
     with Server(handler, read_request=False) as server:
         blocked = Background(get, transport, server.url.replace("http:", "https:"))
-        assert greeted.wait(DEADLINE)
+        assert greeted.wait(PATIENCE)
         interrupted(transport, blocked)
 
 
@@ -397,11 +388,11 @@ def test_arming_drops_the_connections_of_before(transport: Transport) -> None:
     with Server(answer) as server:
         get(transport, server.url)
         get(transport, server.url)
-        assert server.accepted.acquire(timeout=DEADLINE)
+        assert server.accepted.acquire(timeout=PATIENCE)
         assert not server.accepted.acquire(blocking=False)  # it was kept alive
         transport.arm()
         get(transport, server.url)
-        assert server.accepted.acquire(timeout=DEADLINE)
+        assert server.accepted.acquire(timeout=PATIENCE)
 
 
 def test_a_close_is_for_good(transport: Transport) -> None:
@@ -508,7 +499,7 @@ def test_nobody_signs_in_with_a_netrc_file(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with Server(answer) as server:
-        assert requests.get(server.url, timeout=DEADLINE).request.headers["Authorization"]
+        assert requests.get(server.url, timeout=PATIENCE).request.headers["Authorization"]
         response = get(transport, server.url)
         assert "Authorization" not in response.request.headers
         assert "authorization" not in server.requests[-1].lower()
@@ -561,9 +552,9 @@ def failing_requests() -> Iterator[Tuple[str, Callable[[Connection, str], None],
         connection.send(b"HTTP/1.1 200 OK\r\n" + CUT["in a chunk"])
         hang_up(connection, "")
 
-    yield "hung up", hang_up, DEADLINE
-    yield "not http", nonsense, DEADLINE
-    yield "cut body", cut_body, DEADLINE
+    yield "hung up", hang_up, PATIENCE
+    yield "not http", nonsense, PATIENCE
+    yield "cut body", cut_body, PATIENCE
     yield "headers never come", stay_silent, 0.05
     yield "body never comes", begin_body("content-length"), 0.05
 
@@ -600,8 +591,8 @@ def test_a_request_without_its_answer_is_a_clean_error(
     with Server(handler) as server:
         url = f"{server.url}/v1/me?key=secret-query"
         with pytest.raises(ArkorConnectionError) as caught:
-            get(transport, url, auth=bearer, timeout=(DEADLINE, patience))
-        check_error(caught.value, timed_out=patience < DEADLINE)
+            get(transport, url, auth=bearer, timeout=(PATIENCE, patience))
+        check_error(caught.value, timed_out=patience < PATIENCE)
 
 
 def test_a_refused_connection_is_a_clean_error(transport: Transport, closed_port: int) -> None:
@@ -718,7 +709,7 @@ def use(transport: Transport, server: Server, how: str, closed_port: int) -> Non
         interrupted(transport, blocked)
     elif how == "timed out":
         with pytest.raises(ArkorTimeoutError):
-            get(transport, server.url, timeout=(DEADLINE, 0.01))
+            get(transport, server.url, timeout=(PATIENCE, 0.01))
     else:
         with pytest.raises(ArkorConnectionError):
             get(transport, f"http://127.0.0.1:{closed_port}")
@@ -730,18 +721,10 @@ def test_an_interrupt_right_after_the_connect_began_is_not_lost() -> None:
             super()._begin(sock, target)
             self.interrupt()
 
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        filling = [socket.socket() for _ in range(4)]
-        for each in filling:
-            each.setblocking(False)
-            each.connect_ex(listener.getsockname())
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with full_backlog() as port:
+        url = f"http://127.0.0.1:{port}"
         with Interrupted() as transport, pytest.raises(ArkorConnectionError) as caught:
-            get(transport, url, timeout=(DEADLINE, 1))
-        for each in filling:
-            each.close()
+            get(transport, url, timeout=(PATIENCE, 1))
     assert not isinstance(caught.value, ArkorTimeoutError)
 
 
@@ -803,7 +786,7 @@ def test_closing_a_stream_hangs_up(transport: Transport) -> None:
         body = ByteStream(get(transport, server.url, stream=True), transport)
         assert body.read() == b"abc"
         body.close()
-        assert gone.wait(DEADLINE)
+        assert gone.wait(PATIENCE)
 
 
 def test_an_interrupt_in_the_middle_of_the_headers_is_an_error(transport: Transport) -> None:

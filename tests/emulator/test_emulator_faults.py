@@ -7,13 +7,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import requests
-from emulator_client import PATIENCE, Client, SseEvent, live, parse_sse
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import KINDS, Emulator, Fault, FaultBook, Frame, ScriptedEngine
 from arkor_sync.emulator.distort import mix_newlines
 from arkor_sync.emulator.faults import EVENT, REQUEST, Place
+from support.emulator_client import Client, SseEvent, live, parse_sse
+from support.waiting import PATIENCE
 
 BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_runs import EXAMPLES, PATIENCE
+
+from support.example_runs import EXAMPLES
+from support.waiting import PATIENCE
 
 ALL = sorted(EXAMPLES.glob("*.py"))
 NEED_EXTRAS = {"metrics_to_database"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from example_runs import printed_by
+from support.example_runs import printed_by
 
 
 def test_it_stops_when_the_held_out_loss_rises_and_names_the_best_checkpoint() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from example_runs import printed_by
+from support.example_runs import printed_by
 
 
 def test_the_best_of_all_is_named_and_a_job_that_fails_harms_no_other() -> None:

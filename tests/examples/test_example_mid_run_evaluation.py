@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from example_runs import printed_by
+
+from support.example_runs import printed_by
 
 
 def test_each_checkpoint_gets_a_score_and_the_run_stops_at_a_perfect_one(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from example_runs import EXAMPLES, python, run
+from support.example_runs import EXAMPLES, python, run
 
 
 def test_it_shows_its_progress_and_says_where_everything_is(tmp_path: Path) -> None:

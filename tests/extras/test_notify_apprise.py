@@ -7,13 +7,14 @@ import sys
 from typing import Any
 
 import pytest
-from notify_contexts import FakeClock, FakeRun
-from notify_services import DROP, HANG, Service
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, CloudApiClient, create_trainer
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import AppriseNotifier
+from support.clocks import FakeClock
+from support.notifier_contexts import FakeRun
+from support.waiting import PATIENCE
+from support.webhook_services import DROP, HANG, Service
 
 # What Apprise imports is its own business.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

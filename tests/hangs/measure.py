@@ -11,8 +11,9 @@ import statistics
 import sys
 from typing import Dict, List
 
-from hang_phases import PHASES, Phase
 from stopping import STOPS, run_out_of_time, stop
+
+from support.hang_phases import PHASES, Phase
 
 
 def times(phase: Phase, how: str, tls: bool) -> float:

@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional
 
-from hang_phases import (
-    PATIENCE,
+from arkor_sync import Run, WaitTimeout
+from support.hang_phases import (
     Phase,
     begin,
     no_descriptor_left,
@@ -21,8 +21,7 @@ from hang_phases import (
     until_reached,
     until_waited_for,
 )
-
-from arkor_sync import Run, WaitTimeout
+from support.waiting import PATIENCE
 
 TIMEOUT = 0.02  # seconds, of the wait that runs out
 

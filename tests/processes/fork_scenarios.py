@@ -14,7 +14,6 @@ import types
 from functools import partial
 from typing import Any, Callable, Dict, List, Tuple
 
-from hang_phases import BY_NAME, PATIENCE, Cloud, begin, is_in, reader_led_to, until, until_reached
 from scenarios import LIFETIME, be_quiet_about_lost_connections, say
 
 from arkor_sync import (
@@ -27,6 +26,8 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync._common import process
+from support.hang_phases import BY_NAME, Cloud, begin, is_in, reader_led_to, until_reached
+from support.waiting import PATIENCE, until
 
 
 def check_that_it_is_forked(run: Run) -> None:

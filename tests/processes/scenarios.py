@@ -16,21 +16,20 @@ import threading
 import time
 from typing import Any, Dict, Optional
 
-from hang_phases import (
-    BY_NAME,
-    PATIENCE,
-    Cloud,
-    begin,
-    reader_led_to,
-    until,
-    until_reached,
-    until_waited_for,
-)
 from process_state import process_state
 
 from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, Run, follow
+from support.hang_phases import (
+    BY_NAME,
+    Cloud,
+    begin,
+    reader_led_to,
+    until_reached,
+    until_waited_for,
+)
+from support.waiting import PATIENCE, until
 
-LIFETIME = 60  # seconds; a child that nobody ends must not live for ever
+LIFETIME = int(3 * PATIENCE)  # seconds; a child that nobody ends must not live for ever
 
 state_at_start: Dict[str, Any] = {}
 

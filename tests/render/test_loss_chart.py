@@ -15,7 +15,6 @@ from typing import Any, Dict, List, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, Callback, FileCursorStore, RunAborted, follow
 from arkor_sync._common.files import write_atomically
@@ -27,6 +26,7 @@ from arkor_sync.history import History
 from arkor_sync.render.chart import HEIGHT, WIDTH, Axes, Chart, svg
 from arkor_sync.render.rows import Row, Rows, add, rows_of, thinned
 from arkor_sync.render.text import duration, moment, one_line
+from support.waiting import PATIENCE
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -14,10 +14,10 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generator, Ite
 from unittest import mock
 
 import pytest
-from thread_helpers import DEADLINE, Background, until
 
 from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
+from support.waiting import PATIENCE, Background, until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,7 +119,7 @@ def test_a_cancelled_future_is_an_ordinary_error(awaiter: Awaiter, when: str) ->
 def test_a_future_of_a_pool_is_waited_for(awaiter: Awaiter) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         go = threading.Event()
-        waiting = Background(awaiter.wait_for, pool.submit(go.wait, DEADLINE))
+        waiting = Background(awaiter.wait_for, pool.submit(go.wait, PATIENCE))
         assert waiting.running()
         go.set()
         waiting.result()
@@ -196,7 +196,7 @@ def test_a_coroutine_that_cancels_itself_is_an_ordinary_error(awaiter: Awaiter) 
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await asyncio.sleep(DEADLINE)
+        await asyncio.sleep(PATIENCE)
 
     with pytest.raises(concurrent.futures.CancelledError) as caught:
         awaiter.wait_for(cancel_itself())
@@ -267,7 +267,7 @@ def test_a_task_of_another_loop_is_waited_for(
 
     asyncio.run_coroutine_threadsafe(begin(raises()), other_loop)
     with pytest.raises(Outcome):
-        awaiter.wait_for(ready.result(DEADLINE))
+        awaiter.wait_for(ready.result(PATIENCE))
 
 
 def test_the_end_of_another_loops_future_is_passed_on(
@@ -359,13 +359,13 @@ def test_a_stop_cancels_a_coroutine_and_lets_it_clean_up(awaiter: Awaiter, kind:
     async def work() -> None:
         begun.set()
         try:
-            await asyncio.sleep(DEADLINE)
+            await asyncio.sleep(PATIENCE)
         finally:
             await asyncio.sleep(0)
             cleaned.set()
 
     waiting = Background(awaiter.wait_for, kind(work))
-    assert begun.wait(DEADLINE)
+    assert begun.wait(PATIENCE)
     awaiter.stop()
     with pytest.raises(Interrupted):
         waiting.result()
@@ -381,7 +381,7 @@ def test_a_stop_interrupts_a_coroutine_that_waits_for_a_thread(awaiter: Awaiter)
         await asyncio.wrap_future(future)
 
     waiting = Background(awaiter.wait_for, work())
-    assert begun.wait(DEADLINE)
+    assert begun.wait(PATIENCE)
     awaiter.stop()
     with pytest.raises(Interrupted):
         waiting.result()
@@ -393,12 +393,12 @@ def test_what_a_cancelled_coroutine_raises_instead_is_its_error(awaiter: Awaiter
     async def work() -> None:
         begun.set()
         try:
-            await asyncio.sleep(DEADLINE)
+            await asyncio.sleep(PATIENCE)
         except asyncio.CancelledError:
             raise Outcome("while cleaning up") from None
 
     waiting = Background(awaiter.wait_for, work())
-    assert begun.wait(DEADLINE)
+    assert begun.wait(PATIENCE)
     awaiter.stop()
     with pytest.raises(Outcome):
         waiting.result()
@@ -438,7 +438,7 @@ def test_stopping_twice_or_when_closed_is_harmless() -> None:
 def test_a_stop_at_any_moment_ends_the_wait() -> None:
     for _ in range(50):
         awaiter = Awaiter()
-        barrier = threading.Barrier(2, timeout=DEADLINE)
+        barrier = threading.Barrier(2, timeout=PATIENCE)
         future: Future[None] = Future()
 
         def wait(
@@ -500,7 +500,7 @@ def test_background_tasks_are_cancelled_and_clean_up_at_the_end() -> None:
 
     async def forever() -> None:
         try:
-            await asyncio.sleep(DEADLINE)
+            await asyncio.sleep(PATIENCE)
         finally:
             cleaned.append(1)
 
@@ -539,8 +539,8 @@ def test_setting_the_abort_event_aborts(when: str) -> None:
         event.set()
     watching, aborted = watch(event)
     event.set()
-    assert aborted.result(DEADLINE) == "abort_event was set"
-    watching.join(DEADLINE)
+    assert aborted.result(PATIENCE) == "abort_event was set"
+    watching.join(PATIENCE)
     assert not watching._thread.is_alive()
 
 
@@ -548,7 +548,7 @@ def test_a_stopped_watch_aborts_nothing() -> None:
     event = threading.Event()
     watching, aborted = watch(event)
     watching.stop()
-    watching.join(DEADLINE)
+    watching.join(PATIENCE)
     assert not watching._thread.is_alive()
     event.set()
     assert not aborted.done()

@@ -7,12 +7,12 @@ import threading
 from typing import Any, Callable, List, Optional
 
 import pytest
-from thread_helpers import DEADLINE, Background, until
 
 from arkor_sync.cloud.sse import Frame
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
 from arkor_sync.stream.events import TrainingEvent, decode
+from support.waiting import PATIENCE, Background, until
 
 
 def numbered(*ids: int, width: int = 0) -> List[TrainingEvent]:
@@ -332,7 +332,7 @@ def test_a_full_channel_never_deadlocks_however_it_is_released(release: str) -> 
     for _ in range(50):
         line = channel(max_events=1)
         line.put(numbered(1), 0)
-        barrier = threading.Barrier(2, timeout=DEADLINE)
+        barrier = threading.Barrier(2, timeout=PATIENCE)
 
         def put(to: Channel = line, start: threading.Barrier = barrier) -> Optional[int]:
             start.wait()
@@ -369,7 +369,7 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
                 if line.put(history[at : at + 7], epoch) is None:
                     break
             else:
-                reopen.wait(DEADLINE)
+                reopen.wait(PATIENCE)
 
     reading = Background(read)
     done: List[Optional[str]] = []
@@ -395,7 +395,7 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
 def test_closing_while_both_threads_are_busy_ends_both() -> None:
     for _ in range(50):
         line = channel(max_events=1)
-        barrier = threading.Barrier(3, timeout=DEADLINE)
+        barrier = threading.Barrier(3, timeout=PATIENCE)
 
         def read(to: Channel = line, start: threading.Barrier = barrier) -> None:
             start.wait()

@@ -6,11 +6,12 @@ import threading
 from typing import Any
 
 import pytest
-from engine_fakes import PATIENCE, Hold, completed, log, logs, make_run
 
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.reader import Reader
+from support.fake_cloud import Hold, completed, log, logs, make_run
+from support.waiting import PATIENCE
 
 A_WHILE = 0.2  # seconds in which something might happen that must not
 

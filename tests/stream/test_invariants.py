@@ -6,11 +6,19 @@ import threading
 from typing import Any, List
 
 import pytest
-from engine_fakes import (
+
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    ArkorTimeoutError,
+    AuthenticationError,
+    RunAborted,
+)
+from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.reconnect import ReconnectPolicy
+from support.clocks import FakeClock
+from support.fake_cloud import (
     END,
-    PATIENCE,
     PING,
-    FakeClock,
     Hold,
     Seen,
     checkpoint,
@@ -22,15 +30,7 @@ from engine_fakes import (
     make_run,
     started,
 )
-
-from arkor_sync.errors import (
-    ArkorConnectionError,
-    ArkorTimeoutError,
-    AuthenticationError,
-    RunAborted,
-)
-from arkor_sync.stream.error_policy import ErrorPolicy
-from arkor_sync.stream.reconnect import ReconnectPolicy
+from support.waiting import PATIENCE
 
 LOST = ArkorConnectionError("reset by peer")
 

@@ -1,25 +1,24 @@
 """Many events through a small queue, cut every few thousand: nothing lost, and memory flat.
 
-20,000 events by default; a million with `ARKOR_SLOW=1`.
+20,000 events in a plain run; a million with the tests marked `slow`.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import tracemalloc
 from types import SimpleNamespace
 from typing import Any, List, Optional, Tuple
 
-from engine_fakes import FakeClock, completed, job, logs
+import pytest
 
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
+from support.clocks import FakeClock
+from support.fake_cloud import completed, job, logs
 
-EVENTS = 1_000_000 if os.environ.get("ARKOR_SLOW") else 20_000
-WARM_UP = EVENTS // 2 if EVENTS < 100_000 else 20_000  # two generations of remembered events
 CUT_EVERY = 3_000
 MARGIN = 5 << 20  # bytes
 
@@ -27,16 +26,17 @@ MARGIN = 5 << 20  # bytes
 class Stream:
     """Sends what comes after an event, a hundred at a time, and breaks in the middle of one."""
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, last: int) -> None:
         self._next = after + 1
+        self._last = last
         self._left = CUT_EVERY
 
     def read(self) -> bytes:
-        if self._next > EVENTS:
+        if self._next > self._last:
             return completed()
         if self._left <= 0:
             raise ArkorConnectionError("reset by peer")
-        last = min(self._next + 99, EVENTS)
+        last = min(self._next + 99, self._last)
         body = logs(self._next, last)
         self._next, self._left = last + 1, self._left - 100
         return body if self._left > 0 else body[:-30]
@@ -49,6 +49,9 @@ class Stream:
 
 
 class Jobs:
+    def __init__(self, events: int) -> None:
+        self._events = events
+
     def events(
         self,
         job_id: str,
@@ -57,13 +60,17 @@ class Jobs:
         last_event_id: Optional[str] = None,
         timeout: Tuple[float, float],
     ) -> Stream:
-        return Stream(int(last_event_id or 0))
+        return Stream(int(last_event_id or 0), self._events)
 
     def get(self, job_id: str, *, transport: Any = None) -> Any:
         return job("running")
 
 
-def test_many_events_through_a_small_queue_lose_nothing_and_keep_the_memory_flat() -> None:
+@pytest.mark.parametrize("events", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_many_events_through_a_small_queue_lose_nothing_and_keep_the_memory_flat(
+    events: int,
+) -> None:
+    warm_up = min(events // 2, 20_000)  # two generations of remembered events
     expected = 1
     sizes: List[int] = []
 
@@ -71,11 +78,11 @@ def test_many_events_through_a_small_queue_lose_nothing_and_keep_the_memory_flat
         nonlocal expected
         assert ctx.step == expected
         expected += 1
-        if ctx.step in (WARM_UP, EVENTS):
+        if ctx.step in (warm_up, events):
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
 
-    client: Any = SimpleNamespace(jobs=Jobs(), transport=Transport)
+    client: Any = SimpleNamespace(jobs=Jobs(events), transport=Transport)
     options = RunOptions(
         callbacks={"on_log": on_log},
         clock=FakeClock(),
@@ -88,9 +95,9 @@ def test_many_events_through_a_small_queue_lose_nothing_and_keep_the_memory_flat
             assert run.wait().status == "completed"
     finally:
         tracemalloc.stop()
-    assert expected == EVENTS + 1
+    assert expected == events + 1
     health = run.health()
-    assert health.delivered == EVENTS + 1
-    assert health.reconnects >= EVENTS // CUT_EVERY - 1
+    assert health.delivered == events + 1
+    assert health.reconnects >= events // CUT_EVERY - 1
     assert health.queue_high_water <= 64
     assert sizes[1] - sizes[0] < MARGIN

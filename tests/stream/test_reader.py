@@ -6,19 +6,6 @@ import threading
 from typing import Any, List
 
 import pytest
-from engine_fakes import (
-    END,
-    PATIENCE,
-    PING,
-    FakeClock,
-    Hold,
-    Seen,
-    completed,
-    job,
-    log,
-    logs,
-    make_run,
-)
 
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -31,6 +18,9 @@ from arkor_sync.errors import (
 )
 from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.reconnect import ReconnectPolicy
+from support.clocks import FakeClock
+from support.fake_cloud import END, PING, Hold, Seen, completed, job, log, logs, make_run
+from support.waiting import PATIENCE
 
 LOST = ArkorConnectionError("reset by peer")
 

@@ -8,23 +8,14 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
-from engine_fakes import (
-    PATIENCE,
-    FakeClock,
-    Hold,
-    checkpoint,
-    completed,
-    failed,
-    log,
-    logs,
-    make_run,
-    started,
-)
 
 from arkor_sync.errors import ArkorConnectionError, ReconnectExhausted, RunAborted
 from arkor_sync.stores import FileCursorStore
 from arkor_sync.stream.error_policy import Action, ErrorPolicy, StopTraining
 from arkor_sync.stream.reconnect import ReconnectPolicy
+from support.clocks import FakeClock
+from support.fake_cloud import Hold, checkpoint, completed, failed, log, logs, make_run, started
+from support.waiting import PATIENCE
 
 
 class Heard:

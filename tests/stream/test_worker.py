@@ -11,22 +11,13 @@ import weakref
 from typing import Any, List
 
 import pytest
-from engine_fakes import (
-    PATIENCE,
-    FakeClock,
-    Hold,
-    Seen,
-    completed,
-    failed,
-    log,
-    logs,
-    make_run,
-    started,
-)
 
 from arkor_sync.callbacks import Callback
 from arkor_sync.errors import ArkorConnectionError, ConflictError
 from arkor_sync.stream.error_policy import Action, ErrorPolicy, Redeliver, Skip, StopTraining
+from support.clocks import FakeClock
+from support.fake_cloud import Hold, Seen, completed, failed, log, logs, make_run, started
+from support.waiting import PATIENCE
 
 
 class Boom(Exception):

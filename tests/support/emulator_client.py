@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import requests
 
 from arkor_sync.emulator import Emulator
+from support.waiting import PATIENCE
 
 MODEL = "unsloth/gemma-4-E4B-it"
 HUB = {"type": "huggingface", "name": "arkorlab/triage-demo"}
 CONFIG = {"model": MODEL, "datasetSource": HUB}
-PATIENCE = 30.0  # seconds; only ever waited out by what is broken
-TRIES = 10  # the best counts: a busy machine only makes it slower
 
 
 @dataclass
@@ -107,13 +106,3 @@ def live(response: requests.Response) -> Iterator[SseEvent]:
         while b"\n\n" in buffer:
             block, buffer = buffer.split(b"\n\n", 1)
             yield parse_sse(block + b"\n\n")[0]
-
-
-def shortest(measure: Callable[[], float], limit: float) -> float:
-    """Return the shortest time of a few tries, the first that is short enough."""
-    seconds = measure()
-    for _ in range(TRIES - 1):
-        if seconds < limit:
-            break
-        seconds = min(seconds, measure())
-    return seconds

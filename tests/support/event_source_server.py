@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import suppress
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler
 from typing import Any, Dict, List, NamedTuple, Optional
+
+from support.servers import LoopbackServer
 
 JOB = {
     "orgId": "org-1",
@@ -39,7 +41,7 @@ class Answer(NamedTuple):
     end: str = "clean"
 
 
-class Cloud:
+class Cloud(LoopbackServer):
     """Serves any number of jobs; those that it was told nothing of do not exist.
 
     Attributes:
@@ -61,19 +63,7 @@ class Cloud:
                 with suppress(OSError):  # the client went first
                     cloud._handle(self)
 
-        class Server(ThreadingTCPServer):
-            daemon_threads = True
-            request_queue_size = 50
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def answer(self, job_id: str, *answers: Answer) -> None:
         self.heads[job_id] = []

@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any, Union
 
+from support.waiting import PATIENCE
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PATIENCE = 120.0  # seconds
 
 
 def python(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run the interpreter to its end."""
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, text=True, check=False, timeout=PATIENCE, **settings)
+    return subprocess.run(command, text=True, check=False, timeout=2 * PATIENCE, **settings)
 
 
 def run(script: Union[str, Path], *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -13,29 +13,7 @@ from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
-
-PATIENCE = 10.0  # seconds before a test gives up on a thread
-
-
-class FakeClock(Clock):
-    """Time that passes only by waiting, and then at once."""
-
-    def __init__(self, random: float = 0.5) -> None:
-        self.time = 1000.0
-        self.waits: List[float] = []
-        self._random = random
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        self.waits.append(round(seconds, 6))
-        if not event.is_set():
-            self.time += seconds
-        return event.is_set()
-
-    def random(self) -> float:
-        return self._random
+from support.clocks import FakeClock
 
 
 class Hold:

@@ -7,6 +7,8 @@ import signal
 import warnings
 from typing import Any, Callable
 
+from support.waiting import PATIENCE
+
 
 def fork(function: Callable[[], Any]) -> Callable[[], int]:
     """Run a function in a forked child; the result waits for its exit status."""
@@ -16,7 +18,7 @@ def fork(function: Callable[[], Any]) -> Callable[[], int]:
     if not pid:
         code = 1
         try:
-            signal.alarm(20)
+            signal.alarm(int(PATIENCE))
             function()
             code = 0
         finally:

@@ -13,11 +13,9 @@ import os
 import socket
 import sys
 import threading
-import time
 import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import requests
@@ -33,12 +31,10 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from support.servers import CERTIFICATE, KEY, full_backlog, mute
+from support.waiting import until
 
-PATIENCE = 20.0  # seconds; only ever waited out by a hang
-TLS = Path(__file__).parents[1] / "emulator" / "tls"
-CERTIFICATE, KEY = str(TLS / "cert.pem"), str(TLS / "key.pem")
 LONG = 1e6  # seconds
-TRIES = 10  # the best counts: a busy machine only makes it slower
 
 
 def return_nothing(ctx: Any) -> None:
@@ -208,25 +204,6 @@ def until_waited_for(run: Run) -> None:
         pass
 
 
-def best(measure: Callable[[], float], limit: float) -> float:
-    """Return the shortest time of a few tries, the first that is short enough."""
-    shortest = measure()
-    for _ in range(TRIES - 1):
-        if shortest < limit:
-            break
-        shortest = min(shortest, measure())
-    return shortest
-
-
-def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Wait for a condition to hold."""
-    end = time.monotonic() + patience
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, "the condition never held"
-        pause.wait(0.001)
-
-
 def threads_of(run: Run) -> Iterator[threading.Thread]:
     """List the threads that follow a run and are alive."""
     return (
@@ -280,27 +257,6 @@ def reader_led_to(port: int) -> Iterator[None]:
         yield
     finally:
         socket.getaddrinfo = resolve
-
-
-@contextlib.contextmanager
-def full_backlog() -> Iterator[int]:
-    """Listen on a port that answers no attempt to connect, because its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def mute() -> Iterator[int]:
-    """Listen on a port that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
 
 
 _TARPITS = {"full backlog": full_backlog, "mute": mute}

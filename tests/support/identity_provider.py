@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import requests
-from scripted_cloud import Received, Reply, ScriptedCloud
 
 from arkor_sync.cloud.credentials import OAuthCredentials
+from support.scripted_cloud import Received, Reply, ScriptedCloud
+from support.servers import CERTIFICATE
 
-CERTIFICATE = str(Path(__file__).parents[1] / "threads" / "loopback.pem")
 LATER = 4_000_000_000  # epoch seconds
 
 
@@ -26,7 +25,7 @@ class IdentityProvider:
     """
 
     def __init__(self) -> None:
-        self._server = ScriptedCloud(CERTIFICATE)
+        self._server = ScriptedCloud(tls=True)
         self._server.replies = [self._answer]
         self._lock = threading.Lock()
         self._count = 0

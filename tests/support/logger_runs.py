@@ -5,16 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, List, NamedTuple
-
-from logger_contexts import a_job, end, log, started
-from patience import PATIENCE
 
 from arkor_sync import create_trainer
 from arkor_sync.handlers import MetricsLogger
-
-__all__ = ["PATIENCE", "a_job", "end", "log", "started"]
+from support.servers import LoopbackServer, QuietHandler
+from support.waiting import PATIENCE
 
 EVENTS: List[Any] = [
     {"type": "training.started"},
@@ -75,7 +71,7 @@ class Request(NamedTuple):
     body: Any
 
 
-class Service:
+class Service(LoopbackServer):
     """An HTTP service on the loopback that answers as it is told to, and remembers."""
 
     def __init__(self, answer: Callable[[Request], Any]) -> None:
@@ -84,11 +80,11 @@ class Service:
         self.hangs = False
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers["Content-Length"]))
+            def do_POST(self) -> None:  # noqa: N802
+                data = self.body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 if headers.get("content-encoding") == "gzip":
                     data = gzip.decompress(data)
@@ -97,27 +93,11 @@ class Service:
                     service.let_go.wait(PATIENCE)
                 service.requests.append(request)
                 status, body = answer(request)
-                text = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text)))
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.wfile.write(text)
+                how = {"Content_Type": "application/json", "Connection": "close"}
+                self.answer(status, json.dumps(body).encode(), **how)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def stop(self) -> None:
         self.let_go.set()
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join(PATIENCE)
-            self._server.server_close()
+        super().stop()

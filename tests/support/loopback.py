@@ -1,23 +1,20 @@
-"""A server on the loopback that does what a test says, with the certificate beside it."""
+"""A server on the loopback whose handlers have the bare socket."""
 
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
-from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List
 
-from thread_helpers import DEADLINE, Background
-
-CERTIFICATE = str(Path(__file__).with_name("loopback.pem"))
+from support.servers import server_context
+from support.waiting import PATIENCE, Background
 
 
 class Connection:
     """One accepted connection, on a thread of its own."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(DEADLINE)
+        sock.settimeout(PATIENCE)
         self.sock = sock
 
     def read_request(self) -> str:
@@ -57,10 +54,7 @@ class Server:
         self.accepted = threading.Semaphore(0)
         self._handler = handler
         self._read_request = read_request
-        self._context: Optional[ssl.SSLContext] = None
-        if tls:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(CERTIFICATE)
+        self._context = server_context() if tls else None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"

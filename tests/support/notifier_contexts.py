@@ -1,4 +1,4 @@
-"""A notifier's callbacks without a run: contexts, and a clock that passes only by waiting."""
+"""A notifier's callbacks without a run: the contexts that it would be given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 from arkor_sync import TrainingEvent
-from arkor_sync._common.clock import Clock
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
     CancelledContext,
@@ -22,27 +21,6 @@ from arkor_sync.contexts import (
     StartedContext,
 )
 from arkor_sync.result import TrainingResult
-
-
-class FakeClock(Clock):
-    """Time that passes only by waiting, and then at once."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.waits: List[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        if event.is_set():
-            return True
-        self.waits.append(round(seconds, 3))
-        self.time += seconds
-        return False
-
-    def random(self) -> float:
-        return 1.0
 
 
 class FakeRun:

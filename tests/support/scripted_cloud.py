@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, List, Optional, Union
 from urllib.parse import parse_qsl, urlsplit
+
+from support.servers import LoopbackServer, QuietHandler
 
 JOB = {
     "id": "job-1",
@@ -20,7 +20,6 @@ JOB = {
     "config": {"model": "unsloth/gemma-4-E4B-it"},
     "createdAt": "2026-01-01T00:00:00.000Z",
 }
-PATIENCES = (0.05, 0.5, 5.0)  # seconds, for a timeout that must strike, but not before its time
 PROJECT = {"id": "project-1", "slug": "work", "name": "work", "orgId": "org-1"}
 ANONYMOUS = {
     "token": "anonymous-token-0123456789",
@@ -72,21 +71,17 @@ class Received:
         return json.loads(self.body)
 
 
-class ScriptedCloud:
-    """Answers requests with the replies it was given, in order; the last one repeats.
+class ScriptedCloud(LoopbackServer):
+    """Answers requests with the replies it was given, in order; the last one repeats."""
 
-    Args:
-        certificate: A file with a certificate and its key, to be spoken to over TLS.
-    """
-
-    def __init__(self, certificate: Optional[str] = None) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
         self.received: List[Received] = []
         self.replies: List[Union[Reply, Callable[[Received], Reply]]] = []
         self.open_connections = 0
         self._changed = threading.Condition()
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def handle_one_request(self) -> None:
@@ -94,8 +89,8 @@ class ScriptedCloud:
                 if not self.raw_requestline or not self.parse_request():
                     self.close_connection = True
                     return
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                received = Received(self.command, self.path, dict(self.headers), body)
+                headers = dict(self.headers)
+                received = Received(self.command, self.path, headers, self.body())
                 outer._answer(self, received)
 
             def handle(self) -> None:
@@ -107,28 +102,7 @@ class ScriptedCloud:
                 finally:
                     outer._count(-1)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 50  # with the usual 5, a burst of clients waits for whole seconds
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{self.host}"
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            self.url = f"https://{self.host}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler, tls=tls)
 
     def reply(self, content: Any = "", status: int = 200, **more: Any) -> Reply:
         reply = Reply(status, content, **more)
@@ -149,7 +123,7 @@ class ScriptedCloud:
             self.open_connections += change
             self._changed.notify_all()
 
-    def _answer(self, handler: BaseHTTPRequestHandler, received: Received) -> None:
+    def _answer(self, handler: QuietHandler, received: Received) -> None:
         with self._changed:
             self.received.append(received)
             chosen = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

@@ -6,10 +6,10 @@ import json
 import threading
 import time
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Type
 
-from patience import PATIENCE
+from support.servers import LoopbackServer, QuietHandler
+from support.waiting import PATIENCE
 
 Answer = Tuple[int, Dict[str, str], str]
 HANG: Answer = (-1, {}, "")  # say nothing until the server is closed
@@ -28,7 +28,7 @@ def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-class Service:
+class Service(LoopbackServer):
     """Any endpoint: it takes every JSON document.
 
     `answers` come before what the contract says, one each; `always` for all.
@@ -44,9 +44,9 @@ class Service:
         self._changed = threading.Condition()
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["Content-Length"]))
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802
+                raw = self.body()
                 status, headers, text = service._answer(self, raw)
                 if status == DROP[0]:
                     return
@@ -59,30 +59,12 @@ class Service:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *_: Any) -> None:
-                pass
+        super().__init__(Handler)
+        self.url += self.path
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.host = f"127.0.0.1:{self._server.server_port}"
-        self.url = f"http://{self.host}{self.path}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self._thread.start()
-
-    def close(self) -> None:
+    def stop(self) -> None:
         self.open.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(PATIENCE)
-
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().stop()
 
     def wait_for(self, count: int) -> List[Post]:
         deadline = time.monotonic() + PATIENCE

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, List, Optional
 
 import pytest
-from patience import PATIENCE
 
 from arkor_sync import (
     ArkorUsageError,
@@ -23,6 +22,7 @@ from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
 from arkor_sync.handlers.display import progress as module
 from arkor_sync.stream.error_policy import Action
+from support.waiting import PATIENCE
 
 OFTEN = 1e9
 

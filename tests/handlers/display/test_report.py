@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
-from patience import PATIENCE
 
 from arkor_sync import Callback, ErrorPolicy, FileCursorStore, RunAborted, StopTraining, follow
 from arkor_sync.cloud.models import TrainingJob
@@ -21,6 +20,7 @@ from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import HtmlReport, LossPlot, write_report
 from arkor_sync.history import History
 from arkor_sync.stream.events import TrainingEvent
+from support.waiting import PATIENCE
 
 MODEL = "unsloth/gemma-4-E4B-it"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, List, Type
 
-from patience import wait_until
-
 from arkor_sync.handlers.evaluation.work_pool import Round
+from support.waiting import until
 
 
 def expiring(limits: List[float]) -> Type[Round[Any]]:
@@ -19,7 +18,7 @@ def expiring(limits: List[float]) -> Type[Round[Any]]:
 
         def _expire(self, seconds: float) -> bool:
             limits.append(seconds)
-            wait_until(lambda: self._left == 1 or self._over.is_set())
+            until(lambda: self._left == 1 or self._over.is_set())
             return self._over.is_set()
 
     return Expiring

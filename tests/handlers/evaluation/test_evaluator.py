@@ -12,11 +12,11 @@ from typing import Any, Dict, List, cast
 
 import pytest
 from expiring_round import expiring
-from patience import PATIENCE, wait_until
 
 from arkor_sync import ArkorUsageError, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import CheckpointEvaluator, EvaluationRow
+from support.waiting import PATIENCE, until
 
 
 def right_from(step_of: int) -> Any:
@@ -466,7 +466,7 @@ def test_the_table_survives_a_restart_and_what_is_in_it_is_not_asked_again(
     job_id = arkor_emulator.create_job(engine(by_prompt, manual=True))
     run = follow(job_id, callbacks=first, client=arkor_client, cursor_store=store)
     arkor_emulator.step(job_id, 4)  # started, two logs, a checkpoint
-    wait_until(lambda: run.health().delivered == 4)
+    until(lambda: run.health().delivered == 4)
     run.close()
     again = follow(job_id, callbacks=second, client=arkor_client, cursor_store=store)
     assert second.table == first.table

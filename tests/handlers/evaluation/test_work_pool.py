@@ -8,9 +8,9 @@ from typing import List, Optional
 
 import pytest
 from expiring_round import expiring
-from patience import PATIENCE
 
 from arkor_sync.handlers.evaluation.work_pool import Round
+from support.waiting import PATIENCE
 
 
 def alive() -> List[threading.Thread]:

@@ -10,12 +10,12 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, ErrorPolicy, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import EarlyStopping, EarlyStoppingReason
 from arkor_sync.stream.lease import stateful
+from support.waiting import PATIENCE
 
 Reason = EarlyStoppingReason
 

@@ -6,11 +6,11 @@ import threading
 from typing import Any, Dict, List
 
 import pytest
-from patience import PATIENCE
 
 from arkor_sync import follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import TerminateOnNaN
+from support.waiting import PATIENCE
 
 
 def run_of(client: Any, emulator: Emulator, logs: List[Dict[str, Any]], callbacks: Any) -> Any:

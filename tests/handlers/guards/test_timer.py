@@ -12,50 +12,16 @@ from typing import Any, List, Optional, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import PATIENCE, wait_until
 
 from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
-from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import Timer
 from arkor_sync.handlers.guards.timer import _seconds
+from support.clocks import HandClock
+from support.waiting import PATIENCE, until
 
 QUICK = ReconnectPolicy(base=0.01, cap=0.05)
 STARTED = {"type": "training.started", "timestamp": "2026-01-01T00:00:00.000Z"}
-
-
-class HandClock(Clock):
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.waits: List[float] = []
-        self.waiting = threading.Event()
-        self._changed = threading.Condition()
-        self._until = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        with self._changed:
-            self._until = self.time + seconds
-            self.waits.append(seconds)
-            self.waiting.set()
-            while self.time < self._until and not event.is_set():
-                self._changed.wait(0.01)
-            self.waiting.clear()
-            self._changed.notify_all()
-            return event.is_set()
-
-    def pass_by(self, seconds: float) -> None:
-        """Let time pass for the thread that waits, and let it notice."""
-        assert self.waiting.wait(PATIENCE)
-        with self._changed:
-            self.time += seconds
-            self._changed.notify_all()
-            while self.waiting.is_set() and self.time >= self._until:
-                assert self._changed.wait(PATIENCE)
 
 
 class FakeRun:
@@ -156,7 +122,7 @@ def test_its_thread_ends_with_a_run_that_ends_in_time(
     assert clock.waiting.wait(PATIENCE)
     arkor_emulator.step(job_id)
     assert run.wait(PATIENCE).status == "completed"
-    wait_until(lambda: threads() == [])
+    until(lambda: threads() == [])
 
 
 def test_after_an_abort_it_guards_nothing_and_the_job_goes_on(
@@ -170,7 +136,7 @@ def test_after_an_abort_it_guards_nothing_and_the_job_goes_on(
     run.abort()
     with pytest.raises(RunAborted):
         run.wait(PATIENCE)
-    wait_until(lambda: threads() == [])
+    until(lambda: threads() == [])
     assert arkor_client.jobs.get(job_id).status == "running"
 
 
@@ -188,8 +154,8 @@ def test_a_job_that_ran_before_it_was_followed_is_measured_by_the_clouds_own_tim
     arkor_emulator.step(job_id, 4)
     timer = Timer(60, clock=clock)
     run = follow(job_id, callbacks=timer, client=arkor_client)
-    wait_until(lambda: run.health().delivered == 4)
-    wait_until(lambda: clock.waits[-1:] == [10.0])
+    until(lambda: run.health().delivered == 4)
+    until(lambda: clock.waits[-1:] == [10.0])
     assert len(clock.waits) <= 2  # it slept in between
     assert not run.done()
     clock.pass_by(10.0)
@@ -234,7 +200,7 @@ def test_a_restart_gives_no_time_away(
     first.pass_by(100.0)
     wall["time"] += 100.0
     arkor_emulator.step(job_id)
-    wait_until(lambda: run.health().delivered == 2)
+    until(lambda: run.health().delivered == 2)
     run.close()
     wall["time"] += 50.0  # nobody follows
     second = HandClock()
@@ -258,7 +224,7 @@ def test_a_new_process_whose_job_is_silent_begins_with_the_first_lost_stream(
     job_id = manual(arkor_emulator, STARTED)
     arkor_emulator.step(job_id)
     run = follow(job_id, callbacks=Timer(60), client=arkor_client, cursor_store=store)
-    wait_until(lambda: run.health().delivered == 1)
+    until(lambda: run.health().delivered == 1)
     run.close()
     arkor_emulator.faults.add(Fault("cut_clean", event="ping"))
     again = follow(
@@ -295,7 +261,7 @@ def test_one_object_guards_one_run_after_the_other(
         arkor_emulator.step(job_id)
         clock.pass_by(60.0)
         assert run.wait(PATIENCE).status == "cancelled"
-        wait_until(lambda: threads() == [])
+        until(lambda: threads() == [])
     assert clock.waits == [60.0, 60.0]
 
 
@@ -342,7 +308,7 @@ def test_a_process_that_can_have_no_more_threads_tries_again_at_the_next_event(
     timer.on_log(ctx)
     assert threads() == ["arkor-timer-job-1"]
     run.end()
-    wait_until(lambda: threads() == [])
+    until(lambda: threads() == [])
 
 
 @given(

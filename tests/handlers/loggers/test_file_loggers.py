@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from logger_contexts import a_job, end, log, started
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, create_trainer
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import CSVLogger, JSONLLogger
 from arkor_sync.handlers.loggers.files import COLUMNS
+from support.logger_contexts import a_job, end, log, started
+from support.waiting import PATIENCE
 
 LOGGERS = pytest.mark.parametrize("logger_of", [CSVLogger, JSONLLogger])
 EVENTS = [

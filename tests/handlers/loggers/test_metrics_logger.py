@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from logger_contexts import a_job, end, log, started
-from patience import PATIENCE
 
 from arkor_sync import (
     ArkorUsageError,
@@ -27,6 +25,8 @@ from arkor_sync.handlers import MetricsLogger
 from arkor_sync.handlers.loggers import base as module
 from arkor_sync.handlers.loggers.base import Row, describe, metrics_of
 from arkor_sync.render.hyperparams import hyperparams_of
+from support.logger_contexts import a_job, end, log, started
+from support.waiting import PATIENCE
 
 EVENTS = [
     {"type": "training.started"},

@@ -12,9 +12,6 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 import requests
-from notify_contexts import FakeClock, FakeRun
-from notify_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
-from patience import PATIENCE
 
 from arkor_sync import handlers
 from arkor_sync.handlers import (
@@ -25,6 +22,10 @@ from arkor_sync.handlers import (
     WebhookNotifier,
 )
 from arkor_sync.handlers.notifiers.base import Notifier
+from support.clocks import FakeClock
+from support.notifier_contexts import FakeRun
+from support.waiting import PATIENCE
+from support.webhook_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
 
 NOTE = Notification("failed", "job-1", "bot", "bot failed", urgent=True)
 PING = Notification("progress", "job-1", "bot", "bot: step 1", step=1)
@@ -301,7 +302,7 @@ def test_the_url_is_in_no_log_whatever_goes_wrong(
             headers = {name: value.replace("ECHO", url) for name, value in trouble[1].items()}
             service.always = (trouble[0], headers, trouble[2].replace("ECHO", f"at {url} "))
         elif trouble == "closed":
-            service.close()
+            service.stop()
         elif trouble == "nowhere":
 
             def nowhere(*args: Any, **more: Any) -> None:
@@ -376,7 +377,7 @@ def test_the_url_is_in_no_error_nor_in_what_hangs_on_it(kind: str, how: str) -> 
     with SERVICES[kind]() as service:
         service.always = {"cut": DROP, "silent": HANG}.get(how, (500, {}, "no"))
         if how == "refused":
-            service.close()
+            service.stop()
         timeout = (PATIENCE, 0.05 if how == "silent" else PATIENCE)
         notifier = getattr(handlers, kind)(service.url, timeout=timeout)
         with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:

@@ -6,13 +6,14 @@ import threading
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from notify_contexts import FakeClock, FakeRun
-from patience import PATIENCE
 
 from arkor_sync import RunAborted
 from arkor_sync.errors import ReconnectExhausted
 from arkor_sync.handlers.notifiers.base import EVENTS, Notifier
 from arkor_sync.handlers.notifiers.notification import Notification
+from support.clocks import FakeClock
+from support.notifier_contexts import FakeRun
+from support.waiting import PATIENCE
 
 
 class Kept(Notifier):

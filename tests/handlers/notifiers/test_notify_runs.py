@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from notify_services import DROP, HANG, SERVICES, Service
-from patience import PATIENCE, wait_until
 
 from arkor_sync import (
     CloudApiClient,
@@ -20,32 +18,21 @@ from arkor_sync import (
     follow,
     handlers,
 )
-from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import CheckpointEvaluator, SlackNotifier, WebhookNotifier
+from support.clocks import StoppedClock
+from support.waiting import PATIENCE, until
+from support.webhook_services import DROP, HANG, SERVICES, Service
 
 EVERYTHING = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
 STEPS = 20
 
 
-class Unhurried(Clock):
-    """A clock whose waits end only when something happens, or the test is over."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        while not event.wait(0.005):
-            if self.over.is_set():
-                return False
-        return True
-
-
 @pytest.fixture
-def clock() -> Iterator[Unhurried]:
-    unhurried = Unhurried()
-    yield unhurried
-    unhurried.over.set()
+def clock() -> Iterator[StoppedClock]:
+    stopped = StoppedClock()
+    yield stopped
+    stopped.over.set()
 
 
 class Steps:
@@ -173,7 +160,7 @@ def test_a_service_that_breaks_in_the_middle_does_not_harm_the_run(
     kind: str,
     how: Any,
     arkor_client: CloudApiClient,
-    clock: Unhurried,
+    clock: StoppedClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     steps = Steps()
@@ -184,7 +171,7 @@ def test_a_service_that_breaks_in_the_middle_does_not_harm_the_run(
         if ctx.step == 5:
             service.wait_for(1)
             if how == "dies":
-                service.close()
+                service.stop()
                 closed.set()
             else:
                 service.always = how
@@ -209,13 +196,13 @@ def test_a_service_that_breaks_in_the_middle_does_not_harm_the_run(
     finally:
         clock.over.set()
         if not closed.is_set():
-            service.close()
+            service.stop()
         assert notifier._outbox.flush(PATIENCE)
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=500))
 def test_a_service_that_hangs_does_not_slow_the_run(
-    arkor_client: CloudApiClient, clock: Unhurried
+    arkor_client: CloudApiClient, clock: StoppedClock
 ) -> None:
     spent: List[float] = []
 
@@ -268,7 +255,7 @@ def test_a_process_that_carries_on_tells_nothing_twice(
     with Service() as service:
         with attach(service) as run:
             arkor_emulator.step(job_id, 8)
-            wait_until(lambda: run.health().delivered >= 8)
+            until(lambda: run.health().delivered >= 8)
         arkor_emulator.step(job_id, 99)
         with attach(service) as run:
             assert run.wait(PATIENCE).status == "completed"

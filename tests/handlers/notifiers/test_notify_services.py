@@ -12,9 +12,6 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notify_contexts import FakeClock, FakeRun, texts
-from notify_services import SERVICES, Discord, Service, Slack, Teams
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, handlers
 from arkor_sync.handlers import (
@@ -26,6 +23,10 @@ from arkor_sync.handlers import (
     WebhookNotifier,
 )
 from arkor_sync.handlers.notifiers.notification import clean, fit
+from support.clocks import FakeClock
+from support.notifier_contexts import FakeRun, texts
+from support.waiting import PATIENCE
+from support.webhook_services import SERVICES, Discord, Service, Slack, Teams
 
 Make = Callable[..., Any]
 EVERYTHING = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
@@ -65,7 +66,7 @@ def told() -> Iterator[Make]:
 
     yield tell
     for service in services:
-        service.close()
+        service.stop()
 
 
 @pytest.mark.parametrize("kind", SERVICES)

@@ -12,8 +12,7 @@ from typing import List, Tuple
 import pytest
 
 from arkor_sync.handlers._shared.outbox import Outbox
-
-PATIENCE = 10.0
+from support.waiting import PATIENCE
 
 
 class Backend:
