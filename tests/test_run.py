@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 import threading
-import traceback
 from typing import Any, List
 
 import pytest
@@ -27,6 +25,7 @@ from arkor_sync import (
 from arkor_sync.stream.reader import Reader
 from support.clocks import FakeClock
 from support.fake_cloud import Hold, Seen, completed, failed, job, log, logs, make_run, started
+from support.hang_phases import until_waited_for
 from support.waiting import PATIENCE
 
 
@@ -127,17 +126,8 @@ def test_close_says_when_a_thread_does_not_end(caplog: pytest.LogCaptureFixture)
 
 
 def test_ctrl_c_while_waiting_aborts_and_surfaces() -> None:
-    def main_thread_waits() -> bool:
-        """Whether it is where a signal finds it in life, and not on its way there."""
-        frame = sys._current_frames()[threading.main_thread().ident or 0]
-        *_, caller, wait = traceback.extract_stack(frame)
-        blocked = "gotit = waiter.acquire(" in (wait.line or "")
-        return blocked and caller.name == "_wait_until_settled"
-
     def on_log(ctx: Any) -> None:
-        moment = threading.Event()
-        while not main_thread_waits():
-            moment.wait(0.001)
+        until_waited_for()
         os.kill(os.getpid(), signal.SIGINT)
 
     run, _ = make_run([logs(1, 1), Hold()], callbacks={"on_log": on_log})

@@ -88,7 +88,7 @@ def stop(
 
         def call() -> None:
             nonlocal called
-            until_waited_for(run)
+            until_waited_for()
             called = time.monotonic()
             STOPS[how](run, event)
 

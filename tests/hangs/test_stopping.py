@@ -67,7 +67,8 @@ class Stuck:
 
     def __init__(self) -> None:
         self.released = threading.Event()
-        self.phase = Phase("callback", "worker", ("hang_in_here", "wait"), on_log=self.hang_in_here)
+        seen_in = ("test_stopping.hang_in_here", "threading.wait")
+        self.phase = Phase("callback", "worker", seen_in, on_log=self.hang_in_here)
 
     def hang_in_here(self, ctx: Any) -> None:
         assert self.released.wait(PATIENCE)

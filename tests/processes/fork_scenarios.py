@@ -166,7 +166,7 @@ def fork_while_a_trainer_submits(cloud: Dict[str, Any]) -> None:
     )
     submitting = threading.Thread(target=lambda: say("parent", trainer.start().id), daemon=True)
     submitting.start()
-    until(lambda: is_in(submitting, ("start", "getresponse", "readinto")))
+    until(lambda: is_in(submitting, ("trainer.start", "client.getresponse", "socket.readinto")))
     in_a_child(lambda: say("own", trainer.wait(PATIENCE).job.id))
     say("go on")
     submitting.join(PATIENCE)

@@ -301,7 +301,9 @@ def test_another_loops_future_that_is_done_needs_no_loop_that_runs(awaiter: Awai
 
 
 @pytest.mark.parametrize(
-    "value", [0, "text", [1], {"a": 1}, object(), print, range(3), iter([1])], ids=repr
+    "value",
+    [0, "text", [1], {"a": 1}, object(), print, range(3), iter([1])],
+    ids=lambda value: type(value).__name__,
 )
 def test_plain_values_are_ignored(awaiter: Awaiter, value: Any) -> None:
     awaiter.wait_for(value)

@@ -16,6 +16,7 @@ import threading
 import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import requests
@@ -61,6 +62,7 @@ class Phase:
         name: What it is called.
         thread: Which of the run's threads is in it: `reader` or `worker`.
         seen_in: Functions on that thread's stack, the outer ones first, that tell that it is there.
+            Each by its module and its name, which is a public one.
         fault: What the cloud does.
         tarpit: What the reader's connections lead to instead of the cloud.
         on_log: The callback.
@@ -80,56 +82,61 @@ PHASES = [
     Phase(
         "connecting",
         "reader",
-        ("_connect",),
+        ("connection.connect", "wait.wait_for_write"),
         tarpit="full backlog",
         options={"reconnect": ReconnectPolicy(connect_timeout=LONG)},
     ),
     Phase(
         "TLS handshake",
         "reader",
-        ("do_handshake",),
+        ("ssl.do_handshake",),
         tarpit="mute",
         options={"reconnect": ReconnectPolicy(connect_timeout=LONG)},
     ),
     Phase(
         "waiting for headers",
         "reader",
-        ("open", "getresponse", "readinto"),
+        ("jobs.events", "client.getresponse", "socket.readinto"),
         Fault("stall_before_headers", route="stream"),
     ),
-    Phase("reading the body", "reader", ("_read_connection", "read", "_arriving")),
+    Phase("reading the body", "reader", ("transport.read",)),
     Phase(
         "reading the record",
         "reader",
-        ("_ended_by_record", "getresponse", "readinto"),
+        ("jobs.get", "client.getresponse", "socket.readinto"),
         Fault("stall_before_headers", route="get_job", nth=2),
         options={"stale_after": 0.05},
     ),
     Phase(
         "full channel",
         "reader",
-        ("put", "_wait_for_room"),
+        ("channel.put", "threading.wait"),
         on_log=return_a_future,
         options={"max_buffered_events": 2},
     ),
     Phase(
         "backing off",
         "reader",
-        ("_read_until_stopped", "wait"),
+        ("clock.wait", "threading.wait"),
         Fault("status", route="stream", status=503),
         options={"reconnect": ReconnectPolicy(base=LONG, cap=LONG)},
     ),
-    Phase("awaiting a future", "worker", ("_wait_for_future", "wait"), on_log=return_a_future),
+    Phase(
+        "awaiting a future",
+        "worker",
+        ("awaiting.wait_for", "threading.wait"),
+        on_log=return_a_future,
+    ),
     Phase(
         "awaiting a coroutine",
         "worker",
-        ("run_until_complete", "select"),
+        ("base_events.run_until_complete", "selectors.select"),
         on_log=return_a_coroutine,
     ),
     Phase(
         "retry delay",
         "worker",
-        ("_pause", "wait"),
+        ("clock.wait", "threading.wait"),
         on_log=fail,
         options={
             "error_policy": ErrorPolicy().on(do=Action.RETRY, attempts=2, base=LONG, cap=LONG)
@@ -196,12 +203,16 @@ def until_reached(phase: Phase, run: Run) -> None:
     until(lambda: any(is_in(thread, phase.seen_in) for thread in named(name)))
 
 
-def until_waited_for(run: Run) -> None:
+def until_waited_for() -> None:
     """Wait until the main thread waits for a run, and a signal finds it in nothing but that."""
     main = threading.main_thread()
-    until(lambda: is_in(main, ("wait", "_wait_until_settled", "wait")))
-    with run._changed:  # which a waiting thread gives back last of all
-        pass
+
+    def blocked() -> bool:
+        # In the last line of `Condition.wait` but the clean-up, it has given back the lock.
+        *_, last = traceback.extract_stack(sys._current_frames()[main.ident or 0])
+        return is_in(main, ("run.wait", "threading.wait")) and "waiter.acquire(" in str(last.line)
+
+    until(blocked)
 
 
 def threads_of(run: Run) -> Iterator[threading.Thread]:
@@ -218,7 +229,8 @@ def named(name: str) -> Iterator[threading.Thread]:
 def is_in(thread: threading.Thread, functions: Tuple[str, ...]) -> bool:
     """Tell whether these functions are on a thread's stack, in this order."""
     frame = sys._current_frames().get(thread.ident or 0)
-    stack = iter([each.name for each in traceback.extract_stack(frame)] if frame else [])
+    frames = traceback.extract_stack(frame) if frame else []
+    stack = iter([f"{Path(each.filename).stem}.{each.name}" for each in frames])
     return all(function in stack for function in functions)
 
 
