@@ -26,6 +26,7 @@ from arkor_sync.stream.reader import Reader
 from support.clocks import FakeClock
 from support.fake_cloud import Hold, Seen, completed, failed, job, log, logs, make_run, started
 from support.hang_phases import until_waited_for
+from support.run_threads import has_ended
 from support.waiting import PATIENCE
 
 
@@ -210,7 +211,7 @@ def test_done_callbacks_are_called_once_settled_and_at_once_afterwards(
     run.add_done_callback(broken)
     run.add_done_callback(lambda run: seen.append((run.done(), run.outcome.status)))
     run.start().wait(PATIENCE)
-    assert run._worker.join(PATIENCE)
+    assert has_ended(run, "worker")
     run.add_done_callback(lambda run: seen.append("late"))
     assert seen == [(True, "completed"), "late"]
     assert "a done callback of job job-1 failed" in caplog.text
@@ -322,8 +323,8 @@ def test_waiting_for_ever_may_be_said_in_numbers(timeout: float) -> None:
 
 def test_a_replayed_run_is_not_over_before_its_end() -> None:
     seen = Seen()
-    run, _ = make_run([started() + logs(1, 1) + completed()], callbacks=seen.table())
-    run._job = job("completed", completedAt="t9")
+    over = job("completed", completedAt="t9")
+    run, _ = make_run([started() + logs(1, 1) + completed()], callbacks=seen.table(), begin=over)
     run.start().wait(PATIENCE)
     assert [ctx.job.status for ctx in seen.contexts] == ["running", "running", "completed"]
     assert seen.contexts[0].job.completed_at is None

@@ -24,6 +24,7 @@ from arkor_sync.cloud.project import ProjectState
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, AuthenticationError, CredentialsError
 from support.identity_provider import LATER, IdentityProvider
+from support.run_threads import has_ended
 from support.scripted_cloud import JOB, Received, Reply, ScriptedCloud
 from support.servers import CERTIFICATE
 from support.waiting import PATIENCE
@@ -408,6 +409,6 @@ def test_a_run_is_closed_at_once_while_the_provider_is_silent(
     run = trainer_of(emulator, provider, account).follow()
     assert asked.wait(PATIENCE)
     run.abort("enough")
-    assert run._reader.join(PATIENCE), "it waits for the provider"
+    assert has_ended(run, "reader"), "it waits for the provider"
     run.close()
     go.set()

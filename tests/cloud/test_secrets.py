@@ -89,7 +89,8 @@ def test_failures_show_none(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cloud.replies = [reply]
-    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=client._scope())
+    scope = ProjectState("my org", "my&project", "project-1")
+    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=scope)
     config = build_job_config(model=MODEL, dataset=BlobDataset("https://x/y", SECRET))
     transport = own.transport()
     calls: List[Callable[[], Any]] = [

@@ -17,10 +17,10 @@ from support.hang_phases import (
     no_descriptor_left,
     reader_led_to,
     serve,
-    threads_of,
     until_reached,
     until_waited_for,
 )
+from support.run_threads import threads_of
 from support.waiting import PATIENCE
 
 TIMEOUT = 0.02  # seconds, of the wait that runs out
@@ -61,7 +61,7 @@ def reached(phase: Phase, tls: bool, **more: Any) -> Iterator[Run]:
             yield run
         finally:
             run.close(PATIENCE)
-        assert list(threads_of(run)) == []
+        assert threads_of(run) == []
 
 
 def stop(
@@ -83,7 +83,7 @@ def stop(
     """
     event = threading.Event()
     with reached(phase, tls, abort_event=event, **more) as run:
-        threads = list(threads_of(run))
+        threads = threads_of(run)
         called = 0.0
 
         def call() -> None:
@@ -112,7 +112,7 @@ def run_out_of_time(phase: Phase, tls: bool) -> float:
         outcome = outcome_of(run, TIMEOUT)
         late = time.monotonic() - began - TIMEOUT
         assert type(outcome) is WaitTimeout, outcome
-        assert len(list(threads_of(run))) == 2, "the run goes on"
+        assert len(threads_of(run)) == 2, "the run goes on"
         return late
 
 

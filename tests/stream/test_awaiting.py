@@ -527,6 +527,10 @@ def test_what_can_be_iterated_asynchronously_is_not_a_generator(awaiter: Awaiter
 # The abort event.
 
 
+def watching_threads() -> List[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("arkor-abort-")]
+
+
 def watch(event: threading.Event) -> Tuple[AbortWatch, Future[object]]:
     aborted: Future[object] = Future()
     made = AbortWatch(event, aborted.set_result, "test")
@@ -543,7 +547,7 @@ def test_setting_the_abort_event_aborts(when: str) -> None:
     event.set()
     assert aborted.result(PATIENCE) == "abort_event was set"
     watching.join(PATIENCE)
-    assert not watching._thread.is_alive()
+    assert not watching_threads()
 
 
 def test_a_stopped_watch_aborts_nothing() -> None:
@@ -551,7 +555,7 @@ def test_a_stopped_watch_aborts_nothing() -> None:
     watching, aborted = watch(event)
     watching.stop()
     watching.join(PATIENCE)
-    assert not watching._thread.is_alive()
+    assert not watching_threads()
     event.set()
     assert not aborted.done()
 

@@ -30,6 +30,7 @@ from support.fake_cloud import (
     make_run,
     started,
 )
+from support.run_threads import has_ended
 from support.waiting import PATIENCE
 
 LOST = ArkorConnectionError("reset by peer")
@@ -303,8 +304,7 @@ def _stops(run: Any) -> None:
     run.abort("enough")
     with pytest.raises(RunAborted, match="enough"):
         run.wait(PATIENCE)
-    assert run._reader.join(PATIENCE)
-    assert run._worker.join(PATIENCE)
+    assert has_ended(run)
 
 
 def test_everything_stops_while_reading() -> None:
@@ -376,7 +376,7 @@ def test_everything_stops_a_running_callback_is_named_after_the_grace() -> None:
     assert caught.value.callback == "on_log"
     assert "stuck_in_here" in (caught.value.stack or "")
     release.set()
-    assert run._worker.join(PATIENCE)
+    assert has_ended(run, "worker")
 
 
 # 9. Slow callbacks are not a fault

@@ -17,6 +17,7 @@ from arkor_sync.errors import ArkorConnectionError, ConflictError
 from arkor_sync.stream.error_policy import Action, ErrorPolicy, Redeliver, Skip, StopTraining
 from support.clocks import FakeClock
 from support.fake_cloud import Hold, Seen, completed, failed, log, logs, make_run, started
+from support.run_threads import has_ended
 from support.waiting import PATIENCE
 
 
@@ -165,7 +166,7 @@ def test_reconnect_after_the_reader_has_died_tries_again_in_hand() -> None:
         error_policy=ErrorPolicy.reconnect(attempts=2),
     )
     run.start()
-    assert run._reader.join(PATIENCE)
+    assert has_ended(run, "reader")
     died.set()
     with pytest.raises(AuthenticationError):
         run.wait(PATIENCE)
@@ -230,7 +231,7 @@ def test_the_run_does_not_keep_a_logged_exception_alive() -> None:
         run.wait(PATIENCE)
     finally:
         logging.getLogger("arkor_sync.stream.worker").disabled = False
-    assert run._worker.join(PATIENCE)
+    assert has_ended(run, "worker")
     gc.collect()
     assert [ref() for ref in seen] == [None, None, None]
 

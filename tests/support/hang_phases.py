@@ -32,6 +32,7 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from support.run_threads import named
 from support.servers import CERTIFICATE, KEY, full_backlog, mute
 from support.waiting import until
 
@@ -213,17 +214,6 @@ def until_waited_for() -> None:
         return is_in(main, ("run.wait", "threading.wait")) and "waiter.acquire(" in str(last.line)
 
     until(blocked)
-
-
-def threads_of(run: Run) -> Iterator[threading.Thread]:
-    """List the threads that follow a run and are alive."""
-    return (
-        t for kind in ("reader", "worker", "abort") for t in named(f"arkor-{kind}-{run.job.id}")
-    )
-
-
-def named(name: str) -> Iterator[threading.Thread]:
-    return (thread for thread in threading.enumerate() if thread.name == name)
 
 
 def is_in(thread: threading.Thread, functions: Tuple[str, ...]) -> bool:
