@@ -30,8 +30,7 @@ def measure(size: Size) -> Figure:
 
 def stops(repetitions: int) -> Dict[str, List[float]]:
     """Return milliseconds by phase, over plain and TLS connections."""
-    tests = Path(__file__).parents[1]
-    sys.path += [str(tests), str(tests / "hangs")]
+    sys.path.append(str(Path(__file__).parents[1] / "hangs"))
     from measure import times
 
     from support.hang_phases import PHASES

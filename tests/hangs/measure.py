@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
+from pathlib import Path
 from typing import Dict, List
+
+sys.path.append(str(Path(__file__).parents[1]))  # for tests/support: this is a script
 
 from stopping import STOPS, run_out_of_time, stop
 
