@@ -85,6 +85,7 @@ def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
     assert "refused" in line
 
 
+@pytest.mark.slow
 def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) -> None:
     usual = script.read_text("utf-8")
     work_for_ever(script)
