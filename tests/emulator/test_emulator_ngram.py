@@ -359,6 +359,7 @@ def test_a_value_that_fits_a_schema(schema: Any, value: Any) -> None:
     assert instance(schema, lambda: "t") == value
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_take_seconds_at_most(client: Client, tmp_path: Path) -> None:
     rng = random.Random(0)
     words = [f"{rng.choice(COLOURS)}{n}" for n in range(200)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from support.example_runs import printed_by
 from support.servers import Webhook
 
@@ -35,6 +37,7 @@ def test_it_prints_what_would_be_posted_and_pages_only_for_the_failure() -> None
     assert "status: completed, and then as expected: failed" in text
 
 
+@pytest.mark.slow
 def test_with_a_webhook_in_the_environment_it_posts_there_and_prints_no_message() -> None:
     with Webhook(204) as discord:
         text = printed(DISCORD_WEBHOOK_URL=f"{discord.url}/api/webhooks/1/t")

@@ -38,7 +38,7 @@ def deliver(notifier: Notifier, note: Notification = NOTE) -> None:
 
 def waits(kind: Any, *answers: Answer, note: Notification = NOTE, **more: Any) -> List[float]:
     """Send one notification to a service that answers like this; return what was waited."""
-    clock = FakeClock(random=1.0)
+    clock = FakeClock(1.0)
     with SERVICES[kind.__name__](*answers) as service:
         deliver(kind(service.url, clock=clock, **more), note)
         assert len(service.posts) == len(answers) + 1
@@ -56,7 +56,7 @@ def test_a_connection_that_breaks_is_tried_again() -> None:
 
 
 def test_attempts_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    clock = FakeClock(random=1.0)
+    clock = FakeClock(1.0)
     with Service(always=(500, {}, "rollup_error")) as service:
         deliver(WebhookNotifier(service.url, clock=clock, attempts=3))
         assert len(service.posts) == 3
@@ -86,7 +86,7 @@ def test_what_will_not_pass_is_not_tried_again_and_the_log_says_why(
     kind: Any, answer: Answer, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with SERVICES[kind.__name__](always=answer) as service:
-        deliver(kind(service.url, clock=FakeClock(random=1.0)))
+        deliver(kind(service.url, clock=FakeClock(1.0)))
         assert len(service.posts) == 1
     assert says in caplog.text
 
@@ -130,7 +130,7 @@ def test_discord_says_how_long_in_its_body_and_in_its_headers(
 
 
 def test_discord_is_left_alone_after_the_last_message_that_it_allows() -> None:
-    clock = FakeClock(random=1.0)
+    clock = FakeClock(1.0)
     last = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "1.5"}
     with Discord((204, last, "")) as service:
         notifier = DiscordNotifier(service.url, clock=clock)
@@ -150,7 +150,7 @@ def test_teams_may_hide_a_rate_limit_in_an_answer_of_200() -> None:
 
 def test_teams_answers_of_old_and_of_today_are_both_fine() -> None:
     with Teams((200, {}, "1")) as service:
-        notifier = TeamsNotifier(service.url, clock=FakeClock(random=1.0))
+        notifier = TeamsNotifier(service.url, clock=FakeClock(1.0))
         deliver(notifier)
         deliver(notifier)
         assert [post.status for post in service.posts] == [200, 202]
@@ -160,7 +160,7 @@ def test_a_redirect_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
     with Service() as elsewhere:
         moved: Answer = (307, {"Location": elsewhere.url}, "")
         with Service(always=moved) as service:
-            deliver(WebhookNotifier(service.url, clock=FakeClock(random=1.0)))
+            deliver(WebhookNotifier(service.url, clock=FakeClock(1.0)))
             assert len(service.posts) == 1
         assert elsewhere.posts == []
     assert "redirects (307), which is not followed" in caplog.text
@@ -186,7 +186,7 @@ class Gate(FakeClock):
     """A clock on which nobody has to wait, and that says when somebody began to."""
 
     def __init__(self) -> None:
-        super().__init__(random=1.0)
+        super().__init__(1.0)
         self.waiting = threading.Event()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
@@ -212,9 +212,7 @@ def test_progress_gives_way_when_a_run_has_ended(caplog: pytest.LogCaptureFixtur
 
 def test_when_too_many_wait_the_oldest_progress_goes_and_the_end_stays() -> None:
     with Service(HANG) as service:
-        notifier = WebhookNotifier(
-            service.url, timeout=(5.0, PATIENCE), clock=FakeClock(random=1.0)
-        )
+        notifier = WebhookNotifier(service.url, timeout=(5.0, PATIENCE), clock=FakeClock(1.0))
         notifier.send(PING)
         service.wait_for(1)
         for step in range(2, 152):
@@ -233,7 +231,7 @@ def test_the_end_of_a_run_waits_no_longer_than_the_deadline(
 ) -> None:
     run = FakeRun()
     with Service(HANG) as service:
-        notifier = WebhookNotifier(service.url, flush_timeout=0.05, clock=FakeClock(random=1.0))
+        notifier = WebhookNotifier(service.url, flush_timeout=0.05, clock=FakeClock(1.0))
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
         assert service.bodies == []
@@ -247,9 +245,7 @@ def test_the_end_of_a_run_waits_no_longer_than_the_deadline(
 def test_a_server_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     with Service(always=HANG) as service:
         timeout = (PATIENCE, 0.05)
-        deliver(
-            WebhookNotifier(service.url, timeout=timeout, clock=FakeClock(random=1.0), attempts=2)
-        )
+        deliver(WebhookNotifier(service.url, timeout=timeout, clock=FakeClock(1.0), attempts=2))
         assert len(service.wait_for(2)) == 2
     assert "timed out" in caplog.text
 
@@ -315,7 +311,7 @@ def test_the_url_is_in_no_log_whatever_goes_wrong(
             monkeypatch.setattr(socket, "getaddrinfo", nowhere)
         notifier = getattr(handlers, kind)(
             url,
-            clock=FakeClock(random=1.0),
+            clock=FakeClock(1.0),
             timeout=(PATIENCE, 0.05 if trouble == HANG else PATIENCE),
             attempts=2,
             flush_timeout=PATIENCE,

@@ -47,7 +47,7 @@ def kept() -> Iterator[Make]:
     def make(*on: str, **settings: Any) -> Kept:
         chosen = {"on": on} if on else {}
         made.append(
-            Kept("there", clock=FakeClock(random=1.0), flush_timeout=PATIENCE, **chosen, **settings)
+            Kept("there", clock=FakeClock(1.0), flush_timeout=PATIENCE, **chosen, **settings)
         )
         return made[-1]
 

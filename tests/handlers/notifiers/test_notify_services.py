@@ -54,7 +54,7 @@ def told() -> Iterator[Make]:
         service = SERVICES[kind]()
         services.append(service)
         notifier = getattr(handlers, kind)(
-            service.url, on=EVERYTHING, clock=FakeClock(random=1.0), flush_timeout=PATIENCE, **more
+            service.url, on=EVERYTHING, clock=FakeClock(1.0), flush_timeout=PATIENCE, **more
         )
         for ctx in contexts(run):
             method = f"on_{type(ctx).__name__[: -len('Context')].lower()}"
@@ -217,7 +217,7 @@ def test_no_number_is_too_much_for_a_service(told: Make, kind: str) -> None:
 @pytest.mark.parametrize("text", ["score 0.9", "score 0.9\nwhy? -> because", *NASTY])
 def test_each_service_accepts_a_plain_text(kind: str, text: str) -> None:
     with SERVICES[kind]() as service:
-        notifier = getattr(handlers, kind)(service.url, clock=FakeClock(random=1.0))
+        notifier = getattr(handlers, kind)(service.url, clock=FakeClock(1.0))
         notifier.notify(text)
         assert notifier._outbox.flush(PATIENCE)
         [body] = service.bodies
@@ -301,7 +301,7 @@ def test_a_signature_can_be_verified_and_the_id_stays_the_same(secret: str, key:
     run = FakeRun()
     with Service((500, {}, "")) as service:
         notifier = WebhookNotifier(
-            service.url, secret=secret, clock=FakeClock(random=1.0), headers={"X-Team": "ml"}
+            service.url, secret=secret, clock=FakeClock(1.0), headers={"X-Team": "ml"}
         )
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
