@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -48,6 +49,12 @@ _MISSING = [name for name in _LIBRARIES if find_spec(name) is None]
 
 
 collect_ignore = ["extras"] if len(_MISSING) == len(_LIBRARIES) else []
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests: some collect all garbage, many times."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

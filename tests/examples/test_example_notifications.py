@@ -17,6 +17,7 @@ def printed(**environment: str) -> str:
     return printed_by("notifications.py", env={**rest, **environment})
 
 
+@pytest.mark.slow
 def test_it_prints_what_would_be_posted_and_pages_only_for_the_failure() -> None:
     text = printed()
     titles = [line for line in text.splitlines() if "*support-triage" in line]

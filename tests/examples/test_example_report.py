@@ -25,6 +25,7 @@ def test_it_shows_its_progress_and_says_where_everything_is(tmp_path: Path) -> N
     assert len(list(csv.DictReader((folder / "history.csv").read_text().splitlines()))) >= 100
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_picture_is_an_svg(tmp_path: Path) -> None:
     code = f"""
 import importlib.util, runpy, sys

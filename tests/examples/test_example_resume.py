@@ -10,6 +10,7 @@ import pytest
 from support.example_runs import printed_by
 
 
+@pytest.mark.slow
 def test_no_event_is_lost_at_most_one_comes_twice_and_nothing_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.example_runs import printed_by
 
 
+@pytest.mark.slow
 def test_each_checkpoint_chooses_a_text_calls_the_tool_and_fills_the_dataclass() -> None:
     lines = printed_by("structured_outputs.py").splitlines()
     asked = [index for index, line in enumerate(lines) if line.startswith("checkpoint ")]
