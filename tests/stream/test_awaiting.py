@@ -23,6 +23,7 @@ from support.waiting import PATIENCE, Background, until
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_of_other_tests() -> None:
     gc.collect()
+    gc.freeze()  # what other tests keep need not be looked at after each test
 
 
 @pytest.fixture(autouse=True)
