@@ -207,3 +207,22 @@ def check_callable(name: str, given: Any) -> Callable[[Any], Any]:
             f"{error}"
         ) from None
     return function
+
+
+def stateful(callbacks: CallbacksInput) -> Dict[str, Any]:
+    """Find the callbacks that keep state across processes: `state_dict` and `load_state_dict`.
+
+    Args:
+        callbacks: As for `handler_table`.
+
+    Returns:
+        Them by their `state_key`, or by their class's name, numbered where it comes again.
+    """
+    found: Dict[str, Any] = {}
+    for callback in flatten(callbacks):
+        if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
+            base = key = str(getattr(callback, "state_key", type(callback).__qualname__))
+            while key in found:
+                key = f"{base}#{len(found) + 1}"
+            found[key] = callback
+    return found

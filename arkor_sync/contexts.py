@@ -11,7 +11,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
     Optional,
@@ -20,10 +19,18 @@ from typing import (
     cast,
 )
 
+from arkor_sync._log_context import read_when_asked
 from arkor_sync.result import Metrics, TrainingResult
 from arkor_sync.stream import events
-from arkor_sync.stream.batches import LogBatch
-from arkor_sync.stream.events import METRICS, TrainingEvent, number, whole
+from arkor_sync.stream.events import (
+    METRICS,
+    RunEnded,
+    RunEvent,
+    StreamLost,
+    TrainingEvent,
+    number,
+    whole,
+)
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
@@ -64,6 +71,7 @@ class StartedContext(Context):
     job: TrainingJob
 
 
+@read_when_asked
 @dataclasses.dataclass
 class LogContext(Context):
     """Metrics of one step (`training.log`). A metric that the cloud did not send is None.
@@ -84,37 +92,6 @@ class LogContext(Context):
     epoch: Optional[float]
     samples_per_second: Optional[float]
     job: TrainingJob
-
-
-class _Metric:
-    """A metric of a log: read from its fields when it is asked for, unless it was set."""
-
-    def __init__(self, field: str) -> None:
-        self._field = field
-
-    def __get__(self, ctx: Any, owner: Any) -> Any:
-        if ctx is None:
-            return self
-        value = ctx._data.get(self._field)
-        return value if type(value) is float or type(value) is int else None
-
-
-class _EventOfLog:
-    """The event of a log: built when it is asked for, unless it was set."""
-
-    def __get__(self, ctx: Any, owner: Any) -> Any:
-        if ctx is None or ctx._batch is None:
-            return None
-        ctx.event = event = ctx._batch[ctx._index]
-        return event
-
-
-# Not the step and the loss: almost every callback reads them, and plain attributes are quicker.
-for _name in METRICS.keys() - {"step", "loss"}:
-    setattr(LogContext, _name, _Metric(METRICS[_name]))
-LogContext.event = cast(Any, _EventOfLog())
-LogContext._batch = None  # type: ignore[attr-defined]
-LogContext.step = LogContext.loss = cast(Any, None)  # so that a mock with this spec has them
 
 
 @dataclasses.dataclass
@@ -259,39 +236,25 @@ class EndContext(Context):
     error: Optional[BaseException]
 
 
-def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run) -> Context:
+def build_context(
+    event: Union[TrainingEvent, RunEvent], attempt: int, job: TrainingJob, run: Run
+) -> Context:
     """Build the context of one call."""
-    ctx = _BUILDERS[event.type](event.data, job)
+    if isinstance(event, StreamLost):
+        ctx: Context = ReconnectContext(job, event.error, event.failures, event.delay)
+    elif isinstance(event, RunEnded):
+        ctx = EndContext(job, event.result, event.error)
+    else:
+        ctx = _BUILDERS[event.type](event.data, job)
     ctx.run = run
-    ctx.event = event
+    ctx.event = cast(Any, event)
     ctx.attempt = attempt
     return ctx
 
 
-def log_contexts(
-    batch: LogBatch, fields: List[Dict[str, Any]], job: TrainingJob, run: Run
-) -> Iterator[Context]:
-    """Build the contexts of many logs, from what `LogBatch.fields` made of them."""
-    new = LogContext.__new__
-    for index, data in enumerate(fields):
-        ctx: Any = new(LogContext)
-        loss = data.get("loss")
-        ctx.step = data["step"]
-        ctx.loss = loss if type(loss) is float else number(loss)
-        ctx._data = data
-        ctx._batch = batch
-        ctx._index = index
-        ctx.job = job
-        ctx.run = run
-        yield ctx
-
-
-def _log(data: Dict[str, Any], job: TrainingJob) -> Any:
-    ctx: Any = LogContext.__new__(LogContext)
-    ctx.step, ctx.loss = data["step"], number(data.get("loss"))
-    ctx._data = data
-    ctx.job = job
-    return ctx
+def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
+    metrics = {name: number(data.get(field)) for name, field in METRICS.items()}
+    return LogContext(**{**metrics, "step": data["step"]}, job=job)
 
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:
@@ -305,14 +268,6 @@ def _completed(data: Dict[str, Any], job: TrainingJob) -> Context:
     return CompletedContext(job, events.items(data.get("artifacts")), metrics)
 
 
-def _lost(data: Dict[str, Any], job: TrainingJob) -> Context:
-    return ReconnectContext(job, data["error"], data["failures"], data["delay"])
-
-
-def _ended(data: Dict[str, Any], job: TrainingJob) -> Context:
-    return EndContext(job, data["result"], data["error"])
-
-
 def _failed(data: Dict[str, Any], job: TrainingJob) -> Context:
     return FailedContext(job, job.error or "", whole(data.get("step")))
 
@@ -324,6 +279,4 @@ _BUILDERS: Dict[str, Callable[[Dict[str, Any], TrainingJob], Context]] = {
     events.COMPLETED: _completed,
     events.FAILED: _failed,
     events.CANCELLED: lambda _, job: CancelledContext(job),
-    events.LOST: _lost,
-    events.ENDED: _ended,
 }

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type
+from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type, Union
 
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.events import RunEvent, TrainingEvent
 
 
 class Action(enum.Enum):
@@ -50,7 +50,7 @@ class Failure:
 
     error: Exception
     callback: str
-    event: TrainingEvent
+    event: Union[TrainingEvent, RunEvent]
     attempt: int = 1
     given_up: int = 0
 

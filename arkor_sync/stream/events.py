@@ -1,4 +1,4 @@
-"""Frames to typed training events. Pure: no I/O and no threads; the reader thread calls it.
+"""Server-sent event frames to typed training events. Pure.
 
 The JSON's `type` decides what an event is; the frame's event name is only looked at for `ping`
 and `end`, which carry no JSON.
@@ -6,8 +6,9 @@ and `end`, which carry no JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 from arkor_sync.cloud.sse import Frame
 
@@ -17,8 +18,8 @@ CHECKPOINT = "checkpoint.saved"
 COMPLETED = "training.completed"
 FAILED = "training.failed"
 CANCELLED = "training.cancelled"  # never on the wire: built from the job's record
-LOST = "stream.lost"  # nor are these two: what the run itself has to tell its callbacks
-ENDED = "run.ended"
+LOST = "stream.lost"  # never on the wire: see `StreamLost`
+ENDED = "run.ended"  # never on the wire: see `RunEnded`
 
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
 KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
@@ -82,6 +83,57 @@ class TrainingEvent(NamedTuple):
         known = {"step": self.step, "id": self.id, "problem": self.problem}
         shown = "".join(f" {name}={value!r}" for name, value in known.items() if value is not None)
         return f"<TrainingEvent {self.type or '?'}{shown}>"
+
+
+class RunEvent:
+    """What the run itself tells its callbacks. No event of the stream stands for it.
+
+    It has what callers read of a `TrainingEvent`: no id, no step, no JSON.
+    """
+
+    type: ClassVar[str]
+    id: ClassVar[None] = None
+    step: ClassVar[None] = None
+    timestamp: ClassVar[None] = None
+    problem: ClassVar[None] = None
+    synthesized: ClassVar[bool] = True
+    is_terminal: ClassVar[bool] = False
+    key: ClassVar[int] = 0
+
+    @property
+    def data(self) -> Dict[str, Any]:
+        """An empty JSON object."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamLost(RunEvent):
+    """The event stream was lost, and is opened again after a while.
+
+    Attributes:
+        error: What went wrong.
+        failures: How many times in a row.
+        delay: Seconds until the next attempt.
+    """
+
+    type: ClassVar[str] = LOST
+    error: str
+    failures: int
+    delay: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunEnded(RunEvent):
+    """The run is over.
+
+    Attributes:
+        result: What `wait()` returns, a `TrainingResult`; None where it raises.
+        error: What `wait()` raises, or None.
+    """
+
+    type: ClassVar[str] = ENDED
+    result: Any
+    error: Optional[BaseException]
 
 
 def _refuse_constant(token: str) -> NoReturn:

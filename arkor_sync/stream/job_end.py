@@ -1,0 +1,34 @@
+"""What a job's record says of its end, as the event that the stream did not bring. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from arkor_sync.stream.events import CANCELLED, COMPLETED, FAILED, TrainingEvent
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
+
+
+def terminal_event(job: TrainingJob) -> Optional[TrainingEvent]:
+    """Build the terminal event of a job from its record; None while it has not ended."""
+    kind = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}.get(job.status)
+    if kind is None:
+        return None
+    data = {
+        "type": kind,
+        "jobId": job.id,
+        "timestamp": job.completed_at,
+        "error": job.error,
+        "artifacts": job.extra.get("artifacts"),
+        "metrics": job.extra.get("metrics"),
+    }
+    return TrainingEvent(kind, data, synthesized=True, key=hash((job.id, kind)))
+
+
+def with_true_status(event: TrainingEvent, job: TrainingJob) -> TrainingEvent:
+    """Turn a `training.failed` into a cancellation where the job's record calls it one."""
+    end = terminal_event(job)
+    if end is None or end.type != CANCELLED:
+        return event
+    return end._replace(id=event.id, key=event.key, size=event.size)
