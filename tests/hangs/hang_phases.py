@@ -105,7 +105,7 @@ PHASES = [
     Phase(
         "reading the record",
         "reader",
-        ("_ended_by_record", "getresponse", "readinto"),
+        ("_put_recorded_end", "getresponse", "readinto"),
         Fault("stall_before_headers", route="get_job", nth=2),
         options={"stale_after": 0.05},
     ),
