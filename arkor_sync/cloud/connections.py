@@ -101,9 +101,7 @@ class _HTTPSConnection(HTTPSConnection):
         # a proxy may need two contexts.
         if self.ssl_context is None and not self.cert_file and self.proxy is None:
             self.ssl_context = _context(self.cert_reqs, self.ca_certs, self.ca_cert_dir)
-            self.ca_certs = self.ca_cert_dir = self.ca_cert_data = (
-                None  # it has loaded them
-            )
+            self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None  # it has loaded them
         super().connect()
 
 

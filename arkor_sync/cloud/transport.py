@@ -15,21 +15,20 @@ import errno
 import http.client
 import os
 import socket
-import ssl
 import sys
 import threading
-import traceback
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 from urllib3.util.wait import wait_for_write
 
 from arkor_sync.cloud.chunked import ChunkedDecoder
+from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.connections import Adapter
-from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from arkor_sync.errors import ArkorConnectionError
 
 _CHUNK = 120 << 10  # bytes; an allocation of 128 KiB or more is a system call
 
@@ -161,7 +160,7 @@ class Transport:
             )
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # A RequestException is an OSError; an invalid host name raises a bare UnicodeError.
-            _close_sockets(error)
+            close_sockets(error)
             failure, root = connection_error(error, f"{method} {_without_query(url)}", handled)
         else:
             if not self.interrupted:
@@ -313,75 +312,6 @@ def _read_chunks(received: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
         if body:
             return body
     return b""
-
-
-def connection_error(
-    error: Exception, action: str, handled: Optional[BaseException] = None
-) -> Tuple[ArkorConnectionError, BaseException]:
-    """Make one of our two connection errors of what `requests` and the libraries below it raised.
-
-    `requests` raises a plain `ConnectionError` for a read timeout inside a body, so all errors that
-    it was raised from are searched. The message is that of the innermost error: the outer ones
-    repeat it with object addresses, and hold the request with its credentials.
-
-    Args:
-        error: What was raised.
-        action: What was being done, for the message.
-        handled: The error that the caller was handling before. It is not part of this one.
-
-    Returns:
-        The error to raise, and its cause.
-    """
-    root = _innermost(error, handled)
-    failure: ArkorConnectionError
-    if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
-        failure = ArkorTimeoutError(f"{action}: timed out")
-    else:
-        failure = ArkorConnectionError(f"{action}: {str(root) or type(root).__name__}")
-    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
-    return failure, root
-
-
-_BEFORE_SENDING = (ConnectTimeoutError, ProxyError, ssl.SSLCertVerificationError)
-
-
-def _chain(error: BaseException, handled: Optional[BaseException]) -> List[BaseException]:
-    """List the error and everything below it: causes, contexts and wrapped arguments."""
-    found: List[BaseException] = []
-    queue: List[Any] = [error]
-    while queue:
-        link = queue.pop(0)
-        known = link is handled or any(link is seen for seen in found)
-        if isinstance(link, BaseException) and not known:
-            found.append(link)
-            reason = getattr(link, "reason", None)
-            queue += [link.__cause__, link.__context__, reason, *link.args]
-    return found
-
-
-def _innermost(error: BaseException, handled: Optional[BaseException]) -> BaseException:
-    """Find the innermost system or protocol error: it holds no request, so no credentials."""
-    chain = _chain(error, handled)
-    found = [
-        link
-        for link in chain
-        if isinstance(link, (OSError, http.client.HTTPException, ReadTimeoutError))
-        and not isinstance(link, requests.RequestException)
-    ]
-    return found[-1] if found else chain[-1]
-
-
-def _close_sockets(error: BaseException) -> None:
-    """Close the sockets that a failed request leaves open until they are garbage collected.
-
-    These are the TLS socket of a connection that was reset before the handshake (Python before
-    3.13), and the incomplete answer of a proxy (urllib3 1.26).
-    """
-    for link in _chain(error, None):
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
-                owner.close()
 
 
 def _without_query(url: str) -> str:
