@@ -60,7 +60,7 @@ def send_chat(
         )
         stack.enter_context(closing(response))
         kind = media_type(response)
-        if kind == EVENT_STREAM or (body["stream"] and kind != "application/json"):
+        if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
             return StreamedChatResponse(response, stack.pop_all().close)
         read_body(response)
         return ChatResponse(response)

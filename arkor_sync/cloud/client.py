@@ -144,7 +144,8 @@ class CloudApiClient:
             CloudApiError: The cloud refused it.
             ArkorConnectionError: The request got no answer.
         """
-        from arkor_sync.cloud.chat import send_chat  # not needed to follow a run
+        # Imported here, so that the package is imported faster.
+        from arkor_sync.cloud.chat import send_chat
         from arkor_sync.cloud.chat_request import build_chat_body
 
         body = build_chat_body(

@@ -47,5 +47,5 @@ def _encoded(text: str) -> str:
     try:
         return quote(text, safe="!*'()")
     except UnicodeError:
-        wanted = "text that can be encoded in UTF-8: it is to be part of a URL"
+        wanted = "text that can be encoded in UTF-8: it becomes part of a URL"
         raise refusal("an id or a slug", text, wanted) from None

@@ -1,6 +1,6 @@
 """How often, and after which delay, a lost stream is opened again. Pure.
 
-The delays are those of a generator of backoff, which no other module imports. The decorators of
+The delays come from a generator of backoff, which is called nowhere else. The decorators of
 backoff are not used: nothing can end their sleep, and a run must stop within 100 ms.
 
 backoff has been archived since August 2025. To do without it, `delays` would yield
