@@ -22,7 +22,7 @@ def write_atomically(
             the process.
 
     Raises:
-        OSError: It could not be written. The old file is not changed, and no temporary file is left.
+        OSError: It could not be written. The old file is unchanged, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
