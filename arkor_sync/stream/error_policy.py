@@ -96,7 +96,10 @@ class Rule:
         fits = isinstance(self.attempts, int) and self.attempts >= 1
         check("attempts", self.attempts, fits, "a whole number, 1 or more")
         if self.do in _REPEATS and self.attempts < 2:
-            wanted = f"2 or more for {self.do}, the first call included"
+            wanted = (
+                f"2 or more for {self.do}, the first call included; a repeat without a bound may "
+                "never end"
+            )
             raise refusal("attempts", self.attempts, wanted)
         if self.do not in _REPEATS and self.attempts != 1:
             wanted = f"1, or leave it out, for {self.do}: it does not repeat the call"
@@ -153,7 +156,7 @@ class ErrorPolicy:
         check("otherwise", self.otherwise, is_action, "an Action such as Action.LOG")
         if self.otherwise in _REPEATS:
             wanted = (
-                "LOG, ABORT or CANCEL; repeats need a limit: use ErrorPolicy.reconnect(), or "
+                "LOG, ABORT or CANCEL; for a repeat use ErrorPolicy.reconnect(), or "
                 "on(Exception, do=..., attempts=...)"
             )
             raise refusal("otherwise", self.otherwise, wanted, got=str(self.otherwise))
