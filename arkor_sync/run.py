@@ -105,7 +105,7 @@ class Run:
 
     def start(self) -> Run:
         """Start the threads. `Trainer.follow` and `follow` have done so already."""
-        process.register(self)
+        process.register_hooks(self)
         end = terminal_event(self.job)
         if self._lease.saved.finished and end is not None:
             # Another process has delivered everything, the last event included.

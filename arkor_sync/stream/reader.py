@@ -176,14 +176,14 @@ class Reader:
         finally:
             self.state = State.ENDED
             self._transport.close()
-            self._transport.arm()
+            self._transport.reset()
             self._channel.finish(error)
 
     def _read_until_stopped(self) -> None:
         self._last_news = self._clock.now()
         while True:
             self._on_idle()
-            if not self._transport.arm():
+            if not self._transport.reset():
                 return
             try:
                 delay = self._follow_once()

@@ -89,7 +89,7 @@ def test_failures_show_none(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cloud.replies = [reply]
-    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=client._scope())
+    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=client._session.scope())
     config = build_job_config(model=MODEL, dataset=BlobDataset("https://x/y", SECRET))
     transport = own.transport()
     calls: List[Callable[[], Any]] = [

@@ -336,7 +336,7 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
         ({"prompts": "hi"}, "add 'checkpoint' to on"),
         ({"prompts": [{"role": "user"}], "on": "checkpoint"}, "into a list of its own"),
         ({"secret": "whsec_é"}, "base64"),
-        ({"timeout": (0, 1)}, "timeout: got (0, 1)"),
+        ({"timeout": (0, 1)}, "timeout: got tuple (0, 1)"),
         ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1"),
         ({"every_n_steps": -1}, "every_n_steps must be a whole number from 1"),
         ({"every_n_steps": 2.5}, "every_n_steps must be a whole number from 1"),

@@ -101,7 +101,7 @@ PHASES = [
         ("open", "getresponse", "readinto"),
         Fault("stall_before_headers", route="stream"),
     ),
-    Phase("reading the body", "reader", ("_read_connection", "read", "_arriving")),
+    Phase("reading the body", "reader", ("_read_connection", "read", "_receive")),
     Phase(
         "reading the record",
         "reader",

@@ -62,7 +62,7 @@ class Outbox(Generic[Item]):
         self._limit = limit
         self._batch = batch
         self.after_fork()
-        process.register(self)
+        process.register_hooks(self)
 
     def after_fork(self) -> None:
         """Begin with an empty queue: the parent's thread delivers what is in its own."""

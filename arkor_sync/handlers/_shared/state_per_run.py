@@ -37,7 +37,7 @@ class PerRun(Generic[State]):
         self._make = make
         self._save = save
         self.after_fork()
-        process.register(self)
+        process.register_hooks(self)
 
     def after_fork(self) -> None:
         """Forget the parent's runs, and its locks."""

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from arkor_sync.cloud.client_version import USER_AGENT
+from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.http import check_timeout, parse_retry_after
-from arkor_sync.cloud.transport import connection_error
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
 from arkor_sync.handlers.notifiers.notification import Notification, clean
