@@ -20,8 +20,8 @@ from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import SCENARIOS, scenario
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
 from arkor_sync.emulator.faults import KINDS, Fault, FaultBook
+from arkor_sync.emulator.models import Frame, Job, Project, RecordedRequest, StreamConnection
 from arkor_sync.emulator.recording import load_recording, record_sse
-from arkor_sync.emulator.records import Frame, Job, Project, RecordedRequest, StreamConnection
 from arkor_sync.emulator.settings import Settings
 
 __all__ = [

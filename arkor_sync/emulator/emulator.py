@@ -9,24 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
-from arkor_sync.emulator.admin import Admin
-from arkor_sync.emulator.app import App
 from arkor_sync.emulator.clock import Clock, timestamp
-from arkor_sync.emulator.deployments import ROUTES as DEPLOYMENT_ROUTES
-from arkor_sync.emulator.deployments import Deployments
+from arkor_sync.emulator.config_file import load_data
 from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import scenario
 from arkor_sync.emulator.faults import Fault, FaultBook
-from arkor_sync.emulator.files import load_data
+from arkor_sync.emulator.http.dispatcher import App
+from arkor_sync.emulator.http.server import Server
+from arkor_sync.emulator.inspection import Watch
+from arkor_sync.emulator.job_runner import Runner
+from arkor_sync.emulator.models import AUTO_ID, TERMINAL_STATUSES
 from arkor_sync.emulator.recording import save_recording
-from arkor_sync.emulator.records import AUTO_ID, TERMINAL_STATUSES
-from arkor_sync.emulator.routes import ROUTES, Api, Handler, Route
-from arkor_sync.emulator.runner import Runner
-from arkor_sync.emulator.server import Server
+from arkor_sync.emulator.routes.admin import Admin
+from arkor_sync.emulator.routes.deployments import ROUTES as DEPLOYMENT_ROUTES
+from arkor_sync.emulator.routes.deployments import Deployments
+from arkor_sync.emulator.routes.jobs import ROUTES, Api, Handler, Route
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.watch import Watch
 
 ALL_ROUTES = (*ROUTES, *DEPLOYMENT_ROUTES)
 

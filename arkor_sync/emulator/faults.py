@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
-from arkor_sync.emulator.files import load_data
+from arkor_sync.emulator.config_file import load_data
 
 # When a fault strikes: as a request came in, for a whole answer, or at one event of it.
 REQUEST, ANSWER, EVENT = "request", "answer", "event"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
-from arkor_sync.emulator.records import Frame, Item, LogEntry
+from arkor_sync.emulator.models import Frame, Item, LogEntry
 
 REDACTED = "[redacted]"
 

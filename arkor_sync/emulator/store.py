@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Counter, Dict, List, Optional, Tuple
 
 from arkor_sync.emulator.clock import Clock, timestamp
-from arkor_sync.emulator.records import (
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.emulator.models import (
     AUTO_ID,
     Deployment,
     Frame,
@@ -24,7 +25,6 @@ from arkor_sync.emulator.records import (
     RecordedRequest,
     StreamConnection,
 )
-from arkor_sync.emulator.wire import ApiError
 
 
 class Store:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import KINDS, Emulator, Fault, FaultBook, Frame, ScriptedEngine
-from arkor_sync.emulator.distort import mix_newlines
 from arkor_sync.emulator.faults import EVENT, REQUEST, Place
+from arkor_sync.emulator.http.event_faults import mix_newlines
 
 BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
-from arkor_sync.emulator.records import Item, Job
+from arkor_sync.emulator.models import Item, Job
 from arkor_sync.emulator.store import Store
 
 Piece = Union[str, Dict[str, Any]]

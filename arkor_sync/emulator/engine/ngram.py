@@ -23,8 +23,8 @@ from arkor_sync.emulator.engine.base import (
 from arkor_sync.emulator.engine.ngram_model import Example, NgramModel, encode
 from arkor_sync.emulator.engine.sample import RECORDS
 from arkor_sync.emulator.engine.schedule import DEFAULT_LEARNING_RATE, Schedule, plan
-from arkor_sync.emulator.records import Item, Job
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.emulator.models import Item, Job
 
 # An evaluation reads at most so many of the records held out, to stay quick.
 EVAL_RECORDS = 64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.engine.base import TrainingFailed
-from arkor_sync.emulator.job_rules import is_number
+from arkor_sync.emulator.routes.job_validation import is_number
 
 DEFAULT_BATCH_SIZE = 4
 DEFAULT_LEARNING_RATE = 2e-4

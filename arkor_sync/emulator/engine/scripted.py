@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, 
 
 from arkor_sync.emulator.clock import timestamp
 from arkor_sync.emulator.engine.base import ChatRequest, Engine, Piece, Ticket
-from arkor_sync.emulator.records import AUTO_ID, Frame, Item, Job
+from arkor_sync.emulator.models import AUTO_ID, Frame, Item, Job
 
 Loss = Union[Callable[[int], Optional[float]], Sequence[Optional[float]]]
 Reply = Union[str, Dict[str, Any], Iterable[Piece]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, List, Optional, TypeVar
 
-from arkor_sync.emulator.records import Job, RecordedRequest, StreamConnection
+from arkor_sync.emulator.models import Job, RecordedRequest, StreamConnection
 from arkor_sync.emulator.store import Store
 
 T = TypeVar("T")

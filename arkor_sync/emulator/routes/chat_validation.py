@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from arkor_sync.emulator.engine.base import ChatRequest
-from arkor_sync.emulator.job_rules import is_integer, is_number
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.emulator.routes.job_validation import is_integer, is_number
 
 REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 

@@ -8,11 +8,11 @@ import uuid
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.clock import timestamp
-from arkor_sync.emulator.job_rules import is_integer
-from arkor_sync.emulator.records import Deployment
-from arkor_sync.emulator.routes import Call, Route
+from arkor_sync.emulator.http.messages import ApiError, Response
+from arkor_sync.emulator.models import Deployment
+from arkor_sync.emulator.routes.job_validation import is_integer
+from arkor_sync.emulator.routes.jobs import Call, Route
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import ApiError, Response
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,48}[a-z0-9]")
 RESERVED = frozenset({"www", "api", "admin", "app", "docs", "status"})

@@ -8,8 +8,8 @@ from itertools import cycle
 from typing import Any, Dict, List, Optional
 
 from arkor_sync.emulator.faults import Fault
-from arkor_sync.emulator.records import Frame, LogEntry
-from arkor_sync.emulator.sse import encode
+from arkor_sync.emulator.http.sse import encode
+from arkor_sync.emulator.models import Frame, LogEntry
 
 GARBAGE = {
     "malformed": '{"type": "training.log", "step": ',

@@ -6,7 +6,7 @@ import threading
 from typing import Callable, List
 
 from arkor_sync.emulator.engine.base import Ticket, TrainingFailed
-from arkor_sync.emulator.records import Job
+from arkor_sync.emulator.models import Job
 from arkor_sync.emulator.store import Store
 
 JOIN_SECONDS = 10.0

@@ -8,7 +8,7 @@ import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from arkor_sync.emulator.engine.base import ChatRequest, Piece
-from arkor_sync.emulator.records import Frame
+from arkor_sync.emulator.models import Frame
 
 
 class Answer:

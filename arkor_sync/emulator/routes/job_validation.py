@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Dict, Tuple
 
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError
 
 STEP_FIELDS = ("warmupSteps", "loggingSteps", "saveSteps", "evalSteps")
 NUMBER_FIELDS = (

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-from arkor_sync.emulator.body import Body
-from arkor_sync.emulator.chat import Answer
-from arkor_sync.emulator.chat_rules import check_chat
 from arkor_sync.emulator.engine.base import CheckpointNotFound, Engine
-from arkor_sync.emulator.job_rules import check_job, is_integer
-from arkor_sync.emulator.records import Frame, Identity, Job, LogEntry, Project
+from arkor_sync.emulator.http.messages import ApiError, Request, Response
+from arkor_sync.emulator.http.sse import END
+from arkor_sync.emulator.http.stream_body import Body
+from arkor_sync.emulator.models import Frame, Identity, Job, LogEntry, Project
+from arkor_sync.emulator.routes.chat_completion import Answer
+from arkor_sync.emulator.routes.chat_validation import check_chat
+from arkor_sync.emulator.routes.job_stream import JobStream
+from arkor_sync.emulator.routes.job_validation import check_job, is_integer
 from arkor_sync.emulator.settings import Settings
-from arkor_sync.emulator.sse import END
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.stream import JobStream
-from arkor_sync.emulator.wire import ApiError, Request, Response
 
 
 @dataclass(frozen=True)

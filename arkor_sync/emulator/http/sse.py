@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arkor_sync.emulator.records import Frame
+from arkor_sync.emulator.models import Frame
 
 PING = Frame("{}", name="ping")
 END = Frame("{}", name="end")

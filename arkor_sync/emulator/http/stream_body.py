@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, Iterable, Iterator, List, NoReturn, Optional
 
-from arkor_sync.emulator.distort import Distorter, mix_newlines
 from arkor_sync.emulator.faults import ANSWER, EVENT, Fault, FaultBook, Place
-from arkor_sync.emulator.records import Frame, LogEntry
-from arkor_sync.emulator.server import ClientGone, Connection
-from arkor_sync.emulator.sse import PING
+from arkor_sync.emulator.http.event_faults import Distorter, mix_newlines
+from arkor_sync.emulator.http.messages import head
+from arkor_sync.emulator.http.server import ClientGone, Connection
+from arkor_sync.emulator.http.sse import PING
+from arkor_sync.emulator.models import Frame, LogEntry
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import head
 
 # How often, in real seconds, an idle connection looks whether its client is still there.
 POLL_SECONDS = 0.05

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from arkor_sync.emulator.faults import Fault, FaultBook
+from arkor_sync.emulator.http.messages import ApiError, Request, Response
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import ApiError, Request, Response
 
 
 class Admin:

@@ -7,16 +7,16 @@ import json
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, Union
 
-from arkor_sync.emulator import gate
-from arkor_sync.emulator.admin import Admin
-from arkor_sync.emulator.body import Body, CutClean, Wire
 from arkor_sync.emulator.faults import ENDINGS, KINDS, REQUEST, Fault, FaultBook, Place
-from arkor_sync.emulator.records import Identity, Project, RecordedRequest
-from arkor_sync.emulator.routes import Call, Handler, Route, Streamed, find_route
-from arkor_sync.emulator.server import ClientGone, Connection
+from arkor_sync.emulator.http import client_version
+from arkor_sync.emulator.http.messages import ApiError, Request, Response, read_request, whole
+from arkor_sync.emulator.http.server import ClientGone, Connection
+from arkor_sync.emulator.http.stream_body import Body, CutClean, Wire
+from arkor_sync.emulator.models import Identity, Project, RecordedRequest
+from arkor_sync.emulator.routes.admin import Admin
+from arkor_sync.emulator.routes.jobs import Call, Handler, Route, Streamed, find_route
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import ApiError, Request, Response, read_request, whole
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ class App:
     def _handle(self, request: Request) -> Union[Response, Streamed]:
         def answer() -> Union[Response, Streamed]:
             if request.segments[:1] == ["v1"]:
-                gate.check_client(
+                client_version.check_client(
                     request.headers.get("X-Arkor-Client"), self._settings.supported_range
                 )
             route, params = find_route(self._handlers, request.method, request.segments)
@@ -186,7 +186,7 @@ class App:
 
     def _notice(self) -> Dict[str, str]:
         message = self._settings.deprecation
-        return gate.deprecation_headers(message, self._settings.sunset) if message else {}
+        return client_version.deprecation_headers(message, self._settings.sunset) if message else {}
 
     def _record(self, request: Request, token: Optional[str]) -> RecordedRequest:
         try:

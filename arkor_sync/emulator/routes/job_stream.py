@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from arkor_sync.emulator.body import POLL_SECONDS, Body
-from arkor_sync.emulator.records import Job, LogEntry, StreamConnection
-from arkor_sync.emulator.server import ClientGone
-from arkor_sync.emulator.sse import END
+from arkor_sync.emulator.http.server import ClientGone
+from arkor_sync.emulator.http.sse import END
+from arkor_sync.emulator.http.stream_body import POLL_SECONDS, Body
+from arkor_sync.emulator.models import Job, LogEntry, StreamConnection
 from arkor_sync.emulator.store import Store
 
 

@@ -1,0 +1,1 @@
+"""The routes of the cloud API, one module for each resource."""
