@@ -11,16 +11,16 @@ is the emulator loaded.
         assert early_stopping.stopped_step == 23
         arkor_emulator.assert_resumed_from("6")
 
-* ``arkor_emulator`` is an `Emulator` of its own for each test, on a free port of the loopback, so
+* `arkor_emulator` is an `Emulator` of its own for each test, on a free port of the loopback, so
   tests may run in parallel processes. It is stopped after the test. What went wrong inside it, as
   opposed to the faults it was asked for, fails the test.
-* ``arkor_client`` is a `CloudApiClient` that is signed in to it, in a project of its own. For code
-  that makes its own client there is ``arkor_emulator.environment()``.
-* ``arkor_no_leaks`` fails the test if it leaves threads named ``arkor-*``, open sockets or other
+* `arkor_client` is a `CloudApiClient` that is signed in to it, in a project of its own. For code
+  that makes its own client there is `arkor_emulator.environment()`.
+* `arkor_no_leaks` fails the test if it leaves threads named `arkor-*`, open sockets or other
   file descriptors behind, and names them. The emulator's own are gone by then.
-* ``@pytest.mark.arkor`` says what the emulator is like: ``scenario``, the name of one of
-  `arkor_sync.emulator.SCENARIOS`, or ``engine``, an engine; ``faults``, a list of `Fault`; and
-  anything else that `Emulator` takes, such as ``framing="close"`` or ``ping_interval=0.1``. The
+* `@pytest.mark.arkor` says what the emulator is like: `scenario`, the name of one of
+  `arkor_sync.emulator.SCENARIOS`, or `engine`, an engine; `faults`, a list of `Fault`; and
+  anything else that `Emulator` takes, such as `framing="close"` or `ping_interval=0.1`. The
   mark that is closest to the test counts alone.
 """
 

@@ -1,7 +1,6 @@
-"""A local Arkor cloud: the same routes, a small real trainer, and faults on demand.
+"""A local Arkor cloud: the same routes, a small trainer that really trains, and faults. Any thread.
 
-It needs only the standard library, listens only on the loopback, and keeps its state in the
-object::
+It needs only the standard library, listens only on 127.0.0.1, and keeps its state in the object.
 
     with Emulator() as emu:
         os.environ.update(emu.environment())

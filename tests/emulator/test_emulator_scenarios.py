@@ -157,7 +157,7 @@ def test_an_emulator_from_a_file(tmp_path: Path) -> None:
         ('{"scenario": {"steps": 1}}', "missing 1 required positional argument: 'name'"),
         ('{"options": {"nope": 1}}', "unexpected keyword argument 'nope'"),
         ('{"options": {"framing": "x"}}', "framing must be one of"),
-        ('{"faults": [{}]}', "a fault has a 'kind'"),
+        ('{"faults": [{}]}', "a fault must have a 'kind'"),
     ],
 )
 def test_a_file_that_makes_no_sense(tmp_path: Path, text: str, error: str) -> None:

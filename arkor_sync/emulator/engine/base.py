@@ -14,7 +14,7 @@ Piece = Union[str, Dict[str, Any]]
 
 
 class TrainingFailed(Exception):
-    """Ends a run as ``training.failed`` with the text of the exception."""
+    """Ends a run as `training.failed` with the text of the exception."""
 
 
 class CheckpointNotFound(LookupError):
@@ -46,7 +46,7 @@ class Ticket:
         if seconds <= 0 or self._manual:
             return
         deadline = self._store.clock.now() + seconds
-        with self._store.changed:
+        with self._store.condition:
             while not self.stopping and self._store.clock.now() < deadline:
                 self._store.wait(lambda: self.stopping, deadline, 1.0)
 
@@ -61,8 +61,8 @@ class ChatRequest:
         top_p: Sample from the likeliest characters that together have this probability.
         max_tokens: The most characters of the answer: here a character is a token.
         seed: Seeds the sampling; None leaves it to the engine.
-        constraint: What the answer has to look like: ``("choice", [text, ...])``,
-            ``("json", schema)``, ``("regex", text)`` or ``("grammar", text)``.
+        constraint: What the answer has to look like: `("choice", [text, ...])`,
+            `("json", schema)`, `("regex", text)` or `("grammar", text)`.
         tool: The name of the tool that has to be called, and the JSON schema of its arguments.
         body: The whole request body.
     """
@@ -87,7 +87,7 @@ class Engine(ABC):
     """Base class of engines.
 
     Args:
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        manual: The job has no thread; `emu.step(job_id)` releases its events.
     """
 
     def __init__(self, *, manual: bool = False) -> None:

@@ -19,13 +19,13 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FETCH_TIMEOUT = 5.0
 
 Record = List[Dict[str, str]]
-"""One record: its messages, each with a ``role`` and a ``content``."""
+"""One record: its messages, each with a `role` and a `content`."""
 
 
 def load(source: Dict[str, Any]) -> List[Record]:
-    """Return the records that a ``datasetSource`` names.
+    """Return the records that a `datasetSource` names.
 
-    A ``blob`` is read from ``file://`` or from ``http://`` on the loopback. A ``huggingface`` name
+    A `blob` is read from `file://` or from `http://` on the loopback. A `huggingface` name
     is never fetched: a small bundled sample stands in for it.
 
     Raises:
@@ -37,7 +37,7 @@ def load(source: Dict[str, Any]) -> List[Record]:
 
 
 def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:
-    """Return the records to learn from and those held out, as ``datasetSplit`` says.
+    """Return the records to learn from and those held out, as `datasetSplit` says.
 
     Raises:
         TrainingFailed: Nothing is left to learn from.

@@ -34,18 +34,18 @@ DEFAULT_TEMPERATURE = 0.2
 class NgramEngine(Engine):
     """Trains a character n-gram model over the job's data set, and chats with it.
 
-    It is a small model and no neural network. What it reports is measured: ``loss`` is the mean
+    It is a small model and no neural network. What it reports is measured: `loss` is the mean
     negative log likelihood of a batch in nats per character *before* the batch is learnt,
-    ``evalLoss`` the same over records held out. The learning rate scales how often a batch counts,
-    2e-4 being once. A token is a character, in ``maxLength`` and ``maxTokens`` alike. LoRA sizes,
+    `evalLoss` the same over records held out. The learning rate scales how often a batch counts,
+    2e-4 being once. A token is a character, in `maxLength` and `maxTokens` alike. LoRA sizes,
     the optimiser and the GPU mean nothing to it.
 
     The same seed, data and config give the same losses and the same answers.
 
     Args:
-        seed: Orders the records and seeds the sampling; a config's own ``seed`` goes first.
+        seed: Orders the records and seeds the sampling; a config's own `seed` goes first.
         step_delay: Virtual seconds that each step takes longer.
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        manual: The job has no thread; `emu.step(job_id)` releases its events.
     """
 
     def __init__(self, *, seed: int = 42, step_delay: float = 0.0, manual: bool = False) -> None:

@@ -89,8 +89,8 @@ class NgramModel:
     """Interpolated character n-grams (Witten-Bell), which count while they read.
 
     The probability of a character starts as uniform over the alphabet. Each longer context that
-    was seen before mixes in what followed it, ``(n + t * p) / (N + t)``: ``n`` of ``N`` times that
-    character, ``t`` different ones. In an answer, each word of the prompt together with the last
+    was seen before mixes in what followed it, `(n + t * p) / (N + t)`: `n` of `N` times that
+    character, `t` different ones. In an answer, each word of the prompt together with the last
     few characters is one more context, the rarest word last. So a short answer to a prompt that
     was learnt comes back nearly word by word, and that is all there is to it: the model knows
     no grammar and no meaning.
@@ -132,7 +132,7 @@ class NgramModel:
         return total, example.size
 
     def learn(self, example: Example, weight: float) -> None:
-        """Count an example, as if it had been read ``weight`` times."""
+        """Count an example, as if it had been read `weight` times."""
         if weight <= 0:
             return
         text = example.text
@@ -233,7 +233,7 @@ class NgramModel:
 
     @classmethod
     def restore(cls, data: bytes) -> NgramModel:
-        """Return the model that :meth:`dump` wrote, by the same version of Python."""
+        """Return the model that `dump` wrote, by the same version of Python."""
         alphabet, counts, documents = marshal.loads(data)
         model = cls(alphabet)
         model.counts, model.documents = counts, documents

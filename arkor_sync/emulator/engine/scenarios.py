@@ -22,8 +22,8 @@ def scenario(name: str, **changes: Any) -> ScriptedEngine:
     """Return the engine of a named scenario.
 
     Args:
-        name: One of :data:`SCENARIOS`.
-        changes: Arguments of :class:`ScriptedEngine` that go before the scenario's own.
+        name: One of `SCENARIOS`.
+        changes: Arguments of `ScriptedEngine` that go before the scenario's own.
 
     Raises:
         ValueError: There is no such scenario, or no such argument.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.engine.base import TrainingFailed
-from arkor_sync.emulator.routes.job_validation import is_number
+from arkor_sync.emulator.http.messages import is_number
 
 DEFAULT_BATCH_SIZE = 4
 DEFAULT_LEARNING_RATE = 2e-4
@@ -26,7 +26,7 @@ class Schedule:
         eval_steps: An evaluation every so many steps, 0 for never.
         warmup_steps: Steps over which the learning rate rises from zero.
         learning_rate: Its peak.
-        scheduler: ``linear`` and ``cosine`` fall to zero; anything else stays at the peak.
+        scheduler: `linear` and `cosine` fall to zero; anything else stays at the peak.
     """
 
     total_steps: int

@@ -26,28 +26,28 @@ def default_loss(step: int) -> float:
 class ScriptedEngine(Engine):
     """Tells of a training that never happens.
 
-    Without ``events`` it starts, logs each step's loss, saves what ``checkpoints`` names, and
+    Without `events` it starts, logs each step's loss, saves what `checkpoints` names, and
     completes.
 
     Args:
         steps: How many steps the run has.
         loss: The loss of a step, as a function of the step (from 1) or one value a step.
-        eval_loss: The same for ``evalLoss``, in the same log event; None for none.
+        eval_loss: The same for `evalLoss`, in the same log event; None for none.
         checkpoints: The steps that save a checkpoint.
         logging_steps: A log event every so many steps.
         plateau: From this step on the loss no longer changes.
         diverges: From this step on the loss grows by half each step.
         nan_at: The step whose loss is not a number.
-        nan_as: How that is written: ``NaN``, ``null``, ``1e309``.
+        nan_as: How that is written: `NaN`, `null`, `1e309`.
         fails_at: The step at which the run fails.
         error: The failure's text.
         silent_at: The step after which nothing more is told.
-        events: What the stream carries instead of all this: events, ``(event, id)`` pairs,
-            :class:`~arkor_sync.emulator.Frame` objects, or raw bytes.
+        events: What the stream carries instead of all this: events, `(event, id)` pairs,
+            `Frame` objects, or raw bytes.
         reply: The chat answer: a text, pieces, a tool call, or a function of the request, the job
             and the step. Left out, it names the job and the step and repeats the prompt.
         step_delay: Virtual seconds before each item.
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        manual: The job has no thread; `emu.step(job_id)` releases its events.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ScriptedEngine(Engine):
             yield item
 
     def loss_at(self, step: int) -> Optional[float]:
-        """Return the loss of a step, before ``nan_at``."""
+        """Return the loss of a step, before `nan_at`."""
         if self._plateau is not None:
             step = min(step, self._plateau)
         if self._diverges is not None and step > self._diverges:

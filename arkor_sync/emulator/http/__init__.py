@@ -1,1 +1,1 @@
-"""HTTP: from a socket to the handler of a route, and the answer back."""
+"""HTTP: from the socket to a route's handler, and back. Runs in the connection's thread."""
