@@ -1,4 +1,4 @@
-"""Named scenarios: what a run may look like, as data. Pure."""
+"""Scenarios: named arguments of `ScriptedEngine`. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scenario(name: str, **changes: Any) -> ScriptedEngine:
 
     Args:
         name: One of `SCENARIOS`.
-        changes: Arguments of `ScriptedEngine` that go before the scenario's own.
+        changes: Arguments of `ScriptedEngine`. They override the scenario's.
 
     Raises:
         ValueError: There is no such scenario, or no such argument.
@@ -33,4 +33,4 @@ def scenario(name: str, **changes: Any) -> ScriptedEngine:
     try:
         return ScriptedEngine(**{**SCENARIOS[name], **changes})
     except TypeError as error:
-        raise ValueError(f"the scenario {name!r} cannot be changed so: {error}") from None
+        raise ValueError(f"wrong argument for the scenario {name!r}: {error}") from None
