@@ -61,6 +61,7 @@ KINDS: Dict[str, Kind] = {
     "unknown_event": Kind(EVENT, {"value": "training.progress"}),
     "missing_field": Kind(EVENT, {"value": "type"}),
 }
+"""The kinds of faults: their names, when they fire, and which fields they take."""
 
 _TYPES: Tuple[Tuple[Tuple[str, ...], Tuple[type, ...], str], ...] = (
     (("route", "job", "event", "value"), (str,), "a text"),

@@ -16,6 +16,7 @@ SCENARIOS: Dict[str, Dict[str, Any]] = {
     "slow": {"steps": 60, "step_delay": 1.0, "checkpoints": [30, 60]},
     "burst": {"steps": 10_000},
 }
+"""The scenarios: their names, and the arguments of `ScriptedEngine`."""
 
 
 def scenario(name: str, **changes: Any) -> ScriptedEngine:

@@ -1,4 +1,4 @@
-"""Routes 1 to 3: sign-in and the caller's identity. Runs in the connection's thread."""
+"""Sign-in and the caller's identity. Runs in the connection's thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Route 11: chat with a model. Runs in the connection's thread."""
+"""Chat with a model. Runs in the connection's thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes 12 to 19: deployments and their keys. Runs in the connection's thread."""
+"""Deployments and their keys. Runs in the connection's thread."""
 
 from __future__ import annotations
 

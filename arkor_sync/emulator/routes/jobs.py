@@ -1,4 +1,4 @@
-"""Routes 6 to 10: jobs and their event streams. Runs in the connection's thread."""
+"""Jobs and their event streams. Runs in the connection's thread."""
 
 from __future__ import annotations
 

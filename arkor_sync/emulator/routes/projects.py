@@ -1,4 +1,4 @@
-"""Routes 4 and 5: the projects of an org. Runs in the connection's thread."""
+"""The projects of an org. Runs in the connection's thread."""
 
 from __future__ import annotations
 
