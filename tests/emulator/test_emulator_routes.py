@@ -11,7 +11,7 @@ from emulator_client import CONFIG, HUB, MODEL, PATIENCE, Client
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.engine.base import Ticket
-from arkor_sync.emulator.records import Item
+from arkor_sync.emulator.models import Item
 
 ANY = object()
 

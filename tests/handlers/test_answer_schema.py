@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, ResponseError
-from arkor_sync.emulator.chat_rules import check_chat
 from arkor_sync.emulator.engine import structured
+from arkor_sync.emulator.routes.chat_validation import check_chat
 from arkor_sync.handlers.evaluation.schema import answer_format, build, schema_of
 
 

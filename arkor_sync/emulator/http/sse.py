@@ -1,17 +1,17 @@
-"""Server-sent events: frames as bytes. Pure."""
+"""Encodes server-sent events. Pure."""
 
 from __future__ import annotations
 
-from arkor_sync.emulator.records import Frame
+from arkor_sync.emulator.models import Frame
 
 PING = Frame("{}", name="ping")
 END = Frame("{}", name="end")
 
 
 def encode(frame: Frame) -> bytes:
-    """Return the bytes of one frame, blank line included."""
+    """Return the bytes of one frame, with the blank line after it."""
     lines = [f"id: {frame.id}"] if frame.id is not None else []
     lines += [f"event: {frame.name}"] if frame.name else []
     lines += [f"data: {line}" for line in frame.data.split("\n")]
-    # "surrogatepass" lets a scripted text carry what JSON may carry.
+    # JSON text may contain lone surrogates, which "surrogatepass" encodes.
     return ("\n".join(lines) + "\n\n").encode("utf-8", "surrogatepass")

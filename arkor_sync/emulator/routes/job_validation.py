@@ -1,11 +1,10 @@
-"""What the cloud accepts in ``POST /v1/jobs``. Pure."""
+"""What the cloud accepts in `POST /v1/jobs`. Pure."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Dict, Tuple
 
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError, is_integer, is_number
 
 STEP_FIELDS = ("warmupSteps", "loggingSteps", "saveSteps", "evalSteps")
 NUMBER_FIELDS = (
@@ -22,30 +21,18 @@ STRING_FIELDS = ("optim", "lrSchedulerType")
 BOOLEAN_FIELDS = ("loadIn4bit", "dryRun")
 
 
-def is_number(value: object) -> bool:
-    """Tell whether a JSON value is a finite number; JSON's booleans are not."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max
-
-
-def is_integer(value: object) -> bool:
-    """Tell whether a JSON value is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def check_job(body: Dict[str, Any], *, strict_steps: bool) -> Tuple[str, Dict[str, Any]]:
     """Check the body of a new job.
 
     Args:
         body: The JSON body.
-        strict_steps: Reject a step field that is not exactly one of ``steps`` and ``ratio``.
+        strict_steps: Reject a step field that has not exactly one of `steps` and `ratio`.
 
     Returns:
-        Its name and its config. Config keys nobody knows are kept.
+        Its name and its config. Unknown keys of the config are kept.
 
     Raises:
-        ApiError: 400, with the path of what is wrong.
+        ApiError: 400, with the name of the field that is wrong.
     """
     name, config = body.get("name"), body.get("config")
     if not isinstance(name, str) or not name:

@@ -1,4 +1,4 @@
-"""The sockets: one accept thread, and one thread for each connection."""
+"""Accepts connections, and gives each a thread. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ JOIN_SECONDS = 10.0
 
 
 class ClientGone(Exception):
-    """The connection ended under a write: the client left, or the emulator stops."""
+    """The connection has ended: the client left, a fault ended it, or the emulator stops."""
 
 
 class Connection:
-    """One accepted connection. Its own thread reads and writes; any thread may interrupt it."""
+    """One accepted connection. Its thread reads and writes; any thread may call `interrupt`."""
 
     def __init__(self, sock: socket.socket) -> None:
-        # Some systems refuse when the client has already gone again.
+        # Some systems raise an error here if the client has already left.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self.reader = sock.makefile("rb")
         self.open = True
 
-    def secure(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from here on; the handshake happens now."""
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Make the TLS handshake, and use TLS from now on."""
         self.reader.close()
         try:
-            secured = context.wrap_socket(
+            tls_socket = context.wrap_socket(
                 self._socket, server_side=True, do_handshake_on_connect=False
             )
-            self._socket = secured
-            self.reader = secured.makefile("rb")
-            # An interrupt may have come while the plain socket was no longer there to be shut down.
+            self._socket = tls_socket
+            self.reader = tls_socket.makefile("rb")
+            # `interrupt` may have been called while the socket was being replaced: it shut down
+            # nothing then, and the handshake would wait for the client.
             if self.open:
-                secured.do_handshake()
+                tls_socket.do_handshake()
         except (OSError, ValueError) as error:
             raise ClientGone from error
 
     def send(self, data: bytes) -> None:
-        """Send everything, however long the client takes to read it.
+        """Send all bytes, however long the client takes to read them.
 
         Raises:
-            ClientGone: The client, or :meth:`interrupt`, ended the connection.
+            ClientGone: The client has left, or `interrupt` was called.
         """
         try:
             self._socket.sendall(data)
@@ -56,14 +57,14 @@ class Connection:
             raise ClientGone from error
 
     def limit_sending(self, seconds: float, buffer_bytes: int) -> None:
-        """Let :meth:`send` raise when the client reads nothing for so many real seconds."""
+        """Let `send` raise `ClientGone` if the client reads nothing for so many real seconds."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         self._socket.settimeout(seconds)
 
     def client_has_gone(self) -> bool:
         """Tell, without waiting, whether the client has closed its side."""
         try:
-            # Not select.select, which knows no descriptor above 1023.
+            # select.select fails for descriptors above 1023.
             with selectors.DefaultSelector() as selector:
                 selector.register(self._socket, selectors.EVENT_READ)
                 if not selector.select(0):
@@ -82,17 +83,17 @@ class Connection:
             return True
 
     def interrupt(self) -> None:
-        """Wake the connection's thread out of whatever it waits for on the socket."""
+        """Shut the socket down, so that the connection's thread stops waiting for it."""
         self.open = False
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close politely: the client reads what was sent and then the end."""
+        """Close the connection so that the client can still read everything that was sent."""
         self.open = False
         with contextlib.suppress(OSError, ValueError):
             if isinstance(self._socket, ssl.SSLSocket):
-                # Sends the close notice; without a timeout it would wait for the client's.
+                # Sends the TLS close notice. With a timeout of 0 it does not wait for the client's.
                 self._socket.settimeout(0)
                 self._socket.unwrap()
         with contextlib.suppress(OSError, ValueError):
@@ -100,7 +101,7 @@ class Connection:
         self._release()
 
     def reset(self) -> None:
-        """Close with a TCP reset; the client may lose what it has not read yet."""
+        """Close with a TCP reset. The client may lose what it has not read yet."""
         self.open = False
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -113,14 +114,14 @@ class Connection:
 
 
 class Server:
-    """Listens on the loopback and gives every connection a thread of its own.
+    """Listens on 127.0.0.1 and gives every connection a thread of its own.
 
     Args:
-        serve: Called in the connection's thread; closing the connection is its last act.
-        accept: Called in the accept thread with the number of a new connection, from 1; False
-            resets it at once.
-        failed: Told of every exception that left ``serve``.
-        tls: Speak TLS with this context.
+        serve: Called in the connection's thread. The connection is closed when it returns.
+        accept: Called in the accept thread with the number of a new connection, from 1. If it
+            returns False, the connection is reset.
+        report_error: Called with every exception that `serve` raises.
+        tls: Use TLS with this context.
     """
 
     def __init__(
@@ -128,12 +129,12 @@ class Server:
         serve: Callable[[Connection], None],
         *,
         accept: Callable[[int], bool],
-        failed: Callable[[BaseException], None],
+        report_error: Callable[[BaseException], None],
         tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         self._serve = serve
         self._accept = accept
-        self._failed = failed
+        self._report_error = report_error
         self._tls = tls
         self._lock = threading.Lock()
         self._connections: Set[Connection] = set()
@@ -143,7 +144,7 @@ class Server:
         self.port = 0
 
     def listen(self, port: int) -> None:
-        """Bind ``127.0.0.1:port`` (0: any free port) and begin to accept."""
+        """Bind `127.0.0.1:port` (0: any free port) and start the accept thread."""
         self._listener = _listen(port)
         self.port = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = socket.socketpair()
@@ -152,8 +153,8 @@ class Server:
         )
         self._thread.start()
 
-    def deafen(self) -> None:
-        """Listen no longer: new connections are refused, those that are open stay open."""
+    def stop_listening(self) -> None:
+        """Refuse new connections. Open ones stay open."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -163,8 +164,8 @@ class Server:
             sock.close()
 
     def stop(self) -> List[str]:
-        """End every connection and thread; return the names of threads that would not end."""
-        self.deafen()
+        """End all connections and threads. Return the names of threads that have not ended."""
+        self.stop_listening()
         with self._lock:
             connections, threads = list(self._connections), list(self._threads)
         for connection in connections:
@@ -187,9 +188,9 @@ class Server:
                 except OSError:
                     continue
                 sock.setblocking(True)
-                self._begin(Connection(sock))
+                self._start_connection(Connection(sock))
 
-    def _begin(self, connection: Connection) -> None:
+    def _start_connection(self, connection: Connection) -> None:
         self._accepted += 1
         if not self._accept(self._accepted):
             connection.reset()
@@ -199,19 +200,20 @@ class Server:
         )
         with self._lock:
             self._connections.add(connection)
-            # One that is done may not be gone yet, so none leaves by itself: stop() joins it.
+            # A thread does not remove itself: it would still be running when it is no longer in
+            # the set, and stop() would not join it.
             self._threads = {known for known in self._threads if known.is_alive()} | {thread}
         thread.start()
 
     def _run(self, connection: Connection) -> None:
         try:
             if self._tls is not None:
-                connection.secure(self._tls)
+                connection.start_tls(self._tls)
             self._serve(connection)
         except ClientGone:
             pass
         except BaseException as error:
-            self._failed(error)
+            self._report_error(error)
         finally:
             connection.close()
             with self._lock:

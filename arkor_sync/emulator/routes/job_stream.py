@@ -1,62 +1,64 @@
-"""Route 10: follows one job's log over server-sent events. Runs in the connection's thread."""
+"""Sends a job's log as server-sent events. Runs in the connection's thread."""
 
 from __future__ import annotations
 
 from typing import List, Optional
 
-from arkor_sync.emulator.body import POLL_SECONDS, Body
-from arkor_sync.emulator.records import Job, LogEntry, StreamConnection
-from arkor_sync.emulator.server import ClientGone
-from arkor_sync.emulator.sse import END
+from arkor_sync.emulator.http.faulty_connection import POLL_SECONDS
+from arkor_sync.emulator.http.server import ClientGone
+from arkor_sync.emulator.http.sse import END
+from arkor_sync.emulator.http.stream_body import StreamBody
+from arkor_sync.emulator.models import LogEntry, StoredJob, StreamConnection
 from arkor_sync.emulator.store import Store
 
 
 class JobStream:
-    """One client's view of a job's log, from its resume point on.
+    """Sends a job's log to one client, from where the client resumes.
 
     Args:
-        store: Where the job lives.
+        store: The emulator's state.
         job: The job.
-        stream: The record of this connection.
-        ping_interval: Virtual seconds without a write before a ping.
+        stream: The record of this stream.
+        ping_interval: A ping is sent after so many virtual seconds without an event.
     """
 
     def __init__(
-        self, store: Store, job: Job, stream: StreamConnection, ping_interval: float
+        self, store: Store, job: StoredJob, stream: StreamConnection, ping_interval: float
     ) -> None:
         self._store = store
         self._job = job
         self._stream = stream
         self._ping_interval = ping_interval
         self._position = 0
-        # Taken before each write, so that whoever has read it may move the clock right away.
+        # The time before each write, so that the client may move the clock as soon as it has read
+        # an event.
         self._last_write = stream.opened_at
         self._pings = 0
 
-    def run(self, body: Body) -> None:
-        """Write the log and what is added to it, until the end; ping in between.
+    def write(self, body: StreamBody) -> None:
+        """Send the log, and then each new entry, until the stream ends. Send pings in between.
 
         Raises:
-            ClientGone: The client left, or the emulator stops.
-            CutClean: A fault ended the body.
+            ClientGone: The client has left, or the emulator stops.
+            BodyEnded: A fault ended the body.
         """
-        if not body.wire.has("replay_all"):
+        if not body.faulty.has_fault("replay_all"):
             self._position = resume_position(self._job, self._stream.last_event_id)
         body.begin()
         while True:
-            entries = self._next(body)
+            entries = self._next_entries(body)
             if not entries:
                 body.finish(END)
                 return
             for entry in entries:
                 self._last_write = self._store.clock.now()
                 if body.write(entry):
-                    with self._store.changed:
+                    with self._store.condition:
                         self._stream.sent.append(entry.id)
                         self._store.notify()
 
-    def _next(self, body: Body) -> List[LogEntry]:
-        """Wait for entries not yet written; none means that the stream is over."""
+    def _next_entries(self, body: StreamBody) -> List[LogEntry]:
+        """Wait for new entries and return them. An empty list means that the stream ends."""
         store, job = self._store, self._job
 
         def ready() -> bool:
@@ -64,7 +66,7 @@ class JobStream:
 
         while True:
             due = self._last_write + self._ping_interval
-            with store.changed:
+            with store.condition:
                 store.wait(ready, due, POLL_SECONDS)
                 if store.stopping:
                     raise ClientGone
@@ -72,24 +74,24 @@ class JobStream:
                     entries = job.log[self._position :]
                     self._position += len(entries)
                     return entries
-            if body.wire.connection.client_has_gone():
+            if body.faulty.connection.client_has_gone():
                 raise ClientGone
             if store.clock.now() >= due:
                 self._ping(body)
 
-    def _ping(self, body: Body) -> None:
+    def _ping(self, body: StreamBody) -> None:
         self._last_write = self._store.clock.now()
         self._pings += 1
         event_id = None
-        if body.wire.has("ids_on_ping"):
+        if body.faulty.has_fault("ids_on_ping"):
             event_id = f"ping-{self._stream.number}-{self._pings}"
-            with self._store.changed:
+            with self._store.condition:
                 self._job.ping_positions[event_id] = self._position
         body.ping(event_id)
 
 
-def resume_position(job: Job, last_event_id: Optional[str]) -> int:
-    """Return where a stream resumes: after the last entry with that id, else at the start."""
+def resume_position(job: StoredJob, last_event_id: Optional[str]) -> int:
+    """Return where a stream resumes: after the last entry with that id, or from the start."""
     if last_event_id:
         for index in range(len(job.log) - 1, -1, -1):
             if job.log[index].id == last_event_id:

@@ -1,9 +1,10 @@
-"""HTTP/1.1 as data: reads one request, writes one answer. Runs in a connection's thread."""
+"""HTTP/1.1 messages: reads requests, encodes responses. Runs in the connection's thread."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import sys
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, BinaryIO, Dict, List, Mapping, Optional
@@ -14,13 +15,13 @@ MAX_LINE = 64 * 1024
 
 
 class ApiError(Exception):
-    """Ends a request with an error answer, ``{"error": ..., "code": ...}``.
+    """Answers a request with an error: `{"error": ..., "code": ...}`.
 
     Args:
         status: The HTTP status.
-        message: The text for the user, the wire field ``error``.
-        code: A stable identifier, the wire field ``code``, where there is one.
-        body: The whole JSON body, where it is not of that shape.
+        message: A text for people: the field `error`.
+        code: An identifier for programs: the field `code`; None leaves it out.
+        body: The whole JSON body, if it has other fields.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came in."""
+    """One request."""
 
     method: str
     path: str
@@ -51,7 +52,7 @@ class Request:
         """Decode the body.
 
         Raises:
-            ApiError: 400, when it is not JSON.
+            ApiError: 400, if it is not JSON.
         """
         try:
             return json.loads(self.body, parse_constant=_reject)
@@ -59,7 +60,11 @@ class Request:
             raise ApiError(400, "the request body is not valid JSON") from None
 
     def json_object(self) -> Dict[str, Any]:
-        """Decode the body, which has to be a JSON object (400 otherwise)."""
+        """Decode the body, which has to be a JSON object.
+
+        Raises:
+            ApiError: 400, if it is not.
+        """
         value = self.json()
         if not isinstance(value, dict):
             raise ApiError(400, "the request body must be a JSON object")
@@ -68,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """A whole answer. ``body`` is JSON, or bytes to be sent as they are, or None for no body."""
+    """A response that is sent at once. `body`: a JSON value, bytes, or None for no body."""
 
     status: int
     body: Any = None
@@ -82,10 +87,10 @@ class Response:
 
 
 def read_request(stream: BinaryIO) -> Optional[Request]:
-    """Read one request; None when the client closed the connection instead.
+    """Read one request. Return None if the client closed the connection instead.
 
     Raises:
-        ApiError: 400 or 413, when what came is not a request to be answered.
+        ApiError: 400, 411 or 413, if the request is malformed or too large.
     """
     line = stream.readline(MAX_LINE)
     if not line.strip():
@@ -115,21 +120,33 @@ def read_request(stream: BinaryIO) -> Optional[Request]:
     )
 
 
-def head(status: int, headers: Mapping[str, str]) -> bytes:
-    """Return the status line and the headers, blank line included."""
+def encode_head(status: int, headers: Mapping[str, str]) -> bytes:
+    """Return the bytes of the status line and the headers, with the blank line after them."""
     lines = [f"HTTP/1.1 {status} {_reason(status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def whole(response: Response, *, keep_alive: bool) -> bytes:
-    """Return a whole answer: head, ``Content-Length`` and body."""
+def encode_response(response: Response, *, keep_alive: bool) -> bytes:
+    """Return the bytes of a response: status line, headers and body."""
     payload = response.payload()
     headers = {"Content-Length": str(len(payload))} if response.status != 204 else {}
     if response.body is not None:
         headers["Content-Type"] = "application/json"
     headers["Connection"] = "keep-alive" if keep_alive else "close"
-    return head(response.status, {**headers, **response.headers}) + payload
+    return encode_head(response.status, {**headers, **response.headers}) + payload
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a JSON value is a finite number. A boolean is not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether a JSON value is a whole number. A boolean is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _reject(token: str) -> None:

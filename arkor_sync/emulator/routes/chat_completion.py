@@ -1,4 +1,4 @@
-"""Route 11: an engine's answer in the shape of OpenAI's chat completions. A connection's thread."""
+"""A chat answer in the format of OpenAI's chat completions. Runs in the connection's thread."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from arkor_sync.emulator.engine.base import ChatRequest, Piece
-from arkor_sync.emulator.records import Frame
+from arkor_sync.emulator.models import Frame
 
 
-class Answer:
-    """Counts and cuts the pieces of one answer.
+class ChatCompletion:
+    """One answer. It ends where `stop` or `maxTokens` says so.
 
     Args:
         chat: The request.
-        model: The name of what answers.
-        pieces: The engine's pieces.
+        model: The name of the model.
+        pieces: What the engine answers.
     """
 
     def __init__(self, chat: ChatRequest, model: str, pieces: Iterable[Piece]) -> None:
@@ -31,8 +31,8 @@ class Answer:
         self._characters = 0
         self._finish_reason = "stop"
 
-    def whole(self) -> Dict[str, Any]:
-        """Return the answer to ``stream: false``."""
+    def body(self) -> Dict[str, Any]:
+        """Return the response body for `stream: false`."""
         texts: List[str] = []
         calls: List[Dict[str, Any]] = []
         for piece in self._limited():
@@ -52,7 +52,7 @@ class Answer:
         }
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the answer to ``stream: true``, chunk by chunk, all but what says that it ends."""
+        """Yield the events for `stream: true`, without the one that ends the stream."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
         for piece in self._limited():
@@ -74,17 +74,17 @@ class Answer:
         return Frame(json.dumps(chunk, ensure_ascii=False))
 
     def _limited(self) -> Iterator[Piece]:
-        """Cut at ``stop`` and at ``maxTokens``, and notice why the answer ended."""
+        """Yield the pieces up to `stop` or `maxTokens`, and set the finish reason."""
         limit = self._chat.max_tokens
         for piece in cut_at(self._stops(), self._pieces):
             if not isinstance(piece, str):
                 self._finish_reason = "tool_calls"
                 yield piece
                 continue
-            room = limit - self._characters
-            self._characters += min(len(piece), room)
-            if piece[:room]:
-                yield piece[:room]
+            left = limit - self._characters
+            self._characters += min(len(piece), left)
+            if piece[:left]:
+                yield piece[:left]
             if self._characters == limit:
                 self._finish_reason = "length"
                 return
@@ -103,11 +103,11 @@ class Answer:
 
 
 def cut_at(stops: List[str], pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield pieces up to the first stop text, which may lie across pieces."""
+    """Yield pieces up to the first stop text, which may begin in one piece and end in another."""
     if not stops:
         yield from pieces
         return
-    # So much of the tail might still turn out to be the beginning of a stop text.
+    # The last characters of the text may be the beginning of a stop text.
     held_back = max(map(len, stops)) - 1
     text = ""
     for piece in pieces:

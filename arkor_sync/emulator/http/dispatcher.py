@@ -1,38 +1,51 @@
-"""One connection's life: read a request, check who asks, answer, again. A connection's thread."""
+"""Reads requests, authorizes them, calls their handlers. Runs in the connection's thread."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Mapping, Optional, TypeVar, Union
 
-from arkor_sync.emulator import gate
-from arkor_sync.emulator.admin import Admin
-from arkor_sync.emulator.body import Body, CutClean, Wire
-from arkor_sync.emulator.faults import ENDINGS, KINDS, REQUEST, Fault, FaultBook, Place
-from arkor_sync.emulator.records import Identity, Project, RecordedRequest
-from arkor_sync.emulator.routes import Call, Handler, Route, Streamed, find_route
-from arkor_sync.emulator.server import ClientGone, Connection
+from arkor_sync.emulator.faults import (
+    ENDINGS,
+    KINDS,
+    REQUEST,
+    FaultBook,
+    RequestTarget,
+    fire_faults,
+)
+from arkor_sync.emulator.http import client_version
+from arkor_sync.emulator.http.faulty_connection import FaultyConnection
+from arkor_sync.emulator.http.messages import (
+    ApiError,
+    Request,
+    Response,
+    encode_response,
+    read_request,
+)
+from arkor_sync.emulator.http.routing import Call, Handler, Route, StreamedResponse, find_route
+from arkor_sync.emulator.http.server import ClientGone, Connection
+from arkor_sync.emulator.http.stream_body import BodyEnded, StreamBody
+from arkor_sync.emulator.models import Identity, Project, RecordedRequest
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import ApiError, Request, Response, read_request, whole
 
 T = TypeVar("T")
 
 REDACTED = "[redacted]"
 
 
-class App:
-    """Answers what comes over a connection.
+class Dispatcher:
+    """Answers the requests of a connection, one after the other.
 
     Args:
-        store: What the emulator knows.
-        settings: Its switches.
+        store: The emulator's state.
+        settings: Its settings.
         handlers: The handlers of the cloud's routes.
-        admin: The handlers of the emulator's own routes.
-        book: The faults.
-        failed: Told of every exception that a handler did not mean.
+        admin: Answers requests whose path begins with `/_emulator`.
+        faults: The faults that are set.
+        report_error: Called with every exception of a handler other than `ApiError`.
     """
 
     def __init__(
@@ -40,92 +53,92 @@ class App:
         store: Store,
         settings: Settings,
         handlers: Mapping[Route, Handler],
-        admin: Admin,
-        book: FaultBook,
-        failed: Callable[[BaseException], None],
+        admin: Callable[[Request], Response],
+        faults: FaultBook,
+        report_error: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._handlers = handlers
         self._admin = admin
-        self._book = book
-        self._failed = failed
+        self._faults = faults
+        self._report_error = report_error
 
     def serve(self, connection: Connection) -> None:
-        """Answer requests until either side closes the connection."""
+        """Answer requests until the client or the emulator closes the connection."""
         keep_alive = True
         while keep_alive and connection.open:
             try:
                 request = read_request(connection.reader)
             except ApiError as error:
-                connection.send(whole(Response(error.status, error.body), keep_alive=False))
+                response = Response(error.status, error.body)
+                connection.send(encode_response(response, keep_alive=False))
                 return
             except (OSError, ValueError):
-                # Reset by the client, or closed by stop().
+                # The client reset the connection, or stop() closed it.
                 return
             if request is None:
                 return
             if request.segments[:1] == ["_emulator"]:
-                answer = self._guarded(partial(self._admin.handle, request))
-                connection.send(whole(answer, keep_alive=False))
+                response = self._errors_as_response(partial(self._admin, request))
+                connection.send(encode_response(response, keep_alive=False))
                 return
-            keep_alive = self._serve_one(connection, request) and request.keep_alive
+            keep_alive = self._answer(connection, request) and request.keep_alive
 
-    def _serve_one(self, connection: Connection, request: Request) -> bool:
-        """Answer one request; tell whether the connection can take another."""
-        token = bearer(request)
+    def _answer(self, connection: Connection, request: Request) -> bool:
+        """Answer one request. Return whether the connection can be used for another."""
+        token = bearer_token(request)
         record = self._record(request, token)
-        place = Place(record.number, record.route, record.job_id)
-        wire = Wire(connection, self._store, self._book, place, token)
-        resumes = bool(request.headers.get("Last-Event-ID"))
-        kinds = [kind for kind in KINDS if resumes or kind != "replay_gone"]
-        answer: Union[Response, Streamed]
-        answer = self._struck(wire, self._book.strike(REQUEST, place, kinds)) or self._handle(
-            request
-        )
-        notice = self._notice()
-        if not isinstance(answer, Streamed):
-            self._settle(record, answer.status)
-            answer.headers.update(notice)
-            return self._send(wire, answer, request)
-        self._settle(record, 200)
+        target = RequestTarget(record.number, record.route, record.job_id)
+        faulty = FaultyConnection(connection, self._store, self._faults, target, token)
+        response = self._request_faults(faulty, request, target) or self._handle(request)
+        deprecation = self._deprecation_headers()
+        if isinstance(response, Response):
+            self._record_status(record, response.status)
+            response.headers.update(deprecation)
+            self._send(faulty, response, request)
+            return True
+        self._record_status(record, 200)
         chunked = self._settings.framing == "chunked"
         try:
-            answer.run(Body(wire, chunked=chunked, headers=notice))
-        except CutClean:
+            response.write(StreamBody(faulty, chunked=chunked, headers=deprecation))
+        except BodyEnded:
             pass
         except ClientGone:
             raise
         except Exception as error:
-            self._failed(error)
+            self._report_error(error)
             return False
         return chunked
 
-    def _send(self, wire: Wire, answer: Response, request: Request) -> bool:
-        """Send a whole answer, unless a fault ends it."""
-        data = whole(answer, keep_alive=request.keep_alive)
-        for fault in wire.at_answer(ENDINGS):
+    def _send(self, faulty: FaultyConnection, response: Response, request: Request) -> None:
+        """Send a response, unless a fault ends the connection during it, or instead."""
+        data = encode_response(response, keep_alive=request.keep_alive)
+        for fault in faulty.faults_at_end(ENDINGS):
             if fault.kind == "cut_mid_event":
                 data = data[: len(data) // 2 if fault.byte is None else fault.byte]
             if fault.kind in ("cut_mid_event", "cut_clean"):
-                wire.send(data)
-            wire.end(fault)
-        wire.send(data)
-        return True
+                faulty.send(data)
+            faulty.end(fault)
+        faulty.send(data)
 
-    def _struck(self, wire: Wire, faults: List[Fault]) -> Optional[Response]:
-        """Do what faults do before an answer; return the answer that one of them gives."""
-        for fault in faults:
+    def _request_faults(
+        self, faulty: FaultyConnection, request: Request, target: RequestTarget
+    ) -> Optional[Response]:
+        """Do what faults do before a request is answered. Return the response if one gives it."""
+        resumes = bool(request.headers.get("Last-Event-ID"))
+        kinds = [kind for kind in KINDS if resumes or kind != "replay_gone"]
+        for fault in fire_faults(self._faults, REQUEST, target, kinds):
             if fault.kind == "refuse":
-                wire.connection.reset()
+                faulty.connection.reset()
                 raise ClientGone
             if fault.kind == "accept_then_drop":
-                wire.connection.close()
+                faulty.connection.close()
                 raise ClientGone
             if fault.kind == "stall_before_headers":
-                wire.wait(fault.seconds)
+                faulty.wait(fault.seconds)
             elif fault.kind == "expire_token":
-                wire.expire_token()
+                faulty.expire_token()
             elif fault.kind == "replay_gone":
                 return Response(410, {"error": "the event stream is gone"})
             elif fault.kind == "status":
@@ -138,28 +151,28 @@ class App:
                 return Response(200, page, {"Content-Type": str(fault.value)})
         return None
 
-    def _handle(self, request: Request) -> Union[Response, Streamed]:
-        def answer() -> Union[Response, Streamed]:
+    def _handle(self, request: Request) -> Union[Response, StreamedResponse]:
+        def handle() -> Union[Response, StreamedResponse]:
             if request.segments[:1] == ["v1"]:
-                gate.check_client(
+                client_version.check_client(
                     request.headers.get("X-Arkor-Client"), self._settings.supported_range
                 )
             route, params = find_route(self._handlers, request.method, request.segments)
-            return self._handlers[route](self._admit(route, request, params))
+            return self._handlers[route](self._authorize(route, request, params))
 
-        return self._guarded(answer)
+        return self._errors_as_response(handle)
 
-    def _guarded(self, answer: Callable[[], T]) -> Union[T, Response]:
+    def _errors_as_response(self, handle: Callable[[], T]) -> Union[T, Response]:
         try:
-            return answer()
+            return handle()
         except ApiError as error:
             return Response(error.status, error.body)
         except Exception as error:
-            self._failed(error)
+            self._report_error(error)
             return Response(500, {"error": "internal error of the emulator"})
 
-    def _admit(self, route: Route, request: Request, params: Dict[str, str]) -> Call:
-        """Check the bearer and the scope."""
+    def _authorize(self, route: Route, request: Request, params: Dict[str, str]) -> Call:
+        """Check the token, the org and the project, as far as the route needs them."""
         if route.needs == "nothing":
             return Call(request, params)
         identity = self._identity(request)
@@ -179,14 +192,14 @@ class App:
         return Call(request, params, identity, project)
 
     def _identity(self, request: Request) -> Identity:
-        identity = self._store.identities.get(bearer(request) or "")
+        identity = self._store.identities.get(bearer_token(request) or "")
         if identity is None:
             raise ApiError(401, "missing, unknown or expired bearer token")
         return identity
 
-    def _notice(self) -> Dict[str, str]:
+    def _deprecation_headers(self) -> Dict[str, str]:
         message = self._settings.deprecation
-        return gate.deprecation_headers(message, self._settings.sunset) if message else {}
+        return client_version.deprecation_headers(message, self._settings.sunset) if message else {}
 
     def _record(self, request: Request, token: Optional[str]) -> RecordedRequest:
         try:
@@ -198,13 +211,13 @@ class App:
             header: REDACTED if header.lower() in ("authorization", "cookie") else value
             for header, value in request.headers.items()
         }
-        with self._store.changed:
+        with self._store.condition:
             record = RecordedRequest(
                 method=request.method,
                 path=request.path,
                 query=request.query,
                 headers=headers,
-                body=_readable(request.body),
+                body=_recorded_body(request.body),
                 route=name,
                 job_id=job_id,
                 token_digest=hashlib.sha256(token.encode()).hexdigest()[:8] if token else None,
@@ -214,20 +227,20 @@ class App:
             self._store.notify()
         return record
 
-    def _settle(self, record: RecordedRequest, status: int) -> None:
-        with self._store.changed:
+    def _record_status(self, record: RecordedRequest, status: int) -> None:
+        with self._store.condition:
             record.status = status
             self._store.notify()
 
 
-def bearer(request: Request) -> Optional[str]:
+def bearer_token(request: Request) -> Optional[str]:
     """Return the request's bearer token."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def _readable(body: bytes) -> Any:
-    """Return a body for the record: JSON where it is, without a data set's token."""
+def _recorded_body(body: bytes) -> Any:
+    """Return a body for the record: decoded if it is JSON, and without a data set's token."""
     if not body:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Routes 12 to 19: deployments and their keys. Runs in the connection's thread."""
+"""Deployments and their keys. Runs in the connection's thread."""
 
 from __future__ import annotations
 
@@ -8,41 +8,33 @@ import uuid
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.clock import timestamp
-from arkor_sync.emulator.job_rules import is_integer
-from arkor_sync.emulator.records import Deployment
-from arkor_sync.emulator.routes import Call, Route
-from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.wire import ApiError, Response
+from arkor_sync.emulator.http.messages import ApiError, Response, is_integer
+from arkor_sync.emulator.http.routing import Call, Route
+from arkor_sync.emulator.models import Deployment
+from arkor_sync.emulator.routes.resource import Resource
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,48}[a-z0-9]")
 RESERVED = frozenset({"www", "api", "admin", "app", "docs", "status"})
 DEFAULT_RETENTION = {"runRetentionMode": "days", "runRetentionDays": 7}
 
-ROUTES = (
-    Route("GET", "/v1/endpoints", "list_deployments"),
-    Route("POST", "/v1/endpoints", "create_deployment"),
-    Route("GET", "/v1/endpoints/:deployment_id", "get_deployment"),
-    Route("PATCH", "/v1/endpoints/:deployment_id", "update_deployment"),
-    Route("DELETE", "/v1/endpoints/:deployment_id", "delete_deployment"),
-    Route("GET", "/v1/endpoints/:deployment_id/keys", "list_keys"),
-    Route("POST", "/v1/endpoints/:deployment_id/keys", "create_key"),
-    Route("DELETE", "/v1/endpoints/:deployment_id/keys/:key_id", "revoke_key"),
-)
 
+class Deployments(Resource):
+    """Deployments and their keys. The emulator serves no deployed model."""
 
-class Deployments:
-    """The handlers, one method a route. There is no data plane behind them.
-
-    Args:
-        store: What the emulator knows.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    ROUTES = (
+        Route("GET", "/v1/endpoints", "list_deployments"),
+        Route("POST", "/v1/endpoints", "create_deployment"),
+        Route("GET", "/v1/endpoints/:deployment_id", "get_deployment"),
+        Route("PATCH", "/v1/endpoints/:deployment_id", "update_deployment"),
+        Route("DELETE", "/v1/endpoints/:deployment_id", "delete_deployment"),
+        Route("GET", "/v1/endpoints/:deployment_id/keys", "list_keys"),
+        Route("POST", "/v1/endpoints/:deployment_id/keys", "create_key"),
+        Route("DELETE", "/v1/endpoints/:deployment_id/keys/:key_id", "revoke_key"),
+    )
 
     def list_deployments(self, call: Call) -> Response:
         """List the project's deployments."""
-        with self._store.changed:
+        with self._store.condition:
             found = [
                 deployment.wire()
                 for deployment in self._store.deployments.values()
@@ -51,7 +43,7 @@ class Deployments:
         return Response(200, {"deployments": found})
 
     def create_deployment(self, call: Call) -> Response:
-        """Add a deployment; 409 when the slug is taken, anywhere."""
+        """Add a deployment; 409 if any org has a deployment with that slug."""
         body = call.request.json_object()
         slug = body.get("slug")
         if not isinstance(slug, str) or not SLUG.fullmatch(slug):
@@ -62,7 +54,7 @@ class Deployments:
             if name not in body:
                 raise ApiError(400, f"{name}: required")
         fields = {**DEFAULT_RETENTION, **_checked(body)}
-        with self._store.changed:
+        with self._store.condition:
             if any(d.slug == slug for d in self._store.deployments.values()):
                 raise ApiError(409, f"the slug {slug!r} is already taken")
             deployment = Deployment(str(uuid.uuid4()), slug, call.scope, timestamp(), fields)
@@ -75,10 +67,10 @@ class Deployments:
         return Response(200, {"deployment": self._deployment(call).wire()})
 
     def update_deployment(self, call: Call) -> Response:
-        """Change the fields that are given."""
+        """Change the fields that the body has."""
         deployment = self._deployment(call)
         fields = _checked(call.request.json_object())
-        with self._store.changed:
+        with self._store.condition:
             deployment.fields.update(fields)
             deployment.updated_at = timestamp()
             self._store.notify()
@@ -87,17 +79,17 @@ class Deployments:
     def delete_deployment(self, call: Call) -> Response:
         """Remove a deployment and its keys."""
         deployment = self._deployment(call)
-        with self._store.changed:
+        with self._store.condition:
             self._store.deployments.pop(deployment.id, None)
             self._store.notify()
         return Response(204)
 
     def list_keys(self, call: Call) -> Response:
-        """List a deployment's keys, those that were revoked among them."""
+        """List a deployment's keys, with those that were revoked."""
         return Response(200, {"keys": list(self._deployment(call).keys.values())})
 
     def create_key(self, call: Call) -> Response:
-        """Add a key; only this answer holds its text."""
+        """Add a key. Only this response holds its text."""
         deployment = self._deployment(call)
         label = call.request.json_object().get("label")
         if not isinstance(label, str) or not 1 <= len(label.strip()) <= 80:
@@ -109,7 +101,7 @@ class Deployments:
             "prefix": plaintext[:17],
             "createdAt": timestamp(),
         }
-        with self._store.changed:
+        with self._store.condition:
             deployment.keys[shown["id"]] = {**shown, "enabled": True, "lastUsedAt": None}
             self._store.notify()
         return Response(201, {"key": {**shown, "plaintext": plaintext}})
@@ -119,7 +111,7 @@ class Deployments:
         key = self._deployment(call).keys.get(call.params["key_id"])
         if key is None:
             raise ApiError(404, "no such key")
-        with self._store.changed:
+        with self._store.condition:
             key["enabled"] = False
             self._store.notify()
         return Response(204)
@@ -132,7 +124,7 @@ class Deployments:
 
 
 def _checked(body: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields that a client may set, checked."""
+    """Check the fields that a client may set, and return them."""
     if "target" in body:
         _check_target(body["target"])
     if body.get("authMode", "none") not in ("none", "fixed_api_key"):
@@ -175,5 +167,5 @@ def _retention(body: Dict[str, Any]) -> Dict[str, Any]:
             raise ApiError(400, "runRetentionDays: expected a whole number above 0")
         return {"runRetentionMode": mode, "runRetentionDays": days}
     if days is not None:
-        raise ApiError(400, "runRetentionDays: goes only with the mode 'days'")
+        raise ApiError(400, "runRetentionDays: is allowed only with the mode 'days'")
     return {} if mode is None else {"runRetentionMode": mode, "runRetentionDays": None}

@@ -1,25 +1,24 @@
-"""What the cloud accepts in ``POST /v1/inference/chat``. Pure."""
+"""What the cloud accepts in `POST /v1/inference/chat`. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from arkor_sync.emulator.engine.base import ChatRequest
-from arkor_sync.emulator.job_rules import is_integer, is_number
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError, is_integer, is_number
 
 REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def check_chat(body: Dict[str, Any], *, tool_calling: bool) -> ChatRequest:
-    """Check a chat request's body, all but its target.
+    """Check the body of a chat request, except `adapter` and `baseModel`.
 
     Args:
         body: The JSON body.
-        tool_calling: Whether tools with the choice ``auto`` are configured.
+        tool_calling: Whether the tool choice `auto` is supported.
 
     Raises:
-        ApiError: 400, with the field that is wrong.
+        ApiError: 400, with the name of the field that is wrong.
     """
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -114,7 +113,7 @@ def _tool(body: Dict[str, Any], *, tool_calling: bool) -> Optional[Tuple[str, Di
 
 
 def _constraint(body: Dict[str, Any]) -> Optional[Tuple[str, Any]]:
-    """Return what ``structuredOutputs`` or ``responseFormat`` ask for."""
+    """Return the constraint of `structuredOutputs` or `responseFormat`, if any."""
     from_format = _response_format(body.get("responseFormat"))
     options = body.get("structuredOutputs")
     if options is None:
@@ -160,7 +159,7 @@ def _response_format(value: Any) -> Optional[Tuple[str, Any]]:
 
 
 def _check_strict(where: str, schema: Any) -> None:
-    """Check that every object schema, nested ones too, is closed and requires all it has."""
+    """Check that every object schema forbids other properties and requires all its own."""
     if isinstance(schema, list):
         for index, part in enumerate(schema):
             _check_strict(f"{where}[{index}]", part)

@@ -1,4 +1,4 @@
-"""Reads the emulator's files: JSON always, TOML where Python can. Any thread."""
+"""Reads a JSON or TOML file. Any thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def load_data(path: Union[str, Path]) -> Dict[str, Any]:
     """Read a JSON or TOML file whose top level is an object.
 
     Raises:
-        ValueError: It is not such a file, or it is TOML and Python is older than 3.11.
+        ValueError: The file is malformed, or it is TOML and Python is older than 3.11.
         OSError: It cannot be read.
     """
     path = Path(path)

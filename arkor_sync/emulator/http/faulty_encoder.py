@@ -1,4 +1,4 @@
-"""What a fault makes of an event, as bytes. Pure."""
+"""Encodes events, with the faults that change what is sent for one. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import cycle
 from typing import Any, Dict, List, Optional
 
 from arkor_sync.emulator.faults import Fault
-from arkor_sync.emulator.records import Frame, LogEntry
-from arkor_sync.emulator.sse import encode
+from arkor_sync.emulator.http.sse import encode
+from arkor_sync.emulator.models import Frame, LogEntry
 
 GARBAGE = {
     "malformed": '{"type": "training.log", "step": ',
@@ -18,23 +18,23 @@ GARBAGE = {
     "nan": '{"type": "training.log", "step": 1, "loss": NaN}',
 }
 
-# Stands in for bytes that are not UTF-8 while the event is encoded.
+# A placeholder: it is replaced by bytes that are not UTF-8 once the event is encoded.
 _BAD = "@bad-utf8@"
 
 
-class Distorter:
-    """Turns the entries of one answer into bytes, one after the other."""
+class FaultyEncoder:
+    """Encodes the entries of one answer, in their order."""
 
     def __init__(self) -> None:
         self._last_id: Optional[str] = None
-        self._held: List[bytes] = []
+        self._delayed: List[bytes] = []
 
-    def apply(self, entry: LogEntry, faults: List[Fault]) -> List[bytes]:
-        """Return what is sent for an entry: nothing, one frame or several."""
+    def encode(self, entry: LogEntry, faults: List[Fault]) -> List[bytes]:
+        """Return what is sent for an entry: no frame, one or several."""
         frame, data = entry.frame, entry.raw
         if frame is not None:
             for fault in faults:
-                frame = self._changed(frame, fault)
+                frame = self._change(frame, fault)
             self._last_id = frame.id or self._last_id
             data = encode(frame).replace(_BAD.encode(), b"\xff\xfe")
         by_kind = {fault.kind: fault for fault in faults}
@@ -48,16 +48,16 @@ class Distorter:
                 text = json.dumps({"type": fault.value})
                 sent.insert(0, encode(Frame(text, name=fault.value)))
         if "reorder" in by_kind:
-            self._held += sent
+            self._delayed += sent
             return []
-        return sent + self.rest()
+        return sent + self.flush()
 
-    def rest(self) -> List[bytes]:
-        """Return what was held back."""
-        held, self._held = self._held, []
-        return held
+    def flush(self) -> List[bytes]:
+        """Return the frames that `reorder` delayed."""
+        delayed, self._delayed = self._delayed, []
+        return delayed
 
-    def _changed(self, frame: Frame, fault: Fault) -> Frame:
+    def _change(self, frame: Frame, fault: Fault) -> Frame:
         if fault.kind == "repeat_id":
             return replace(frame, id=self._last_id or frame.id)
         if fault.kind == "garbage" and fault.replace:
@@ -72,7 +72,7 @@ class Distorter:
 
 
 def _with(frame: Frame, extra: Dict[str, Any], without: Optional[str] = None) -> Frame:
-    """Change the JSON object of a frame; anything else stays as it is."""
+    """Add fields to the JSON object of a frame, or remove one. Other data is not changed."""
     try:
         event = json.loads(frame.data)
     except ValueError:
@@ -90,11 +90,11 @@ def _garbage(fault: Fault) -> str:
 
 
 def mix_newlines(data: bytes) -> bytes:
-    """End lines with LF, CRLF and CR in turn, without changing what they mean."""
+    """End lines with LF, CRLF and CR in turn, so that the meaning stays the same."""
     endings = cycle((b"\n", b"\r\n", b"\r"))
     mixed, last = b"", b""
     for line in data.split(b"\n")[:-1]:
-        # A CR and an LF with nothing in between would be one line end.
+        # After a CR an empty line has to end with CR, too: CR and LF together are one line end.
         last = b"\r" if not line and last == b"\r" else next(endings)
         mixed += line + last
     return mixed + data[data.rfind(b"\n") + 1 :]

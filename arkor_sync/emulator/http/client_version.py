@@ -1,11 +1,11 @@
-"""The version gate and the deprecation notice: judges a client's version. Pure."""
+"""Checks the version of a client, and announces deprecations. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError
 
 _SEMVER = re.compile(
     r"(?P<core>\d+\.\d+\.\d+)(?:-(?P<pre>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
@@ -16,26 +16,26 @@ Version = Tuple[Tuple[int, ...], Tuple[Tuple[int, int, str], ...]]
 
 
 def check_client(header: Optional[str], supported_range: str) -> None:
-    """Let a client pass, or refuse it.
+    """Check that a client's version is supported.
 
     Args:
-        header: The ``X-Arkor-Client`` header; the accepted form is ``arkor/<semver>``.
-        supported_range: An npm version range such as ``^1.4.0 || >=2.1.0``; ``*`` is everything.
+        header: The `X-Arkor-Client` header, which has to be `arkor/<semver>`.
+        supported_range: An npm version range such as `^1.4.0 || >=2.1.0`; `*` is any version.
 
     Raises:
-        ApiError: 426, with the body of the protocol.
+        ApiError: 426, if it is not.
     """
     if not header:
-        raise _refusal("unknown", supported_range, "missing")
+        raise _unsupported("unknown", supported_range, "missing")
     product, _, text = header.strip().partition("/")
     if product != "arkor" or not _SEMVER.fullmatch(text):
-        raise _refusal("unknown", supported_range, "malformed")
+        raise _unsupported("unknown", supported_range, "malformed")
     if not in_range(text, supported_range):
-        raise _refusal(text, supported_range, None)
+        raise _unsupported(text, supported_range, None)
 
 
 def deprecation_headers(message: str, sunset: Optional[str]) -> Dict[str, str]:
-    """Return the headers that announce a deprecation."""
+    """Return the headers that announce a deprecation, and when the version stops working."""
     headers = {"Deprecation": "true", "Warning": f'299 - "{message}"'}
     if sunset:
         headers["Sunset"] = sunset
@@ -45,8 +45,8 @@ def deprecation_headers(message: str, sunset: Optional[str]) -> Dict[str, str]:
 def in_range(version: str, supported_range: str) -> bool:
     """Tell whether a version lies in an npm range.
 
-    Knows ``||``, ``^``, ``~``, the comparisons and ``*``. A pre-release is compared like any
-    other version: npm's rule that a range has to name it does not apply.
+    Supports `||`, `^`, `~`, comparisons and `*`. Unlike npm it compares a pre-release like any
+    other version, also if the range does not mention it.
     """
     parsed = _parse(version)
     return any(
@@ -78,18 +78,18 @@ def _bound(
         return _LOWEST, exact
     if operator == "<=":
         return _LOWEST, after
-    # What is left names a place to bump: the caret's first number that is not zero, the tilde's
-    # second, and for a bare version its last.
+    # The upper end of the range is the version with one of its numbers increased: for a caret the
+    # first that is not zero, for a tilde the second, for a plain version the last.
     if operator == "^":
-        place = next((i for i, number in enumerate(given) if number), len(given) - 1)
+        bumped = next((i for i, number in enumerate(given) if number), len(given) - 1)
     elif operator == "~":
-        place = min(1, len(given) - 1)
+        bumped = min(1, len(given) - 1)
     else:
-        place = len(given) - 1
-        if place == 2:
+        bumped = len(given) - 1
+        if bumped == 2:
             return exact, after
-    ceiling = [*numbers[:place], numbers[place] + 1, 0, 0][:3]
-    # "-0" sorts before every pre-release of the ceiling.
+    ceiling = [*numbers[:bumped], numbers[bumped] + 1, 0, 0][:3]
+    # "-0" sorts before every other pre-release of the upper end.
     return exact, _parse(".".join(map(str, ceiling)) + "-0")
 
 
@@ -108,7 +108,7 @@ def _parse(text: str) -> Version:
 _LOWEST: Version = ((0, 0, 0), ())
 
 
-def _refusal(version: str, supported_range: str, reason: Optional[str]) -> ApiError:
+def _unsupported(version: str, supported_range: str, reason: Optional[str]) -> ApiError:
     body: Dict[str, Any] = {
         "error": "sdk_version_unsupported",
         "currentVersion": version,
