@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
+from arkor_sync._preload import import_for_the_threads
 from arkor_sync._run_record import RunRecord
+from arkor_sync._settlement import Settlement
 from arkor_sync.callbacks import handler_table, stateful
 from arkor_sync.errors import (
     ArkorUsageError,
@@ -63,13 +64,8 @@ class Run:
         self._options = options
         self._clock = options.clock
         self._pid = os.getpid()
-        self._changed = threading.Condition()
-        self._settled = False
+        self._settlement = Settlement()
         self._awaited = False
-        self._error: Optional[BaseException] = None
-        self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
-        self._stopping = 0  # calls of stop() that the cloud has not answered yet
-        self._done_callbacks: List[Callable[[Run], None]] = []
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         cursor = Cursor(self._lease.saved)
         self._channel = Channel(
@@ -112,7 +108,7 @@ class Run:
             self._record.apply(end)
             self._worker_done(None, None)
             return self
-        _import_for_the_threads()
+        import_for_the_threads()
         if end is not None:
             self._reader.expect_end()  # nothing but what the stream still has will come
         self._worker.start()
@@ -169,8 +165,8 @@ class Run:
             self.abort(interruption)
             add_note(interruption, still_runs(self.job.id))
             raise
-        if self._error is not None:
-            raise self._error
+        if self._settlement.error is not None:
+            raise self._settlement.error
         assert self.outcome is not None
         return self.outcome
 
@@ -178,7 +174,7 @@ class Run:
 
     def done(self) -> bool:
         """Whether the run has settled: `wait()` then returns, or raises, at once."""
-        return self._settled
+        return self._settlement.settled
 
     def abort(self, reason: object = None) -> None:
         """Stop following. It returns at once, and is legal in a callback. The job goes on.
@@ -191,13 +187,8 @@ class Run:
         """
         if os.getpid() != self._pid:
             return
-        with self._changed:
-            if self._settled or self._abort is not None:
-                return
-            self._abort = (reason, time.monotonic())
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+        if self._settlement.abort(reason):
+            self._stop_threads()
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Abort, and wait for the threads to end. After the end of the run it only tidies up.
@@ -221,15 +212,14 @@ class Run:
 
     def after_fork(self) -> None:
         """Give a forked child locks of its own. The fork hook calls it."""
-        self._changed = threading.Condition()
+        self._settlement.renew_lock()
         self._lease.release()  # closes the child's copy; the parent's lease stands
 
     def at_exit(self, timeout: float) -> Optional[str]:
         """Abort when the interpreter exits. The exit hook calls it."""
         if os.getpid() != self._pid:
             return None
-        if not self._settled:
-            self.abort("the interpreter exits")
+        self.abort("the interpreter exits")
         call = self._worker.current.get()
         if self._worker.join(timeout):
             return None
@@ -265,20 +255,15 @@ class Run:
             ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
         """
         self._check_process()
-        with self._changed:
-            if self.job.is_terminal:
-                return False
-            self._stopping += 1
         try:
-            self.client.jobs.cancel(self.job.id)
-            return self._stopped_with(reason)
+            with self._settlement.stopping():
+                if self.job.is_terminal:
+                    return False
+                self.client.jobs.cancel(self.job.id)
+                return self._stopped(reason)
         except ConflictError:
             logger.info("job %s ended before it could be stopped", self.job.id)
             return False
-        finally:
-            with self._changed:
-                self._stopping -= 1
-                self._changed.notify_all()
 
     def health(self) -> RunHealth:
         """Look at the run: states, ages and counts. It never blocks."""
@@ -288,7 +273,11 @@ class Run:
             return None if moment is None else max(0.0, now - moment)
 
         reader, worker, call = self._reader, self._worker, self._worker.current.get()
-        state = "settled" if self._settled else "stopping" if self._abort else reader.state.value
+        state = reader.state.value
+        if self._settlement.aborted:
+            state = "stopping"
+        if self.done():
+            state = "settled"
         return RunHealth(
             state=state,
             last_byte_age=age(reader.last_byte),
@@ -315,11 +304,8 @@ class Run:
         exceptions are logged.
         """
         self._check_process()
-        with self._changed:
-            if not self._settled:
-                self._done_callbacks.append(function)
-                return
-        self._call_done(function)
+        if not self._settlement.when_settled(function):
+            self._call_done(function)
 
     def __enter__(self) -> Run:
         return self
@@ -328,65 +314,55 @@ class Run:
         self.close()
 
     def __repr__(self) -> str:
-        state = "settled" if self._settled else "following"
+        state = "settled" if self.done() else "following"
         return f"<Run {self.job.id} {self.job.status} {state}>"
 
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
-        with self._changed:
-            while not self._settled:
-                now = time.monotonic()
-                if deadline is not None and now >= deadline:
-                    raise WaitTimeout(f"job {self.job.id} is still {self.job.status}")
-                limits = [] if deadline is None else [deadline - now]
-                if self._abort is not None:
-                    grace = self._abort[1] + self._options.abort_grace - now
-                    if grace <= 0:
-                        break
-                    limits.append(grace)
-                self._changed.wait(min([*limits, threading.TIMEOUT_MAX]))
-            else:
+        try:
+            if self._settlement.wait(deadline, self._options.abort_grace):
                 return
-        call = self._worker.current.get()
+        except TimeoutError:
+            raise WaitTimeout(f"job {self.job.id} is still {self.job.status}") from None
+        current = self._worker.current
+        call = current.get()
         if self.outcome is not None and call is not None:  # a result has no room for it
-            logger.warning(
-                "%s of job %s is still running:\n%s",
-                call.callback,
-                self.job.id,
-                self._worker.current.stack(),
-            )
+            what = "%s of job %s is still running:\n%s"
+            logger.warning(what, call.callback, self.job.id, current.stack())
         self._settle(Interrupted(), None)
 
-    def _stopped_with(self, reason: str) -> bool:
+    def _stopped(self, reason: str) -> bool:
         """Settle for a cancelled job, unless the run has come to another end meanwhile."""
-        with self._changed:
-            if self._settled or self._abort is not None or self.outcome is not None:
-                return False
+
+        def ended_otherwise() -> bool:
+            if self.outcome is not None:
+                return True
             self._record.stopped(reason)
-            self._abort = (reason, time.monotonic())
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+            return False
+
+        if not self._settlement.abort(reason, unless=ended_otherwise):
+            return False
+        self._stop_threads()
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then let everything go that still runs."""
-        with self._changed:
-            if self._settled:
-                return
-            self._error = error = self._ending(error)
-            self.failure = failure
-            self._settled = True
-            callbacks, self._done_callbacks = self._done_callbacks, []
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+        error = self._ending(error)
+        callbacks = self._settlement.settle(error)
+        if callbacks is None:
+            return
+        self.failure = failure
+        self._stop_threads()
         if self._watch:
             self._watch.stop()
         for function in callbacks:
             self._call_done(function)
-        if error is not None and not self._awaited and self._abort is None:
+        if error is not None and not self._awaited and self._settlement.aborted is None:
             # Nobody may ever ask for it.
             logger.error("the run of job %s ended, unawaited", self.job.id, exc_info=error)
+
+    def _stop_threads(self) -> None:
+        self._worker.stop()  # first: it then knows why the reader ends
+        self._reader.stop()
 
     def _ending(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Return what `wait()` raises, from what the worker ended with."""
@@ -401,7 +377,7 @@ class Run:
         self._settle(error, failure)
 
     def _aborted(self) -> RunAborted:
-        reason = self._abort and self._abort[0]
+        reason = self._settlement.aborted and self._settlement.aborted[0]
         message = f"stopped following job {self.job.id}; the job itself goes on"
         if reason is not None:
             message += f" (reason: {reason!r})"
@@ -410,14 +386,6 @@ class Run:
             return RunAborted(message, reason)
         message += f"; {call.callback} for event {call.event.id} is still running:"
         return RunAborted(message, reason, call.callback, self._worker.current.stack())
-
-    def _finish_stop(self) -> None:
-        """Wait for the answer to a `stop()` that is under way: the stream may tell of it first."""
-        with self._changed:
-            while self._stopping and self._abort is None:
-                self._changed.wait()
-            if self._abort is not None:
-                raise Interrupted
 
     def _call_done(self, function: Callable[[Run], None]) -> None:
         try:
@@ -438,20 +406,8 @@ class _Control:
 
     def __init__(self, run: Run) -> None:
         self.redeliver = run._reader.redeliver
-        self.finish_stop = run._finish_stop
+        self.finish_stop = run._settlement.finish_stop
         self.stop = run.stop
         self.cancel = run.cancel
         self.ending = run._ending
         self.settle = run._worker_done
-
-
-def _import_for_the_threads() -> None:
-    """Import what the threads would, while there are none.
-
-    The first recovery is then as quick as any other. And a Ctrl-C in the middle of an import of the
-    main thread can leave the interpreter's import lock taken for good, for all other threads.
-    """
-    import backoff  # noqa: F401
-
-    import arkor_sync.cloud.chat
-    import arkor_sync.cloud.chat_request  # noqa: F401
