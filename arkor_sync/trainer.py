@@ -19,12 +19,13 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
-    TypeVar,
     Union,
 )
 
-from arkor_sync.callbacks import CallbacksInput, check_callable
+from arkor_sync._common.arguments import check_callback
+from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
+from arkor_sync.contexts import _TrainerDecorators
 from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
@@ -32,6 +33,7 @@ from arkor_sync.run import Run
 from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.events import CALLBACK_NAMES
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
@@ -47,10 +49,9 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
 
     StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
-F = TypeVar("F", bound=Callable[[Any], Any])
 
 
-class Trainer:
+class Trainer(_TrainerDecorators):
     """One training: its configuration, at most one job, and the run that follows it.
 
     `create_trainer` makes it. Several trainings need several trainers.
@@ -69,7 +70,7 @@ class Trainer:
         self.run: Optional[Run] = None
         self._client = client
         self._options = options
-        self._added: List[CallbacksInput] = []
+        self._added: List[Mapping[str, Callable[[Any], Any]]] = []
         self._locks: Dict[int, threading.Lock] = {}
         self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
@@ -107,7 +108,7 @@ class Trainer:
         with self._lock():
             if self.run is None:
                 job = self._start()
-                callbacks = [self._options.callbacks, *self._added]
+                callbacks = [*flatten(self._options.callbacks), *self._added]
                 options = dataclasses.replace(self._options, callbacks=callbacks)
                 try:
                     self.run = Run(self._client, job, options).start()
@@ -160,73 +161,13 @@ class Trainer:
         if self.run is not None:
             self.run.abort(reason)
 
-    def on_started(self, function: F) -> F:
-        """Add an `on_started` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_started", function)
-
-    def on_log(self, function: F) -> F:
-        """Add an `on_log` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_log", function)
-
-    def on_checkpoint(self, function: F) -> F:
-        """Add an `on_checkpoint` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_checkpoint", function)
-
-    def on_completed(self, function: F) -> F:
-        """Add an `on_completed` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_completed", function)
-
-    def on_failed(self, function: F) -> F:
-        """Add an `on_failed` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_failed", function)
-
-    def on_cancelled(self, function: F) -> F:
-        """Add an `on_cancelled` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_cancelled", function)
-
     def __repr__(self) -> str:
         return f"<Trainer {self.name!r} {self._job.id if self._job else 'not started'}>"
 
-    def _add(self, name: str, function: F) -> F:
+    def _add(self, name: str, function: Any) -> Any:
         if self.run is not None:
             raise ArkorUsageError(f"{name} comes too late: the run is being followed already")
-        self._added.append({name: check_callable(name, function)})
+        self._added.append({name: check_callback(name, function)})
         return function
 
     def _lock(self) -> threading.Lock:
@@ -242,6 +183,10 @@ class Trainer:
                 raise RunAborted(f"{self.name!r} was aborted before it was submitted", *aborted)
             self._job = self._client.jobs.create(self.name, self.config)
         return self._job
+
+
+for _name in CALLBACK_NAMES:
+    setattr(Trainer, _name, decorator(_name))
 
 
 def create_trainer(

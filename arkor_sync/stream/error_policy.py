@@ -11,8 +11,7 @@ import enum
 from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.events import CALLBACK_NAMES, TrainingEvent, unknown_callback
 
 
 class Action(enum.Enum):

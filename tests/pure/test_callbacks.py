@@ -27,8 +27,7 @@ from arkor_sync.contexts import (
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.options import RunOptions
 from arkor_sync.stream import events
-from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import TrainingEvent, decode
+from arkor_sync.stream.events import CALLBACK_NAMES, TrainingEvent, decode, unknown_callback
 
 JOB = TrainingJob("j1", "o", "p", "night run", "running", {"model": "m"}, "2026-01-01T00:00:00Z")
 RUN = cast(Any, object())
