@@ -31,8 +31,8 @@ HandlerTable = Dict[str, List[Tuple[str, Callable[[Any], Any]]]]
 def decorator(name: str) -> Callable[[Any, Any], Any]:
     """Make the method of `Trainer` that adds a callback of this name."""
 
-    def decorate(trainer: Any, function: Any) -> Any:
-        return trainer._add(name, function)
+    def decorate(self: Any, function: Any) -> Any:
+        return self._add(name, function)
 
     decorate.__name__, decorate.__qualname__ = name, f"Trainer.{name}"
     decorate.__doc__ = f"""Add an `{name}` callback: a decorator. See `Callback.{name}`.

@@ -8,8 +8,6 @@ check once the error that it is for is no longer found.
 
 from __future__ import annotations
 
-from typing import Tuple
-
 import arkor_sync
 from arkor_sync import (
     Callback,
@@ -78,9 +76,13 @@ follow("j", callbacks={"on_log": 3})  # type: ignore[dict-item]
 create_trainer(name="x", model="y", dataset={}, callbacks=[print])  # type: ignore[list-item]
 
 
-def values(ctx: CheckpointContext, log: LogContext) -> Tuple[float, str, str]:
-    return log.loss, ctx.step, ctx.infer([]).text  # type: ignore[return-value]
+def a_loss_may_be_none(ctx: LogContext) -> float:
+    return ctx.loss  # type: ignore[return-value]
 
 
-arkor_sync.Misspelt  # type: ignore[attr-defined]
+def a_step_is_a_number(ctx: CheckpointContext) -> str:
+    return ctx.step  # type: ignore[return-value]
+
+
+print(arkor_sync.Misspelt)  # type: ignore[attr-defined]
 create_trainer(name="x", model="y", dataset=5)  # type: ignore[arg-type]
