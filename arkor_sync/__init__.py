@@ -4,9 +4,9 @@ Each name is imported from its module when it is first used, so importing this p
 loads no other module, starts no thread, opens no socket and reads no file.
 """
 
-from typing import TYPE_CHECKING
-
 from arkor_sync._version import __version__ as __version__
+
+TYPE_CHECKING = False  # type checkers know the name; importing typing would take longer than all
 
 # The names are listed twice: here for type checkers, and below for the interpreter. A test compares
 # the lists.
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.client_version import DeprecationNotice as DeprecationNotice
     from arkor_sync.cloud.client_version import latest_deprecation as latest_deprecation
     from arkor_sync.cloud.credentials import AnonymousCredentials as AnonymousCredentials
-    from arkor_sync.cloud.credentials import Credentials as Credentials
     from arkor_sync.cloud.credentials import OAuthCredentials as OAuthCredentials
     from arkor_sync.cloud.credentials import TokenCredentials as TokenCredentials
     from arkor_sync.cloud.credentials import credentials_path as credentials_path
@@ -124,7 +123,7 @@ else:
         "stores": "CursorStore FileCursorStore SavedCursor",
         "cloud.client": "CloudApiClient",
         "cloud.credentials": (
-            "Credentials AnonymousCredentials OAuthCredentials TokenCredentials credentials_path "
+            "AnonymousCredentials OAuthCredentials TokenCredentials credentials_path "
             "read_credentials write_credentials"
         ),
         "cloud.project": "ProjectState project_state_path read_project_state write_project_state",
