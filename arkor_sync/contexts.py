@@ -303,9 +303,10 @@ else:
 class Callback:
     """Base class of callbacks that are objects. Override the methods that you need.
 
-    The methods run on the run's worker thread, one at a time. Each takes one context. What it
-    returns is ignored, unless it can be awaited: then the next callback waits for it. What it
-    raises is handled by the error policy.
+    The methods run on the run's worker thread, one at a time, in a copy of the context variables of
+    the thread that started the run. Each takes one context. What it returns is ignored, unless it
+    can be awaited: then the next callback waits for it. What it raises is handled by the error
+    policy.
 
     A callback with the methods `state_dict()` and `load_state_dict(state)` has its state, which
     must be JSON, saved in the run's cursor store together with the position. Another process that
@@ -369,7 +370,7 @@ class Callbacks:
         on_end: Optional[Callable[[EndContext], Any]] = None,
         **unknown: NoReturn,
     ) -> None:
-        given = locals()
+        given = locals()  # the arguments by name
         for name in unknown:
             raise events.unknown_callback(name)
         self.functions: Dict[str, Callable[[Any], Any]] = {

@@ -1,7 +1,6 @@
 """The result of a run, and its state while it goes on. Pure."""
 
-from __future__ import annotations
-
+# Without the future import of annotations: pdoc cannot read those of a NamedTuple as texts.
 import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
@@ -27,7 +26,7 @@ class Metrics:
     total_time: Optional[float] = None
 
     @classmethod
-    def from_json(cls, metrics: Any) -> Metrics:
+    def from_json(cls, metrics: Any) -> "Metrics":
         """Read the `metrics` of a `training.completed`. What is missing or no number is None."""
         data: Dict[str, Any] = metrics if type(metrics) is dict else {}
         return cls(
@@ -49,7 +48,7 @@ class TrainingResult:
         stop_reason: The reason that the program gave to `StopTraining` or `run.stop`, or None.
     """
 
-    job: TrainingJob
+    job: "TrainingJob"
     artifacts: List[Any] = dataclasses.field(default_factory=list, hash=False)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     stop_reason: Optional[str] = None
@@ -59,7 +58,7 @@ class TrainingResult:
         """`completed`, `failed` or `cancelled`."""
         return self.job.status
 
-    def raise_for_status(self) -> TrainingResult:
+    def raise_for_status(self) -> "TrainingResult":
         """Return self if the job completed.
 
         Raises:
