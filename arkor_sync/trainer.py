@@ -165,7 +165,7 @@ class Trainer(_TrainerDecorators):
 
     def _add(self, name: str, function: Any) -> Any:
         if self.run is not None:
-            raise ArkorUsageError(f"{name}: the run has started; add callbacks before that")
+            raise ArkorUsageError(f"too late to add {name}: the run has started")
         self._added.append({name: check_callback(name, function)})
         return function
 
