@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
+from arkor_sync.stream.error_policy import Failure
+
+logger = logging.getLogger("arkor_sync.run")
 
 
 class Settlement:
     """Fixes the end of one run, and has others wait for it.
 
+    Args:
+        run: The run; the functions of `add_done_callback` are called with it.
+
     Attributes:
         settled: Whether the end is fixed.
         error: What `wait()` raises then, or None.
+        failure: The callback's failure that ended the run, or None.
         aborted: The reason of an abort, and when it was asked for (`time.monotonic`); or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: Any) -> None:
         self.settled = False
+        self.failure: Optional[Failure] = None
+        self._run = run
         self.error: Optional[BaseException] = None
         self.aborted: Optional[Tuple[object, float]] = None
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
@@ -69,27 +80,36 @@ class Settlement:
             if self.aborted is not None:
                 raise Interrupted
 
-    def settle(self, error: Optional[BaseException]) -> Optional[List[Callable[[Any], None]]]:
-        """Fix the end.
-
-        Returns:
-            The functions to call, each once; None if the end was fixed before.
-        """
+    def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
+        """Fix the end; return False if it was fixed before. `call_back` is to follow."""
         with self._changed:
             if self.settled:
-                return None
+                return False
             self.error = error
+            self.failure = failure
             self.settled = True
-            callbacks, self._callbacks = self._callbacks, []
             self._changed.notify_all()
-            return callbacks
+            return True
 
-    def when_settled(self, function: Callable[[Any], None]) -> bool:
-        """Keep a function for `settle`; return False if the end is fixed already."""
+    def add_done_callback(self, function: Callable[[Any], None]) -> None:
+        """Have a function called by `call_back`, or at once where the end is fixed already."""
         with self._changed:
             if not self.settled:
                 self._callbacks.append(function)
-            return not self.settled
+                return
+        self._call(function)
+
+    def call_back(self) -> None:
+        """Call the functions that were to be called at the end."""
+        callbacks, self._callbacks = self._callbacks, []
+        for function in callbacks:
+            self._call(function)
+
+    def _call(self, function: Callable[[Any], None]) -> None:
+        try:
+            function(self._run)
+        except Exception:
+            logger.exception("a done callback of job %s failed", self._run.job.id)
 
     def wait(self, deadline: Optional[float], abort_grace: float) -> bool:
         """Wait until the end is fixed.
@@ -102,13 +122,14 @@ class Settlement:
             False if the grace of an abort is over and the end is still not fixed.
 
         Raises:
-            TimeoutError: The deadline has passed.
+            WaitTimeout: The deadline has passed.
         """
         with self._changed:
             while not self.settled:
                 now = time.monotonic()
                 if deadline is not None and now >= deadline:
-                    raise TimeoutError
+                    job = self._run.job
+                    raise WaitTimeout(f"job {job.id} is still {job.status}")
                 limits = [threading.TIMEOUT_MAX] if deadline is None else [deadline - now]
                 if self.aborted is not None:
                     grace = self.aborted[1] + abort_grace - now

@@ -54,17 +54,15 @@ class Run:
 
     Attributes:
         client: The client that it talks to the cloud with.
-        failure: The callback's failure that ended the run, or None.
     """
 
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
-        self.failure: Optional[Failure] = None
         self._record = RunRecord(job, self)
         self._options = options
         self._clock = options.clock
         self._pid = os.getpid()
-        self._settlement = Settlement()
+        self._settlement = Settlement(self)
         self._awaited = False
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         cursor = Cursor(self._lease.saved)
@@ -121,6 +119,11 @@ class Run:
     def job(self) -> TrainingJob:
         """The job as of the last event whose callbacks began."""
         return self._record.job
+
+    @property
+    def failure(self) -> Optional[Failure]:
+        """The callback's failure that ended the run, or None."""
+        return self._settlement.failure
 
     @property
     def outcome(self) -> Optional[TrainingResult]:
@@ -273,13 +276,9 @@ class Run:
             return None if moment is None else max(0.0, now - moment)
 
         reader, worker, call = self._reader, self._worker, self._worker.current.get()
-        state = reader.state.value
-        if self._settlement.aborted:
-            state = "stopping"
-        if self.done():
-            state = "settled"
+        ending = "settled" if self.done() else "stopping" if self._settlement.aborted else None
         return RunHealth(
-            state=state,
+            state=ending or reader.state.value,
             last_byte_age=age(reader.last_byte),
             last_event_age=age(reader.last_event),
             last_acknowledged_age=age(worker.last_acknowledged),
@@ -304,8 +303,7 @@ class Run:
         exceptions are logged.
         """
         self._check_process()
-        if not self._settlement.when_settled(function):
-            self._call_done(function)
+        self._settlement.add_done_callback(function)
 
     def __enter__(self) -> Run:
         return self
@@ -318,11 +316,8 @@ class Run:
         return f"<Run {self.job.id} {self.job.status} {state}>"
 
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
-        try:
-            if self._settlement.wait(deadline, self._options.abort_grace):
-                return
-        except TimeoutError:
-            raise WaitTimeout(f"job {self.job.id} is still {self.job.status}") from None
+        if self._settlement.wait(deadline, self._options.abort_grace):
+            return
         current = self._worker.current
         call = current.get()
         if self.outcome is not None and call is not None:  # a result has no room for it
@@ -347,15 +342,12 @@ class Run:
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then let everything go that still runs."""
         error = self._ending(error)
-        callbacks = self._settlement.settle(error)
-        if callbacks is None:
+        if not self._settlement.settle(error, failure):
             return
-        self.failure = failure
         self._stop_threads()
         if self._watch:
             self._watch.stop()
-        for function in callbacks:
-            self._call_done(function)
+        self._settlement.call_back()
         if error is not None and not self._awaited and self._settlement.aborted is None:
             # Nobody may ever ask for it.
             logger.error("the run of job %s ended, unawaited", self.job.id, exc_info=error)
@@ -386,12 +378,6 @@ class Run:
             return RunAborted(message, reason)
         message += f"; {call.callback} for event {call.event.id} is still running:"
         return RunAborted(message, reason, call.callback, self._worker.current.stack())
-
-    def _call_done(self, function: Callable[[Run], None]) -> None:
-        try:
-            function(self)
-        except Exception:
-            logger.exception("a done callback of job %s failed", self.job.id)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any, Callable
 
 from arkor_sync.errors import ArkorUsageError
 
@@ -62,6 +64,30 @@ def is_number(value: object) -> bool:
 def is_seconds(value: object) -> bool:
     """Whether it is a number of seconds that a thread can be asked to wait, 0 included."""
     return isinstance(value, (int, float)) and is_number(value) and 0 <= value <= MAX_SECONDS
+
+
+def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
+    """Return the function, or refuse one that cannot be called with one context.
+
+    Raises:
+        ArkorUsageError: It is no function, or it takes no or more arguments.
+    """
+    function: Callable[[Any], Any] = given
+    if not callable(function):
+        raise ArkorUsageError(f"{name} must be a function of one context, not {function!r:.80}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function  # a function written in C may not tell its arguments
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        label = getattr(function, "__qualname__", repr(function))
+        raise ArkorUsageError(
+            f"{name} is called with one argument, the context; {label}{signature} cannot be: "
+            f"{error}"
+        ) from None
+    return function
 
 
 def _is_scalar(value: object) -> bool:

@@ -11,8 +11,7 @@ import enum
 from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type, Union
 
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_seconds, refusal
-from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import RunEvent, TrainingEvent
+from arkor_sync.stream.events import CALLBACK_NAMES, RunEvent, TrainingEvent, unknown_callback
 
 
 class Action(enum.Enum):

@@ -11,6 +11,7 @@ import json
 from typing import Any, ClassVar, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 from arkor_sync.cloud.sse import Frame
+from arkor_sync.errors import ArkorUsageError
 
 STARTED = "training.started"
 LOG = "training.log"
@@ -22,8 +23,35 @@ LOST = "stream.lost"  # never on the wire: see `StreamLost`
 ENDED = "run.ended"  # never on the wire: see `RunEnded`
 
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
-KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
 _WITH_STEP = frozenset({LOG, CHECKPOINT})
+
+CALLBACK_NAMES: Dict[str, str] = {
+    "on_started": STARTED,
+    "on_log": LOG,
+    "on_checkpoint": CHECKPOINT,
+    "on_completed": COMPLETED,
+    "on_failed": FAILED,
+    "on_cancelled": CANCELLED,
+    "on_reconnect": LOST,
+    "on_end": ENDED,
+}
+"""The table of callbacks: each name, and the event type that it belongs to.
+
+A new event is one entry here; its context and its typed names are in `arkor_sync.contexts`.
+"""
+
+KNOWN = frozenset(CALLBACK_NAMES.values()) - {LOST, ENDED}
+
+
+def unknown_callback(name: object) -> ArkorUsageError:
+    """Build the error for a callback name that does not exist, with the nearest that does."""
+    import difflib  # here: only a misspelt name needs it
+
+    near = difflib.get_close_matches(str(name), CALLBACK_NAMES, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ArkorUsageError(
+        f"there is no callback {name!r}; {hint}The callbacks are {', '.join(CALLBACK_NAMES)}"
+    )
 
 
 METRICS = {

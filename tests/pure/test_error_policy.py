@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.stream.callback_names import CALLBACK_NAMES
 from arkor_sync.stream.error_policy import (
     Action,
     Decision,
@@ -22,7 +21,7 @@ from arkor_sync.stream.error_policy import (
     Skip,
     StopTraining,
 )
-from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.events import CALLBACK_NAMES, TrainingEvent
 
 LOG, RETRY, RECONNECT, ABORT, CANCEL = Action
 EVENT = TrainingEvent("training.log", {"type": "training.log", "step": 1}, "1")
