@@ -130,7 +130,9 @@ class Settlement:
                 if deadline is not None and now >= deadline:
                     job = self._run.job
                     raise WaitTimeout(f"job {job.id} is still {job.status}")
-                limits = [threading.TIMEOUT_MAX] if deadline is None else [deadline - now]
+                limits = [threading.TIMEOUT_MAX]
+                if deadline is not None:
+                    limits.append(deadline - now)
                 if self.aborted is not None:
                     grace = self.aborted[1] + abort_grace - now
                     if grace <= 0:

@@ -204,7 +204,7 @@ def until_waited_for(run: Run) -> None:
     """Wait until the main thread waits for a run, and a signal finds it in nothing but that."""
     main = threading.main_thread()
     until(lambda: is_in(main, ("wait", "_wait_until_settled", "wait")))
-    with run._changed:  # which a waiting thread gives back last of all
+    with run._settlement._changed:  # which a waiting thread gives back last of all
         pass
 
 
