@@ -280,12 +280,12 @@ def test_the_end_of_another_run_stops_nothing_of_this_one() -> None:
     stopped: List[str] = []
     mine, other = SimpleNamespace(), SimpleNamespace()
     evaluator._run = cast(Any, mine)
-    evaluator._round = cast(Any, SimpleNamespace(stop=lambda: stopped.append("stopped")))
+    evaluator._pool = cast(Any, SimpleNamespace(stop=lambda: stopped.append("stopped")))
     evaluator.on_end(cast(Any, SimpleNamespace(run=other)))  # it was refused this evaluator
     assert stopped == []
     evaluator.on_end(cast(Any, SimpleNamespace(run=mine)))
     assert stopped == ["stopped"]
-    assert evaluator._round is evaluator._run is None
+    assert evaluator._pool is evaluator._run is None
 
 
 def test_a_score_that_is_reached_stops_the_job(
@@ -493,7 +493,7 @@ def test_what_is_kept_for_a_restart_is_bounded_and_has_the_best_and_the_latest()
     prompts = ["a", "b"]
     evaluator = CheckpointEvaluator(prompts, expected=[1, 2])
     evaluator._rows = rows_of(400, prompts, "word " * 200)
-    evaluator._keep()
+    evaluator._update_saved_rows()
     state = json.dumps(evaluator.state_dict())
     assert len(state) < 300_000
     second = CheckpointEvaluator(prompts, expected=[1, 2])
@@ -503,7 +503,7 @@ def test_what_is_kept_for_a_restart_is_bounded_and_has_the_best_and_the_latest()
     assert steps == [3, *range(401 - (len(steps) - 1), 401)]
     assert len(steps) > 50
     evaluator._rows = rows_of(5, prompts, "word " * 100_000)
-    evaluator._keep()
+    evaluator._update_saved_rows()
     second.load_state_dict(evaluator.state_dict())
     assert list(second.scores) == [3, 5]
 
@@ -519,7 +519,7 @@ def test_prompts_that_end_alike_get_their_own_expected_answers_back() -> None:
         for step in (1, 2)
         for answer in ("please", "no")
     ]
-    first._keep()
+    first._update_saved_rows()
     second.load_state_dict(first.state_dict())
     assert second.table == first.table
     assert second.state_dict() == first.state_dict()  # for a second restart

@@ -293,7 +293,7 @@ def test_of_a_long_file_only_what_is_of_the_job_is_parsed(
         logger = logger_of(path, append=True)
         logger.on_log(log(1, a_job(f"job-{number}"), loss=1.0))
     parsed: List[str] = []
-    rows = logger_of._rows  # type: ignore[attr-defined]
+    rows = logger_of._parse_rows  # type: ignore[attr-defined]
 
     def spy(self: Any, lines: Any) -> Any:
         parsed.extend(lines)
