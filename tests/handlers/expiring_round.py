@@ -19,7 +19,7 @@ def expiring(limits: List[float]) -> Type[WorkerPool[Any]]:
 
         def _expire(self, seconds: float) -> bool:
             limits.append(seconds)
-            wait_until(lambda: self._left == 1 or self._over.is_set())
+            wait_until(lambda: self._remaining == 1 or self._over.is_set())
             return self._over.is_set()
 
     return Expiring

@@ -182,7 +182,7 @@ def test_an_answer_that_trickles_in_for_ever_does_not_hold_the_run_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits: List[float] = []
-    monkeypatch.setattr("arkor_sync.handlers.evaluation.evaluator.Round", expiring(limits))
+    monkeypatch.setattr("arkor_sync.handlers.evaluation.evaluator.WorkerPool", expiring(limits))
     arkor_emulator.faults.add(Fault("slow_drip", route="chat", nth=1, seconds=0.1))
     evaluator = CheckpointEvaluator(["a", "b"], expected=["a!", "b!"], timeout=PATIENCE)
     logs: List[int] = []
@@ -570,7 +570,10 @@ def test_one_object_serves_one_run_after_the_other(
         ({"scorer": 1}, "scorer: got int 1; give a function"),
         ({"max_concurrency": 0}, "max_concurrency: got int 0; give a whole number from 1"),
         ({"stop_when": "1"}, "stop_when: got str '1'; give a score, or a function"),
-        ({"stop_when": 0.5}, "stop_when: a score needs a scorer, or expected answers"),
+        (
+            {"stop_when": 0.5},
+            "stop_when: got a score, but no scorer and no expected answers; give one of them",
+        ),
         ({"notify": "#channel"}, "notify: got str '#channel'; give a function of a text"),
         ({"timeout": 0}, "timeout: got int 0; give seconds above 0"),
         ({"temperature": 3}, "temperature: got int 3; give a number from 0 to 2, or None"),

@@ -299,7 +299,7 @@ def test_of_a_long_file_only_what_is_of_the_job_is_parsed(
         parsed.extend(lines)
         return rows(self, parsed)
 
-    monkeypatch.setattr(logger_of, "_rows", spy)
+    monkeypatch.setattr(logger_of, "_parse_rows", spy)
     logger = logger_of(path, append=True)
     logger.on_log(log(1, a_job("job-1"), loss=1.0))
     assert len(parsed) == 1

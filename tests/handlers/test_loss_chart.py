@@ -174,8 +174,8 @@ def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
     axes = Axes(chart, chart.curves())
     assert len(axes.x_ticks) <= 10
     assert len(axes.y_ticks) <= 12
-    assert all(-1e-6 <= axes.across(tick) <= 1 + 1e-6 for tick in axes.x_ticks)
-    assert all(-1e-6 <= axes.up(tick) <= 1 + 1e-6 for tick in axes.y_ticks)
+    assert all(-1e-6 <= axes.x_fraction(tick) <= 1 + 1e-6 for tick in axes.x_ticks)
+    assert all(-1e-6 <= axes.y_fraction(tick) <= 1 + 1e-6 for tick in axes.y_ticks)
     ET.fromstring(render_svg(chart))
 
 
