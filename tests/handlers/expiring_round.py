@@ -6,20 +6,20 @@ from typing import Any, List, Type
 
 from patience import wait_until
 
-from arkor_sync.handlers.evaluation.work_pool import Round
+from arkor_sync.handlers.evaluation.worker_pool import WorkerPool
 
 
-def expiring(limits: List[float]) -> Type[Round[Any]]:
+def expiring(limits: List[float]) -> Type[WorkerPool[Any]]:
     """Make a class of them, which notes the seconds that each would wait."""
 
-    class Expiring(Round[Any]):
+    class Expiring(WorkerPool[Any]):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._over.wait = self._expire  # type: ignore[method-assign,assignment]
 
         def _expire(self, seconds: float) -> bool:
             limits.append(seconds)
-            wait_until(lambda: self._left == 1 or self._over.is_set())
+            wait_until(lambda: self._remaining == 1 or self._over.is_set())
             return self._over.is_set()
 
     return Expiring

@@ -364,7 +364,7 @@ def test_a_state_that_cannot_be_read_costs_what_it_held_and_not_the_run(
     stopping, run = EarlyStopping("loss", patience=1), FakeRun()
     fresh = stopping.state_dict()
     stopping.load_state_dict(state)
-    assert "EarlyStopping: its state cannot be read, and it begins anew: " in caplog.text
+    assert "EarlyStopping: the saved state cannot be read and is ignored: " in caplog.text
     assert stopping.state_dict() == fresh
     tell(stopping, run, 1, loss=1.0)
     assert stopping.best_step == 1

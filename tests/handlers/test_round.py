@@ -10,7 +10,7 @@ import pytest
 from expiring_round import expiring
 from patience import PATIENCE
 
-from arkor_sync.handlers.evaluation.work_pool import Round
+from arkor_sync.handlers.evaluation.worker_pool import WorkerPool
 
 
 def alive() -> List[threading.Thread]:
@@ -25,7 +25,7 @@ def test_the_results_come_together_in_order_and_the_threads_end() -> None:
         together.wait(PATIENCE)
         return index * index
 
-    work_round = Round("arkor-round", work, 6, 3, PATIENCE, finished.append)
+    work_round = WorkerPool("arkor-round", work, 6, 3, PATIENCE, finished.append)
     names = [thread.name for thread in work_round._threads]
     assert names == [f"arkor-round-{number}" for number in range(4)]  # one watches the time
     assert all(thread.daemon for thread in work_round._threads)
@@ -37,7 +37,7 @@ def test_the_results_come_together_in_order_and_the_threads_end() -> None:
 
 
 def test_no_more_threads_than_there_is_to_do() -> None:
-    small = Round("arkor-round", lambda index: index, 2, 9, PATIENCE, lambda results: None)
+    small = WorkerPool("arkor-round", lambda index: index, 2, 9, PATIENCE, lambda results: None)
     assert len(small._threads) == 3
 
 
@@ -54,7 +54,7 @@ def test_what_was_stopped_begins_nothing_new_and_does_not_finish() -> None:
     for count in (1, 2):
         begun.clear()
         let_go.clear()
-        stopped = Round("arkor-round", work, count, 1, PATIENCE, finished.append)
+        stopped = WorkerPool("arkor-round", work, count, 1, PATIENCE, finished.append)
         future = stopped.start()
         assert begun.wait(PATIENCE)
         stopped.stop()
@@ -77,8 +77,8 @@ def test_an_error_of_the_work_or_of_the_finish_is_the_futures() -> None:
         raise LookupError("broken")
 
     for broken in (
-        Round("arkor-round", fail_together, 9, 3, PATIENCE, lambda results: None),
-        Round("arkor-round", lambda index: None, 3, 2, PATIENCE, fail),
+        WorkerPool("arkor-round", fail_together, 9, 3, PATIENCE, lambda results: None),
+        WorkerPool("arkor-round", lambda index: None, 3, 2, PATIENCE, fail),
     ):
         with pytest.raises(LookupError, match="broken"):
             broken.start().result(PATIENCE)
@@ -88,7 +88,7 @@ def test_everything_runs_in_the_context_of_whoever_started_it() -> None:
     tenant = contextvars.ContextVar("tenant", default="none")
     tenant.set("acme")
     seen: List[str] = []
-    running = Round(
+    running = WorkerPool(
         "arkor-round",
         lambda index: tenant.get(),
         3,
@@ -140,7 +140,7 @@ def test_where_there_can_be_no_more_threads_it_is_finished_as_it_is(
         let_go.wait(PATIENCE)
         return index
 
-    poor = Round("arkor-round", work, 3, 2, PATIENCE, finished.append)
+    poor = WorkerPool("arkor-round", work, 3, 2, PATIENCE, finished.append)
     monkeypatch.setattr("threading.Thread.start", refuse)
     assert poor.start().done()
     let_go.set()

@@ -1,7 +1,4 @@
-"""What callbacks share that hold the state of one run, and may stop it. The worker thread runs it.
-
-Each reads and writes its state on that run's worker thread only.
-"""
+"""The base class of callbacks that serve one run at a time. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from arkor_sync.callbacks import Callback
 from arkor_sync.contexts import Context, EndContext
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.safety import said
+from arkor_sync.handlers._shared.exceptions import describe_error
 
 if TYPE_CHECKING:
     from arkor_sync.run import Run
@@ -20,11 +17,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arkor_sync.handlers")
 
 
-class OneRun(Callback):
-    """Serves one run at a time, and begins anew with the next.
+class SingleRunCallback(Callback):
+    """Keeps the state of one run at a time. The state is reset when a run of another job begins.
 
-    Subclasses call `_enter` first in each hook, and keep their state in `_reset`, `_save` and
-    `_restore`.
+    Subclasses call `_bind` first in each callback method. They implement `_reset`, `_save` and
+    `_restore` for their own state. Only the run's worker thread reads and writes that state.
     """
 
     _run: Optional[Run] = None
@@ -32,35 +29,38 @@ class OneRun(Callback):
     _job_id: Optional[str] = None
 
     def on_end(self, ctx: EndContext) -> None:
-        """Let the run go. What was learnt of it can still be read."""
+        """Release the run, so that another one may use the object. The state stays readable."""
         if ctx.run is self._run:
             self._run = None
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what another process needs to carry on, as JSON."""
+        """Return what another process needs to continue, as JSON."""
         return {"jobId": self._job_id, **self._save()}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Carry on from what `state_dict` returned. The run calls it before it begins.
+        """Continue from what `state_dict` returned. The run calls it before the first event.
 
-        A state that cannot be read is logged and left aside.
+        A state that cannot be read is logged and ignored.
 
         Raises:
             ArkorUsageError: Another run that uses this object has not ended.
         """
-        self._refuse_a_second()
+        self._check_run_has_ended()
         self._reset()
         try:
             self._job_id = state["jobId"]
             self._restore(state)
         except Exception as error:
-            what = "%s: its state cannot be read, and it begins anew: %s"
-            logger.warning(what, type(self).__name__, said(error))
+            logger.warning(
+                "%s: the saved state cannot be read and is ignored: %s",
+                type(self).__name__,
+                describe_error(error),
+            )
             self._job_id = None
             self._reset()
 
-    def _enter(self, ctx: Context) -> bool:
-        """Belong to this run, and forget what was of another job.
+    def _bind(self, ctx: Context) -> bool:
+        """Bind the object to the run of a context; reset the state if it is of another job.
 
         Returns:
             Whether the run is a new one.
@@ -70,16 +70,16 @@ class OneRun(Callback):
         """
         if ctx.run is self._run:
             return False
-        self._refuse_a_second()
+        self._check_run_has_ended()
         self._run, self._pid = ctx.run, os.getpid()
         if ctx.job.id != self._job_id:
             self._reset()
             self._job_id = ctx.job.id
         return True
 
-    def _refuse_a_second(self) -> None:
+    def _check_run_has_ended(self) -> None:
         if self._run is None or self._pid != os.getpid():
-            return  # a forked child follows no run of its parent
+            return  # a forked child does not follow the runs of its parent
         if not self._run.done():
             raise ArkorUsageError(
                 f"this {type(self).__name__} belongs to job {self._job_id}, which is still "
@@ -87,27 +87,28 @@ class OneRun(Callback):
             )
 
     def _reset(self) -> None:
-        """Go back to the state before any event."""
+        """Set the state to what it is before the first event."""
 
     def _save(self) -> Dict[str, Any]:
+        """Return the state as JSON."""
         return {}
 
     def _restore(self, state: Dict[str, Any]) -> None:
-        """Take in what `_save` returned."""
+        """Set the state to what `_save` returned."""
 
 
-def stop(run: Run, reason: str) -> bool:
-    """Cancel the job and end the run. Any thread may call it, the worker in a callback too.
+def try_to_stop(run: Run, reason: str) -> bool:
+    """Cancel the job in the cloud and end the run; log it if the cloud cannot be asked.
 
-    It is not `StopTraining`, because there a cloud that cannot be asked ends the run and leaves the
-    job running.
+    Any thread may call it, the worker thread in a callback too. `StopTraining` is no replacement:
+    if the cloud cannot be asked, `StopTraining` ends the run and leaves the job running.
 
     Returns:
-        False if the cloud could not be asked. That is logged, and worth another attempt.
+        False if the cloud could not be asked. The caller should then try again later.
     """
     try:
         run.stop(reason)
-    except Exception as error:  # the program's own credentials function can raise anything
+    except Exception as error:  # a credentials function of the program can raise anything
         logger.warning("job %s could not be stopped (%s): %s", run.job.id, reason, str(error))
         return False
     return True

@@ -1,4 +1,4 @@
-"""A few threads that work through a list once, and the future of it."""
+"""A few threads that process a list of items once, and a future. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ logger = logging.getLogger("arkor_sync.handlers")
 Result = TypeVar("Result")
 
 
-class Round(Generic[Result]):
-    """Owns up to so many daemon threads, which share a piece of work and end with it.
+class WorkerPool(Generic[Result]):
+    """Owns daemon threads that process the items of one list, and end when all are processed.
 
-    One thread more watches the time: a future that nobody resolves would hold a run up for ever.
+    One more thread watches the time limit: without it, an item that never ends would leave the
+    future unresolved, and the run would wait for it for ever.
 
-    Threads: `start` once; `stop` from any thread. `work` and `finish` run on its own, in copies of
-    the context variables of whoever started it.
+    Threads: `start` once; `stop` from any thread. `work` and `finish` run on the pool's threads, in
+    copies of the context variables of the thread that made the pool.
 
     Attributes:
-        future: Done when `finish` is; has what that, or the work, raised.
+        future: Done when `finish` has returned; has the exception of `work` or `finish`, if any.
     """
 
     def __init__(
@@ -34,16 +35,16 @@ class Round(Generic[Result]):
         limit: float,
         finish: Callable[[List[Optional[Result]]], None],
     ) -> None:
-        """Make it; nothing runs before `start`.
+        """Make the pool; nothing runs before `start`.
 
         Args:
-            name: Of the threads.
-            work: Called with each number below `count`, several at a time.
-            count: How many.
-            threads: How many threads at most.
-            limit: Seconds after which it is finished with what there is.
-            finish: Called once with the results in order, None where there is none, unless it was
-                stopped. What is still being worked on then comes to nothing.
+            name: The name of the threads, before a number.
+            work: Called with the index of each item, on several threads at a time.
+            count: The number of items.
+            threads: The highest number of threads.
+            limit: Seconds after which `finish` gets the results that exist.
+            finish: Called once with the results in order, with None for each that is missing;
+                later results are ignored. It is not called if the pool was stopped.
         """
         self.future: Future[None] = Future()
         self._work = work
@@ -52,9 +53,9 @@ class Round(Generic[Result]):
         self._lock = threading.Lock()
         self._next = 0
         self._results: List[Optional[Result]] = [None] * count
-        self._left = count
+        self._remaining = count
         self._over = threading.Event()
-        mains = [self._watch, *[self._main] * min(count, threads)]
+        mains = [self._watch_limit, *[self._main] * min(count, threads)]
         self._threads = [
             threading.Thread(
                 target=contextvars.copy_context().run,
@@ -66,7 +67,7 @@ class Round(Generic[Result]):
         ]
 
     def start(self) -> Future[None]:
-        """Start the threads. Where the process can have no more, it is finished as it is."""
+        """Start the threads. If the process cannot have more of them, finish without results."""
         try:
             for thread in self._threads:
                 thread.start()
@@ -76,10 +77,10 @@ class Round(Generic[Result]):
         return self.future
 
     def stop(self) -> None:
-        """Begin nothing new. What is being worked on is not waited for, and comes to nothing."""
+        """Start no more items. Items that are being processed go on, and their results are lost."""
         self._over.set()
 
-    def _watch(self) -> None:
+    def _watch_limit(self) -> None:
         if not self._over.wait(self._limit):
             self._end()
 
@@ -97,9 +98,9 @@ class Round(Generic[Result]):
                 return
             with self._lock:
                 self._results[index] = result
-                self._left -= 1
-                last = self._left == 0
-            if last:
+                self._remaining -= 1
+                is_last = self._remaining == 0
+            if is_last:
                 self._end()
 
     def _end(self, error: Optional[BaseException] = None) -> None:
