@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from importlib.util import find_spec
@@ -22,6 +23,11 @@ settings.register_profile(
 settings.load_profile("patient")
 
 pytest_plugins = ["pytester"]
+
+# Whoever runs the suite in the background may have SIGINT ignored, and child processes inherit
+# that. The tests that press Ctrl-C need it to be as it is in a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What the extra handlers-test installs. Where some of it is missing, tests/extras is collected and
 # fails: only where there is none of it nobody meant to run them.

@@ -31,8 +31,9 @@ def measure(size: Size) -> Figure:
 def stops(repetitions: int) -> Dict[str, List[float]]:
     """Return milliseconds by phase, over plain and TLS connections."""
     sys.path.append(str(Path(__file__).parents[1] / "hangs"))
-    from hang_phases import PHASES
     from measure import times
+
+    from support.hang_phases import PHASES
 
     logging.disable()
     return {

@@ -39,6 +39,7 @@ def cells(table: str) -> List[List[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+@pytest.mark.slow  # a minute; `python tests/benchmarks --quick` does the same
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"

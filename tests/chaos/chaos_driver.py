@@ -46,11 +46,11 @@ from arkor_sync import (
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.stream import reader
 from arkor_sync.stream.cursor import Cursor
+from support.servers import CERTIFICATE
 
 WATCHDOG = 60.0  # seconds; nothing here takes one
 LOSSES = ("skip", "reorder", "repeat_id", "bad_utf8", "missing_field", "garbage", "huge_event")
 NETWORK = (CloudApiError, StreamProtocolError, ResponseError, ReconnectExhausted)
-CERTIFICATE = Path(__file__).parents[1] / "emulator" / "tls" / "cert.pem"
 NAMES = ("started", "log", "checkpoint", "completed", "failed", "cancelled")
 
 
@@ -210,7 +210,7 @@ class Driver:
             return TokenCredentials(token)
 
         session = requests.Session()
-        session.verify, session.trust_env = str(CERTIFICATE), False
+        session.verify, session.trust_env = CERTIFICATE, False
         return CloudApiClient(emulator.url, fresh, scope=scope, session=session)
 
     def _steer(self, run: Run) -> None:
@@ -293,7 +293,9 @@ class Driver:
             self.trace.append(Entry(key, identity, ctx.event.id, name, handler, ctx.attempt))
             self._calls += 1
             if schedule.dawdles(handler, key):
-                until(lambda: ctx.run.health().queue_depth >= min(schedule.max_events, 8))
+                wait_a_little_for(
+                    lambda: ctx.run.health().queue_depth >= min(schedule.max_events, 8)
+                )
             word = schedule.outcome(handler, key, ctx.attempt)
             return styled(
                 schedule.style(handler, key, ctx.attempt), self._pool, lambda: self._do(word, ctx)
@@ -450,9 +452,9 @@ class Awaitable:
         return self._function().__await__()  # type: ignore[no-any-return]
 
 
-def until(predicate: Callable[[], Any], timeout: float = 0.02) -> None:
+def wait_a_little_for(predicate: Callable[[], Any]) -> None:
     """Wait for something that may never come."""
-    pause, deadline = threading.Event(), time.monotonic() + timeout
+    pause, deadline = threading.Event(), time.monotonic() + 0.02
     while not predicate() and time.monotonic() < deadline:
         pause.wait(0.001)
 

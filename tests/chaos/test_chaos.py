@@ -13,12 +13,12 @@ import os
 from pathlib import Path
 
 import pytest
-from chaos_driver import CERTIFICATE, Driver, described
+from chaos_driver import Driver, described
 from chaos_schedule import draw
 
 from arkor_sync.emulator import Emulator
+from support.servers import CERTIFICATE, KEY
 
-KEY = CERTIFICATE.with_name("key.pem")
 SEED = os.environ.get("ARKOR_CHAOS_SEED")
 SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("ARKOR_CHAOS", "60")))
 
@@ -33,7 +33,7 @@ def test_what_is_promised_holds_whatever_goes_wrong(
         cancel_emits=schedule.cancel_emits,
         ping_interval=0.04,
         fault_seed=seed,
-        tls=(str(CERTIFICATE), str(KEY)) if schedule.tls else None,
+        tls=(CERTIFICATE, KEY) if schedule.tls else None,
     )
     emulator.faults.add(*schedule.faults)
     with emulator:

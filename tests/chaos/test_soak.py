@@ -1,34 +1,30 @@
 """Very many events through a small queue, over a connection that is cut every few thousand.
 
-20,000 events by default; a million with `ARKOR_SLOW=1`.
+20,000 events in a plain run; a million with the tests marked `slow`.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import gc
 import json
-import os
 import re
-import socket
-import threading
 import tracemalloc
-from typing import Any, Dict, Iterator
+from typing import Any, Dict
 
 import pytest
-from chaos_driver import until
 
 from arkor_sync import CloudApiClient, ProjectState, ReconnectPolicy, TokenCredentials, follow
+from support.loopback import Connection, Server, hang_up
+from support.waiting import PATIENCE, until
 
-COUNT = 1_000_000 if os.environ.get("ARKOR_SLOW") else 20_000
 WARM_UP = 10_000
 ALLOWED = 5 << 20  # bytes
 CUT_AFTER = 3_000
 OVERLAP = 5  # events that come again after each cut
 QUEUE = 100
-PATIENCE = 30.0 + COUNT / 2000
 
+SCOPE = ProjectState("o", "p", "q")
 RECORD = {
     "id": "job-1",
     "orgId": "org-1",
@@ -48,92 +44,69 @@ COMPLETED = b'id: end\ndata: {"type":"training.completed","artifacts":[]}\n\n'
 class Cloud:
     """Sends the events after `Last-Event-ID`, and hangs up in the middle of one. It keeps none."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         self.streams = 0
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._count = count
 
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._thread.join(PATIENCE)
-        self._server.close()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._server.accept()
-                with connection, contextlib.suppress(OSError):
-                    self._answer(connection)
-
-    def _answer(self, connection: socket.socket) -> None:
-        request = b""
-        while not request.endswith(b"\r\n\r\n"):
-            request += connection.recv(65536)
-        if b"/events/stream" not in request:
+    def answer(self, connection: Connection, head: str) -> None:
+        if "/events/stream" not in head:
             body = json.dumps({"job": RECORD}).encode()
-            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-            connection.sendall(head % len(body) + body)
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             return
         self.streams += 1
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        resumed = re.search(rb"last-event-id: *(\d+)", request, re.IGNORECASE)
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        resumed = re.search(r"last-event-id: *(\d+)", head, re.IGNORECASE)
         first = max(0, int(resumed[1]) - OVERLAP if resumed else 0) + 1
-        last = min(COUNT, first + CUT_AFTER)
+        last = min(self._count, first + CUT_AFTER)
         for begin in range(first, last + 1, 100):
             numbers = range(begin, min(begin + 100, last + 1))
-            connection.sendall(b"".join(EVENT % (number, number) for number in numbers))
-        connection.sendall(COMPLETED if last == COUNT else EVENT[:40])
+            connection.send(b"".join(EVENT % (number, number) for number in numbers))
+        connection.send(COMPLETED if last == self._count else EVENT[:40])
+        hang_up(connection, head)
 
 
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    cloud = Cloud()
-    yield cloud
-    cloud.close()
-
-
+@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def test_many_events_come_once_each_in_order_and_leave_nothing_behind(
-    arkor_no_leaks: None, cloud: Cloud
+    arkor_no_leaks: None, count: int
 ) -> None:
-    expected = iter(range(1, COUNT + 1))
+    cloud, patience = Cloud(count), PATIENCE + count / 2000
+    expected = iter(range(1, count + 1))
     memory: Dict[int, int] = {}
     full = 0
 
     def on_log(ctx: Any) -> Any:
         nonlocal full
         assert ctx.step == next(expected)
-        if ctx.step in (WARM_UP, COUNT):
+        if ctx.step in (WARM_UP, count):
             gc.collect()
             memory[ctx.step] = tracemalloc.get_traced_memory()[0]
         if ctx.step % 1000 == 500:
             # The reader goes on reading when half of the queue is free.
-            until(lambda: ctx.run.health().queue_depth > QUEUE // 2, PATIENCE)
+            until(lambda: ctx.run.health().queue_depth > QUEUE // 2, patience)
             full += ctx.run.health().queue_depth > QUEUE // 2
         return pool.submit(int) if ctx.step % 50 == 0 else None
 
-    client = CloudApiClient(cloud.url, TokenCredentials("t"), scope=ProjectState("o", "p", "q"))
     tracemalloc.start(1)
     try:
         with (
+            Server(cloud.answer) as server,
             concurrent.futures.ThreadPoolExecutor(1) as pool,
             follow(
                 "job-1",
-                client=client,
+                client=CloudApiClient(server.url, TokenCredentials("t"), scope=SCOPE),
                 callbacks={"on_log": on_log},
                 reconnect=ReconnectPolicy(base=0.001),
                 max_buffered_events=QUEUE,
             ) as run,
         ):
-            assert run.wait(PATIENCE).status == "completed"
+            assert run.wait(patience).status == "completed"
             health = run.health()
     finally:
         tracemalloc.stop()
     assert next(expected, None) is None
-    assert health.delivered == COUNT + 1
+    assert health.delivered == count + 1
     assert health.queue_high_water <= QUEUE
-    assert full == COUNT // 1000
-    assert cloud.streams > COUNT // (CUT_AFTER + OVERLAP)
+    assert full == count // 1000
+    assert cloud.streams > count // (CUT_AFTER + OVERLAP)
     assert health.duplicates >= OVERLAP * (cloud.streams - 1)
-    assert memory[COUNT] - memory[WARM_UP] < ALLOWED
+    assert memory[count] - memory[WARM_UP] < ALLOWED

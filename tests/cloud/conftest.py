@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
-from scripted_cloud import ScriptedCloud
 
 from arkor_sync.cloud import client_version
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.project import ProjectState
+from support.scripted_cloud import ScriptedCloud
 
 TOKEN = "secret-token-0123456789"
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 import pytest
-from scripted_cloud import ScriptedCloud
 
 from arkor_sync.cloud.chat_request import build_chat_body
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import ArkorUsageError
+from support.scripted_cloud import ScriptedCloud
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -7,7 +7,6 @@ from typing import Any, List, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_cloud import PATIENCES, Reply, ScriptedCloud
 
 from arkor_sync.cloud.chat import ChatResponse, _text
 from arkor_sync.cloud.client import CloudApiClient
@@ -23,6 +22,8 @@ from arkor_sync.errors import (
     ServerError,
     UnprocessableEntityError,
 )
+from support.scripted_cloud import Reply, ScriptedCloud
+from support.waiting import PATIENCES
 
 HELLO = [{"role": "user", "content": "Hello"}]
 DONE = b"data: [DONE]\n\n"

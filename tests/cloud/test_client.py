@@ -8,9 +8,8 @@ from typing import Any, Callable, List
 
 import pytest
 import requests
-from forking import fork
-from scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
+from arkor_sync.cloud import session
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.client_version import CLIENT_HEADER, USER_AGENT, DeprecationNotice
 from arkor_sync.cloud.credentials import (
@@ -31,6 +30,8 @@ from arkor_sync.errors import (
     ResponseError,
     ServerError,
 )
+from support.forking import fork
+from support.scripted_cloud import ANONYMOUS, JOB, PROJECT, Received, Reply, ScriptedCloud
 
 SCOPE = {"orgSlug": "my org", "projectSlug": "my&project"}
 CONFIG = {"model": "any/model", "somethingNew": [1, None]}
@@ -464,16 +465,18 @@ class LockForAll:
         self._lock.release()
 
 
-def test_threads_that_wait_for_the_same_search_do_not_repeat_it(cloud: ScriptedCloud) -> None:
+def test_threads_that_wait_for_the_same_search_do_not_repeat_it(
+    cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud.reply({"user": {}, "orgs": []})
     searches: List[int] = []
 
-    def find() -> Credentials:
+    def find(*_: Any, **__: Any) -> Credentials:
         searches.append(1)
         return TokenCredentials("t")
 
+    monkeypatch.setattr(session, "ensure_credentials", find)
     client: Any = CloudApiClient(cloud.url)
-    client._session._credentials._make = find
     client._session._credentials._guard = (os.getpid(), LockForAll(3))
     threads = [threading.Thread(target=client.me) for _ in range(3)]
     for thread in threads:
@@ -519,24 +522,24 @@ def test_no_connection_outlives_its_request(cloud: ScriptedCloud, client: CloudA
     assert cloud.wait_until_idle()
 
 
-def test_a_client_works_after_a_fork(cloud: ScriptedCloud) -> None:
+def test_a_client_works_after_a_fork(cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.reply({"user": {}, "orgs": []})
     entered, leave = threading.Event(), threading.Event()
 
-    def find() -> Credentials:
+    def find(*_: Any, **__: Any) -> Credentials:
         entered.set()
         assert leave.wait(60)
         return TokenCredentials("t")
 
-    client: Any = CloudApiClient(cloud.url)
-    client._session._credentials._make = find
+    monkeypatch.setattr(session, "ensure_credentials", find)
+    client = CloudApiClient(cloud.url)
     thread = threading.Thread(target=client.me)
     thread.start()
     assert entered.wait(10)
 
     def in_the_child() -> None:
         # The thread that holds the lock of the search does not exist here.
-        client._session._credentials._make = lambda: TokenCredentials("c")
+        monkeypatch.setattr(session, "ensure_credentials", lambda *_, **__: TokenCredentials("c"))
         client.me()
 
     child = fork(in_the_child)

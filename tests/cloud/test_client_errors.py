@@ -6,13 +6,13 @@ import time
 from typing import Any, Callable
 
 import pytest
-from scripted_cloud import Reply, ScriptedCloud
 
 from arkor_sync import errors
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.http import parse_retry_after
 from arkor_sync.errors import ArkorConnectionError, ArkorError, CloudApiError, UpgradeRequiredError
+from support.scripted_cloud import Reply, ScriptedCloud
 
 
 def refused(cloud: ScriptedCloud, client: CloudApiClient, reply: Reply) -> CloudApiError:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from scripted_cloud import ANONYMOUS, ScriptedCloud
 
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
@@ -31,6 +30,7 @@ from arkor_sync.errors import (
     ResponseError,
     UpgradeRequiredError,
 )
+from support.scripted_cloud import ANONYMOUS, ScriptedCloud
 
 ANON = AnonymousCredentials("anon-secret", "anonymous-1", "https://api.arkor.ai", "personal")
 OAUTH = OAuthCredentials(

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import socket
 import threading
 from contextlib import closing, suppress
 from typing import List, Optional
 
 import pytest
 import requests
-from scripted_cloud import PATIENCES, Reply, ScriptedCloud
 
 from arkor_sync.cloud.client import CloudApiClient, is_sendable_id
 from arkor_sync.cloud.credentials import TokenCredentials
@@ -18,6 +16,9 @@ from arkor_sync.errors import (
     GoneError,
     StreamProtocolError,
 )
+from support.loopback import Connection, Server, hang_up
+from support.scripted_cloud import Reply, ScriptedCloud
+from support.waiting import PATIENCES
 
 
 def sent_id(cloud: ScriptedCloud, client: CloudApiClient, event_id: Optional[str]) -> Optional[str]:
@@ -115,22 +116,15 @@ def test_an_answer_that_breaks_off_in_its_headers_is_a_lost_connection() -> None
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
 
-    def serve(server: socket.socket) -> None:
-        for cut in range(len(head)):
-            connection, _ = server.accept()
-            with connection:
-                while not connection.recv(65536).endswith(b"\r\n\r\n"):
-                    continue
-                connection.sendall(head[:cut])
+    cuts = iter(range(len(head)))
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=(server,), daemon=True)
-        thread.start()
-        cut_off = CloudApiClient(
-            f"http://127.0.0.1:{server.getsockname()[1]}",
-            TokenCredentials("t"),
-            scope=ProjectState("o", "p", "q"),
-        )
+    def cut_off_in_the_head(connection: Connection, request: str) -> None:
+        connection.send(head[: next(cuts)])
+        hang_up(connection, request)
+
+    with Server(cut_off_in_the_head) as server:
+        scope = ProjectState("o", "p", "q")
+        cut_off = CloudApiClient(server.url, TokenCredentials("t"), scope=scope)
         for _ in head:
             with (
                 suppress(ArkorConnectionError),
@@ -138,7 +132,7 @@ def test_an_answer_that_breaks_off_in_its_headers_is_a_lost_connection() -> None
                 closing(cut_off.jobs.events("job-1", transport=transport)) as stream,
             ):
                 assert stream.read() == b""
-        thread.join()
+    assert next(cuts, None) is None
 
 
 def test_a_refusal_is_read_and_closed(cloud: ScriptedCloud, client: CloudApiClient) -> None:

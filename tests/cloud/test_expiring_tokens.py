@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from identity_provider import CERTIFICATE, LATER, IdentityProvider
-from scripted_cloud import JOB, Received, Reply, ScriptedCloud
 
 from arkor_sync import ReconnectPolicy, create_trainer, follow
 from arkor_sync.cloud.client import CloudApiClient
@@ -25,8 +23,12 @@ from arkor_sync.cloud.credentials import (
 from arkor_sync.cloud.project import ProjectState
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, AuthenticationError, CredentialsError
+from support.identity_provider import LATER, IdentityProvider
+from support.run_threads import has_ended
+from support.scripted_cloud import JOB, Received, Reply, ScriptedCloud
+from support.servers import CERTIFICATE
+from support.waiting import PATIENCE
 
-PATIENCE = 20.0
 SCOPE = ProjectState("o", "p", "1")
 HELLO = [{"role": "user", "content": "Hello"}]
 MODEL = "unsloth/gemma-4-E4B-it"
@@ -407,6 +409,6 @@ def test_a_run_is_closed_at_once_while_the_provider_is_silent(
     run = trainer_of(emulator, provider, account).follow()
     assert asked.wait(PATIENCE)
     run.abort("enough")
-    assert run._reader.join(PATIENCE), "it waits for the provider"
+    assert has_ended(run, "reader"), "it waits for the provider"
     run.close()
     go.set()

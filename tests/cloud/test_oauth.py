@@ -13,9 +13,6 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 import requests
-from forking import fork
-from identity_provider import LATER, IdentityProvider
-from scripted_cloud import Received, Reply
 
 from arkor_sync.cloud import oauth
 from arkor_sync.cloud.credentials import (
@@ -27,6 +24,9 @@ from arkor_sync.cloud.credentials import (
 from arkor_sync.cloud.oauth import Refresher
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError, CredentialsError
+from support.forking import fork
+from support.identity_provider import LATER, IdentityProvider
+from support.scripted_cloud import Received, Reply
 
 NOW = 1_800_000_000
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_cloud import PROJECT, Received, Reply, ScriptedCloud
 
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import AnonymousCredentials, OAuthCredentials, TokenCredentials
@@ -23,6 +22,7 @@ from arkor_sync.errors import (
     ProjectStateMismatchError,
     ServerError,
 )
+from support.scripted_cloud import PROJECT, Received, Reply, ScriptedCloud
 
 STATE = ProjectState("personal", "work", "project-1")
 TEXT = """{

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional
 
 import pytest
-from scripted_cloud import JOB, Reply, ScriptedCloud
 
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import (
@@ -21,6 +20,7 @@ from arkor_sync.cloud.credentials import (
 from arkor_sync.cloud.http import BearerAuth, HttpClient
 from arkor_sync.cloud.models import BlobDataset, TrainingJob, build_job_config
 from arkor_sync.cloud.project import ProjectState
+from support.scripted_cloud import JOB, Reply, ScriptedCloud
 
 SECRET = "do-not-show-me-0123456789"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -89,7 +89,8 @@ def test_failures_show_none(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cloud.replies = [reply]
-    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=client._session.scope())
+    scope = ProjectState("my org", "my&project", "project-1")
+    own = CloudApiClient(cloud.url, TokenCredentials(SECRET), scope=scope)
     config = build_job_config(model=MODEL, dataset=BlobDataset("https://x/y", SECRET))
     transport = own.transport()
     calls: List[Callable[[], Any]] = [

@@ -4,9 +4,9 @@ import threading
 from typing import Iterator
 
 import pytest
-from emulator_client import Client
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.emulator_client import Client
 
 
 @pytest.fixture(autouse=True)

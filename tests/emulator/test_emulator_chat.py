@@ -4,9 +4,9 @@ import json
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from emulator_client import MODEL, Client, parse_sse
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.emulator_client import MODEL, Client, parse_sse
 
 PERSON = {
     "type": "object",

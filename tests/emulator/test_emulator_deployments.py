@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any, Dict
 
 import pytest
-from emulator_client import Client
 
 from arkor_sync.emulator import Emulator
+from support.emulator_client import Client
 
 BASE = {"kind": "base_model", "baseModel": "m"}
 NEW = {"slug": "support-bot", "target": BASE, "authMode": "none"}

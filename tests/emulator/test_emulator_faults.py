@@ -7,13 +7,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import requests
-from emulator_client import PATIENCE, Client, SseEvent, live, parse_sse
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.emulator import KINDS, Emulator, Fault, FaultBook, Frame, ScriptedEngine
 from arkor_sync.emulator.faults import EVENT, REQUEST, RequestTarget, fire_faults
 from arkor_sync.emulator.http.faulty_encoder import mix_newlines
+from support.emulator_client import Client, SseEvent, live, parse_sse
+from support.waiting import PATIENCE
 
 BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 

@@ -3,18 +3,18 @@ from __future__ import annotations
 import json
 import math
 import random
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from emulator_client import Client, shortest
 
 from arkor_sync.emulator import Emulator, NgramEngine
 from arkor_sync.emulator.engine.ngram_model import NgramModel, encode
 from arkor_sync.emulator.engine.structured import instance
+from support.emulator_client import Client
+from support.servers import LoopbackServer, QuietHandler
+from support.waiting import shortest
 
 COLOURS = ["amber", "cobalt", "crimson", "emerald", "ivory", "magenta", "scarlet", "turquoise"]
 ANIMALS = ["badger", "cormorant", "dolphin", "giraffe", "hamster", "leopard", "octopus", "walrus"]
@@ -238,40 +238,24 @@ def test_a_config_that_makes_no_run_fails_it(
     assert error in train(client, **config)[-1]["error"]
 
 
-class DataHandler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class DataHandler(QuietHandler):
+    def do_GET(self) -> None:  # noqa: N802
         seen = self.headers.get("Authorization")
         if self.path == "/moved":
-            self.send_response(302)
-            self.send_header("Location", "/data.jsonl")
-            body = b""
+            self.answer(302, Location="/data.jsonl")
         else:
-            self.send_response(200 if seen == "Bearer key" else 403)
             body = json.dumps(pair("amber", "badger")).encode()
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+            self.answer(200 if seen == "Bearer key" else 403, body)
 
 
 def test_a_data_set_over_loopback_http(client: Client) -> None:
-    server = HTTPServer(("127.0.0.1", 0), DataHandler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        blob = {"type": "blob", "url": f"{url}/data.jsonl", "token": "key"}
+    with LoopbackServer(DataHandler) as server:
+        blob = {"type": "blob", "url": f"{server.url}/data.jsonl", "token": "key"}
         assert train(client, datasetSource=blob)[-1]["type"] == "training.completed"
         events = train(client, datasetSource={**blob, "token": "other"})
         assert events[-1]["error"] == "the data set could not be read: HTTP 403"
-        events = train(client, datasetSource={**blob, "url": f"{url}/moved"})
+        events = train(client, datasetSource={**blob, "url": f"{server.url}/moved"})
         assert events[-1]["error"] == "the data set could not be read: HTTP 302"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_a_hub_data_set_is_the_bundled_sample(client: Client) -> None:
@@ -375,6 +359,7 @@ def test_a_value_that_fits_a_schema(schema: Any, value: Any) -> None:
     assert instance(schema, lambda: "t") == value
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_take_seconds_at_most(client: Client, tmp_path: Path) -> None:
     rng = random.Random(0)
     words = [f"{rng.choice(COLOURS)}{n}" for n in range(200)]

@@ -7,11 +7,12 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 import requests
-from emulator_client import CONFIG, HUB, MODEL, PATIENCE, Client
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.engine.base import Ticket
 from arkor_sync.emulator.models import Item
+from support.emulator_client import CONFIG, HUB, MODEL, Client
+from support.waiting import PATIENCE
 
 ANY = object()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from emulator_client import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from arkor_sync.emulator import (
     scenario,
 )
 from arkor_sync.emulator.recording import scrub
+from support.emulator_client import Client
 
 
 def run(engine: ScriptedEngine) -> List[Dict[str, Any]]:

@@ -7,9 +7,10 @@ from typing import List, Optional
 
 import pytest
 import urllib3
-from emulator_client import PATIENCE, Client, live, parse_sse, shortest
 
 from arkor_sync.emulator import Emulator, Frame, ScriptedEngine
+from support.emulator_client import Client, live, parse_sse
+from support.waiting import PATIENCE, shortest
 
 
 def names(events: List) -> List[Optional[str]]:

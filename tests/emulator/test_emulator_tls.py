@@ -2,21 +2,20 @@ from __future__ import annotations
 
 import socket
 import ssl
-from pathlib import Path
 from typing import Iterator
 
 import pytest
 import requests
-from emulator_client import PATIENCE, Client, live
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-
-CERT, KEY = (str(Path(__file__).parent / "tls" / name) for name in ("cert.pem", "key.pem"))
+from support.emulator_client import Client, live
+from support.servers import CERTIFICATE, KEY
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
 def emu() -> Iterator[Emulator]:
-    with Emulator(ScriptedEngine(steps=1), tls=(CERT, KEY)) as emulator:
+    with Emulator(ScriptedEngine(steps=1), tls=(CERTIFICATE, KEY)) as emulator:
         yield emulator
         assert emulator.errors == []
 
@@ -24,7 +23,7 @@ def emu() -> Iterator[Emulator]:
 @pytest.fixture
 def client(emu: Emulator) -> Iterator[Client]:
     with Client(emu) as bare:
-        bare.session.verify = CERT
+        bare.session.verify = CERTIFICATE
         yield bare
 
 
@@ -64,7 +63,7 @@ def test_a_handshake_that_fails_or_never_comes_harms_nobody(emu: Emulator, clien
 
 def test_a_context_may_be_given() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERT, KEY)
+    context.load_cert_chain(CERTIFICATE, KEY)
     with Emulator(tls=context) as emu, Client(emu) as client:
-        client.session.verify = CERT
+        client.session.verify = CERTIFICATE
         assert client.get("/v1/me").ok

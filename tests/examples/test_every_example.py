@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_runs import EXAMPLES, PATIENCE
+
+from support.example_runs import EXAMPLES
+from support.waiting import PATIENCE
 
 ALL = sorted(EXAMPLES.glob("*.py"))
 NEED_EXTRAS = {"metrics_to_database"}
+QUICK = {"nightly", "quickstart"}  # the others train for seconds until their first line
 
 # Runs an example, and stops the process when it has printed a line: Ctrl-C comes then, and neither
 # before it has begun nor after it has ended.
@@ -50,8 +53,11 @@ def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> N
 
 @pytest.mark.parametrize(
     "example",
-    [path for path in ALL if path.stem not in NEED_EXTRAS],
-    ids=lambda path: path.stem,
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+        for path in ALL
+        if path.stem not in NEED_EXTRAS
+    ],
 )
 def test_ctrl_c_ends_it_without_a_traceback_and_leaves_no_emulator_behind(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

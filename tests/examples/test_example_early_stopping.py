@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-from example_runs import printed_by
+import pytest
+
+from support.example_runs import printed_by
 
 
+@pytest.mark.slow
 def test_it_stops_when_the_held_out_loss_rises_and_names_the_best_checkpoint() -> None:
     printed = printed_by("early_stopping.py")
     losses = [float(loss) for loss in re.findall(r"held out (\d+\.\d+)", printed)]

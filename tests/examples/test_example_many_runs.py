@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-from example_runs import printed_by
+import pytest
+
+from support.example_runs import printed_by
 
 
+@pytest.mark.slow
 def test_the_best_of_all_is_named_and_a_job_that_fails_harms_no_other() -> None:
     printed = printed_by("many_runs.py")
     lines = printed.splitlines()

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from example_runs import printed_by
+
+from support.example_runs import printed_by
 
 
+@pytest.mark.slow
 def test_each_checkpoint_gets_a_score_and_the_run_stops_at_a_perfect_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Iterator, List, Tuple
 
 import pytest
-from example_runs import EXAMPLES, run
+
+from support.example_runs import EXAMPLES, run
+from support.servers import Webhook
 
 
 @pytest.fixture
@@ -31,23 +30,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[Any]]:
     """Stand in for Slack, and return what is posted."""
-    posted: List[Any] = []
-
-    class Slack(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slack) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        monkeypatch.setenv("SLACK_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/hook")
-        yield posted
-        server.shutdown()
+    with Webhook(200, b"ok") as webhook:
+        monkeypatch.setenv("SLACK_WEBHOOK_URL", f"{webhook.url}/hook")
+        yield webhook.posted
 
 
 def work_for_ever(script: Path) -> None:
@@ -100,6 +85,7 @@ def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
     assert "refused" in line
 
 
+@pytest.mark.slow
 def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) -> None:
     usual = script.read_text("utf-8")
     work_for_ever(script)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, List
 
-from example_runs import printed_by
+import pytest
+
+from support.example_runs import printed_by
+from support.servers import Webhook
 
 NAMES = ("SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK_URL", "TEAMS_WEBHOOK_URL")
 
@@ -38,25 +37,11 @@ def test_it_prints_what_would_be_posted_and_pages_only_for_the_failure() -> None
     assert "status: completed, and then as expected: failed" in text
 
 
+@pytest.mark.slow
 def test_with_a_webhook_in_the_environment_it_posts_there_and_prints_no_message() -> None:
-    posted: List[Any] = []
-
-    class Discord(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Discord) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/api/webhooks/1/t"
-        try:
-            text = printed(DISCORD_WEBHOOK_URL=url)
-        finally:
-            server.shutdown()
+    with Webhook(204) as discord:
+        text = printed(DISCORD_WEBHOOK_URL=f"{discord.url}/api/webhooks/1/t")
+    posted = discord.posted
     assert len(posted) == 7
     assert [body.get("content") for body in posted] == [None] * 6 + ["@here"]
     assert text == "status: completed, and then as expected: failed\n"

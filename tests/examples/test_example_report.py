@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from example_runs import EXAMPLES, python, run
+import pytest
+
+from support.example_runs import EXAMPLES, python, run
 
 
+@pytest.mark.slow
 def test_it_shows_its_progress_and_says_where_everything_is(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     done = run("report.py", str(folder))

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from example_runs import printed_by
+
+from support.example_runs import printed_by
 
 
 def test_no_event_is_lost_at_most_one_comes_twice_and_nothing_is_left_behind(

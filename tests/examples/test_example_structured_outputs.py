@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from example_runs import printed_by
+from support.example_runs import printed_by
 
 
 def test_each_checkpoint_chooses_a_text_calls_the_tool_and_fills_the_dataclass() -> None:

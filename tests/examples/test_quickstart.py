@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from example_runs import EXAMPLES, printed_by, run
+
+from support.example_runs import EXAMPLES, printed_by, run
 
 
 def test_it_trains_shows_each_checkpoint_getting_better_and_exits_0() -> None:

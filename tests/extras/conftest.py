@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-# For the helpers that are there.
-sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("handlers", "examples")]
-from logger_runs import Service
+from support.logger_runs import Service
 
 
 @pytest.fixture(autouse=True)

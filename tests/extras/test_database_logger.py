@@ -15,23 +15,14 @@ from typing import Any, Iterator, List, Optional
 
 import pytest
 import sqlalchemy
-from logger_runs import (
-    EVENTS,
-    PATIENCE,
-    a_job,
-    at,
-    drain,
-    each_event_twice,
-    end,
-    log,
-    started,
-    train,
-)
 
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import DatabaseLogger
 from arkor_sync.handlers.loggers.database import _storable
+from support.logger_contexts import a_job, end, log, started
+from support.logger_runs import EVENTS, at, drain, each_event_twice, train
+from support.waiting import PATIENCE
 
 PASSWORD = "pass/w0rd"
 

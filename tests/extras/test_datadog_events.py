@@ -7,22 +7,13 @@ from typing import Any, List, Tuple
 
 import pytest
 from datadog import api
-from logger_runs import (
-    EVENTS,
-    PATIENCE,
-    Request,
-    Service,
-    at,
-    each_event_twice,
-    end,
-    join,
-    log,
-    train,
-)
 
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import DatadogEvents
+from support.logger_contexts import end, log
+from support.logger_runs import EVENTS, Request, Service, at, each_event_twice, join, train
+from support.waiting import PATIENCE
 
 KEY = "s3cretkey0123456789"
 

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from example_runs import printed_by, run
+from support.example_runs import printed_by, run
 
 SCRIPT = "metrics_to_database.py"
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, List, Tuple
 
 import pytest
-from logger_runs import EVENTS, a_job, at, drain, each_event_twice, end, log, started, train
 from mlflow import MlflowClient
 
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import MLflowLogger
+from support.logger_contexts import a_job, end, log, started
+from support.logger_runs import EVENTS, at, drain, each_event_twice, train
 
 pytestmark = [
     # MLflow's own use of pydantic, and its farewell to the store of files.

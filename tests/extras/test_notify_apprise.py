@@ -7,13 +7,14 @@ import sys
 from typing import Any
 
 import pytest
-from notify_contexts import FakeClock, FakeRun
-from notify_services import DROP, HANG, Service
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, CloudApiClient, create_trainer
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import AppriseNotifier
+from support.clocks import FakeClock
+from support.notifier_contexts import FakeRun
+from support.waiting import PATIENCE
+from support.webhook_services import DROP, HANG, Service
 
 # What Apprise imports is its own business.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -74,7 +75,7 @@ def test_who_took_it_is_not_told_again_when_another_did_not(
     run = FakeRun()
     with Hook() as good, Hook((500, {}, ""), (500, {}, "")) as bad:
         both = f"{good.apprise_url}, {bad.apprise_url}"
-        notifier = AppriseNotifier(both, clock=FakeClock(), flush_timeout=PATIENCE)
+        notifier = AppriseNotifier(both, clock=FakeClock(1.0), flush_timeout=PATIENCE)
         tell(notifier, run, run.failed())
         assert len(good.posts) == 1
         assert [post.status for post in bad.posts] == [500, 500, 200]
@@ -92,7 +93,7 @@ def test_what_nobody_takes_is_logged_and_the_url_is_in_no_log(
     with Hook(always=answer) as hook:
         hook.seconds = 0.1 if answer == HANG else PATIENCE
         notifier = AppriseNotifier(
-            hook.apprise_url, clock=FakeClock(), attempts=2, flush_timeout=PATIENCE
+            hook.apprise_url, clock=FakeClock(1.0), attempts=2, flush_timeout=PATIENCE
         )
         tell(notifier, run, run.failed())
         assert len(hook.wait_for(2)) == 2

@@ -6,7 +6,6 @@ import threading
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from logger_runs import EVENTS, PATIENCE, a_job, at, each_event_twice, end, log, train
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import OpenTelemetryMetrics
+from support.logger_contexts import a_job, end, log
+from support.logger_runs import EVENTS, at, each_event_twice, train
+from support.waiting import PATIENCE
 
 
 class Reader(InMemoryMetricReader):

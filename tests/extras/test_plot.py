@@ -13,7 +13,6 @@ from typing import Any, Dict, List, Tuple
 import matplotlib
 import pytest
 from matplotlib.image import imread
-from patience import PATIENCE
 
 from arkor_sync import ArkorUsageError, Callback, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
@@ -21,6 +20,7 @@ from arkor_sync.handlers import LossPlot
 from arkor_sync.render.chart import PALETTES, Chart
 from arkor_sync.render.chart_png import render_png
 from arkor_sync.render.rows import Row, Rows
+from support.waiting import PATIENCE
 
 Color = Tuple[int, int, int]
 

@@ -7,22 +7,12 @@ from datetime import datetime
 from typing import Any, List, Tuple
 
 import pytest
-from logger_runs import (
-    EVENTS,
-    Request,
-    Service,
-    at,
-    each_event_twice,
-    end,
-    join,
-    log,
-    started,
-    train,
-)
 
 from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import PostHogCapture
+from support.logger_contexts import end, log, started
+from support.logger_runs import EVENTS, Request, Service, at, each_event_twice, join, train
 
 KEY = "phc_s3cretkey"
 

@@ -12,11 +12,11 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import tqdm.auto
-from patience import PATIENCE
 
 from arkor_sync import Callback, RunAborted, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
+from support.waiting import PATIENCE
 
 OFTEN = 1e9
 

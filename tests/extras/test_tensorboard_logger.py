@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from logger_runs import EVENTS, a_job, at, drain, each_event_twice, end, log, started, train
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import TensorBoardLogger
+from support.logger_contexts import a_job, end, log, started
+from support.logger_runs import EVENTS, at, drain, each_event_twice, train
 
 
 def events_in(folder: Path) -> List[Any]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from logger_runs import EVENTS
 from wandb.proto import wandb_internal_pb2
 
 from arkor_sync.emulator import ScriptedEngine
+from support.logger_runs import EVENTS
 
 PREPARED = """
 import logging, os, signal, subprocess, sys, threading

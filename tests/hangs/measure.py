@@ -9,10 +9,14 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
+from pathlib import Path
 from typing import Dict, List
 
-from hang_phases import PHASES, Phase
+sys.path.append(str(Path(__file__).parents[1]))  # for tests/support: this is a script
+
 from stopping import STOPS, run_out_of_time, stop
+
+from support.hang_phases import PHASES, Phase
 
 
 def times(phase: Phase, how: str, tls: bool) -> float:

@@ -10,19 +10,18 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional
 
-from hang_phases import (
-    PATIENCE,
+from arkor_sync import Run, WaitTimeout
+from support.hang_phases import (
     Phase,
     begin,
     no_descriptor_left,
     reader_led_to,
     serve,
-    threads_of,
     until_reached,
     until_waited_for,
 )
-
-from arkor_sync import Run, WaitTimeout
+from support.run_threads import threads_of
+from support.waiting import PATIENCE
 
 TIMEOUT = 0.02  # seconds, of the wait that runs out
 
@@ -62,7 +61,7 @@ def reached(phase: Phase, tls: bool, **more: Any) -> Iterator[Run]:
             yield run
         finally:
             run.close(PATIENCE)
-        assert list(threads_of(run)) == []
+        assert threads_of(run) == []
 
 
 def stop(
@@ -84,12 +83,12 @@ def stop(
     """
     event = threading.Event()
     with reached(phase, tls, abort_event=event, **more) as run:
-        threads = list(threads_of(run))
+        threads = threads_of(run)
         called = 0.0
 
         def call() -> None:
             nonlocal called
-            until_waited_for(run)
+            until_waited_for()
             called = time.monotonic()
             STOPS[how](run, event)
 
@@ -113,7 +112,7 @@ def run_out_of_time(phase: Phase, tls: bool) -> float:
         outcome = outcome_of(run, TIMEOUT)
         late = time.monotonic() - began - TIMEOUT
         assert type(outcome) is WaitTimeout, outcome
-        assert len(list(threads_of(run))) == 2, "the run goes on"
+        assert len(threads_of(run)) == 2, "the run goes on"
         return late
 
 

@@ -8,12 +8,14 @@ import ssl
 from typing import Any, Callable, List
 
 import pytest
-from hang_phases import CERTIFICATE, KEY, PATIENCE, cloud_of, no_descriptor_left
 
 from arkor_sync import CloudApiClient, CloudApiError, NotFoundError
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.emulator import Emulator
 from arkor_sync.errors import ArkorConnectionError
+from support.hang_phases import cloud_of, no_descriptor_left
+from support.servers import CERTIFICATE, KEY
+from support.waiting import PATIENCE
 
 QUESTION = [{"role": "user", "content": "hi"}]
 

@@ -10,13 +10,15 @@ import threading
 from typing import Any, List
 
 import pytest
-from hang_phases import PATIENCE, PHASES, Phase, best, cloud_of, full_backlog, until
 from stopping import STOPS, Stopped, run_out_of_time, stop
 
 from arkor_sync import RunAborted, TrainingResult, follow
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from support.hang_phases import PHASES, Phase, cloud_of
+from support.servers import full_backlog
+from support.waiting import PATIENCE, shortest, until
 
 LIMIT = 0.1  # seconds
 ENDS = ("completed", "failed", "cancelled")
@@ -37,7 +39,7 @@ def test_it_stops_at_once(phase: Phase, tls: bool, how: str) -> None:
         check_outcome(how, stopped.outcome)
         return max(stopped.wait, stopped.threads)
 
-    assert best(measure, LIMIT) < LIMIT
+    assert shortest(measure, LIMIT) < LIMIT
 
 
 def check_outcome(how: str, outcome: Any) -> None:
@@ -52,7 +54,7 @@ def check_outcome(how: str, outcome: Any) -> None:
 
 @pytest.mark.parametrize(("phase", "tls"), WHERE)
 def test_a_wait_ends_when_its_time_is_over(phase: Phase, tls: bool) -> None:
-    assert best(lambda: run_out_of_time(phase, tls), LIMIT) < LIMIT
+    assert shortest(lambda: run_out_of_time(phase, tls), LIMIT) < LIMIT
 
 
 # A running callback: the exception, since nothing can interrupt Python code.
@@ -65,7 +67,8 @@ class Stuck:
 
     def __init__(self) -> None:
         self.released = threading.Event()
-        self.phase = Phase("callback", "worker", ("hang_in_here", "wait"), on_log=self.hang_in_here)
+        seen_in = ("test_stopping.hang_in_here", "threading.wait")
+        self.phase = Phase("callback", "worker", seen_in, on_log=self.hang_in_here)
 
     def hang_in_here(self, ctx: Any) -> None:
         assert self.released.wait(PATIENCE)
@@ -85,7 +88,7 @@ def test_a_stopped_runs_callback_is_waited_for_and_then_named_in_the_log(
         assert stopped.wait >= GRACE * 0.9
         return stopped.wait - GRACE
 
-    assert best(measure, LIMIT) < LIMIT
+    assert shortest(measure, LIMIT) < LIMIT
     assert "on_log of job" in caplog.text
     assert "in hang_in_here" in caplog.text
 
@@ -101,7 +104,7 @@ def test_a_running_callback_is_waited_for_and_then_named_with_its_stack(how: str
         assert stopped.wait >= GRACE * 0.9
         return stopped.wait - GRACE
 
-    assert best(measure, LIMIT) < LIMIT
+    assert shortest(measure, LIMIT) < LIMIT
 
 
 def test_ctrl_c_does_not_wait_for_a_running_callback() -> None:
@@ -110,7 +113,7 @@ def test_ctrl_c_does_not_wait_for_a_running_callback() -> None:
         assert type(stopped.outcome) is KeyboardInterrupt
         return stopped.wait
 
-    assert best(measure, min(LIMIT, GRACE)) < min(LIMIT, GRACE)
+    assert shortest(measure, min(LIMIT, GRACE)) < min(LIMIT, GRACE)
 
 
 # A stop whose answer is slower than the stream, which then says that the job failed.

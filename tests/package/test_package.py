@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it does, and which module may import which."""
+"""The package as a whole: what importing it does, and what its public names are."""
 
 from __future__ import annotations
 
@@ -8,87 +8,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Set
-
-import pytest
 
 import arkor_sync
 
-PACKAGE = Path(arkor_sync.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
-
-# The floors of the house, the lowest first. A module imports from its own floor and those below.
-FLOORS: List[Set[str]] = [
-    {"_version", "errors"},
-    {"_json", "_record", "callback_names", "frames", "events", "job_config", "models"},
-    {"bursts", "error_policy", "reconnect", "client_version", "chat_request", "_files"},
-    {"stream"},
-    {"exchange", "chat", "credentials", "oauth"},
-    {"routes", "project", "client"},
-    {"contexts", "callbacks", "result", "options"},
-    {"persistence", "history"},
-    {"run"},
-    {"trainer"},
-    {"handlers"},
-]
-# `project` needs a client, which needs a scope: both name each other only in annotations.
-
-
-def modules() -> Iterator[Path]:
-    return (path for path in sorted(PACKAGE.rglob("*.py")) if "__pycache__" not in path.parts)
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imports_at_runtime(path: Path) -> Iterator[str]:
-    """List what a module imports from this package, outside TYPE_CHECKING blocks."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in skipped:
-            module = node.module or ""
-            if module == "arkor_sync":
-                yield from (alias.name for alias in node.names)
-            elif module.startswith("arkor_sync."):
-                yield module.split(".")[1]
-
-
-def test_imports_only_go_down() -> None:
-    floor: Dict[str, int] = {name: i for i, names in enumerate(FLOORS) for name in names}
-    for path in modules():
-        name = name_of(path)
-        if name in ("__init__", "emulator", "testing"):
-            continue
-        for imported in imports_at_runtime(path):
-            assert floor[imported] <= floor[name], f"{name} imports {imported}, a floor above it"
-
-
-def test_the_emulator_imports_nothing_from_the_rest() -> None:
-    for path in modules():
-        if name_of(path) == "emulator":
-            assert set(imports_at_runtime(path)) <= {"emulator"}, path
-
-
-@pytest.mark.parametrize(
-    "name", ["frames", "events", "error_policy", "reconnect", "errors", "callback_names"]
-)
-def test_the_pure_modules_hold_no_io_no_threads_and_no_clock(name: str) -> None:
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
-    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert not names & {"threading", "socket", "time", "os", "queue", "random", "asyncio"}
-
-
-def test_every_module_says_what_it_is() -> None:
-    for path in modules():
-        assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 def in_a_fresh_interpreter(code: str) -> str:

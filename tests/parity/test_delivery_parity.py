@@ -25,8 +25,8 @@ from arkor_sync import (
 )
 from arkor_sync._common.clock import Clock
 from arkor_sync.emulator import Emulator, Fault, Frame, ScriptedEngine
+from support.waiting import PATIENCE
 
-PATIENCE = 10.0
 QUICK = ReconnectPolicy(base=0.005, cap=0.02)
 QUESTION = [{"role": "user", "content": "hi"}]
 Make = Callable[..., Any]

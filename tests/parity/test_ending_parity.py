@@ -10,8 +10,8 @@ import pytest
 
 from arkor_sync import Callbacks, ConflictError, RunAborted, create_trainer, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.waiting import PATIENCE
 
-PATIENCE = 10.0
 Make = Callable[..., Any]
 
 

@@ -39,8 +39,8 @@ from arkor_sync import trainer as trainer_module
 from arkor_sync.cloud.project import write_project_state
 from arkor_sync.emulator import Emulator
 from arkor_sync.options import RunOptions
+from support.waiting import PATIENCE
 
-PATIENCE = 10.0
 MODEL = "unsloth/gemma-4-E4B-it"
 DATASET = HuggingFaceDataset("arkorlab/triage-demo")
 Make = Callable[..., Any]

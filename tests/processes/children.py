@@ -17,10 +17,12 @@ import time
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
-from hang_phases import PATIENCE, until
+from support.waiting import PATIENCE, until
 
 HERE = Path(__file__).parent
-PYTHONPATH = f"{HERE}:{HERE.with_name('hangs')}"
+PYTHONPATH = os.pathsep.join(
+    [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 # A fork while threads run is what some tests are about; from 3.12 on Python warns of each.
 COMMAND = [
@@ -106,7 +108,11 @@ class Nursery:
     def __enter__(self) -> Nursery:
         pipe = subprocess.PIPE
         self._zygote = subprocess.Popen(
-            [*COMMAND, HERE / "zygote.py"], stdin=pipe, stdout=pipe, text=True
+            [*COMMAND, HERE / "zygote.py"],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
         )
         return self
 

@@ -14,7 +14,6 @@ import types
 from functools import partial
 from typing import Any, Callable, Dict, List, Tuple
 
-from hang_phases import BY_NAME, PATIENCE, Cloud, begin, is_in, reader_led_to, until, until_reached
 from scenarios import LIFETIME, be_quiet_about_lost_connections, say
 
 from arkor_sync import (
@@ -27,6 +26,8 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync._common import process
+from support.hang_phases import BY_NAME, Cloud, begin, is_in, reader_led_to, until_reached
+from support.waiting import PATIENCE, until
 
 
 def check_that_it_is_forked(run: Run) -> None:
@@ -165,7 +166,7 @@ def fork_while_a_trainer_submits(cloud: Dict[str, Any]) -> None:
     )
     submitting = threading.Thread(target=lambda: say("parent", trainer.start().id), daemon=True)
     submitting.start()
-    until(lambda: is_in(submitting, ("start", "getresponse", "readinto")))
+    until(lambda: is_in(submitting, ("trainer.start", "client.getresponse", "socket.readinto")))
     in_a_child(lambda: say("own", trainer.wait(PATIENCE).job.id))
     say("go on")
     submitting.join(PATIENCE)

@@ -10,9 +10,9 @@ import json
 import os
 from typing import Any, Callable, Dict, List
 
-from hang_phases import PATIENCE, Cloud
-
 from arkor_sync import ArkorError, HuggingFaceDataset, create_trainer, follow
+from support.hang_phases import Cloud
+from support.waiting import PATIENCE
 
 CLOUD = Cloud(**json.loads(os.environ["TEST_CLOUD"]))
 STEPS: List[int] = []

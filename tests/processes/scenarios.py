@@ -16,21 +16,20 @@ import threading
 import time
 from typing import Any, Dict, Optional
 
-from hang_phases import (
+from process_state import process_state
+
+from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, follow
+from support.hang_phases import (
     BY_NAME,
-    PATIENCE,
     Cloud,
     begin,
     reader_led_to,
-    until,
     until_reached,
     until_waited_for,
 )
-from process_state import process_state
+from support.waiting import PATIENCE, until
 
-from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, Run, follow
-
-LIFETIME = 60  # seconds; a child that nobody ends must not live for ever
+LIFETIME = int(3 * PATIENCE)  # seconds; a child that nobody ends must not live for ever
 
 state_at_start: Dict[str, Any] = {}
 
@@ -200,7 +199,7 @@ def raise_in_a_callback(cloud: Dict[str, Any], error: str, waits: bool) -> None:
 
     def on_log(ctx: Any) -> None:
         if waits:
-            until_waited_for(ctx.run)
+            until_waited_for()
         raise {"SystemExit": SystemExit(5)}.get(error) or getattr(builtins, error)("mine")
 
     run = follow(there.job_id, client=there.client(), callbacks={"on_log": on_log})
@@ -216,12 +215,12 @@ def wait_for_ever(cloud: Dict[str, Any], name: str) -> None:
     with reader_led_to(there.tarpit):
         run = begin(phase, there)
         until_reached(phase, run)
-        threading.Thread(target=say_that_it_waits, args=(run,), daemon=True).start()
+        threading.Thread(target=say_that_it_waits, daemon=True).start()
         run.wait()
 
 
-def say_that_it_waits(run: Run) -> None:
-    until_waited_for(run)
+def say_that_it_waits() -> None:
+    until_waited_for()
     os.write(1, b"waits\n")  # a thread that is in print() as the interpreter exits is fatal
 
 

@@ -12,10 +12,11 @@ from typing import Iterator
 import pytest
 import scenarios
 from children import COMMAND, PYTHONPATH, Child, Nursery
-from hang_phases import BY_NAME, PATIENCE, PHASES, Cloud, Phase, best, cloud_of, serve
 
 from arkor_sync._common.process import EXIT_GRACE
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.hang_phases import BY_NAME, PHASES, Cloud, Phase, cloud_of, serve
+from support.waiting import PATIENCE, shortest
 
 LIMIT = 1.0  # seconds
 
@@ -51,7 +52,7 @@ def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase
             assert child.err == "" or took > EXIT_GRACE
             return took
 
-    assert best(measure, LIMIT) < LIMIT
+    assert shortest(measure, LIMIT) < LIMIT
 
 
 def test_a_new_interpreter_exits_as_a_forked_one_does(cloud: Cloud) -> None:
@@ -76,7 +77,7 @@ def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud)
         return time_to_exit(child)
 
     limit = 2 * EXIT_GRACE  # which the three of them share
-    assert best(measure, limit) < limit
+    assert shortest(measure, limit) < limit
 
 
 def test_an_error_of_the_program_is_all_that_is_seen(nursery: Nursery, cloud: Cloud) -> None:
@@ -139,4 +140,4 @@ def test_a_signal_ends_a_waiting_program_at_once(nursery: Nursery, name: str, nu
             assert child.ended_at
             return child.ended_at - sent
 
-    assert best(measure, LIMIT) < LIMIT
+    assert shortest(measure, LIMIT) < LIMIT

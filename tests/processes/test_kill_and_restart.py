@@ -1,11 +1,10 @@
 """A process that follows a job with a cursor store is killed, and another one carries on.
 
-`ARKOR_SLOW=1` kills a few hundred times instead of a few dozen.
+It is killed a few dozen times; with the tests marked `slow`, a few hundred times.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -15,11 +14,10 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 import pytest
 import scenarios
 from children import Child, Nursery
-from hang_phases import Cloud, cloud_of
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from support.hang_phases import Cloud, cloud_of
 
-KILLS = 100 if os.environ.get("ARKOR_SLOW") else 6
 AT_MOST = 20  # events of a process that is to be killed: it must not come to the end before
 
 Event = Tuple[Dict[str, Union[str, int]], None]
@@ -99,17 +97,13 @@ def check(training: Training, rounds: List[List[Call]]) -> int:
     return repeated
 
 
-LONG = Training(steps=AT_MOST * KILLS)
 SHORT = Training(steps=10)
 
-CLOUDS: Dict[str, Tuple[Training, List[Fault]]] = {
-    "one that resumes": (LONG, []),
-    "one that replays all": (LONG, [Fault("replay_all", route="stream", count=None)]),
-    "one without ids": (Training(steps=AT_MOST * KILLS, with_ids=False), []),
-    "one that breaks off": (
-        LONG,
-        [Fault("cut_mid_event", route="stream", probability=0.02, count=None)],
-    ),
+FAULTS: Dict[str, List[Fault]] = {
+    "one that resumes": [],
+    "one that replays all": [Fault("replay_all", route="stream", count=None)],
+    "one without ids": [],
+    "one that breaks off": [Fault("cut_mid_event", route="stream", probability=0.02, count=None)],
 }
 
 
@@ -118,16 +112,17 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "cursors"
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cloud", FAULTS)
 def test_killed_at_random_moments_it_loses_nothing(
-    nursery: Nursery, store: Path, cloud: str
+    nursery: Nursery, store: Path, cloud: str, kills: int
 ) -> None:
     moments = random.Random(f"killed while it follows {cloud}")
-    training, faults = CLOUDS[cloud]
+    training = Training(steps=AT_MOST * kills, with_ids=cloud != "one without ids")
     with Emulator(training.engine) as emulator:
-        emulator.faults.add(*faults)
+        emulator.faults.add(*FAULTS[cloud])
         follower = Follower(nursery, emulator, store)
-        for _ in range(KILLS):
+        for _ in range(kills):
             child = follower.start(at_most=AT_MOST)
             if moments.random() < 0.2:
                 threading.Event().wait(moments.random() / 50)  # while it starts
@@ -135,7 +130,7 @@ def test_killed_at_random_moments_it_loses_nothing(
                 child.until_said_lines(moments.randrange(1, 10))
             follower.kill(child)
         assert follower.finish().out[-1] == "result completed"
-        assert check(training, follower.rounds) <= KILLS
+        assert check(training, follower.rounds) <= kills
 
 
 @pytest.mark.parametrize("event", ["started", "log-7", "checkpoint-5", "completed"])

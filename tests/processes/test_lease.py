@@ -10,10 +10,10 @@ from typing import Iterator
 import pytest
 import scenarios
 from children import Child, Nursery
-from hang_phases import Cloud, cloud_of
 
 from arkor_sync import FileCursorStore, LeaseHeldError, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.hang_phases import Cloud, cloud_of
 
 
 @pytest.fixture

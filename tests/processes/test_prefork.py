@@ -16,9 +16,10 @@ from typing import Any, Dict, Iterator, List
 import pytest
 import requests
 from children import COMMAND, PYTHONPATH
-from hang_phases import PATIENCE, Cloud, cloud_of, until
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.hang_phases import Cloud, cloud_of
+from support.waiting import PATIENCE, until
 
 GRACEFUL = 10.0  # seconds that gunicorn gives its workers to end
 LOADS = pytest.mark.parametrize("preload", [False, True], ids=["in the workers", "preloaded"])

@@ -10,14 +10,11 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any, Dict, Optional
 
 from process_state import process_state
 
 STATE = process_state()  # before anything of the library is imported
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "hangs"))
 
 import fork_scenarios  # noqa: E402, F401
 import scenarios  # noqa: E402

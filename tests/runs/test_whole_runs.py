@@ -26,8 +26,8 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from support.waiting import PATIENCE
 
-PATIENCE = 20.0
 QUICK = ReconnectPolicy(base=0.01, cap=0.05)
 Make = Callable[..., Any]
 

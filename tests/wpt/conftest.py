@@ -5,10 +5,10 @@ import threading
 from typing import Any, Callable, Iterator, List
 
 import pytest
-from event_source_server import Answer, Cloud
 
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials
 from arkor_sync._common.clock import Clock
+from support.event_source_server import Answer, Cloud
 
 
 @pytest.fixture(scope="session")

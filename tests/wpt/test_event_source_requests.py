@@ -10,7 +10,6 @@ import threading
 from typing import Any, Callable, List
 
 import pytest
-from event_source_server import Answer, Cloud
 
 from arkor_sync import (
     CloudApiClient,
@@ -23,8 +22,9 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.cloud.client_version import CLIENT_HEADER
+from support.event_source_server import Answer, Cloud
+from support.waiting import PATIENCE
 
-PATIENCE = 10.0
 ONE = b'id:1\ndata:{"type":"training.log","step":1}\n\n'
 TWO = b'id:2\ndata:{"type":"training.log","step":2}\n\n'
 END = b'id:3\ndata:{"type":"training.completed"}\n\n'

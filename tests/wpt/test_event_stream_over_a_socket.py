@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import pytest
-from event_source_server import Answer, Cloud
 
 from arkor_sync import CloudApiClient, ReconnectPolicy, follow
+from support.event_source_server import Answer, Cloud
+from support.waiting import PATIENCE
 
-PATIENCE = 10.0
 BOM = b"\xef\xbb\xbf"
 END = b'data:{"type":"training.completed"}\n\n'
 
