@@ -1,4 +1,4 @@
-"""Imports what a run's threads need. Runs on the caller's thread, before there are any."""
+"""Imports what the threads of a run need, before there are any. Runs on the caller's thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One followed job: it owns both threads, keeps the job's copy, and settles once.
+"""One followed job: it owns both threads and comes to one end. Any thread.
 
 A run is used from any thread. It settles when the worker thread is done, and what it settled with
 is what every `wait()` returns or raises from then on.

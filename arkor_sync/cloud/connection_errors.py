@@ -1,4 +1,4 @@
-"""Our connection errors, made of what `requests` and the libraries below it raise. Pure."""
+"""Our connection errors, made of what `requests` and the libraries below it raise. Any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bounded, epoch-fenced queue between the reader thread and the worker thread."""
+"""The bounded queue between the reader thread and the worker thread, with epochs. Any thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The two positions in a job's event stream, and what was seen before.
+"""The two positions in a job's event stream, and which events have been seen. Pure.
 
-`Cursor` is pure bookkeeping; the channel guards it. A store is used by the thread that begins to
-follow and by the worker thread.
+The channel's lock guards it.
 
 The *read* position is the last event put on the channel: where a broken connection resumes. The
 *acknowledged* position is the last event that the callbacks are done with: where a redelivery

@@ -1,4 +1,4 @@
-"""What happens when a callback raises. Pure: no I/O, no threads, no clock, no counters.
+"""What happens when a callback raises. Pure.
 
 The worker thread counts and asks; the policy only answers. That makes a policy a value: frozen,
 comparable, safe to share between runs and threads, and testable without a stream.

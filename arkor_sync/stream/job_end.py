@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional
 
+from arkor_sync.stream.batches import Batch, EventBatch
 from arkor_sync.stream.events import CANCELLED, COMPLETED, FAILED, TrainingEvent
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def terminal_event(job: TrainingJob) -> Optional[TrainingEvent]:
     return TrainingEvent(kind, data, synthesized=True, key=hash((job.id, kind)))
 
 
-def with_true_status(event: TrainingEvent, job: TrainingJob) -> TrainingEvent:
-    """Turn a `training.failed` into a cancellation where the job's record calls it one."""
+def with_true_end(batch: Batch, job: TrainingJob) -> Batch:
+    """Turn a `training.failed` at a batch's end into a cancellation, if the record calls it one."""
     end = terminal_event(job)
     if end is None or end.type != CANCELLED:
-        return event
-    return end._replace(id=event.id, key=event.key, size=event.size)
+        return batch
+    *before, failed = batch
+    return EventBatch([*before, end._replace(id=failed.id, key=failed.key, size=failed.size)])

@@ -1,6 +1,6 @@
-"""A run's lease on its job in a cursor store, and what is kept there of the run.
+"""A run's lease on its job, and what a cursor store keeps of the run. Runs on the caller's thread.
 
-It is taken and loaded on the thread that begins to follow, and saved on the worker thread.
+The position is saved on the worker thread.
 """
 
 from __future__ import annotations

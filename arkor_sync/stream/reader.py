@@ -1,7 +1,7 @@
 """Connects, reads, puts events on the channel, and connects again. Runs on the reader thread.
 
-The reader owns the socket. It asks for nothing twice, gives up only on what its policy calls
-permanent, and, where the stream cannot tell how the job ended, reads the job's record instead.
+It gives up only on what its policy calls permanent. Where the stream cannot tell how the job ended,
+it reads the job's record instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from arkor_sync.errors import (
 from arkor_sync.stream.batches import Batch, EventBatch, read
 from arkor_sync.stream.channel import Channel, Position
 from arkor_sync.stream.events import FAILED, StreamLost
-from arkor_sync.stream.job_end import terminal_event, with_true_status
+from arkor_sync.stream.job_end import terminal_event, with_true_end
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
@@ -215,8 +215,7 @@ class Reader:
                 raise
             return self._after_gone(gone, position)
         except (ArkorConnectionError, CloudApiError) as error:
-            # Only now, also where the job is known to have ended: as long as the stream can be had,
-            # it has events that the record has not.
+            # Only now: a stream that can be opened may bring events that the record does not show.
             lasting = getattr(error, "status", None) not in self._policy.permanent
             if lasting and silence >= self._stale_after and self._put_recorded_end(position):
                 return None
@@ -391,13 +390,12 @@ class Reader:
 
         Where the record cannot be read, the stream's event stands: it is not to be risked.
         """
-        *before, end = batch
-        if end.type != FAILED:
+        if batch[-1].type != FAILED:
             return batch
         try:
-            end = with_true_status(end, self._read_job(transport=self._transport))
+            return with_true_end(batch, self._read_job(transport=self._transport))
         except ArkorError as error:
             if self._transport.interrupted:
                 raise  # the event is not on the channel yet, and comes again
             logger.warning("cannot tell whether job %s was cancelled: %s", self._label, str(error))
-        return EventBatch([*before, end])
+            return batch
