@@ -59,7 +59,7 @@ def everything(session: nox.Session) -> None:
     """Run the whole suite, the slow tests and 300 chaos seeds included."""
     session.install(".[test]")
     arguments = ["-n", "auto", "-m", "", *session.posargs]
-    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "300", "ARKOR_SLOW": "1"})
+    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "300"})
 
 
 @nox.session(python=PYTHONS)
@@ -119,7 +119,7 @@ def wheel(session: nox.Session) -> None:
                 session, f"pip install {built.name} && python {source}/examples/quickstart.py"
             )
         with session.chdir(source):
-            in_new_environment(session, f"{QUICKSTART} && {TESTS} tests/package tests/pure")
+            in_new_environment(session, f"{QUICKSTART} && {TESTS} tests/package tests/cloud")
 
 
 def in_new_environment(session: nox.Session, command: str) -> None:
