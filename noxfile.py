@@ -44,7 +44,11 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".", "pdoc")
-    session.run("pdoc", "arkor_sync", "-o", session.create_tmp(), env={"PYTHONWARNINGS": "error"})
+    modules = [
+        "arkor_sync",
+        *(f"arkor_sync.{name}" for name in ("handlers", "emulator", "testing")),
+    ]
+    session.run("pdoc", *modules, "-o", session.create_tmp(), env={"PYTHONWARNINGS": "error"})
 
 
 @nox.session
