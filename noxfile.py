@@ -44,11 +44,9 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".", "pdoc")
-    modules = [
-        "arkor_sync",
-        *(f"arkor_sync.{name}" for name in ("handlers", "emulator", "testing")),
-    ]
-    session.run("pdoc", *modules, "-o", session.create_tmp(), env={"PYTHONWARNINGS": "error"})
+    rooms = ["arkor_sync.handlers", "arkor_sync.emulator", "arkor_sync.testing"]
+    output = session.create_tmp()
+    session.run("pdoc", "arkor_sync", *rooms, "-o", output, env={"PYTHONWARNINGS": "error"})
 
 
 @nox.session
@@ -98,7 +96,10 @@ def handlers(session: nox.Session) -> None:
 def benchmarks_quick(session: nox.Session) -> None:
     """Run every benchmark in its short form: it shows that they work, not how fast it is."""
     session.install(".[bench]")
-    session.run("python", "tests/benchmarks", "--quick")
+    packages = session.create_tmp()
+    if shutil.which("npm"):
+        session.run("npm", "install", "--prefix", packages, "eventsource-parser", external=True)
+    session.run("python", "tests/benchmarks", "--quick", env={"ARKOR_BENCH_NODE": packages})
 
 
 @nox.session
