@@ -14,8 +14,9 @@ from itertools import repeat
 from operator import contains, lt
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, final, overload
 
+from arkor_sync._common.json import decode_json
 from arkor_sync.cloud.sse import Frame, FrameParser
-from arkor_sync.stream.events import LOG, TrainingEvent, decode, decode_json, event_key
+from arkor_sync.stream.events import LOG, TrainingEvent, decode, event_key
 
 COMMON = ("type", "jobId")
 """The fields that are the same in all logs of a job."""
