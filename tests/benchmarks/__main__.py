@@ -94,9 +94,8 @@ def compare(options: argparse.Namespace) -> Dict[str, Any]:
     """Measure this checkout and another, print the table, and return all that was measured."""
     import bench_compare
 
-    figures = [name for name in options.only if name in bench_compare.FIGURES]
     size = asked_for(bench_compare.SMALL if options.quick else bench_compare.SIZE, options)
-    measured = bench_compare.measure(options.compare, figures, size)
+    measured = bench_compare.measure(options.compare, options.only, size)
     here = describe({})
     print(f"{size.rounds} rounds in turns, each in a fresh process, without orjson.")
     print("Old and new: the median of the rounds (lowest to highest).")

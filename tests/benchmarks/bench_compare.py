@@ -18,7 +18,6 @@ from bench_report import QUICK, Size, fresh, say, spread
 from bench_server import Server
 
 THIS = Path(__file__).parents[2]
-FIGURES = ("replay", "latency", "stop", "recovery", "memory", "many", "import", "create")
 SIZE = Size(rounds=15, flood=200_000, cuts=10, runs=100, idle=1.0, imports=3)
 SMALL = dataclasses.replace(QUICK, rounds=2)  # one ratio has no interval
 LEAST = 0.95  # where the 95 % interval may end at the least
@@ -30,14 +29,14 @@ Measured = Dict[str, Dict[str, List[float]]]
 def measure(other: Path, figures: Sequence[str], size: Size) -> Measured:
     """Return each figure's values by the name of the figure, old and new, a value a round."""
     found: Measured = {}
+    modules = [import_module(f"figure_{figure}") for figure in figures]
     checkouts = [(OLD, other), (NEW, THIS)]
     with Server() as server:
         for framing in ("close", "chunked", "each") if "replay" in figures else ():
             job = f"replay-{framing}-{size.replay}-0"
             urllib.request.urlopen(f"{server.url}/v1/jobs/{job}").close()  # it encodes the body
         for number in range(size.rounds):
-            for figure in figures:
-                once = import_module(f"figure_{figure}").once
+            for once in [module.once for module in modules if hasattr(module, "once")]:
                 for side, checkout in checkouts:
                     values = fresh(once, server.url, dataclasses.asdict(size), checkout=checkout)
                     for name, value in values.items():
