@@ -15,8 +15,6 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, follow
 
 LOG = "training.log"
-WARM_UP = "flood-chunked-20000-0"
-"""The job that every client follows first: enough for Node to compile what it runs often."""
 
 
 class Touch:
@@ -88,7 +86,7 @@ def floor(base: str, job: str, touch: Touch, chunk: int) -> None:
 def warm_up(base: str, clients: Iterable[Client]) -> None:
     """Let every client do once what it does only once in a process."""
     for client in clients:
-        client(base, WARM_UP, Touch(), 65536)
+        client(base, "flood-chunked-100-0", Touch(), 65536)
 
 
 def _body(base: str, job: str) -> Iterator[bytes]:

@@ -15,9 +15,10 @@ import subprocess
 from pathlib import Path
 from typing import Dict
 
-from bench_clients import WARM_UP, path
+from bench_clients import path
 
 NODE = "Node"
+WARM_UP = "flood-chunked-20000-0"  # followed first, so that Node has compiled what it runs often
 PACKAGE = "eventsource-parser"
 FOLDER = os.environ.get("ARKOR_BENCH_NODE") or "~/.cache/arkor-sync-benchmarks"
 ABSENT = f"{NODE} (it needs node, and: npm install --prefix {FOLDER} {PACKAGE})"
