@@ -76,31 +76,29 @@ def rows(framing: str, lags: Lags, late: List[str]) -> List[Row]:
     more = statistics.median(a[MEDIAN] - b[MEDIAN] for a, b in both)
     ratios = [a[P99] / b[P99] for a, b in both]
     met = sum(ratio <= 1.5 for ratio in ratios)
+
+    def row(which: int, name: str, target: str, is_met: bool, ratio: str) -> Row:
+        mine, theirs = ([pair[which] for pair in lags[client]] for client in (OURS, peer))
+        figure = f"latency, {framing}, {name}"
+        best = f"{peer}: {spread(theirs, 'µs', 0)}"
+        return Row(figure, spread(mine, "µs", 0), target, is_met, best, ratio)
+
+    median = statistics.median(a[MEDIAN] / b[MEDIAN] for a, b in both)
     found = [
-        Row(
-            f"latency, {framing}, {name}",
-            spread([pair[which] for pair in lags[OURS]], "µs", 0),
-            target,
-            is_met,
-            f"{peer}: {spread([pair[which] for pair in lags[peer]], 'µs', 0)}",
-            ratio,
-        )
-        for which, name, target, is_met, ratio in (
-            (
-                MEDIAN,
-                "median",
-                "at most 150 µs more",
-                more <= 150,
-                f"{statistics.median(a[MEDIAN] / b[MEDIAN] for a, b in both):.2f}, {more:+.0f} µs",
-            ),
-            (
-                P99,
-                "p99",
-                f"at most 1.5 times in {MET:.0%} of the rounds",
-                met >= MET * len(both),
-                f"{spread(ratios, 'times', 2)}, met in {met} of {len(both)}",
-            ),
-        )
+        row(
+            MEDIAN,
+            "median",
+            "at most 150 µs more",
+            more <= 150,
+            f"{median:.2f}, {more:+.0f} µs",
+        ),
+        row(
+            P99,
+            "p99",
+            f"at most 1.5 times in {MET:.0%} of the rounds",
+            met >= MET * len(both),
+            f"{spread(ratios, '', 2)}, met in {met} of {len(both)}",
+        ),
     ]
     if late:
         found[0] = replace(found[0], peer=f"{found[0].peer}; {', '.join(late)} buffer")
