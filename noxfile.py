@@ -44,9 +44,10 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".", "pdoc")
-    rooms = ["arkor_sync.handlers", "arkor_sync.emulator", "arkor_sync.testing"]
+    rooms = ["handlers", "emulator", "testing", "client", "credentials", "project"]
+    names = [f"arkor_sync.{room}" for room in rooms]
     output = session.create_tmp()
-    session.run("pdoc", "arkor_sync", *rooms, "-o", output, env={"PYTHONWARNINGS": "error"})
+    session.run("pdoc", "arkor_sync", *names, "-o", output, env={"PYTHONWARNINGS": "error"})
 
 
 @nox.session

@@ -31,8 +31,9 @@ from typing import (
     overload,
 )
 
+from arkor_sync._common.json import decode_json
 from arkor_sync.cloud.sse import Frame, FrameParser
-from arkor_sync.stream.events import LOG, TERMINAL, TrainingEvent, decode, decode_json, event_key
+from arkor_sync.stream.events import LOG, TERMINAL, TrainingEvent, decode, event_key
 
 COMMON = ("type", "jobId")
 """The fields that are the same in all logs of a job."""

@@ -4,8 +4,6 @@ The worker thread counts and asks; the policy only answers. That makes a policy 
 comparable, safe to share between runs and threads, and testable without a stream.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type, Union
@@ -165,17 +163,17 @@ class ErrorPolicy:
         check("dead_letter", self.dead_letter, fits, "a function of a Failure, or None")
 
     @classmethod
-    def abort(cls) -> ErrorPolicy:
+    def abort(cls) -> "ErrorPolicy":
         """Stop following at the first exception; `wait()` raises it. This is the default."""
         return cls()
 
     @classmethod
-    def log(cls, budget: Optional[int] = 100) -> ErrorPolicy:
+    def log(cls, budget: Optional[int] = 100) -> "ErrorPolicy":
         """Log each exception and go on, until `budget` of them were logged."""
         return cls(otherwise=Action.LOG, budget=budget)
 
     @classmethod
-    def reconnect(cls, attempts: int = 5, then: Action = Action.ABORT) -> ErrorPolicy:
+    def reconnect(cls, attempts: int = 5, then: Action = Action.ABORT) -> "ErrorPolicy":
         """Reopen the stream and have the event delivered again, `attempts` deliveries in all."""
         return cls().on(Exception, do=Action.RECONNECT, attempts=attempts, then=then)
 
@@ -189,7 +187,7 @@ class ErrorPolicy:
         base: float = 0.5,
         cap: float = 30.0,
         then: Action = Action.ABORT,
-    ) -> ErrorPolicy:
+    ) -> "ErrorPolicy":
         """Return a policy with one more rule, after those it has.
 
         Args:

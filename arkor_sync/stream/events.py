@@ -4,12 +4,10 @@ The JSON's `type` decides what an event is; the frame's event name is only looke
 and `end`, which carry no JSON.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import json
-from typing import Any, ClassVar, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Tuple
 
+from arkor_sync._common.json import decode_json
 from arkor_sync.cloud.sse import Frame
 from arkor_sync.errors import ArkorUsageError
 
@@ -164,23 +162,6 @@ class RunEnded(RunEvent):
     error: Optional[BaseException]
 
 
-def _refuse_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def decode_json(raw: str) -> Any:
-    """Decode strict JSON, or raise `ValueError`."""
-    try:
-        value, end = _DECODER.raw_decode(raw)
-    except ValueError:
-        end = -1
-    # `decode` looks for whitespace around the value, which there hardly ever is.
-    return value if end == len(raw) else _DECODER.decode(raw)
-
-
 def event_key(event_id: str, kind: str, step: Any, fields: int) -> int:
     """Return the key of an event that has an id and a type."""
     return hash((event_id, kind, step, fields))
@@ -201,8 +182,8 @@ def decode(frame: Frame) -> TrainingEvent:
     problem = None
     try:
         decoded = decode_json(raw)
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {error or type(error).__name__}"
+    except ValueError as error:
+        problem = f"not JSON: {error}"
     else:
         if type(decoded) is dict:
             data = decoded

@@ -297,8 +297,6 @@ class Reader:
 
     def _put(self, batch: Batch, epoch: int) -> bool:
         """Put events on the channel; return False if nobody wants them any more."""
-        if not batch:
-            return True
         before = self._clock.now()
         accepted = self._channel.put(batch, epoch)
         if accepted is None:

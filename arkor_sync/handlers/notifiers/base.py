@@ -4,8 +4,6 @@ The callback methods run on the run's worker thread and only queue a notificatio
 notifier sends it, and another one asks the checkpoints for their answers.
 """
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import logging
@@ -73,7 +71,7 @@ class _Sent:
     last_times: Dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, _: TrainingJob, saved: Any) -> _Sent:
+    def from_json(cls, _: TrainingJob, saved: Any) -> "_Sent":
         """Restore what an earlier process saved; None if there was none."""
         if saved is None:
             return cls()

@@ -3,8 +3,6 @@
 The URL of a webhook is a secret: no log line and no exception may contain its path or query.
 """
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Notifies any HTTP endpoint, with JSON of your own choice. Runs on a thread of its own."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import hashlib
