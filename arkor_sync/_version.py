@@ -1,3 +1,3 @@
-"""The package's version, read by the build without importing the package."""
+"""The version of the package; the build reads it without importing the package. Pure."""
 
 __version__ = "0.1.0"

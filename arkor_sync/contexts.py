@@ -1,6 +1,8 @@
-"""What callbacks are called with: one context for each event. Pure.
+"""The callbacks, and the context that each is called with. Pure.
 
-The worker thread builds them. They may be kept, passed to other threads, and pickled.
+The table of callbacks is `CALLBACK_NAMES` of `arkor_sync.stream.events`. What only a declaration
+can give an exact type is declared here, for each callback: its context, the decorator of `Trainer`,
+the method of `Callback` and the argument of `Callbacks`.
 """
 
 from __future__ import annotations
@@ -11,19 +13,29 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
+    NoReturn,
     Optional,
     Sequence,
+    TypeVar,
     Union,
     cast,
 )
 
+from arkor_sync._common.arguments import check_callback
+from arkor_sync._log_context import read_when_asked
 from arkor_sync.result import Metrics, TrainingResult
 from arkor_sync.stream import events
-from arkor_sync.stream.batches import LogBatch
-from arkor_sync.stream.events import METRICS, TrainingEvent, number, whole
+from arkor_sync.stream.events import (
+    METRICS,
+    RunEnded,
+    RunEvent,
+    StreamLost,
+    TrainingEvent,
+    number,
+    whole,
+)
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
@@ -32,15 +44,15 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """What every context has. The worker thread builds one for each event and hands it over.
+    """What every context has. The worker thread builds one for each event.
 
-    Callbacks of the same event and attempt get the same one. It may be kept, passed to other
-    threads, and pickled; the run is then left out.
+    All callbacks of one event and attempt get the same context. It may be kept, passed to other
+    threads, and pickled. A pickled context has no run.
 
     Attributes:
-        job: The job as of this event: status and times are the event's.
-        run: The run; `run.abort()`, `run.stop()` and `run.cancel()` are legal in a callback.
-        event: The event as the cloud sent it; its JSON is `event.data`.
+        job: The job as of this event, with the status and the times that the event tells.
+        run: The run. A callback may call `run.abort()`, `run.stop()` and `run.cancel()`.
+        event: The event as the cloud sent it. `event.data` is its JSON.
         attempt: 1 for the first call for this event, 2 for the first repeat, and so on.
     """
 
@@ -50,7 +62,7 @@ class Context:
     attempt: int = 1
 
     def __getstate__(self) -> Dict[str, Any]:
-        """Pickle the data; the run belongs to its process."""
+        """Pickle everything but the run, which belongs to this process."""
         data = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(cast(Any, self))
         }
@@ -59,22 +71,26 @@ class Context:
 
 @dataclasses.dataclass
 class StartedContext(Context):
-    """The job began to run (`training.started`). `job.started_at` is the event's `timestamp`."""
+    """The job has started to run (`training.started`).
+
+    `job.started_at` is the `timestamp` of the event.
+    """
 
     job: TrainingJob
 
 
+@read_when_asked
 @dataclasses.dataclass
 class LogContext(Context):
-    """Metrics of one step (`training.log`). A metric that the cloud did not send is None.
+    """The metrics of one step (`training.log`). A metric that the cloud did not send is None.
 
     Attributes:
-        step: The optimiser step (`step`).
-        loss: Training loss (`loss`).
-        eval_loss: Loss on the held-out split (`evalLoss`).
-        learning_rate: (`learningRate`).
-        epoch: Passes over the data, fractional (`epoch`).
-        samples_per_second: (`samplesPerSecond`).
+        step: The number of the optimiser step (`step`).
+        loss: The training loss (`loss`).
+        eval_loss: The loss on the held-out split (`evalLoss`).
+        learning_rate: The learning rate (`learningRate`).
+        epoch: Passes over the data so far, with a fraction (`epoch`).
+        samples_per_second: The speed of the training (`samplesPerSecond`).
     """
 
     step: int
@@ -86,46 +102,15 @@ class LogContext(Context):
     job: TrainingJob
 
 
-class _Metric:
-    """A metric of a log: read from its fields when it is asked for, unless it was set."""
-
-    def __init__(self, field: str) -> None:
-        self._field = field
-
-    def __get__(self, ctx: Any, owner: Any) -> Any:
-        if ctx is None:
-            return self
-        value = ctx._data.get(self._field)
-        return value if type(value) is float or type(value) is int else None
-
-
-class _EventOfLog:
-    """The event of a log: built when it is asked for, unless it was set."""
-
-    def __get__(self, ctx: Any, owner: Any) -> Any:
-        if ctx is None or ctx._batch is None:
-            return None
-        ctx.event = event = ctx._batch[ctx._index]
-        return event
-
-
-# Not the step and the loss: almost every callback reads them, and plain attributes are quicker.
-for _name in METRICS.keys() - {"step", "loss"}:
-    setattr(LogContext, _name, _Metric(METRICS[_name]))
-LogContext.event = cast(Any, _EventOfLog())
-LogContext._batch = None  # type: ignore[attr-defined]
-LogContext.step = LogContext.loss = cast(Any, None)  # so that a mock with this spec has them
-
-
 @dataclasses.dataclass
 class CheckpointContext(Context):
     """A checkpoint was saved (`checkpoint.saved`).
 
     Attributes:
-        step: The step that it holds (`step`).
-        adapter: The checkpoint as the chat route names it: `{"kind": "checkpoint", "jobId",
-            "step"}`.
-        artifacts: What the cloud listed (`artifacts`), as it is.
+        step: The step at which it was saved (`step`).
+        adapter: The checkpoint in the form that the chat route takes: `{"kind": "checkpoint",
+            "jobId": ..., "step": ...}`.
+        artifacts: The list that the cloud sent (`artifacts`), unchanged.
     """
 
     step: int
@@ -148,14 +133,15 @@ class CheckpointContext(Context):
         timeout: Optional[float] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:
-        """Chat with this checkpoint. It may be kept and called after the callback.
+        """Chat with this checkpoint. The context may be kept, and this called after the callback.
 
-        It runs on the calling thread, is not retried, and asks the cloud anew at each call.
+        It runs on the calling thread. Each call is one request, which is not retried. For an
+        argument that is left out, the cloud uses its default.
 
         Args:
-            messages: `{"role": ..., "content": ...}`, oldest first.
+            messages: `{"role": ..., "content": ...}`, the oldest first.
             stream: Whether the answer comes piece by piece.
-            temperature: 0 to 2. What is left out is up to the cloud.
+            temperature: 0 to 2.
             top_p: 0 to 1 (`topP`).
             max_tokens: The longest answer, in tokens (`maxTokens`).
             tools: Functions that the model may call.
@@ -163,16 +149,16 @@ class CheckpointContext(Context):
             response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
                 `json_object` (`structuredOutputs`).
-            timeout: Seconds of silence that are allowed; 300 by default.
-            extra: More fields of the request, as the wire names them.
+            timeout: Seconds to wait for the next bytes of the answer; 300 by default.
+            extra: Further fields of the request, by their names in the JSON.
 
         Returns:
-            The answer; it holds the raw `requests.Response`.
+            The answer. Its `response` is the raw `requests.Response`.
 
         Raises:
-            ArkorUsageError: The request cannot work; nothing was sent.
-            CloudApiError: The cloud refused it.
-            ArkorConnectionError: The answer did not come.
+            ArkorUsageError: The request cannot work. Nothing was sent.
+            CloudApiError: The cloud refused the request.
+            ArkorConnectionError: No answer came, or only a part of it.
         """
         return self.run.client.chat(
             messages,
@@ -195,8 +181,8 @@ class CompletedContext(Context):
     """The training completed (`training.completed`).
 
     Attributes:
-        artifacts: What the cloud listed (`artifacts`), as it is.
-        metrics: Final loss, steps and time (`metrics`).
+        artifacts: The list that the cloud sent (`artifacts`), unchanged.
+        metrics: The final loss, the number of steps and the time (`metrics`).
     """
 
     job: TrainingJob
@@ -209,8 +195,8 @@ class FailedContext(Context):
     """The training failed (`training.failed`).
 
     Attributes:
-        error: The cloud's text (`error`).
-        step: Where it failed (`step`), or None if it had not begun.
+        error: The reason that the cloud gave (`error`).
+        step: The step at which it failed (`step`); None if it failed before the first step.
     """
 
     job: TrainingJob
@@ -220,10 +206,10 @@ class FailedContext(Context):
 
 @dataclasses.dataclass
 class CancelledContext(Context):
-    """The job was cancelled. No event says so; it comes from the job's record.
+    """The job was cancelled.
 
-    `event.synthesized` is true. After `StopTraining` or `run.stop()` it does not come: the run has
-    ended by then.
+    The stream has no such event. It is built from the job's record, and `event.synthesized` is
+    true. After `StopTraining` or `run.stop()` there is none, because the run ends at once.
     """
 
     job: TrainingJob
@@ -231,12 +217,14 @@ class CancelledContext(Context):
 
 @dataclasses.dataclass
 class ReconnectContext(Context):
-    """The event stream was lost, and is opened again after a while. No event says so.
+    """The event stream was lost, and will be opened again.
+
+    The run tells this itself; the cloud sends no such event.
 
     Attributes:
-        error: What went wrong.
-        failures: How many times in a row.
-        delay: Seconds until the next attempt, from when the stream was lost.
+        error: Why it was lost, as a text.
+        failures: How many attempts have failed in a row.
+        delay: Seconds from the loss to the next attempt.
     """
 
     job: TrainingJob
@@ -249,9 +237,11 @@ class ReconnectContext(Context):
 class EndContext(Context):
     """The run is over, and `wait()` is about to return or to raise.
 
+    The run tells this itself; the cloud sends no such event.
+
     Attributes:
-        result: What `wait()` returns; None where it raises before the cloud told of an end.
-        error: What `wait()` raises, or None.
+        result: What `wait()` will return, or None if it will raise.
+        error: What `wait()` will raise, or None.
     """
 
     job: TrainingJob
@@ -259,39 +249,136 @@ class EndContext(Context):
     error: Optional[BaseException]
 
 
-def build_context(event: TrainingEvent, attempt: int, job: TrainingJob, run: Run) -> Context:
+StartedFunction = TypeVar("StartedFunction", bound=Callable[[StartedContext], Any])
+LogFunction = TypeVar("LogFunction", bound=Callable[[LogContext], Any])
+CheckpointFunction = TypeVar("CheckpointFunction", bound=Callable[[CheckpointContext], Any])
+CompletedFunction = TypeVar("CompletedFunction", bound=Callable[[CompletedContext], Any])
+FailedFunction = TypeVar("FailedFunction", bound=Callable[[FailedContext], Any])
+CancelledFunction = TypeVar("CancelledFunction", bound=Callable[[CancelledContext], Any])
+ReconnectFunction = TypeVar("ReconnectFunction", bound=Callable[[ReconnectContext], Any])
+EndFunction = TypeVar("EndFunction", bound=Callable[[EndContext], Any])
+
+
+if TYPE_CHECKING:
+
+    class _TrainerDecorators:
+        """The types of the decorators of `Trainer`, which `decorator` of `callbacks` makes."""
+
+        def on_started(self, function: StartedFunction) -> StartedFunction: ...
+        def on_log(self, function: LogFunction) -> LogFunction: ...
+        def on_checkpoint(self, function: CheckpointFunction) -> CheckpointFunction: ...
+        def on_completed(self, function: CompletedFunction) -> CompletedFunction: ...
+        def on_failed(self, function: FailedFunction) -> FailedFunction: ...
+        def on_cancelled(self, function: CancelledFunction) -> CancelledFunction: ...
+        def on_reconnect(self, function: ReconnectFunction) -> ReconnectFunction: ...
+        def on_end(self, function: EndFunction) -> EndFunction: ...
+
+else:
+    _TrainerDecorators = object
+
+
+class Callback:
+    """Base class of callbacks that are objects. Override the methods that you need.
+
+    The methods run on the run's worker thread, one at a time, in a copy of the context variables of
+    the thread that started the run. Each takes one context. What it returns is ignored, unless it
+    can be awaited: then the next callback waits for it. What it raises is handled by the error
+    policy.
+
+    A callback with the methods `state_dict()` and `load_state_dict(state)` has its state, which
+    must be JSON, saved in the run's cursor store together with the position. Another process that
+    follows the job from there loads the state before the first call. `state_key` is its key in the
+    store; the default is the name of the class.
+    """
+
+    def on_started(self, ctx: StartedContext) -> Any:
+        """Called when the job has started to run (`training.started`)."""
+
+    def on_log(self, ctx: LogContext) -> Any:
+        """Called with the metrics of one step (`training.log`)."""
+
+    def on_checkpoint(self, ctx: CheckpointContext) -> Any:
+        """Called when a checkpoint was saved (`checkpoint.saved`). `ctx.infer` chats with it."""
+
+    def on_completed(self, ctx: CompletedContext) -> Any:
+        """Called when the training has completed (`training.completed`)."""
+
+    def on_failed(self, ctx: FailedContext) -> Any:
+        """Called when the training has failed (`training.failed`)."""
+
+    def on_cancelled(self, ctx: CancelledContext) -> Any:
+        """Called when the job's record says that the job was cancelled."""
+
+    def on_reconnect(self, ctx: ReconnectContext) -> Any:
+        """Called when the event stream was lost and will be opened again.
+
+        If the stream is lost several times while another callback runs, it is called once, for the
+        last time.
+        """
+
+    def on_end(self, ctx: EndContext) -> Any:
+        """Called last, however the run has ended, before `wait()` returns.
+
+        After an abort, what it returns is not awaited.
+        """
+
+
+class Callbacks:
+    """Callbacks from plain functions.
+
+    Each argument is a function of one context, and is called as the method of `Callback` with the
+    same name would be.
+
+    Raises:
+        ArkorUsageError: There is no such name, or the value cannot be called with one argument. It
+            is also a `ValueError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_started: Optional[Callable[[StartedContext], Any]] = None,
+        on_log: Optional[Callable[[LogContext], Any]] = None,
+        on_checkpoint: Optional[Callable[[CheckpointContext], Any]] = None,
+        on_completed: Optional[Callable[[CompletedContext], Any]] = None,
+        on_failed: Optional[Callable[[FailedContext], Any]] = None,
+        on_cancelled: Optional[Callable[[CancelledContext], Any]] = None,
+        on_reconnect: Optional[Callable[[ReconnectContext], Any]] = None,
+        on_end: Optional[Callable[[EndContext], Any]] = None,
+        **unknown: NoReturn,
+    ) -> None:
+        given = locals()  # the arguments by name
+        for name in unknown:
+            raise events.unknown_callback(name)
+        self.functions: Dict[str, Callable[[Any], Any]] = {
+            name: check_callback(name, given[name])
+            for name in events.CALLBACK_NAMES
+            if given[name] is not None
+        }
+
+    def __repr__(self) -> str:
+        return f"Callbacks({', '.join(self.functions)})"
+
+
+def build_context(
+    event: Union[TrainingEvent, RunEvent], attempt: int, job: TrainingJob, run: Run
+) -> Context:
     """Build the context of one call."""
-    ctx = _BUILDERS[event.type](event.data, job)
+    if isinstance(event, StreamLost):
+        ctx: Context = ReconnectContext(job, event.error, event.failures, event.delay)
+    elif isinstance(event, RunEnded):
+        ctx = EndContext(job, event.result, event.error)
+    else:
+        ctx = _BUILDERS[event.type](event.data, job)
     ctx.run = run
-    ctx.event = event
+    ctx.event = cast(Any, event)
     ctx.attempt = attempt
     return ctx
 
 
-def log_contexts(
-    batch: LogBatch, fields: List[Dict[str, Any]], job: TrainingJob, run: Run
-) -> Iterator[Context]:
-    """Build the contexts of many logs, from what `LogBatch.fields` made of them."""
-    new = LogContext.__new__
-    for index, data in enumerate(fields):
-        ctx: Any = new(LogContext)
-        loss = data.get("loss")
-        ctx.step = data["step"]
-        ctx.loss = loss if type(loss) is float else number(loss)
-        ctx._data = data
-        ctx._batch = batch
-        ctx._index = index
-        ctx.job = job
-        ctx.run = run
-        yield ctx
-
-
-def _log(data: Dict[str, Any], job: TrainingJob) -> Any:
-    ctx: Any = LogContext.__new__(LogContext)
-    ctx.step, ctx.loss = data["step"], number(data.get("loss"))
-    ctx._data = data
-    ctx.job = job
-    return ctx
+def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
+    metrics = {name: number(data.get(field)) for name, field in METRICS.items()}
+    return LogContext(**{**metrics, "step": data["step"]}, job=job)
 
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:
@@ -300,30 +387,13 @@ def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:
     return CheckpointContext(step, adapter, job, events.items(data.get("artifacts")))
 
 
-def _completed(data: Dict[str, Any], job: TrainingJob) -> Context:
-    metrics = Metrics.from_json(data.get("metrics"))
-    return CompletedContext(job, events.items(data.get("artifacts")), metrics)
-
-
-def _lost(data: Dict[str, Any], job: TrainingJob) -> Context:
-    return ReconnectContext(job, data["error"], data["failures"], data["delay"])
-
-
-def _ended(data: Dict[str, Any], job: TrainingJob) -> Context:
-    return EndContext(job, data["result"], data["error"])
-
-
-def _failed(data: Dict[str, Any], job: TrainingJob) -> Context:
-    return FailedContext(job, job.error or "", whole(data.get("step")))
-
-
 _BUILDERS: Dict[str, Callable[[Dict[str, Any], TrainingJob], Context]] = {
     events.STARTED: lambda _, job: StartedContext(job),
     events.LOG: _log,
     events.CHECKPOINT: _checkpoint,
-    events.COMPLETED: _completed,
-    events.FAILED: _failed,
+    events.COMPLETED: lambda data, job: CompletedContext(
+        job, events.items(data.get("artifacts")), Metrics.from_json(data.get("metrics"))
+    ),
+    events.FAILED: lambda data, job: FailedContext(job, job.error or "", whole(data.get("step"))),
     events.CANCELLED: lambda _, job: CancelledContext(job),
-    events.LOST: _lost,
-    events.ENDED: _ended,
 }

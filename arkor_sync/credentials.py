@@ -1,4 +1,4 @@
-"""The credentials of this machine's user. Their home is `arkor_sync.cloud`."""
+"""The credentials of a user; implemented in `arkor_sync.cloud`. Runs on the caller's thread."""
 
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,

@@ -1,13 +1,13 @@
-"""The exception tree. Pure: it holds no I/O and no threads, and every exception survives pickling.
+"""The exception tree. Pure.
 
-`ArkorError` is the root. Its branches say whose fault it was:
+Every exception survives pickling. `ArkorError` is the root; its branches say where the cause is:
 
-* `ArkorUsageError`: the program's (an argument that cannot work).
-* `CredentialsError`, `ProjectStateError`: the files on this machine.
-* `ArkorConnectionError`: the network's. It is also a `requests.RequestException`.
-* `CloudApiError`: the cloud said no, with one subclass for each status worth catching.
-* `ResponseError`, `StreamProtocolError`: the cloud said something that cannot be understood.
-* `RunError`: the run ended, or stopped being followed, without a result.
+* `ArkorUsageError`: in the calling program (an argument that cannot work).
+* `CredentialsError`, `ProjectStateError`: in the files on this machine.
+* `ArkorConnectionError`: in the network. It is also a `requests.RequestException`.
+* `CloudApiError`: the cloud refused the request; there is a subclass for each common status.
+* `ResponseError`, `StreamProtocolError`: the cloud's answer is not as documented.
+* `RunError`: the run is no longer followed, and there is no result.
 * `TrainingError`: the training itself failed or was cancelled; only `raise_for_status()` raises it.
 """
 
@@ -19,14 +19,14 @@ from requests import RequestException, Timeout
 
 
 class ArkorError(Exception):
-    """Root of everything that this package raises on purpose."""
+    """Root of all exceptions that this package defines."""
 
     def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
 def _rebuild(cls: Type[ArkorError], args: Tuple[Any, ...], state: Dict[str, Any]) -> ArkorError:
-    """Unpickle without calling a constructor, whose arguments may differ from `args`."""
+    """Unpickle without a call of the constructor: its arguments may differ from `args`."""
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
@@ -34,11 +34,14 @@ def _rebuild(cls: Type[ArkorError], args: Tuple[Any, ...], state: Dict[str, Any]
 
 
 class ArkorUsageError(ArkorError, ValueError):
-    """An argument cannot work. The message names it, shows what was given and what would do."""
+    """An argument cannot work, or a method cannot be called at this point.
+
+    For an argument the message is `<name>: got <value>; give <what would work>`.
+    """
 
 
 class CredentialsError(ArkorError):
-    """The credentials file cannot be used and was left as it is, or the account must sign in."""
+    """The credentials file cannot be used (it is not changed), or the account must sign in."""
 
 
 class AnonymousTokenRejectedError(CredentialsError):
@@ -57,25 +60,25 @@ class AnonymousTokenRejectedError(CredentialsError):
 
 
 class ProjectStateError(ArkorError):
-    """No project scope for the run: `.arkor/state.json` is missing and cannot be created."""
+    """There is no project for the request: `.arkor/state.json` is missing, or cannot be written."""
 
 
 class ProjectStateMismatchError(ProjectStateError):
-    """`.arkor/state.json` belongs to another anonymous organisation. It was left as it is."""
+    """`.arkor/state.json` belongs to another anonymous organisation. It is not changed."""
 
 
 class ArkorConnectionError(ArkorError, RequestException):
-    """A request did not get its answer: refused, reset, cut, not resolved, or aborted.
+    """A request got no answer, or not all of it: the connection failed, broke or was aborted.
 
     Attributes:
-        sent: Whether the server may have got the request, and obeyed it.
+        sent: Whether the server may have received the request, and acted on it.
     """
 
     sent = True
 
 
 class ArkorTimeoutError(ArkorConnectionError, Timeout):
-    """The connection was not made, or the server stayed silent, for longer than the timeout."""
+    """Connecting took longer than the timeout, or the server sent nothing for as long."""
 
 
 class ResponseError(ArkorError):
@@ -83,7 +86,7 @@ class ResponseError(ArkorError):
 
 
 class StreamProtocolError(ArkorError):
-    """The event stream is not one: a wrong content type, or an event over the limit."""
+    """The event stream has a wrong content type, or an event that is larger than the limit."""
 
 
 class CloudApiError(ArkorError):
@@ -91,7 +94,8 @@ class CloudApiError(ArkorError):
 
     Attributes:
         status: The HTTP status.
-        message: The `error` field of the JSON body, else the body's text, else a generic text.
+        message: The `error` field of the JSON body; without one, the body's text; without any, a
+            generic text.
         code: The `code` field of the JSON body, or `None`.
         body: The response body as text, cut to 2,000 characters.
         retry_after: Seconds from the `Retry-After` header, or `None`.
@@ -139,21 +143,21 @@ class PermissionDeniedError(CloudApiError):
 
 
 class NotFoundError(CloudApiError):
-    """404: not there, or not in this scope."""
+    """404: it does not exist, or not in this project."""
 
 
 class ConflictError(CloudApiError):
-    """409: the slug is taken, or the job is past cancelling."""
+    """409: the slug is taken, or the job can no longer be cancelled."""
 
 
 class GoneError(CloudApiError):
-    """410: the job's event stream is gone for good."""
+    """410: the job's event stream no longer exists."""
 
 
 class ReplayUnavailable(GoneError):
     """The stream cannot be resumed, and events may have been missed.
 
-    The cloud no longer keeps the events after the last one delivered, and the job still runs.
+    The cloud no longer has the events after the last one delivered. The job still runs.
     """
 
 
@@ -166,7 +170,7 @@ class UpgradeRequiredError(CloudApiError):
 
 
 class RateLimitError(CloudApiError):
-    """429: too many requests. `retry_after` says how long to wait, where the cloud said it."""
+    """429: too many requests. `retry_after` is how long the cloud asks to wait, if it says so."""
 
 
 class ServerError(CloudApiError):
@@ -187,7 +191,7 @@ _BY_STATUS: Dict[int, Type[CloudApiError]] = {
 
 
 class RunError(ArkorError):
-    """The run is no longer followed, and there is no result. The cloud's job may well go on."""
+    """The run is no longer followed, and there is no result. The cloud's job may continue."""
 
 
 class RunAborted(RunError):
@@ -196,7 +200,7 @@ class RunAborted(RunError):
     Attributes:
         reason: What was given to `abort()`, or `None`.
         callback: The callback that was still running when the grace period ended, or `None`.
-        stack: That callback's stack at that moment, as text, or `None`.
+        stack: The stack of that callback at that moment, as text, or `None`.
     """
 
     def __init__(
@@ -213,14 +217,14 @@ class RunAborted(RunError):
 
 
 class WaitTimeout(RunError, TimeoutError):
-    """`wait(timeout)` ran out of time. The run goes on; wait again, or abort it."""
+    """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it."""
 
 
 class ReconnectExhausted(RunError):
-    """The stream could not be kept open: `ReconnectPolicy.max_attempts` was passed.
+    """The stream could not be opened again in `ReconnectPolicy.max_attempts` attempts.
 
     Attributes:
-        attempts: Consecutive failures. `__cause__` is the last one.
+        attempts: How many attempts failed in a row. `__cause__` is the last failure.
     """
 
     def __init__(self, message: str, attempts: int) -> None:
@@ -229,7 +233,7 @@ class ReconnectExhausted(RunError):
 
 
 class CursorStoreError(RunError):
-    """The position in the stream, or the callbacks' state, cannot be kept or read."""
+    """The position in the stream, or the callbacks' state, cannot be saved or read."""
 
 
 class LeaseHeldError(RunError):
@@ -241,23 +245,36 @@ class ForkedRunError(RunError):
 
 
 class EndedJob(Protocol):
-    """What an error tells of the job that ended; it is the `TrainingJob`."""
+    """The type of the `TrainingJob` in a `TrainingError`, which documents the attributes.
+
+    It is written out here because this module imports nothing from the package.
+    """
 
     @property
-    def id(self) -> str:
-        """The job's id."""
-
+    def id(self) -> str: ...  # noqa: D102
     @property
-    def name(self) -> str:
-        """The job's name."""
-
+    def org_id(self) -> str: ...  # noqa: D102
     @property
-    def status(self) -> str:
-        """`failed` or `cancelled`."""
-
+    def project_id(self) -> str: ...  # noqa: D102
     @property
-    def error(self) -> Optional[str]:
-        """Why it failed, in the cloud's words."""
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def config(self) -> Dict[str, Any]: ...  # noqa: D102
+    @property
+    def created_at(self) -> str: ...  # noqa: D102
+    @property
+    def error(self) -> Optional[str]: ...  # noqa: D102
+    @property
+    def started_at(self) -> Optional[str]: ...  # noqa: D102
+    @property
+    def completed_at(self) -> Optional[str]: ...  # noqa: D102
+    @property
+    def extra(self) -> Dict[str, Any]: ...  # noqa: D102
+    @property
+    def is_terminal(self) -> bool: ...  # noqa: D102
+    def to_dict(self) -> Dict[str, Any]: ...  # noqa: D102
 
 
 class TrainingError(ArkorError):
@@ -281,12 +298,12 @@ class TrainingCancelledError(TrainingError):
 
 
 def still_runs(job_id: str) -> str:
-    """Say of a job that nobody follows any more how to get back to it."""
+    """Say, for an error message, that the cloud's job continues, and how to follow it again."""
     return f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Attach a line that the traceback prints (Python 3.11 and up) without wrapping the error."""
+    """Attach a line to an error, as `add_note` does. Python 3.11 and later print it."""
     untyped: Any = error
     if hasattr(untyped, "add_note"):
         untyped.add_note(note)

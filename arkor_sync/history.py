@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
-from arkor_sync.stream.batches import COMMON, LogBatch
+from arkor_sync.stream.batches import COMMON, Delivery, EventBatch
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
 
 LIMIT = 10_000
@@ -29,29 +29,30 @@ class History:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        # Those that came in batches are kept as JSON: nobody may ever look at them.
-        self._logs: Deque[Union[LogBatch, Dict[str, Any]]] = deque()
+        # Bursts are kept as the JSON that they are: nobody may ever look at them.
+        self._logs: Deque[Delivery] = deque()
         self._counted = 0  # the logs of all entries but the last, which may still grow
         self._checkpoints: Deque[int] = deque(maxlen=limit)
 
     def append(self, event: TrainingEvent) -> None:
         """Keep an event, if it is a log or a checkpoint. The worker calls it."""
         if event.type == LOG:
-            self.append_logs(event.data)
+            self.append_logs(Delivery(EventBatch([event]), begun=1))
         elif event.type == CHECKPOINT:
             self._checkpoints.append(event.data["step"])
 
-    def append_logs(self, logs: Union[LogBatch, Dict[str, Any]]) -> None:
+    def append_logs(self, delivery: Delivery) -> None:
         """Keep plain logs, each from when the worker, which calls it, begins to deliver it."""
         if self._logs:
-            self._counted += _begun(self._logs[-1])
-        self._logs.append(logs)
-        while self._counted - _begun(self._logs[0]) >= self._limit:
-            self._counted -= _begun(self._logs.popleft())
+            self._counted += self._logs[-1].begun
+        self._logs.append(delivery)
+        while self._counted - self._logs[0].begun >= self._limit:
+            self._counted -= self._logs.popleft().begun
 
     def __len__(self) -> int:
         """How many logs it holds."""
-        return min(self._limit, sum(map(_begun, _snapshot(self._logs))))
+        begun: int = sum(each.begun for each in _snapshot(self._logs))
+        return min(self._limit, begun)
 
     def __repr__(self) -> str:
         return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
@@ -61,13 +62,10 @@ class History:
         """The fields of each log as the wire names them, in order; without `type` and `jobId`."""
         logs: List[Dict[str, Any]] = []
         for each in _snapshot(self._logs):
-            if isinstance(each, LogBatch):
-                fields = each.fields()
-                if fields is None:  # a stack that is too deep here, though the worker's was not
-                    fields = [event.data for event in each]
-                logs += map(_own, fields[: each.begun])
-            else:
-                logs.append(_own(each))
+            fields = each.batch.plain_logs()
+            if fields is None:  # a stack that is too deep here, though the worker's was not
+                fields = [event.data for event in each.batch]
+            logs += map(_own, fields[: each.begun])
         return logs[max(0, len(logs) - self._limit) :]
 
     @property
@@ -109,10 +107,6 @@ class History:
         writer.writeheader()
         writer.writerows(self.to_dicts())
         write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
-
-
-def _begun(logs: Union[LogBatch, Dict[str, Any]]) -> int:
-    return logs.begun if type(logs) is LogBatch else 1
 
 
 def _own(log: Dict[str, Any]) -> Dict[str, Any]:

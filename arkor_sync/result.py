@@ -1,7 +1,6 @@
-"""What following a run comes to: its result, and its health on the way. Pure."""
+"""The result of a run, and its state while it goes on. Pure."""
 
-from __future__ import annotations
-
+# Without the future import of annotations: pdoc cannot read those of a NamedTuple as texts.
 import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
@@ -14,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """What the cloud says of a completed training (`metrics`). Each may be None.
+    """The metrics of a completed training (`metrics`). One that the cloud did not send is None.
 
     Attributes:
         final_loss: The last training loss (`finalLoss`).
-        total_steps: Steps taken (`totalSteps`).
-        total_time: Seconds (`totalTime`).
+        total_steps: The number of steps (`totalSteps`).
+        total_time: How long it took, in seconds (`totalTime`).
     """
 
     final_loss: Optional[float] = None
@@ -27,8 +26,8 @@ class Metrics:
     total_time: Optional[float] = None
 
     @classmethod
-    def from_json(cls, metrics: Any) -> Metrics:
-        """Read the `metrics` of a `training.completed`; what is missing or odd is None."""
+    def from_json(cls, metrics: Any) -> "Metrics":
+        """Read the `metrics` of a `training.completed`. What is missing or no number is None."""
         data: Dict[str, Any] = metrics if type(metrics) is dict else {}
         return cls(
             final_loss=number(data.get("finalLoss")),
@@ -39,17 +38,17 @@ class Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a job ended. `wait()` returns it for every terminal status. Any thread may use it.
+    """How a job has ended. `wait()` returns it for every terminal status. Any thread may use it.
 
     Attributes:
         job: The job with its final status, error and times.
-        artifacts: What `training.completed` listed (`artifacts`), as it is; empty for any other
-            end.
-        metrics: Final loss, steps and time (`metrics`); each None where the cloud did not say.
-        stop_reason: Why the program itself stopped the job (`StopTraining`, `run.stop`), or None.
+        artifacts: The list of `training.completed` (`artifacts`), unchanged. It is empty if the job
+            has not completed.
+        metrics: The final loss, the number of steps and the time (`metrics`).
+        stop_reason: The reason that the program gave to `StopTraining` or `run.stop`, or None.
     """
 
-    job: TrainingJob
+    job: "TrainingJob"
     artifacts: List[Any] = dataclasses.field(default_factory=list, hash=False)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     stop_reason: Optional[str] = None
@@ -59,12 +58,12 @@ class TrainingResult:
         """`completed`, `failed` or `cancelled`."""
         return self.job.status
 
-    def raise_for_status(self) -> TrainingResult:
+    def raise_for_status(self) -> "TrainingResult":
         """Return self if the job completed.
 
         Raises:
-            TrainingFailedError: It failed; the text is the cloud's.
-            TrainingCancelledError: It was cancelled.
+            TrainingFailedError: The job failed. The text holds the reason that the cloud gave.
+            TrainingCancelledError: The job was cancelled.
         """
         if self.status == "failed":
             why = self.job.error or "no reason given"
@@ -80,25 +79,27 @@ class TrainingResult:
 
 
 class RunHealth(NamedTuple):
-    """One look at a run that is being followed. Ages are seconds; None means never yet.
+    """The state of a run at one moment.
+
+    An age is in seconds. It is None if the thing has not happened yet.
 
     Attributes:
-        state: `new`, `connecting`, `streaming`, `backing off` or `ended` (the reader), `stopping`,
-            or `settled`.
-        last_byte_age: Since the last bytes of the stream, pings included.
-        last_event_age: Since the last new event was read.
-        last_acknowledged_age: Since the callbacks were last done with an event.
-        queue_depth: Events that wait for the worker.
-        queue_high_water: The most that ever waited.
-        delivered: Events that the callbacks are done with.
-        duplicates: Events that came again and were dropped.
-        skipped: Events that could not be read, or whose type is unknown.
-        given_up: Failures of callbacks that the policy logged away.
-        failures: Consecutive failures of the connection.
-        reconnects: Connections after the first.
-        callback: The callback that is running or awaited, or None.
-        callback_age: Since it was called.
-        acknowledged_id: The last acknowledged event's id: where a new process would resume.
+        state: What the reader does: `new`, `connecting`, `streaming`, `backing off` or `ended`.
+            Or `stopping` after an abort, or `settled` once the run is over.
+        last_byte_age: The age of the last bytes of the stream, pings included.
+        last_event_age: The age of the last new event that was read.
+        last_acknowledged_age: The age of the last event that was acknowledged.
+        queue_depth: The number of events that wait for the worker.
+        queue_high_water: The most events that have waited at one time.
+        delivered: The number of events whose callbacks are done.
+        duplicates: The number of events that came again and were dropped.
+        skipped: The number of events that could not be read, or whose type is unknown.
+        given_up: The number of callback errors that were logged and then ignored.
+        failures: How many connections have failed in a row.
+        reconnects: The number of connections after the first one.
+        callback: The name of the callback that runs or is awaited, or None.
+        callback_age: The age of its call.
+        acknowledged_id: The id of the last acknowledged event. A new process would continue there.
     """
 
     state: str

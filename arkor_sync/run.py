@@ -1,4 +1,4 @@
-"""One followed job: it owns both threads, keeps the job's copy, and settles once.
+"""One followed job: it owns both threads and comes to one end. Any thread.
 
 A run is used from any thread. It settles when the worker thread is done, and what it settled with
 is what every `wait()` returns or raises from then on.
@@ -7,17 +7,17 @@ is what every `wait()` returns or raises from then on.
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 import logging
 import os
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
-from arkor_sync.callbacks import handler_table
-from arkor_sync.cloud.transport import ByteStream, Transport
-from arkor_sync.contexts import Context, build_context, log_contexts
+from arkor_sync._preload import import_for_the_threads
+from arkor_sync._run_record import RunRecord
+from arkor_sync._settlement import Settlement
+from arkor_sync.callbacks import handler_table, stateful
 from arkor_sync.errors import (
     ArkorUsageError,
     ConflictError,
@@ -30,17 +30,15 @@ from arkor_sync.errors import (
 )
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
-from arkor_sync.result import Metrics, RunHealth, TrainingResult
-from arkor_sync.stream import events
+from arkor_sync.result import RunHealth, TrainingResult
 from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.awaiting import Interrupted
-from arkor_sync.stream.batches import LogBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
 from arkor_sync.stream.error_policy import ErrorPolicy, Failure
-from arkor_sync.stream.events import TrainingEvent
-from arkor_sync.stream.lease import Persistence
-from arkor_sync.stream.reader import Reader, terminal_event
+from arkor_sync.stream.job_end import terminal_event
+from arkor_sync.stream.lease import Lease
+from arkor_sync.stream.reader import Reader
 from arkor_sync.stream.reconnect import ReconnectPolicy
 from arkor_sync.stream.worker import Worker
 
@@ -56,38 +54,27 @@ class Run:
 
     Attributes:
         client: The client that it talks to the cloud with.
-        failure: The callback's failure that ended the run, or None.
-        outcome: What the cloud said, from the terminal event on, even if a callback's exception
-            ended the run. None before.
-        history: The metrics and checkpoints so far.
     """
 
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
-        self.failure: Optional[Failure] = None
-        self.outcome: Optional[TrainingResult] = None
-        self.history = History()
-        self._job = job
+        self._record = RunRecord(job, self)
         self._options = options
         self._clock = options.clock
         self._pid = os.getpid()
-        self._changed = threading.Condition()
-        self._settled = False
+        self._settlement = Settlement(self)
         self._awaited = False
-        self._error: Optional[BaseException] = None
-        self._abort: Optional[Tuple[object, float]] = None  # the reason, and when
-        self._stopping = 0  # calls of stop() that the cloud has not answered yet
-        self._done_callbacks: List[Callable[[Run], None]] = []
-        self._persistence = Persistence(options.cursor_store, job.id, options.callbacks)
-        self._cursor = Cursor(self._persistence.saved)
+        self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
+        cursor = Cursor(self._lease.saved)
         self._channel = Channel(
-            self._cursor,
+            cursor,
             options.max_buffered_events,
             options.max_buffered_bytes,
-            on_stall=lambda: self._worker.warn_if_stuck(),
+            on_stall=lambda: self._worker.current.warn_if_stuck(),
         )
         self._reader = Reader(
-            source=_JobStream(client, job.id),
+            open_stream=partial(client.jobs.events, job.id),
+            read_job=partial(client.jobs.get, job.id),
             transport=client.transport(),
             channel=self._channel,
             policy=options.reconnect or ReconnectPolicy(),
@@ -95,13 +82,15 @@ class Run:
             max_event_bytes=options.max_event_bytes,
             clock=self._clock,
             label=job.id,
-            on_idle=lambda: self._worker.warn_if_stuck(),
+            on_idle=lambda: self._worker.current.warn_if_stuck(),
         )
         self._worker = Worker(
             channel=self._channel,
             handlers=handler_table(options.callbacks),
             policy=options.error_policy or ErrorPolicy.abort(),
-            host=_Host(self),
+            record=self._record,
+            control=_Control(self),
+            save=self._lease.saver(cursor),
             context=contextvars.copy_context(),
             clock=self._clock,
             label=job.id,
@@ -110,14 +99,14 @@ class Run:
 
     def start(self) -> Run:
         """Start the threads. `Trainer.follow` and `follow` have done so already."""
-        process.register(self)
-        end = terminal_event(self._job)
-        if self._persistence.saved.finished and end is not None:
+        process.register_hooks(self)
+        end = terminal_event(self.job)
+        if self._lease.saved.finished and end is not None:
             # Another process has delivered everything, the last event included.
-            self._apply(end)
+            self._record.apply(end)
             self._worker_done(None, None)
             return self
-        _import_for_the_threads()
+        import_for_the_threads()
         if end is not None:
             self._reader.expect_end()  # nothing but what the stream still has will come
         self._worker.start()
@@ -129,7 +118,25 @@ class Run:
     @property
     def job(self) -> TrainingJob:
         """The job as of the last event whose callbacks began."""
-        return self._job
+        return self._record.job
+
+    @property
+    def failure(self) -> Optional[Failure]:
+        """The callback's failure that ended the run, or None."""
+        return self._settlement.failure
+
+    @property
+    def outcome(self) -> Optional[TrainingResult]:
+        """What the cloud said, from the terminal event on; None before.
+
+        It is there even if a callback's exception ended the run.
+        """
+        return self._record.outcome
+
+    @property
+    def history(self) -> History:
+        """The metrics and checkpoints so far."""
+        return self._record.history
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:
         """Block until the job has ended and every callback is done.
@@ -159,10 +166,10 @@ class Run:
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
             self.abort(interruption)
-            add_note(interruption, still_runs(self._job.id))
+            add_note(interruption, still_runs(self.job.id))
             raise
-        if self._error is not None:
-            raise self._error
+        if self._settlement.error is not None:
+            raise self._settlement.error
         assert self.outcome is not None
         return self.outcome
 
@@ -170,7 +177,7 @@ class Run:
 
     def done(self) -> bool:
         """Whether the run has settled: `wait()` then returns, or raises, at once."""
-        return self._settled
+        return self._settlement.settled
 
     def abort(self, reason: object = None) -> None:
         """Stop following. It returns at once, and is legal in a callback. The job goes on.
@@ -183,13 +190,8 @@ class Run:
         """
         if os.getpid() != self._pid:
             return
-        with self._changed:
-            if self._settled or self._abort is not None:
-                return
-            self._abort = (reason, time.monotonic())
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+        if self._settlement.abort(reason):
+            self._stop_threads()
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Abort, and wait for the threads to end. After the end of the run it only tidies up.
@@ -209,23 +211,22 @@ class Run:
         if self._watch:
             self._watch.join(limit)
         if not ended:
-            logger.warning("job %s: a thread did not end within %.1f s", self._job.id, limit)
+            logger.warning("job %s: a thread did not end within %.1f s", self.job.id, limit)
 
     def after_fork(self) -> None:
         """Give a forked child locks of its own. The fork hook calls it."""
-        self._changed = threading.Condition()
-        self._persistence.release()  # closes the child's copy; the parent's lease stands
+        self._settlement.renew_lock()
+        self._lease.release()  # closes the child's copy; the parent's lease stands
 
     def at_exit(self, timeout: float) -> Optional[str]:
         """Abort when the interpreter exits. The exit hook calls it."""
         if os.getpid() != self._pid:
             return None
-        if not self._settled:
-            self.abort("the interpreter exits")
-        call = self._worker.call
+        self.abort("the interpreter exits")
+        call = self._worker.current.get()
         if self._worker.join(timeout):
             return None
-        return f"{call.callback if call else 'a thread'} of job {self._job.id} is still running"
+        return f"{call.callback if call else 'a thread'} of job {self.job.id} is still running"
 
     def cancel(self) -> None:
         """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`), and go on following it.
@@ -239,7 +240,7 @@ class Run:
             ForkedRunError: The run belongs to the parent process.
         """
         self._check_process()
-        self.client.jobs.cancel(self._job.id)
+        self.client.jobs.cancel(self.job.id)
         self._reader.expect_end()
 
     def stop(self, reason: str = "") -> bool:
@@ -257,20 +258,15 @@ class Run:
             ArkorConnectionError: The cloud could not be asked to cancel; the run goes on.
         """
         self._check_process()
-        with self._changed:
-            if self._job.is_terminal:
-                return False
-            self._stopping += 1
         try:
-            self.client.jobs.cancel(self._job.id)
-            return self._stopped_with(reason)
+            with self._settlement.stopping():
+                if self.job.is_terminal:
+                    return False
+                self.client.jobs.cancel(self.job.id)
+                return self._stopped(reason)
         except ConflictError:
-            logger.info("job %s ended before it could be stopped", self._job.id)
+            logger.info("job %s ended before it could be stopped", self.job.id)
             return False
-        finally:
-            with self._changed:
-                self._stopping -= 1
-                self._changed.notify_all()
 
     def health(self) -> RunHealth:
         """Look at the run: states, ages and counts. It never blocks."""
@@ -279,10 +275,10 @@ class Run:
         def age(moment: Optional[float]) -> Optional[float]:
             return None if moment is None else max(0.0, now - moment)
 
-        reader, worker, call = self._reader, self._worker, self._worker.call
-        state = "settled" if self._settled else "stopping" if self._abort else reader.state.value
+        reader, worker, call = self._reader, self._worker, self._worker.current.get()
+        ending = "settled" if self.done() else "stopping" if self._settlement.aborted else None
         return RunHealth(
-            state=state,
+            state=ending or reader.state.value,
             last_byte_age=age(reader.last_byte),
             last_event_age=age(reader.last_event),
             last_acknowledged_age=age(worker.last_acknowledged),
@@ -291,7 +287,7 @@ class Run:
             delivered=worker.delivered,
             duplicates=self._channel.duplicates,
             skipped=worker.skipped,
-            given_up=worker.given_up,
+            given_up=worker.failures.given_up,
             failures=reader.failures,
             reconnects=reader.reconnects,
             callback=call and call.callback,
@@ -307,11 +303,7 @@ class Run:
         exceptions are logged.
         """
         self._check_process()
-        with self._changed:
-            if not self._settled:
-                self._done_callbacks.append(function)
-                return
-        self._call_done(function)
+        self._settlement.add_done_callback(function)
 
     def __enter__(self) -> Run:
         return self
@@ -320,66 +312,49 @@ class Run:
         self.close()
 
     def __repr__(self) -> str:
-        state = "settled" if self._settled else "following"
-        return f"<Run {self._job.id} {self._job.status} {state}>"
+        state = "settled" if self.done() else "following"
+        return f"<Run {self.job.id} {self.job.status} {state}>"
 
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
-        with self._changed:
-            while not self._settled:
-                now = time.monotonic()
-                if deadline is not None and now >= deadline:
-                    raise WaitTimeout(f"job {self._job.id} is still {self._job.status}")
-                limits = [] if deadline is None else [deadline - now]
-                if self._abort is not None:
-                    grace = self._abort[1] + self._options.abort_grace - now
-                    if grace <= 0:
-                        break
-                    limits.append(grace)
-                self._changed.wait(min([*limits, threading.TIMEOUT_MAX]))
-            else:
-                return
-        call = self._worker.call
+        if self._settlement.wait(deadline, self._options.abort_grace):
+            return
+        current = self._worker.current
+        call = current.get()
         if self.outcome is not None and call is not None:  # a result has no room for it
-            logger.warning(
-                "%s of job %s is still running:\n%s",
-                call.callback,
-                self._job.id,
-                self._worker.stack(),
-            )
+            what = "%s of job %s is still running:\n%s"
+            logger.warning(what, call.callback, self.job.id, current.stack())
         self._settle(Interrupted(), None)
 
-    def _stopped_with(self, reason: str) -> bool:
+    def _stopped(self, reason: str) -> bool:
         """Settle for a cancelled job, unless the run has come to another end meanwhile."""
-        with self._changed:
-            if self._settled or self._abort is not None or self.outcome is not None:
-                return False
-            self._job = dataclasses.replace(self._job, status="cancelled")
-            self.outcome = TrainingResult(self._job, stop_reason=reason)
-            self._abort = (reason, time.monotonic())
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+
+        def ended_otherwise() -> bool:
+            if self.outcome is not None:
+                return True
+            self._record.stopped(reason)
+            return False
+
+        if not self._settlement.abort(reason, unless=ended_otherwise):
+            return False
+        self._stop_threads()
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then let everything go that still runs."""
-        with self._changed:
-            if self._settled:
-                return
-            self._error = error = self._ending(error)
-            self.failure = failure
-            self._settled = True
-            callbacks, self._done_callbacks = self._done_callbacks, []
-            self._changed.notify_all()
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+        error = self._ending(error)
+        if not self._settlement.settle(error, failure):
+            return
+        self._stop_threads()
         if self._watch:
             self._watch.stop()
-        for function in callbacks:
-            self._call_done(function)
-        if error is not None and not self._awaited and self._abort is None:
+        self._settlement.call_back()
+        if error is not None and not self._awaited and self._settlement.aborted is None:
             # Nobody may ever ask for it.
-            logger.error("the run of job %s ended, unawaited", self._job.id, exc_info=error)
+            logger.error("the run of job %s ended, unawaited", self.job.id, exc_info=error)
+
+    def _stop_threads(self) -> None:
+        self._worker.stop()  # first: it then knows why the reader ends
+        self._reader.stop()
 
     def _ending(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Return what `wait()` raises, from what the worker ended with."""
@@ -390,119 +365,35 @@ class Run:
         return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        self._persistence.release()  # first, so that whoever waits may follow the job again at once
+        self._lease.release()  # first, so that whoever waits may follow the job again at once
         self._settle(error, failure)
 
     def _aborted(self) -> RunAborted:
-        reason = self._abort and self._abort[0]
-        message = f"stopped following job {self._job.id}; the job itself goes on"
+        reason = self._settlement.aborted and self._settlement.aborted[0]
+        message = f"stopped following job {self.job.id}; the job itself goes on"
         if reason is not None:
             message += f" (reason: {reason!r})"
-        call = self._worker.call
+        call = self._worker.current.get()
         if call is None:
             return RunAborted(message, reason)
         message += f"; {call.callback} for event {call.event.id} is still running:"
-        return RunAborted(message, reason, call.callback, self._worker.stack())
-
-    def _apply(self, event: TrainingEvent) -> None:
-        """Bring the job's copy up to date. It runs on the worker thread, before the callbacks."""
-        timestamp = event.timestamp
-        kind = event.type
-        if kind == events.STARTED:
-            self._job = dataclasses.replace(
-                self._job, status="running", started_at=timestamp, completed_at=None, error=None
-            )
-        if event.is_terminal:
-            self._await_stop()
-        if not event.is_terminal or self.outcome is not None:
-            return
-        error = events.text(event.data.get("error"))
-        status = {events.COMPLETED: "completed", events.FAILED: "failed"}.get(kind, "cancelled")
-        if kind == events.FAILED:
-            error = error or "the cloud gave no reason"
-        self._job = dataclasses.replace(
-            self._job, status=status, error=error, completed_at=timestamp
-        )
-        completed = kind == events.COMPLETED
-        self.outcome = TrainingResult(
-            self._job,
-            events.items(event.data.get("artifacts")) if completed else [],
-            Metrics.from_json(event.data.get("metrics")),
-        )
-
-    def _await_stop(self) -> None:
-        """Let a `stop()` that is under way have its answer: the stream may tell of it first."""
-        with self._changed:
-            while self._stopping and self._abort is None:
-                self._changed.wait()
-            if self._abort is not None:
-                raise Interrupted
-
-    def _call_done(self, function: Callable[[Run], None]) -> None:
-        try:
-            function(self)
-        except Exception:
-            logger.exception("a done callback of job %s failed", self._job.id)
+        return RunAborted(message, reason, call.callback, self._worker.current.stack())
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedRunError(
-                f"job {self._job.id} is followed by process {self._pid}; follow it anew in this "
+                f"job {self.job.id} is followed by process {self._pid}; follow it anew in this "
                 "one, after the fork (gunicorn: in post_fork, or on the first request)"
             )
 
 
-class _Host:
-    """What the worker may ask of its run."""
+class _Control:
+    """What the worker asks of its run."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        self.apply = run._apply
+        self.redeliver = run._reader.redeliver
+        self.finish_stop = run._settlement.finish_stop
         self.stop = run.stop
         self.cancel = run.cancel
+        self.ending = run._ending
         self.settle = run._worker_done
-        self.redeliver = run._reader.redeliver
-        self.remember = run.history.append
-        self.remember_batch = run.history.append_logs
-        self.acknowledged = run._persistence.saver(run._cursor)
-
-    def ending(self, error: Optional[BaseException]) -> TrainingEvent:
-        error = self._run._ending(error)
-        result = self._run.outcome if error is None else None
-        return TrainingEvent(events.ENDED, {"result": result, "error": error}, synthesized=True)
-
-    def context(self, event: TrainingEvent, attempt: int) -> Context:
-        return build_context(event, attempt, self._run._job, self._run)
-
-    def log_contexts(self, batch: LogBatch, fields: List[Dict[str, Any]]) -> Iterator[Context]:
-        return log_contexts(batch, fields, self._run._job, self._run)
-
-
-def _import_for_the_threads() -> None:
-    """Import what the threads would, while there are none.
-
-    The first recovery is then as quick as any other. And a Ctrl-C in the middle of an import of the
-    main thread can leave the interpreter's import lock taken for good, for all other threads.
-    """
-    import backoff  # noqa: F401
-
-    import arkor_sync.cloud.chat
-    import arkor_sync.cloud.chat_request  # noqa: F401
-
-
-class _JobStream:
-    """Where the reader gets the events of one job."""
-
-    def __init__(self, client: CloudApiClient, job_id: str) -> None:
-        self._client = client
-        self._job_id = job_id
-
-    def open(
-        self, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
-    ) -> ByteStream:
-        return self._client.jobs.events(
-            self._job_id, transport=transport, last_event_id=last_event_id, timeout=timeout
-        )
-
-    def job(self, transport: Transport) -> TrainingJob:
-        return self._client.jobs.get(self._job_id, transport=transport)

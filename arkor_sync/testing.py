@@ -1,8 +1,7 @@
-"""A pytest plugin: a local Arkor for each test, and a check that nothing of it is left behind.
+"""A pytest plugin: a local Arkor for each test, and a check for leaks. Runs on the caller's thread.
 
-Everything here runs on the test's thread. pytest finds the plugin by itself where arkor_sync is
-installed. It does nothing but register a mark until a test asks for one of its fixtures; only then
-is the emulator loaded.
+pytest loads the plugin by itself if arkor_sync is installed. It only registers a mark; the emulator
+is imported when a test uses one of the fixtures.
 
     @pytest.mark.arkor(scenario="diverges", faults=[Fault("cut_mid_event", event="7")])
     def test_the_bot_gives_up(arkor_client, arkor_emulator, arkor_no_leaks):
@@ -11,17 +10,17 @@ is the emulator loaded.
         assert early_stopping.stopped_step == 23
         arkor_emulator.assert_resumed_from("6")
 
-* ``arkor_emulator`` is an `Emulator` of its own for each test, on a free port of the loopback, so
-  tests may run in parallel processes. It is stopped after the test. What went wrong inside it, as
-  opposed to the faults it was asked for, fails the test.
-* ``arkor_client`` is a `CloudApiClient` that is signed in to it, in a project of its own. For code
-  that makes its own client there is ``arkor_emulator.environment()``.
-* ``arkor_no_leaks`` fails the test if it leaves threads named ``arkor-*``, open sockets or other
-  file descriptors behind, and names them. The emulator's own are gone by then.
-* ``@pytest.mark.arkor`` says what the emulator is like: ``scenario``, the name of one of
-  `arkor_sync.emulator.SCENARIOS`, or ``engine``, an engine; ``faults``, a list of `Fault`; and
-  anything else that `Emulator` takes, such as ``framing="close"`` or ``ping_interval=0.1``. The
-  mark that is closest to the test counts alone.
+* `arkor_emulator` is a new `Emulator` for each test, on a free port, so that tests can run in
+  parallel. It is stopped after the test. The test fails if the emulator itself had an error; the
+  faults that the test set are no errors.
+* `arkor_client` is a `CloudApiClient` that is signed in to the emulator, with a project. For code
+  that makes its own client there is `arkor_emulator.environment()`.
+* `arkor_no_leaks` fails the test if it leaves threads named `arkor-*`, sockets or other file
+  descriptors open, and names them. It checks after the emulator has stopped.
+* `@pytest.mark.arkor` configures the emulator: `scenario`, the name of one of
+  `arkor_sync.emulator.SCENARIOS`, or `engine`, an engine; `faults`, a list of `Fault`; and any
+  other argument of `Emulator`, such as `framing="close"` or `ping_interval=0.1`. If a test has
+  several marks, only the closest counts.
 """
 
 from __future__ import annotations
@@ -44,34 +43,37 @@ if TYPE_CHECKING:
     from arkor_sync.emulator import Emulator
 
 LEAK_GRACE = 10.0
-"""Seconds that threads and sockets get to go away after the test."""
+"""Seconds in which threads must end and sockets must be closed after the test."""
 
 _MARK = (
-    "arkor(scenario=None, engine=None, faults=(), **settings): what the emulator of "
-    "arkor_emulator is like; settings are those of arkor_sync.emulator.Emulator"
+    "arkor(scenario=None, engine=None, faults=(), **options): configures the emulator of "
+    "arkor_emulator; options are arguments of arkor_sync.emulator.Emulator"
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark, so that `--strict-markers` knows it."""
+    """Register the mark, so that `--strict-markers` accepts it."""
     config.addinivalue_line("markers", _MARK)
 
 
 @pytest.fixture
 def arkor_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """Start a local Arkor for this test; see `@pytest.mark.arkor`."""
+    """Start an emulator for this test; `@pytest.mark.arkor` configures it."""
     if "arkor_no_leaks" in request.fixturenames:
-        request.getfixturevalue("arkor_no_leaks")  # it looks before the start and after the stop
+        # The check has to begin before the emulator starts, and to end after it has stopped.
+        request.getfixturevalue("arkor_no_leaks")
     with _emulator(request.node.get_closest_marker("arkor")) as emulator:
         yield emulator
     if emulator.errors:
-        told = "\n".join(map(_traceback, emulator.errors))
-        pytest.fail(f"errors inside the emulator: {len(emulator.errors)}\n{told}", pytrace=False)
+        tracebacks = "\n".join(map(_traceback, emulator.errors))
+        pytest.fail(
+            f"errors inside the emulator: {len(emulator.errors)}\n{tracebacks}", pytrace=False
+        )
 
 
 @pytest.fixture
 def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
-    """Make a client that is signed in to this test's emulator."""
+    """Make a client of this test's emulator."""
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.credentials import TokenCredentials
     from arkor_sync.cloud.project import ProjectState
@@ -83,13 +85,13 @@ def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
 
 @pytest.fixture
 def arkor_no_leaks() -> Iterator[None]:
-    """Fail if the test leaves threads of arkor_sync, sockets or file descriptors behind."""
+    """Fail if the test leaves threads of arkor_sync, sockets or other file descriptors open."""
     threads, files = _threads(), _files()
     yield
     deadline = time.monotonic() + LEAK_GRACE
     left = _left(threads, files)
     while left and time.monotonic() < deadline:
-        gc.collect()  # what only a cycle holds is closed by whoever breaks it
+        gc.collect()  # closes what only a reference cycle keeps open
         time.sleep(0.01)
         left = _left(threads, files)
     if left:
@@ -126,10 +128,11 @@ def _traceback(error: BaseException) -> str:
 
 
 def _left(threads: Set[threading.Thread], files: Set[Tuple[int, str]]) -> List[str]:
-    """Describe what is there now and was not there before."""
-    names = [f"thread {thread.name}{_where(thread)}" for thread in _threads() - threads]
+    """Return the names of threads and descriptors that did not exist before the test."""
+    names = [f"thread {thread.name}{_position(thread)}" for thread in _threads() - threads]
     names += [
-        f"{_peers(number) or what} (descriptor {number})" for number, what in _files() - files
+        f"{_addresses(number) or target} (descriptor {number})"
+        for number, target in _files() - files
     ]
     return sorted(names)
 
@@ -138,7 +141,7 @@ def _threads() -> Set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("arkor-")}
 
 
-def _where(thread: threading.Thread) -> str:
+def _position(thread: threading.Thread) -> str:
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return ""
@@ -146,19 +149,21 @@ def _where(thread: threading.Thread) -> str:
 
 
 def _files() -> Set[Tuple[int, str]]:
-    """Return the open descriptors and what they are; nothing where the system does not tell."""
+    """Return the open descriptors and their targets; nothing if the system has no such list."""
     found = set()
     for folder in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
-                with contextlib.suppress(OSError):  # the one that lists the folder is closed
-                    found.add((int(name), _identity(folder, int(name))))
+                with contextlib.suppress(
+                    OSError
+                ):  # the descriptor of the folder itself is closed by now
+                    found.add((int(name), _target(folder, int(name))))
             break
     return found
 
 
-def _identity(folder: str, number: int) -> str:
-    """Say what a descriptor is, so that one whose number was used again is told apart."""
+def _target(folder: str, number: int) -> str:
+    """Return the target of a descriptor, to tell apart two that used the same number."""
     status = os.fstat(number)
     try:
         return os.readlink(f"{folder}/{number}")
@@ -166,17 +171,17 @@ def _identity(folder: str, number: int) -> str:
         return f"file {status.st_dev}:{status.st_ino}"
 
 
-def _peers(number: int) -> str:
-    """Say which addresses a socket connects; nothing for what is no socket of the internet."""
+def _addresses(number: int) -> str:
+    """Return the addresses of an internet socket; an empty text for other descriptors."""
     try:
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
             return ""
-        with socket.socket(fileno=os.dup(number)) as twin:
-            if twin.family not in (socket.AF_INET, socket.AF_INET6):
+        with socket.socket(fileno=os.dup(number)) as copy:
+            if copy.family not in (socket.AF_INET, socket.AF_INET6):
                 return ""
-            ends = ["{}:{}".format(*twin.getsockname()[:2])]
+            ends = ["{}:{}".format(*copy.getsockname()[:2])]
             with contextlib.suppress(OSError):
-                ends.append("{}:{}".format(*twin.getpeername()[:2]))
+                ends.append("{}:{}".format(*copy.getpeername()[:2]))
             return f"socket {' to '.join(ends)}"
     except OSError:
-        return ""  # closed meanwhile
+        return ""  # closed in the meantime

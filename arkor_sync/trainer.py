@@ -1,6 +1,6 @@
-"""What to train: `create_trainer`, `Trainer`, and `follow` for jobs that others submitted.
+"""What to train, and following a job that another process submitted. Runs on the caller's thread.
 
-Everything here runs on the calling thread. The threads of a run begin with `follow()` or `wait()`.
+The threads of a run start with `follow()` or `wait()`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
-    TypeVar,
     Union,
 )
 
-from arkor_sync.callbacks import CallbacksInput, check_callable
+from arkor_sync._common.arguments import check_callback
+from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
+from arkor_sync.contexts import _TrainerDecorators
 from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
@@ -32,6 +33,7 @@ from arkor_sync.run import Run
 from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
+from arkor_sync.stream.events import CALLBACK_NAMES
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
@@ -47,18 +49,17 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
 
     StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
-F = TypeVar("F", bound=Callable[[Any], Any])
 
 
-class Trainer:
-    """One training: its configuration, at most one job, and the run that follows it.
+class Trainer(_TrainerDecorators):
+    """One training: its configuration, its job once it is submitted, and the run that follows it.
 
-    `create_trainer` makes it. Several trainings need several trainers.
+    `create_trainer` makes it. A trainer submits one job at most.
 
     Attributes:
         name: The job's name.
-        config: The job's configuration in wire form, as it is submitted.
-        run: The run, once `follow()` or `wait()` was called; None before.
+        config: The job's configuration, as the JSON that is submitted.
+        run: The run, after `follow()` or `wait()` was called; None before.
     """
 
     def __init__(
@@ -69,35 +70,35 @@ class Trainer:
         self.run: Optional[Run] = None
         self._client = client
         self._options = options
-        self._added: List[CallbacksInput] = []
+        self._added: List[Mapping[str, Callable[[Any], Any]]] = []
         self._locks: Dict[int, threading.Lock] = {}
         self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
 
     def start(self) -> TrainingJob:
-        """Submit the job (`POST /v1/jobs`), unless this trainer has done so. Nothing is followed.
+        """Submit the job (`POST /v1/jobs`), unless it is submitted already. It is not followed.
 
-        It may be called from several threads: one of them submits. After an error it may be
-        called again.
+        Any number of threads may call it: one of them submits. After an error it may be called
+        again.
 
         Returns:
-            The job as it was accepted.
+            The job as the cloud accepted it.
 
         Raises:
-            RunAborted: `abort()` was called or the abort event is set; nothing was submitted.
-            CloudApiError: The cloud refused it.
-            ArkorConnectionError: The cloud could not be asked.
+            RunAborted: `abort()` was called or the abort event is set. Nothing was submitted.
+            CloudApiError: The cloud refused the job.
+            ArkorConnectionError: The cloud could not be reached.
         """
         with self._lock():
             return self._start()
 
     def follow(self) -> Run:
-        """Submit the job if need be, and follow it from two threads of its own.
+        """Submit the job if it is not submitted yet, and start the two threads that follow it.
 
         The callbacks run on one of them, in a copy of the calling thread's context variables.
 
         Returns:
-            The run, once the job is submitted; the same one at each call.
+            The run, as soon as the job is submitted. Each call returns the same run.
 
         Raises:
             LeaseHeldError: Another run follows the job with this cursor store.
@@ -107,11 +108,11 @@ class Trainer:
         with self._lock():
             if self.run is None:
                 job = self._start()
-                callbacks = [self._options.callbacks, *self._added]
+                callbacks = [*flatten(self._options.callbacks), *self._added]
                 options = dataclasses.replace(self._options, callbacks=callbacks)
                 try:
                     self.run = Run(self._client, job, options).start()
-                except BaseException as error:  # a cursor store, a full process
+                except BaseException as error:  # of the cursor store, or no thread can start
                     add_note(error, still_runs(job.id))
                     raise
                 if self._aborted:  # while the job was being submitted
@@ -119,13 +120,13 @@ class Trainer:
             return self.run
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:
-        """Submit the job if need be, follow it, and block until it has ended.
+        """Submit the job if it is not submitted yet, follow it, and block until it has ended.
 
         Args:
-            timeout: Seconds, or None. Submitting does not count.
+            timeout: Seconds, or None for no limit. They count from when the job is submitted.
 
         Returns:
-            The result, for any terminal status.
+            The result, whether the job has completed, failed or was cancelled.
 
         Raises:
             Exception: See `Run.wait` and `start`.
@@ -135,12 +136,12 @@ class Trainer:
     def cancel(self) -> None:
         """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`). See `Run.cancel`.
 
-        Before `start()` it does nothing. It may be called from any thread, also when the run has
-        ended or was aborted.
+        Any thread may call it, also after the run has ended or was aborted. Before `start()` it
+        does nothing.
 
         Raises:
-            ConflictError: The job is past cancelling.
-            ArkorConnectionError: The cloud could not be asked.
+            ConflictError: The job can no longer be cancelled.
+            ArkorConnectionError: The cloud could not be reached.
         """
         if self.run is not None:
             self.run.cancel()
@@ -148,89 +149,28 @@ class Trainer:
             self._client.jobs.cancel(self._job.id)
 
     def abort(self, reason: object = None) -> None:
-        """Stop following; see `Run.abort`. Before `start()`, it keeps the job from being submitted.
+        """Stop following; see `Run.abort`. A job that is submitted already goes on.
 
-        It may be called from any thread, and returns at once. A job that has been submitted goes
-        on.
+        Any thread may call it. It returns at once. After it, `start()` submits nothing.
 
         Args:
-            reason: Kept as `RunAborted.reason`.
+            reason: The value of `RunAborted.reason`.
         """
         self._aborted = self._aborted or (reason,)
         if self.run is not None:
             self.run.abort(reason)
 
-    def on_started(self, function: F) -> F:
-        """Add an `on_started` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_started", function)
-
-    def on_log(self, function: F) -> F:
-        """Add an `on_log` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_log", function)
-
-    def on_checkpoint(self, function: F) -> F:
-        """Add an `on_checkpoint` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_checkpoint", function)
-
-    def on_completed(self, function: F) -> F:
-        """Add an `on_completed` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_completed", function)
-
-    def on_failed(self, function: F) -> F:
-        """Add an `on_failed` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_failed", function)
-
-    def on_cancelled(self, function: F) -> F:
-        """Add an `on_cancelled` callback, as a decorator; see `Callbacks`.
-
-        It is called after those given before.
-
-        Raises:
-            ArkorUsageError: The run is being followed already, or it takes no context.
-        """
-        return self._add("on_cancelled", function)
-
     def __repr__(self) -> str:
         return f"<Trainer {self.name!r} {self._job.id if self._job else 'not started'}>"
 
-    def _add(self, name: str, function: F) -> F:
+    def _add(self, name: str, function: Any) -> Any:
         if self.run is not None:
-            raise ArkorUsageError(f"{name} comes too late: the run is being followed already")
-        self._added.append({name: check_callable(name, function)})
+            raise ArkorUsageError(f"too late to add {name}: the run has started")
+        self._added.append({name: check_callback(name, function)})
         return function
 
     def _lock(self) -> threading.Lock:
-        """Return this process's lock: a forked child may inherit one that is never released."""
+        """Return the lock of this process. A forked child may inherit one that stays locked."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _start(self) -> TrainingJob:
@@ -242,6 +182,10 @@ class Trainer:
                 raise RunAborted(f"{self.name!r} was aborted before it was submitted", *aborted)
             self._job = self._client.jobs.create(self.name, self.config)
         return self._job
+
+
+for _name in CALLBACK_NAMES:
+    setattr(Trainer, _name, decorator(_name))
 
 
 def create_trainer(
@@ -282,10 +226,10 @@ def create_trainer(
     max_buffered_bytes: int = MAX_BYTES,
     max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> Trainer:
-    """Describe a training. Everything is checked here; nothing is read, sent or started.
+    """Describe a training. The arguments are checked; nothing is read, sent or started.
 
-    A bare number of steps is sent as `{"steps": n}`, which is what the cloud accepts. What is left
-    out is left to the cloud's defaults.
+    For an argument that is left out, the cloud uses its default. A plain number of steps is sent as
+    `{"steps": n}`, the form that the cloud accepts.
 
     Args:
         name: The job's name.
@@ -295,48 +239,45 @@ def create_trainer(
         max_steps: Optimiser steps (`maxSteps`).
         num_train_epochs: Passes over the data (`numTrainEpochs`).
         learning_rate: The highest learning rate (`learningRate`).
-        batch_size: Records a device and step (`batchSize`).
+        batch_size: Records for each device and step (`batchSize`).
         optim: The optimiser, such as `"adamw_8bit"` (`optim`).
-        lr_scheduler_type: Such as `"cosine"` (`lrSchedulerType`).
+        lr_scheduler_type: How the learning rate changes, such as `"cosine"` (`lrSchedulerType`).
         weight_decay: The optimiser's weight decay (`weightDecay`).
         warmup_steps: `Steps(n)`, `Ratio(x)` or a number of steps (`warmupSteps`).
-        logging_steps: How often a `training.log` comes (`loggingSteps`).
+        logging_steps: How often a `training.log` is sent (`loggingSteps`).
         save_steps: How often a checkpoint is saved (`saveSteps`).
         eval_steps: How often the held-out loss is measured; needs `dataset_split` (`evalSteps`).
-        train_on_responses_only: Whether the prompts are left out of the loss
-            (`trainOnResponsesOnly`); sent as it is.
+        train_on_responses_only: Leave the prompts out of the loss (`trainOnResponsesOnly`).
         dataset_format: Such as `{"type": "chatml"}` (`datasetFormat`).
         dataset_split: `{"enabled": True, "testSize": 0.1, "seed": 42}` (`datasetSplit`).
-        gpu_types: GPU slugs, the preferred one first (`gpuTypes`).
-        dry_run: Ask for a smoke test (`dryRun`). The cloud may ignore it and train at the full
-            price.
-        extra: More of the configuration, as the wire names it, verbatim.
+        gpu_types: GPU names, the preferred one first (`gpuTypes`).
+        dry_run: Ask for a smoke test (`dryRun`). The cloud may ignore this, train, and bill it.
+        extra: Further fields of the configuration, by their names in the JSON.
         callbacks: `Callbacks(on_log=...)`, a `Callback` object, or a list of these.
-        error_policy: What a callback's exception does; by default it aborts the run.
+        error_policy: What happens when a callback raises. By default the run is aborted.
         reconnect: When a lost stream is opened again.
-        client: The client to use; else one is made of the next three.
-        credentials: Else those of `ARKOR_TOKEN`, the credentials file or an anonymous account.
-        base_url: The cloud's URL; else that of `ARKOR_CLOUD_API_URL`, the credentials, or the
-            public one.
-        cwd: The project's folder, which holds `.arkor/state.json`; else the current one, now.
-        cursor_store: Where the acknowledged position is kept, so that `follow(job_id)` in another
-            process can carry on after it.
-        abort_event: Setting it aborts the run, or keeps it from starting.
-        stale_after: Seconds with nothing but pings after which the job's record is read.
-        abort_grace: Seconds that a running callback is waited for when the run is aborted.
-        max_buffered_events: Events that may wait for the callbacks before reading stops.
-        max_buffered_bytes: The same in characters of JSON.
-        max_event_bytes: The largest event that is accepted; a larger one ends the run.
+        client: The client to use. Without one, the next three arguments make one.
+        credentials: The default: `ARKOR_TOKEN`, the credentials file, or an anonymous account.
+        base_url: The default: `ARKOR_CLOUD_API_URL`, the URL of the credentials, or the public one.
+        cwd: The project's folder, with `.arkor/state.json`. The default is the current one, now.
+        cursor_store: Where the acknowledged position is saved, so that `follow(job_id)` in another
+            process can continue after it.
+        abort_event: When it is set, the run is aborted, or is not started.
+        stale_after: After so many seconds with nothing but pings, the job's record is read.
+        abort_grace: Seconds to wait for a running callback when the run is aborted.
+        max_buffered_events: How many events may wait for the callbacks before reading stops.
+        max_buffered_bytes: The same limit in characters of JSON.
+        max_event_bytes: The largest event that is accepted. A larger one ends the run.
 
     Returns:
         The trainer; `wait()`, `follow()` or `start()` submits the job.
 
     Raises:
-        ArkorUsageError: An argument that cannot work; it is also a `ValueError`.
+        ArkorUsageError: An argument cannot work. It is also a `ValueError`.
     """
     if not isinstance(name, str) or not name.strip():
         raise ArkorUsageError(f"name must be a text that names the job, not {name!r}")
-    # The cloud's side is loaded when it is first needed: it is half of the package.
+    # Imported here because this part of the package is large.
     from arkor_sync.cloud.job_config import build_job_config
 
     config = build_job_config(
@@ -394,39 +335,37 @@ def follow(
     max_buffered_bytes: int = MAX_BYTES,
     max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> Run:
-    """Follow a job that was submitted elsewhere, from the first event or a stored position.
-
-    The arguments are those of `create_trainer`.
+    """Follow a job that was submitted elsewhere, from its first event or from a saved position.
 
     Args:
         job_id: The job's id.
-        callbacks: What to call.
-        error_policy: What a callback's exception does.
+        callbacks: What to call. This and all that follows are as for `create_trainer`.
+        error_policy: What happens when a callback raises.
         reconnect: When a lost stream is opened again.
-        client: The client to use; else one is made of the next three.
+        client: The client to use. Without one, the next three arguments make one.
         credentials: How to sign in.
         base_url: The cloud's URL.
         cwd: The project's folder.
-        cursor_store: Carry on after the last event that was acknowledged with this store, in
-            whichever process, and keep the position there. A job that was finished with it is not
-            followed again: its result is there at once, and nothing is called.
-        abort_event: Setting it aborts the run.
-        stale_after: Seconds with nothing but pings after which the job's record is read.
-        abort_grace: Seconds that a running callback is waited for when the run is aborted.
-        max_buffered_events: Events that may wait for the callbacks before reading stops.
-        max_buffered_bytes: The same in characters of JSON.
+        cursor_store: Continue after the last event that was acknowledged with this store, in any
+            process, and save the position there. If an earlier run has finished the job with this
+            store, the result is there at once, and nothing is called.
+        abort_event: When it is set, the run is aborted.
+        stale_after: After so many seconds with nothing but pings, the job's record is read.
+        abort_grace: Seconds to wait for a running callback when the run is aborted.
+        max_buffered_events: How many events may wait for the callbacks.
+        max_buffered_bytes: The same limit in characters of JSON.
         max_event_bytes: The largest event that is accepted.
 
     Returns:
-        The run, at once; its threads have begun.
+        The run, at once. Its threads have started.
 
     Raises:
         NotFoundError: There is no such job in this project.
         LeaseHeldError: Another run follows it with this cursor store, here or elsewhere.
         CursorStoreError: The cursor store cannot be read.
-        CloudApiError: The cloud refused to say.
-        ArkorConnectionError: The cloud could not be asked.
-        ArkorUsageError: An argument that cannot work; it is also a `ValueError`.
+        CloudApiError: The cloud refused the request.
+        ArkorConnectionError: The cloud could not be reached.
+        ArkorUsageError: An argument cannot work. It is also a `ValueError`.
     """
     options = RunOptions(
         callbacks=callbacks,
@@ -455,7 +394,7 @@ def _client(
 
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
     if credentials is not None or base_url is not None or cwd is not None:
-        raise ArkorUsageError("give either a client, or credentials, base_url and cwd to make one")
+        raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
     if not hasattr(client, "jobs"):
         raise ArkorUsageError(f"client must be a CloudApiClient, not {client!r:.80}")
     return client

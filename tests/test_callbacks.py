@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import pickle
 from typing import Any, Callable, Dict, List, cast
@@ -10,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from arkor_sync import contexts
 from arkor_sync.callbacks import Callback, Callbacks, handler_table
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.cloud.sse import Frame
@@ -27,8 +29,8 @@ from arkor_sync.contexts import (
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.options import RunOptions
 from arkor_sync.stream import events
-from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import TrainingEvent, decode
+from arkor_sync.stream.events import CALLBACK_NAMES, TrainingEvent, decode, unknown_callback
+from arkor_sync.trainer import Trainer
 
 JOB = TrainingJob("j1", "o", "p", "night run", "running", {"model": "m"}, "2026-01-01T00:00:00Z")
 RUN = cast(Any, object())
@@ -77,6 +79,34 @@ def test_every_known_event_has_a_callback_and_no_other_has() -> None:
     own = {events.LOST, events.ENDED}
     assert set(CALLBACK_NAMES.values()) == events.KNOWN | own
     assert not events.KNOWN & own, "the cloud cannot send what the run itself has to tell"
+
+
+@pytest.mark.parametrize("name", CALLBACK_NAMES)
+def test_each_callback_of_the_table_is_declared_with_its_types(name: str) -> None:
+    method = getattr(Callback, name)
+    context = inspect.signature(method).parameters["ctx"].annotation
+    assert issubclass(getattr(contexts, context), Context)
+    assert method.__doc__
+    argument = inspect.signature(Callbacks).parameters[name]
+    assert argument.annotation == f"Optional[Callable[[{context}], Any]]"
+    function = context.replace("Context", "Function")
+    declared = f"def {name}(self, function: {function}) -> {function}: ..."
+    assert declared in inspect.getsource(contexts)
+    assert context in str(getattr(contexts, function).__bound__)
+
+
+@pytest.mark.parametrize(("name", "kind"), CALLBACK_NAMES.items())
+def test_each_callback_of_the_table_has_a_decorator(name: str, kind: str) -> None:
+    trainer = Trainer("n", {}, mock.Mock(), RunOptions())
+    decorate = getattr(trainer, name)
+    assert decorate(first) is first
+    assert handler_table(trainer._added) == {kind: [(name, first)]}
+    assert (decorate.__name__, f"`{name}`" in decorate.__doc__) == (name, True)
+    with pytest.raises(ArkorUsageError, match=rf"^{name} must be a function"):
+        decorate(3)
+    trainer.run = RUN
+    with pytest.raises(ArkorUsageError, match=f"too late to add {name}"):
+        decorate(first)
 
 
 @pytest.mark.parametrize("nothing", [None, [], (), {}, Callbacks(), Callback(), [None, [None]]])

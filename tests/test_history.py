@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.history import History, _begun
-from arkor_sync.stream.batches import LogBatch, read_logs
+from arkor_sync.history import History
+from arkor_sync.stream.batches import Delivery, read_logs
 from arkor_sync.stream.events import CHECKPOINT, LOG, TrainingEvent
 
 
@@ -49,12 +49,12 @@ def test_it_is_bounded_and_keeps_the_last() -> None:
     assert repr(history) == "<History 3 logs, 1 checkpoints>"
 
 
-def batch(*steps: int) -> LogBatch:
+def batch(*steps: int) -> Delivery:
     text = '{"type":"training.log","jobId":"j","step":%d,"loss":0.5}'
     blocks = (f"id: {step}\nevent: training.log\ndata: {text % step}\n\n" for step in steps)
     logs = read_logs("".join(blocks).encode())
     assert logs is not None
-    return logs
+    return Delivery(logs)
 
 
 def test_a_log_of_a_batch_is_there_from_when_the_worker_begins_with_it() -> None:
@@ -74,8 +74,7 @@ def test_a_batch_has_no_more_fields_there_than_an_event_has() -> None:
     logs = read_logs(f"id: 1\nevent: training.log\ndata: {text}\n\n".encode())
     assert logs is not None
     history = History()
-    history.append_logs(logs)
-    logs.begun = 1
+    history.append_logs(Delivery(logs, begun=1))
     assert history.logs == [{"timestamp": "t", "step": 1}]
 
 
@@ -103,7 +102,7 @@ def test_the_last_logs_are_kept_whatever_they_came_in(
         expected += steps[:begun]
         assert [each["step"] for each in history.logs] == expected[-limit:]
         assert len(history) == len(history.logs)
-        assert len(history._logs) <= limit + sum(not _begun(each) for each in history._logs) + 1
+        assert len(history._logs) <= limit + sum(not each.begun for each in history._logs) + 1
 
 
 def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Path) -> None:

@@ -119,6 +119,15 @@ def build(cls: Type[ArkorError]) -> ArkorError:
     return cls(**arguments(cls)) if arguments(cls) else cls("it did not work")
 
 
+def test_the_job_of_an_error_has_the_type_of_a_job() -> None:
+    public = {name for name in dir(TrainingJob) if not name.startswith("_")}
+    public |= set(TrainingJob.__dataclass_fields__)
+    of_the_record = {"from_dict", "dataclass_json_config"}
+    assert {name for name in dir(errors.EndedJob) if not name.startswith("_")} == (
+        public - of_the_record
+    )
+
+
 def test_the_tree_was_found() -> None:
     assert len(EVERY) >= 29
     assert errors.ReplayUnavailable in EVERY

@@ -1,1 +1,1 @@
-"""Small things that every room uses. They know the package's errors and nothing else of it."""
+"""Small helpers that every other folder uses. Any thread."""

@@ -1,29 +1,56 @@
-"""Checks of what a program gives, and how a refused argument is worded. Pure; any thread."""
+"""Checks of what a program gives, and the one wording of a refused argument. Pure."""
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any, Callable
 
 from arkor_sync.errors import ArkorUsageError
 
+MAX_SECONDS = 1_000_000_000
+"""The longest time that a thread can be asked to wait, in seconds."""
 
-def show(value: object) -> str:
-    """Describe a value for an error message: its type, and a short form if it is a scalar."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        text = repr(value)
-        short = text if len(text) <= 60 else f"{text[:57]}..."
-        return short if value is None else f"{type(value).__name__} {short}"
-    return f"a {type(value).__name__}"
+
+def refusal(
+    name: str, value: object, wanted: str, *, got: str = "", secret: bool = False
+) -> ArkorUsageError:
+    """Build the error for an argument that cannot work; the caller raises it.
+
+    Args:
+        name: The argument, as the caller of the public function knows it: `save_steps['ratio']`.
+        value: What was given.
+        wanted: What would work, in the words that follow "give".
+        got: What is wrong with the value, where the value alone does not show it.
+        secret: Whether only the type of the value may be shown.
+    """
+    return ArkorUsageError(f"{name}: got {got or show(value, secret)}; give {wanted}")
 
 
 def check(name: str, value: object, fits: bool, wanted: str) -> None:
-    """Refuse an argument.
+    """Refuse an argument that does not fit.
 
     Raises:
-        ArkorUsageError: It does not fit. The text says what was given and what would do.
+        ArkorUsageError: It does not fit; see `refusal`.
     """
     if not fits:
-        raise ArkorUsageError(f"{name}: got {show(value)}; give {wanted}")
+        raise refusal(name, value, wanted)
+
+
+def show(value: object, secret: bool = False) -> str:
+    """Describe a value for an error message.
+
+    Returns:
+        The type, and for a text, a number, or a list of numbers also its first 60 characters.
+        Nothing but the type of what is secret, and of all other values: they may hold a secret.
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    if secret or not (_is_scalar(value) or _holds_numbers(value)):
+        return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    text = repr(value)
+    return f"{name} {text if len(text) <= 60 else f'{text[:57]}...'}"
 
 
 def is_number(value: object) -> bool:
@@ -32,3 +59,42 @@ def is_number(value: object) -> bool:
         return type(value) is not bool and math.isfinite(value)  # type: ignore[arg-type]
     except (TypeError, OverflowError):
         return False
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a number of seconds that a thread can be asked to wait, 0 included."""
+    return isinstance(value, (int, float)) and is_number(value) and 0 <= value <= MAX_SECONDS
+
+
+def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
+    """Return the function, or refuse one that cannot be called with one context.
+
+    Raises:
+        ArkorUsageError: It is no function, or it takes no or more arguments.
+    """
+    function: Callable[[Any], Any] = given
+    if not callable(function):
+        raise ArkorUsageError(f"{name} must be a function of one context, not {function!r:.80}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function  # a function written in C may not tell its arguments
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        label = getattr(function, "__qualname__", repr(function))
+        raise ArkorUsageError(
+            f"{name} is called with one argument, the context; {label}{signature} cannot be: "
+            f"{error}"
+        ) from None
+    return function
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _holds_numbers(value: object) -> bool:
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    return all(each is None or isinstance(each, (int, float)) for each in value)

@@ -1,4 +1,4 @@
-"""Small files that other processes may read or write at the same time. The caller's thread."""
+"""Small files that several processes read and write at the same time. Any thread."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import ContextManager, Iterator, Union
 def write_atomically(
     path: Path, content: Union[str, bytes], mode: int, durable: bool = True
 ) -> None:
-    """Replace a file by way of a temporary one, so that readers see the old or the new whole.
+    """Replace a file atomically: a reader sees all of the old content or all of the new.
 
     Args:
-        path: The file. Its directory is created on demand.
-        content: Text is written as UTF-8, a lone surrogate in it as its JSON escape.
+        path: The file. Its directory is created if it is missing.
+        content: Text is written in UTF-8, and a lone surrogate in it as its JSON escape.
         mode: Permission bits of the file, before the umask.
-        durable: Whether it must survive a power cut, and not only the end of the process.
+        durable: Whether the new content must survive a power cut. It always survives the end of
+            the process.
 
     Raises:
-        OSError: Nothing was replaced, and no temporary file is left.
+        OSError: It could not be written. The old file is unchanged, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
@@ -41,24 +42,30 @@ def write_atomically(
 
 
 def locked(directory: Path) -> ContextManager[None]:
-    """Open a directory, made on demand, as a lock for one thread of one process at a time.
+    """Lock a directory, for one thread of one process at a time.
 
-    No lock file is left behind. Where the file system has no locks, everybody gets in.
+    The directory is created if it is missing. No lock file is needed. On a file system without
+    locks nobody is kept out.
+
+    Args:
+        directory: What to lock, until the returned context ends.
 
     Raises:
         OSError: The directory cannot be made or opened.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return _held(os.open(directory, os.O_RDONLY))
+    return _hold_lock(os.open(directory, os.O_RDONLY))
 
 
 @contextmanager
-def _held(descriptor: int) -> Iterator[None]:
+def _hold_lock(descriptor: int) -> Iterator[None]:
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile holds it open
+            fcntl.flock(
+                descriptor, fcntl.LOCK_UN
+            )  # closing is not enough: a forked child may have it open
         os.close(descriptor)

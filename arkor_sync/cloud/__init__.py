@@ -1,1 +1,1 @@
-"""What is asked of the cloud over HTTP, on the caller's thread."""
+"""Requests to the Arkor cloud over HTTP. Runs on the caller's thread."""

@@ -1,15 +1,23 @@
-"""The answers of chat requests, whole and streamed. Everything runs on the caller's thread."""
+"""Sends chat requests and reads their answers, whole or streamed. Runs on the caller's thread."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import requests
 
 from arkor_sync._common.json import parse_json
-from arkor_sync.cloud.http import decode_json
+from arkor_sync.cloud.http import (
+    EVENT_STREAM,
+    UNBUFFERED,
+    check_timeout,
+    decode_json,
+    media_type,
+    read_body,
+)
 from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.sse import Frame, FrameParser
 from arkor_sync.cloud.transport import ByteStream
 from arkor_sync.errors import (
@@ -20,16 +28,53 @@ from arkor_sync.errors import (
     ResponseError,
 )
 
+_TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
+
+
+def send_chat(
+    session: CloudSession, body: Dict[str, Any], timeout: Optional[float]
+) -> ChatResponse:
+    """Send a chat request (`POST /v1/inference/chat`).
+
+    Args:
+        session: Makes the request.
+        body: What `build_chat_body` returned.
+        timeout: Seconds to wait for the next bytes; None for 300.
+
+    Returns:
+        The answer. A streamed one holds a connection until it is read to its end or closed.
+    """
+    seconds = _TIMEOUT if timeout is None else timeout
+    limits = check_timeout((session.http.timeout[0], seconds))
+    url, auth = session.target("inference", "chat")
+    with ExitStack() as stack:
+        transport = stack.enter_context(session.transport())
+        response = session.http.open(
+            transport,
+            "POST",
+            url,
+            auth=auth,
+            headers={"Accept": f"{EVENT_STREAM}, application/json", **UNBUFFERED},
+            body=body,
+            timeout=limits,
+        )
+        stack.enter_context(closing(response))
+        kind = media_type(response)
+        if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
+            return StreamedChatResponse(response, stack.pop_all().close)
+        read_body(response)
+        return ChatResponse(response)
+
 
 class ChatResponse:
-    """The answer of a chat request. One thread at a time may use it.
+    """The answer of a chat request. Any thread may use it, one at a time.
 
-    Iterating gives the text piece by piece as it arrives (a whole answer is one piece), and may be
-    repeated. A streamed answer holds its connection until it is exhausted or closed; it is a
-    context manager too. What reads an answer that was cut raises, so that it never looks whole.
+    Iterating gives the text in pieces as they arrive (an answer that is not streamed is one piece),
+    and may be repeated. A streamed answer holds its connection until it is read to its end or
+    closed; it is also a context manager. If the answer is cut, every method that reads it raises.
 
     Attributes:
-        response: The raw response. The body of a streamed one is read by this object.
+        response: The raw response. Only this object may read the body of a streamed one.
     """
 
     def __init__(self, response: requests.Response) -> None:
@@ -45,7 +90,7 @@ class ChatResponse:
         self.close()
 
     def __iter__(self) -> Iterator[str]:
-        """Wait for the text and give it in pieces, none of them empty.
+        """Wait for the text and yield it in pieces, none of them empty.
 
         Raises:
             ArkorConnectionError: The connection broke before the end of the answer.
@@ -57,7 +102,7 @@ class ChatResponse:
             yield content
 
     def text(self) -> str:
-        """Return the whole text, empty if the answer has none. It raises as iterating does."""
+        """Return the whole text, empty if the answer has none. It raises what iterating raises."""
         return "".join(self)
 
     def content(self) -> Optional[str]:
@@ -67,7 +112,7 @@ class ChatResponse:
         return content
 
     def parsed(self) -> Any:
-        """Decode the text as JSON, as the JSON response formats and constraints give it.
+        """Decode the text as JSON. Ask for JSON with `response_format` or `structured_outputs`.
 
         Raises:
             ResponseError: There is no text, or it is not JSON.
@@ -77,27 +122,27 @@ class ChatResponse:
         try:
             return parse_json(content)
         except ValueError:
-            pass  # raised below, so that no chain repeats the text
+            pass  # raised below: the context of the error would hold the text
         shown = f"expected JSON, got {content[:100]!r}" if content else "the answer has no content"
         raise ResponseError(f"{shown}{hint}")
 
     def json(self) -> Any:
-        """Return the whole JSON answer; of a streamed one, the list of its JSON chunks."""
+        """Return the decoded JSON answer; of a streamed one, the list of its JSON chunks."""
         return decode_json(self.response.content, "the chat answer")
 
     def tool_calls(self) -> List[Dict[str, Any]]:
-        """Return the model's tool calls; the `arguments` of each are a string that holds JSON."""
+        """Return the model's tool calls; `arguments` in each is a string that holds JSON."""
         calls = self._message().get("tool_calls")
         checked(Optional[List[Dict[str, Any]]], calls, "choices[0].message.tool_calls")
         return calls or []
 
     @property
     def finish_reason(self) -> Optional[str]:
-        """Why the answer ended: `stop`, `length`, `tool_calls`, or another. `None` before that."""
+        """Why the answer ended: `stop`, `length`, `tool_calls` or another; `None` if not known."""
         return _reason(self._choice())
 
     def close(self) -> None:
-        """End the connection of a streamed answer. What was not read by then is lost."""
+        """Close the connection of a streamed answer. What has not been read is lost."""
 
     def _choice(self) -> Dict[str, Any]:
         envelope = checked(Dict[str, Any], self.json(), "")
@@ -122,10 +167,10 @@ class StreamedChatResponse(ChatResponse):
 
         Args:
             response: A 2xx response.
-            close: Ends its connection.
+            close: Closes its connection.
         """
         super().__init__(response)
-        self._release = close
+        self._close_connection = close
         self._stream = ByteStream(response)
         self._parser = FrameParser()
         self._pieces: List[str] = []
@@ -157,47 +202,47 @@ class StreamedChatResponse(ChatResponse):
         return self._chunks
 
     def tool_calls(self) -> List[Dict[str, Any]]:
-        """Wait for the end, and return the calls put together."""
+        """Wait for the end, and return the calls, joined from their parts."""
         self.text()
         return [self._calls[index] for index in sorted(self._calls)]
 
     @property
     def finish_reason(self) -> Optional[str]:
-        """The reason, once the chunk that holds it has been read."""
+        """Why the answer ended; `None` until the chunk that says it has been read."""
         return self._finish_reason
 
     def close(self) -> None:
-        """End the connection. What was not read by then is lost, and reading on raises."""
+        """Close the connection. What has not been read is lost, and reading it raises."""
         if not self._ended and self._failure is None:
             self._failure = ArkorUsageError("the answer was closed before its end")
-        self._release()
+        self._close_connection()
 
     def _read(self) -> None:
-        """Wait for bytes and take in the frames that they complete."""
+        """Wait for bytes, and process the frames that they complete."""
         try:
             chunk = self._stream.read()
             if not chunk:
                 raise ArkorConnectionError("the streamed answer was cut before its end")
             for frame in self._parser.feed(chunk):
-                self._take(frame)
+                self._process(frame)
                 if self._ended:
                     break
         except ArkorError as error:
-            self._failure = error  # raised once what came before it has been given out
+            self._failure = error  # raised after the pieces before it have been yielded
         except BaseException:
             self._failure = ArkorConnectionError("reading the streamed answer was interrupted")
-            self._release()
+            self._close_connection()
             raise
         if self._ended or self._failure is not None:
-            self._release()
+            self._close_connection()
 
-    def _take(self, frame: Frame) -> None:
+    def _process(self, frame: Frame) -> None:
         if frame.event == "ping":
             return
         if frame.event == "end" or frame.data == "[DONE]":
             self._ended = True
             return
-        chunk: Any = frame.data  # what is not JSON is the text itself
+        chunk: Any = frame.data  # a chunk that is not JSON is text
         with suppress(ValueError):
             chunk = parse_json(frame.data)
             self._chunks.append(chunk)
@@ -215,7 +260,7 @@ class StreamedChatResponse(ChatResponse):
             self._add_calls(delta["tool_calls"])
 
     def _add_calls(self, parts: List[Any]) -> None:
-        """Put together what comes in parts: the arguments bit by bit, all else once."""
+        """Join the parts of tool calls: arguments are in many parts, all else in one."""
         for position, part in enumerate(parts):
             if not isinstance(part, dict):
                 continue
@@ -226,10 +271,10 @@ class StreamedChatResponse(ChatResponse):
             )
             call["id"] = call["id"] or part.get("id")
             if isinstance(function, dict):
-                whole = call["function"]
-                whole["name"] = whole["name"] or function.get("name")
+                joined = call["function"]
+                joined["name"] = joined["name"] or function.get("name")
                 arguments = function.get("arguments")
-                whole["arguments"] += arguments if isinstance(arguments, str) else ""
+                joined["arguments"] += arguments if isinstance(arguments, str) else ""
 
 
 def _first_choice(chunk: Any) -> Dict[str, Any]:
@@ -239,7 +284,7 @@ def _first_choice(chunk: Any) -> Dict[str, Any]:
 
 
 def _text(chunk: Any) -> Optional[str]:
-    """Find the text in a chunk: the first choice's delta, else what simpler servers send."""
+    """Return the text of a chunk: in the first choice's delta, or where simpler servers have it."""
     if isinstance(chunk, str):
         return chunk
     if not isinstance(chunk, dict):
@@ -255,7 +300,7 @@ def _reason(choice: Dict[str, Any]) -> Optional[str]:
 
 
 def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
-    """Turn an error in the midst of a stream into the exception of its status, 500 by default."""
+    """Build the exception for an error within a stream; its status is 500 by default."""
     error = chunk["error"]
     fields = error if isinstance(error, dict) else {"message": error, "code": chunk.get("code")}
     message, code = fields.get("message"), fields.get("code")

@@ -1,13 +1,12 @@
-"""The body of a chat request, with the rules that can be checked before it is sent. Pure."""
+"""The body of a chat request, and the checks before it is sent. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
-from arkor_sync._common.arguments import show
+from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
-from arkor_sync.errors import ArkorUsageError
 
 _ROLES = ("system", "user", "assistant", "tool")
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object")
@@ -32,16 +31,14 @@ def build_chat_body(
     """Build the body of `POST /v1/inference/chat`; the arguments are those of `client.chat`.
 
     Returns:
-        A new dictionary in wire form. What is `None` is left out.
+        A new dictionary in wire form. Arguments that are `None` are left out.
 
     Raises:
         ArkorUsageError: The request cannot work.
     """
-    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
-        raise ArkorUsageError(
-            f"messages: got {show(messages)}; give a list such as "
-            "[{'role': 'user', 'content': 'Hello'}]"
-        )
+    is_list = isinstance(messages, Sequence) and not isinstance(messages, (str, Mapping))
+    wanted = "a list such as [{'role': 'user', 'content': 'Hello'}]"
+    check("messages", messages, is_list and bool(messages), wanted)
     for index, message in enumerate(messages):
         _check_message(f"messages[{index}]", message)
     _check_target(adapter, base_model)
@@ -66,53 +63,53 @@ def build_chat_body(
 
 
 def _check_message(name: str, message: Any) -> None:
-    if not isinstance(message, Mapping):
-        raise ArkorUsageError(f"{name}: got {show(message)}; give an object with a role")
+    check(name, message, isinstance(message, Mapping), "an object with a role")
     role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
-    if role not in _ROLES:
-        raise ArkorUsageError(f"{name}.role: got {show(role)}; give one of {', '.join(_ROLES)}")
+    check(f"{name}.role", role, role in _ROLES, f"one of {', '.join(_ROLES)}")
     if content is None and role == "assistant":
         if not calls:
-            raise ArkorUsageError(f"{name}: an assistant's message needs content or tool_calls")
-    elif not isinstance(content, str):
-        raise ArkorUsageError(f"{name}.content: got {show(content)}; give a string")
-    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
-        raise ArkorUsageError(f"{name}.tool_call_id: give the id of the call that it answers")
+            got = "an assistant's message without content and tool_calls"
+            raise refusal(name, message, "one of the two", got=got)
+    else:
+        check(f"{name}.content", content, isinstance(content, str), "a string")
+    if role == "tool":
+        call_id = message.get("tool_call_id")
+        wanted = "the id of the call that it answers"
+        check(f"{name}.tool_call_id", call_id, isinstance(call_id, str), wanted)
 
 
 def _check_target(adapter: Any, base_model: Any) -> None:
     if (adapter is None) == (base_model is None):
-        raise ArkorUsageError("give either an adapter or a base_model to chat with")
+        got = "neither of them" if adapter is None else "both"
+        raise refusal("adapter, base_model", None, "exactly one of them", got=got)
     if adapter is None:
         return
-    fits = isinstance(adapter, Mapping) and isinstance(adapter.get("jobId"), str)
-    kind = adapter.get("kind") if fits else None
-    if kind != "final" and not (kind == "checkpoint" and isinstance(adapter.get("step"), int)):
-        raise ArkorUsageError(
-            "adapter: give {'kind': 'final', 'jobId': ...} or {'kind': 'checkpoint', 'jobId': ..., "
-            "'step': ...}"
-        )
+    is_job = isinstance(adapter, Mapping) and isinstance(adapter.get("jobId"), str)
+    kind = adapter.get("kind") if is_job else None
+    fits = kind == "final" or (kind == "checkpoint" and isinstance(adapter.get("step"), int))
+    wanted = "{'kind': 'final', 'jobId': ...} or {'kind': 'checkpoint', 'jobId': ..., 'step': ...}"
+    check("adapter", adapter, fits, wanted)
 
 
 def _check_constraint(constraint: Any, response_format: Any) -> None:
     name = "structured_outputs"
-    if not isinstance(constraint, Mapping):
-        raise ArkorUsageError(f"{name}: got {show(constraint)}; give an object")
-    unknown = sorted(set(constraint) - {*_CONSTRAINTS, *_MODIFIERS}, key=str)
+    check(name, constraint, isinstance(constraint, Mapping), "an object")
+    unknown = sorted(map(str, set(constraint) - {*_CONSTRAINTS, *_MODIFIERS}))
     if unknown:
-        raise ArkorUsageError(
-            f"{name}: {', '.join(map(str, unknown))} cannot be given; there are the constraints "
-            f"{', '.join(_CONSTRAINTS)} and the modifiers {', '.join(_MODIFIERS)}"
+        wanted = (
+            f"one of the constraints {', '.join(_CONSTRAINTS)}, and any of the modifiers "
+            f"{', '.join(_MODIFIERS)}"
         )
+        got = f"{', '.join(unknown)}, which the cloud does not know"
+        raise refusal(name, constraint, wanted, got=got)
     given = [key for key in _CONSTRAINTS if constraint.get(key) is not None]
     if len(given) != 1:
-        listed = ", ".join(given) or "none"
-        raise ArkorUsageError(
-            f"{name}: got {listed}; give exactly one of {', '.join(_CONSTRAINTS)}"
-        )
+        wanted = f"exactly one of {', '.join(_CONSTRAINTS)}"
+        raise refusal(name, constraint, wanted, got=", ".join(given) or "none")
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if kind in ("json_object", "json_schema"):
-        raise ArkorUsageError(f"{name} and a response_format of type {kind} exclude each other")
+        got = f"the type {kind} together with structured_outputs"
+        raise refusal("response_format", response_format, "one of the two", got=got)
     for key, value in constraint.items():
         _check_constraint_value(f"{name}.{key}", key, value)
 
@@ -123,14 +120,14 @@ def _check_constraint_value(name: str, key: str, value: Any) -> None:
     elif key == "json_object":
         fits, wanted = value is True, "True, or leave it out"
     elif key == "choice":
-        many = isinstance(value, (list, tuple)) and bool(value)
-        fits, wanted = many and all(map(_is_text, value)), "a list of strings, none of them blank"
+        is_list = isinstance(value, (list, tuple)) and bool(value)
+        fits = is_list and all(map(_is_text, value))
+        wanted = "a list of strings, none of them blank"
     elif key in ("regex", "grammar", "whitespace_pattern"):
         fits, wanted = _is_text(value), "a string that is not blank"
     else:
         fits, wanted = isinstance(value, bool), "True or False"
-    if value is not None and not fits:
-        raise ArkorUsageError(f"{name}: got {show(value)}; give {wanted}")
+    check(name, value, fits or value is None, wanted)
 
 
 def _is_text(value: object) -> bool:

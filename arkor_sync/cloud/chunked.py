@@ -1,7 +1,7 @@
-"""The chunked transfer coding, undone. Pure: bytes in, bytes out; `ByteStream` feeds it.
+"""A decoder of the chunked transfer coding (RFC 9112, section 7.1). Pure.
 
-`http.client` undoes one chunk a call, and a server that flushes every event makes a chunk of each.
-Here all that have arrived are undone together.
+`http.client` decodes one chunk per call, and a server that flushes each event sends each in a chunk
+of its own. This decoder takes all chunks that have arrived in one call.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class ChunkedDecoder:
     """Turns the bytes of a chunked body into the bytes that it carries.
 
     Attributes:
-        finished: Whether the last chunk has come. What follows it is dropped.
+        finished: Whether the last chunk has been decoded. What follows it is dropped.
     """
 
     def __init__(self) -> None:
         self.finished = False
         self._size_line = _FIRST
-        self._left = 0  # bytes of the chunk at hand that have not come
+        self._left = 0  # bytes of the current chunk that have not arrived
         self._pending = b""  # an unfinished size line
 
     def feed(self, data: bytes) -> bytes:
@@ -34,13 +34,13 @@ class ChunkedDecoder:
             data: Any number of bytes.
 
         Returns:
-            What they carry; it may be nothing.
+            The decoded bytes; empty if no data of a chunk has arrived.
 
         Raises:
-            ValueError: A chunk does not begin with its size.
+            ValueError: A chunk does not start with its size.
         """
         if self._size_line is _FIRST and not self._pending:
-            # One whole chunk is what comes where events are few.
+            # The common case where events are rare: the bytes are exactly one chunk.
             begin, end = data.find(b"\r\n") + 2, len(data) - 2
             size_line = b"%x\r\n" % (end - begin)
             if begin < end and data.startswith(size_line) and data.endswith(b"\r\n"):
@@ -48,7 +48,7 @@ class ChunkedDecoder:
         if self._pending:
             data, self._pending = self._pending + data, b""
         end = self._left
-        carried: List[bytes] = [data[:end]]
+        decoded: List[bytes] = [data[:end]]
         while end < len(data) and not self.finished:
             line = self._size_line.match(data, end)
             if line is None:
@@ -60,14 +60,14 @@ class ChunkedDecoder:
             self.finished = not size
             begin = line.end()
             end = begin + size
-            carried.append(data[begin:end])
+            decoded.append(data[begin:end])
         self._left = max(0, end - len(data))
-        return b"".join(carried)
+        return b"".join(decoded)
 
     def _hold(self, rest: bytes) -> None:
-        """Keep what may yet become a size line; the end of a chunk alone is done with."""
+        """Keep the start of a size line until the rest of it has arrived."""
         if rest == b"\r\n" and self._size_line is _NEXT:
-            self._size_line = _FIRST  # the chunk's own end has come
+            self._size_line = _FIRST  # only the end of the chunk has arrived
             return
         if b"\n" in rest[2:] or len(rest) > _LONGEST_SIZE_LINE:
             raise ValueError(f"not the size of a chunk: {rest[:20]!r}")

@@ -1,7 +1,7 @@
-"""Which client version the cloud is told, and what the cloud says about it. Any thread.
+"""The client version that is sent to the cloud, and the cloud's answers about it. Any thread.
 
-The cloud refuses versions that it no longer knows (426), and announces before that it will
-(the `Deprecation` header). Both end in the same advice: upgrade.
+The cloud refuses versions that it no longer accepts (status 426), and announces that some time
+before (the `Deprecation` header). In both cases the advice is to upgrade.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from arkor_sync._version import __version__
 CLIENT_HEADER_NAME = "X-Arkor-Client"
 
 CLIENT_HEADER = "arkor/0.0.3-alpha.1"
-"""The protocol version that is spoken, in the only form that the cloud is known to accept."""
+"""The version of the protocol, in the only form that the cloud is known to accept."""
 
 USER_AGENT = (
     f"arkor-sync/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]} "
@@ -49,24 +49,25 @@ class DeprecationNotice:
 DeprecationSink = Callable[[DeprecationNotice], object]
 
 _latest: Optional[DeprecationNotice] = None
-_warned: Dict[str, object] = {}
+_logged: Dict[str, object] = {}  # by message
 
 
 def latest_deprecation() -> Optional[DeprecationNotice]:
-    """Return the last notice that came to this process and that no sink of its own took."""
+    """Return the last notice that this process received and that no `on_deprecation` was given."""
     return _latest
 
 
 def record_deprecation(
     headers: Mapping[str, str], client_header: str, sink: Optional[DeprecationSink]
 ) -> None:
-    """Pass on the notice in a response's headers, if there is one, on the caller's thread.
+    """Report the deprecation notice in a response's headers, if there is one.
 
     Args:
-        headers: The response headers, looked up without regard to case.
+        headers: The response headers (`Deprecation`, `Warning`, `Sunset`). The case of the names
+            must not matter.
         client_header: What was sent in `X-Arkor-Client`.
-        sink: Takes the notice. What it raises is logged and goes no further. Where it is `None`,
-            the notice is kept for `latest_deprecation` and logged once per process and message.
+        sink: Called with the notice; what it raises is logged. If it is `None`, the notice is kept
+            for `latest_deprecation`, and logged once per process and message.
     """
     if headers.get("Deprecation") != "true":
         return
@@ -90,13 +91,13 @@ def _keep(notice: DeprecationNotice) -> None:
     global _latest
     _latest = notice
     mark = object()
-    if _warned.setdefault(notice.message, mark) is mark:
+    if _logged.setdefault(notice.message, mark) is mark:  # of several threads, one is first
         until = f" until {notice.sunset}" if notice.sunset else ""
         _logger.warning("%s (accepted%s; %s)", notice.message, until, UPGRADE_COMMAND)
 
 
 def upgrade_message(body: Any, client_header: str) -> str:
-    """Explain a 426.
+    """Return the error message for a 426.
 
     Args:
         body: The decoded JSON body, whatever it is.
@@ -107,8 +108,8 @@ def upgrade_message(body: Any, client_header: str) -> str:
     current, supported = fields.get("currentVersion"), fields.get("supportedRange")
     if reason == "missing":
         return (
-            f"the request reached the cloud without its {CLIENT_HEADER_NAME} header; a proxy "
-            f"between may drop it. If there is none, upgrade: {UPGRADE_COMMAND}"
+            f"the request reached the cloud without its {CLIENT_HEADER_NAME} header; a proxy may "
+            f"have removed it. If there is no proxy, upgrade: {UPGRADE_COMMAND}"
         )
     if reason == "malformed":
         return (

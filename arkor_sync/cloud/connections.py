@@ -1,6 +1,6 @@
-"""The connections of a transport: urllib3's, with sockets that somebody else opens.
+"""urllib3's connections, with sockets that a function of the transport opens. Any thread.
 
-They belong to the thread that owns the transport. TLS contexts are shared by the whole process.
+A connection is used by the thread that owns its transport. All threads share the TLS contexts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ Connect = Callable[[Tuple[str, int], Any, Optional[Tuple[str, int]], Any], socke
 
 
 class Adapter(HTTPAdapter):
-    """An adapter whose sockets are opened by a function, which can then shut them down.
+    """A `requests` adapter whose sockets are opened by a function, not by urllib3.
 
     Args:
-        connect: Called with the address, the timeout, the source address and the socket's options.
+        connect: Opens a socket, given the address, the timeout in seconds, the source address and
+            the socket's options.
     """
 
     def __init__(self, connect: Connect) -> None:
@@ -32,20 +33,20 @@ class Adapter(HTTPAdapter):
         super().__init__(pool_connections=2, pool_maxsize=2)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of direct connections ours."""
+        """Use our pools for direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools()
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools of connections through a proxy ours."""
+        """Use our pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # those have pools of their own kind
+        if not proxy.lower().startswith("socks"):  # urllib3 has other pools for those
             manager.pool_classes_by_scheme = self._pools()
         return manager
 
     def close(self) -> None:
         """Close every connection."""
-        # urllib3 leaves it to the garbage collector, but a kept response or error keeps its pool.
+        # urllib3 leaves this to the garbage collector, but a kept error may keep its pool alive.
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for pool in map(manager.pools.__getitem__, manager.pools.keys()):
                 pool.close()
@@ -64,7 +65,7 @@ class _HTTPPool(HTTPConnectionPool):
         self.ConnectionCls = partial(_HTTPConnection, connect=connect)  # type: ignore[assignment]
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
+        kwargs["enforce_content_length"] = True  # urllib3 1.26 does not notice a body that is cut
         return super().urlopen(*args, **kwargs)
 
 
@@ -74,33 +75,33 @@ class _HTTPSPool(HTTPSConnectionPool):
         self.ConnectionCls = partial(_HTTPSConnection, connect=connect)  # type: ignore[assignment]
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["enforce_content_length"] = True  # urllib3 1.26 takes a cut body for whole
+        kwargs["enforce_content_length"] = True  # urllib3 1.26 does not notice a body that is cut
         return super().urlopen(*args, **kwargs)
 
 
 class _HTTPConnection(HTTPConnection):
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._open = connect
+        self._connect = connect
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open(self, self._open)
+        return _open_socket(self, self._connect)
 
 
 class _HTTPSConnection(HTTPSConnection):
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._open = connect
+        self._connect = connect
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open(self, self._open)
+        return _open_socket(self, self._connect)
 
     def connect(self) -> None:
-        # A context that holds a client's certificate cannot be shared, and a connection through a
-        # proxy may need two.
+        # A context that holds a client's certificate must not be shared, and a connection through
+        # a proxy may need two contexts.
         if self.ssl_context is None and not self.cert_file and self.proxy is None:
             self.ssl_context = _context(self.cert_reqs, self.ca_certs, self.ca_cert_dir)
-            self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None  # it has them already
+            self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None  # it has loaded them
         super().connect()
 
 
@@ -110,8 +111,8 @@ _contexts: Dict[Tuple[Any, ...], ssl.SSLContext] = {}
 def _context(requirement: Any, file: Optional[str], directory: Optional[str]) -> ssl.SSLContext:
     """Return the TLS context that all connections with these certificates share.
 
-    urllib3 makes one for each connection, and the usual certificates take 600 kB and 20 ms. Where
-    two threads make the first one at the same time, both are good.
+    urllib3 makes one for each connection, and the usual certificates take 600 kB and 20 ms. If two
+    threads make the first one at the same time, each uses its own and one of them is kept.
     """
     trusted = (requirement, file, directory)
     key = (*trusted, *(os.stat(path).st_mtime_ns for path in (file, directory) if path))
@@ -129,8 +130,8 @@ def _context(requirement: Any, file: Optional[str], directory: Optional[str]) ->
     return context
 
 
-def _open(connection: Any, connect: Connect) -> socket.socket:
-    """Open a connection's socket, with urllib3's own errors."""
+def _open_socket(connection: Any, connect: Connect) -> socket.socket:
+    """Open the socket of a connection. The errors are those that urllib3 raises itself."""
     try:
         return connect(
             (connection._dns_host, connection.port),

@@ -1,7 +1,7 @@
-"""Who the client is: `~/.arkor/credentials.json`, shared with the TypeScript command line.
+"""The user's credentials, in the file `~/.arkor/credentials.json`. Runs on the caller's thread.
 
-Everything runs on the caller's thread. Only `ensure_credentials` and `request_anonymous_token` use
-the network.
+The file is shared with the TypeScript command line. Only `ensure_credentials` and
+`request_anonymous_token` use the network.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
 
-from arkor_sync._common.arguments import show
+from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.files import locked, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
-from arkor_sync.cloud.http import HttpClient, build_url, decode_json
+from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
+from arkor_sync.cloud.urls import build_url
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
-    ArkorUsageError,
     CloudApiError,
     CredentialsError,
     ResponseError,
@@ -33,7 +33,7 @@ _logger = logging.getLogger("arkor_sync.credentials")
 
 @dataclass(frozen=True)
 class AnonymousCredentials(Record):
-    """An anonymous identity. It owns one organisation and cannot be refreshed.
+    """An anonymous identity. It owns one organisation, and its token cannot be refreshed.
 
     Attributes:
         token: The bearer; not shown by `repr`.
@@ -52,30 +52,30 @@ class AnonymousCredentials(Record):
 
     @property
     def bearer(self) -> str:
-        """What the authorisation header carries."""
+        """The token in the authorisation header."""
         return self.token
 
 
 @dataclass(frozen=True)
 class OAuthCredentials(Record):
-    """A signed-in account. The client refreshes its access token before it ends.
+    """A signed-in account. The client refreshes its access token before it expires.
 
-    What was read from a file is written back there, and shared with every process that reads it.
-    Other credentials are refreshed in memory, by each client for itself.
+    Tokens that were read from a file are written back to it, and so shared with all processes that
+    read it. Other tokens are refreshed in memory, by each client for itself.
 
     Attributes:
-        access_token: The bearer; not shown by `repr`.
-        refresh_token: Not shown either.
-        expires_at: Epoch seconds at which the access token ends.
-        auth0_domain: The identity provider's host.
-        audience: What the token is for.
-        client_id: The identity provider's name for this application.
+        access_token: `accessToken`, the bearer; not shown by `repr`.
+        refresh_token: `refreshToken`; not shown by `repr`.
+        expires_at: `expiresAt`, when the access token expires, in seconds since 1970.
+        auth0_domain: `auth0Domain`, the host of the identity provider.
+        audience: The API that the token is for.
+        client_id: `clientId`, the identity provider's name for this application.
         arkor_cloud_api_url: `arkorCloudApiUrl`, or `None` in files of older versions.
         path: The file that `read_credentials` read this from, else `None`.
     """
 
     mode: ClassVar[str] = "oauth"
-    path: ClassVar[Optional[Path]] = None  # of the class, because it is not part of the file
+    path: ClassVar[Optional[Path]] = None  # no field, because it is not in the file
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -88,13 +88,13 @@ class OAuthCredentials(Record):
 
     @property
     def bearer(self) -> str:
-        """What the authorisation header carries."""
+        """The token in the authorisation header."""
         return self.access_token
 
 
 @dataclass(frozen=True)
 class TokenCredentials:
-    """A bare token, as `ARKOR_TOKEN` gives it. It is never written to a file.
+    """A token and nothing else, as in `ARKOR_TOKEN`. It is never written to a file.
 
     Attributes:
         token: The bearer; not shown by `repr`.
@@ -106,15 +106,20 @@ class TokenCredentials:
 
     @property
     def bearer(self) -> str:
-        """What the authorisation header carries."""
+        """The token in the authorisation header."""
         return self.token
 
 
 Credentials = Union[AnonymousCredentials, OAuthCredentials, TokenCredentials]
+CREDENTIALS_TYPES = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
 
 
 def credentials_path() -> Path:
-    """Return `~/.arkor/credentials.json`, with the home directory of this moment."""
+    """Return `~/.arkor/credentials.json`. `HOME` is looked up at each call.
+
+    Raises:
+        CredentialsError: There is no home directory.
+    """
     home = os.path.expanduser("~")
     if not os.path.isabs(home):
         raise CredentialsError("there is no home directory; set HOME, or give ARKOR_TOKEN")
@@ -131,7 +136,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
         The credentials; `None` if there is no file or it is not JSON.
 
     Raises:
-        CredentialsError: It cannot be read, or it is JSON without usable credentials.
+        CredentialsError: It cannot be read, or it is JSON but not credentials.
     """
     path = Path(path or credentials_path())
     try:
@@ -160,20 +165,25 @@ def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
         fields["arkorCloudApiUrl"] = None
     if mode == "anon":
         return AnonymousCredentials.from_dict(fields)
-    if mode in ("oauth", "auth0"):  # the second is what older versions wrote
+    if mode in ("oauth", "auth0"):  # older versions wrote auth0
         return OAuthCredentials.from_dict(fields)
     raise ResponseError(f"mode: expected 'anon' or 'oauth', got {show(mode)}")
 
 
 def write_credentials(credentials: Credentials, path: Union[str, Path, None] = None) -> None:
-    """Replace the credentials file as a whole; it is readable by its owner only (0600).
+    """Replace the credentials file, atomically; only its owner can read it (0600).
+
+    Args:
+        credentials: What to write.
+        path: The file, or `None` for `~/.arkor/credentials.json`.
 
     Raises:
-        CredentialsError: It cannot be written; what was there is left as it was.
+        CredentialsError: It cannot be written; the old file is not changed.
         ArkorUsageError: These credentials are not kept in a file.
     """
     if isinstance(credentials, TokenCredentials):
-        raise ArkorUsageError("a bare token is not kept in the credentials file")
+        wanted = "AnonymousCredentials or OAuthCredentials; other tokens are not written to a file"
+        raise refusal("credentials", credentials, wanted)
     path = Path(path or credentials_path())
     wire = {"mode": credentials.mode, **credentials.to_dict()}
     if credentials.arkor_cloud_api_url is None:
@@ -189,16 +199,17 @@ def ensure_credentials(
 ) -> Credentials:
     """Find credentials: `ARKOR_TOKEN`, else the file, else a new anonymous identity.
 
-    A new identity is written to the file. Processes that need one at the same time wait for each
-    other and share it.
+    A new identity is written to the file. If several processes need one at the same time, one
+    requests it and the others wait for it.
 
     Args:
-        base_url: Where to ask for a new identity; `None` for `ARKOR_CLOUD_API_URL` or the default.
-        http: How to make that request.
+        base_url: Where to request a new identity; `None` for `ARKOR_CLOUD_API_URL` or the default.
+        http: Makes that request; `None` for the default settings.
 
     Raises:
         CredentialsError: The file is not usable, or cannot be written.
         AnonymousTokenRejectedError: The cloud issues no anonymous tokens. Nothing was written.
+        ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
     token = os.environ.get("ARKOR_TOKEN", "").strip()
@@ -220,15 +231,19 @@ def ensure_credentials(
             _logger.warning("%s is not JSON; replacing it with a new anonymous identity", path)
         base_url = (resolve_base_url() if base_url is None else base_url).rstrip("/")
         issued = request_anonymous_token(base_url, http=http)
-        minted = AnonymousCredentials(
+        created = AnonymousCredentials(
             issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
         )
-        write_credentials(minted, path)
-        return minted
+        write_credentials(created, path)
+        return created
 
 
 def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None) -> AnonymousToken:
-    """Ask for a new anonymous identity (`POST /v1/auth/anonymous`).
+    """Request a new anonymous identity (`POST /v1/auth/anonymous`).
+
+    Args:
+        base_url: The cloud.
+        http: Makes the request; `None` for the default settings.
 
     Raises:
         AnonymousTokenRejectedError: The cloud refused; `__cause__` is the `CloudApiError`.
@@ -247,8 +262,8 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
     """Find the cloud's base URL, without trailing slashes.
 
     Returns:
-        `ARKOR_CLOUD_API_URL` if it is set (even empty, so that the first request fails), else the
-        URL in the credentials, else the production cloud.
+        `ARKOR_CLOUD_API_URL` if it is set, else the URL in the credentials, else the production
+        cloud. If the variable is set but empty, the first request fails.
     """
     url = os.environ.get("ARKOR_CLOUD_API_URL")
     if url is None:

@@ -1,7 +1,8 @@
-"""One request to the cloud and its answer: headers, bearer, errors, strict JSON.
+"""One request to the cloud and its answer. Runs on the caller's thread.
 
-It runs on the caller's thread. Every plain request has a transport of its own: no connection is
-shared between threads, kept alive, or carried over a fork.
+It sets the headers and the bearer, makes exceptions of error answers, and decodes JSON strictly. A
+request has a transport of its own, unless it is given one: no connection is shared by threads,
+reused by a later request, or inherited by a forked child.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
+from arkor_sync._common.arguments import refusal
 from arkor_sync._common.json import parse_json
 from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
@@ -29,11 +31,11 @@ from arkor_sync.cloud.client_version import (
     record_deprecation,
     upgrade_message,
 )
+from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.record import checked
-from arkor_sync.cloud.transport import Transport, connection_error
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
-    ArkorUsageError,
     AuthenticationError,
     CloudApiError,
     CredentialsError,
@@ -41,28 +43,31 @@ from arkor_sync.errors import (
 )
 
 Timeout = Tuple[float, Optional[float]]
-"""Seconds to connect, and seconds of silence between two reads (`None`: no limit)."""
+"""Seconds to connect, and seconds to wait for the next bytes (`None`: no limit)."""
 
 DEFAULT_TIMEOUT: Timeout = (10.0, 60.0)
 
 EVENT_STREAM = "text/event-stream"
 UNBUFFERED = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-"""Request headers that keep what is between from holding a stream's events back."""
+"""Request headers that ask proxies not to hold back the events of a stream."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 
 
 class BearerAuth(AuthBase):
-    """Sets the authorisation header, and shows nothing of it.
+    """Sets the `Authorization` header. Its `repr` does not show the bearer.
 
     Args:
         token: The bearer.
-        renew: Given a bearer that the cloud answered 401 to and the transport of the request, it
-            returns a newer one, or the same if there is none.
+        renew: Called after a 401 with the bearer that was refused and the transport of the request.
+            It returns another bearer, or the same if there is no other.
+
+    Raises:
+        CredentialsError: The token cannot be in a header. The message does not show it.
     """
 
     def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
-        # http.client repeats a header value that it refuses, so it must never get to refuse one.
+        # http.client shows a header value that it refuses in its message: refuse the token first.
         if not re.fullmatch(r"[!-~]+", token):
             raise CredentialsError(
                 "the token is empty or has characters that a header cannot carry (white space, "
@@ -77,7 +82,7 @@ class BearerAuth(AuthBase):
         return request
 
     def renewed(self, transport: Transport) -> Optional[BearerAuth]:
-        """Return what to try after a 401, or `None` if there is nothing else."""
+        """Return the authorisation to try after a 401, or `None` if there is no other bearer."""
         token = self._renew(self._token, transport) if self._renew else self._token
         return None if token == self._token else BearerAuth(token)
 
@@ -85,25 +90,35 @@ class BearerAuth(AuthBase):
         return "BearerAuth(...)"
 
     def redact(self, text: str) -> str:
-        """Cut the token from a text that the server sent. Short ones may be words of it."""
+        """Remove the token from a text of the server; not a short one, which may be a word."""
         return text.replace(self._token, "[token]") if len(self._token) >= 16 else text
 
 
 @dataclass(frozen=True)
 class HttpClient:
-    """How requests are made: what all of them share.
+    """Makes requests. Its settings are those that all requests of a client share.
 
     Attributes:
-        timeout: For requests that name none.
-        session: A session whose proxies, certificates and headers are taken over, or `None`.
+        timeout: For requests that do not have a timeout of their own.
+        template: A `requests` session whose proxies, certificates and headers are copied, or
+            `None`. It makes no requests itself.
         client_header: Sent in `X-Arkor-Client`.
-        on_deprecation: Takes the cloud's deprecation notices, or `None`.
+        on_deprecation: Called with the cloud's deprecation notices, or `None`.
+
+    Raises:
+        ArkorUsageError: A value that cannot work.
     """
 
     timeout: Timeout = DEFAULT_TIMEOUT
-    session: Optional[requests.Session] = None
+    template: Optional[requests.Session] = None
     client_header: str = CLIENT_HEADER
     on_deprecation: Optional[DeprecationSink] = None
+
+    def __post_init__(self) -> None:
+        check_timeout(self.timeout)
+        header = self.client_header
+        if not isinstance(header, str) or not re.fullmatch(r"[!-~]+", header):
+            raise refusal("client_header", header, "a name and a version, such as 'arkor/1.2.3'")
 
     def open(
         self,
@@ -118,12 +133,21 @@ class HttpClient:
     ) -> requests.Response:
         """Send a request and return its response with the body unread; the caller closes it.
 
-        After a 401 it is sent once more, if there is a newer token: it was not obeyed.
+        After a 401 it is sent once more if there is another token: the cloud did not act on it.
+
+        Args:
+            transport: Sends the request.
+            method: The HTTP method.
+            url: The whole URL.
+            auth: The bearer, or None.
+            headers: More request headers.
+            body: The JSON body; None for no body.
+            timeout: None for that of this client.
 
         Raises:
             CloudApiError: The status is not 2xx. The response has been read and closed.
-            CredentialsError: The token has ended, and only signing in again gives a new one.
-            ArkorConnectionError: The request did not get its answer.
+            CredentialsError: The token has expired, and the account must sign in again.
+            ArkorConnectionError: The request got no answer.
         """
         try:
             return self._send(transport, method, url, auth, headers, body, timeout)
@@ -157,12 +181,14 @@ class HttpClient:
             json=body,
             stream=True,
         )
-        response.request.headers.pop("Authorization", None)  # responses are shown and pickled
+        response.request.headers.pop(
+            "Authorization", None
+        )  # users may print or pickle the response
         record_deprecation(response.headers, self.client_header, self.on_deprecation)
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
-            raise self._error(response, auth)
+            raise self._status_error(response, auth)
 
     def fetch(
         self,
@@ -173,21 +199,28 @@ class HttpClient:
         body: Any = None,
         transport: Optional[Transport] = None,
     ) -> bytes:
-        """Send a request and return the body of the 2xx answer.
+        """Send a request and return the body of its 2xx answer.
 
-        The transport is one of its own, unless one is given; that one is left open.
+        Args:
+            method: The HTTP method.
+            url: The whole URL.
+            auth: The bearer, or None.
+            body: The JSON body; None for no body.
+            transport: Sends the request, and is left open; None for one of its own.
 
         Raises:
             CloudApiError: The status is not 2xx.
-            ArkorConnectionError: The request did not get its answer, or not the whole of it.
+            ArkorConnectionError: The request got no answer, or not all of it.
         """
         if transport is None:
-            with Transport(self.session) as own:
+            with Transport(self.template) as own:
                 return self.fetch(method, url, auth=auth, body=body, transport=own)
         with closing(self.open(transport, method, url, auth=auth, body=body)) as response:
             return read_body(response)
 
-    def _error(self, response: requests.Response, auth: Optional[BearerAuth]) -> CloudApiError:
+    def _status_error(
+        self, response: requests.Response, auth: Optional[BearerAuth]
+    ) -> CloudApiError:
         try:
             body = read_body(response, _MAX_ERROR_BYTES)
         except ArkorConnectionError:
@@ -200,27 +233,27 @@ class HttpClient:
         except ValueError:
             data = None
         fields: Dict[str, Any] = data if isinstance(data, dict) else {}
-        status, said, code = response.status_code, fields.get("error"), fields.get("code")
-        if not isinstance(said, str):
-            said = ""
+        status, reason, code = response.status_code, fields.get("error"), fields.get("code")
+        if not isinstance(reason, str):
+            reason = ""
         if not isinstance(code, str):
-            # Some answers carry their machine-readable code as the error text itself.
-            code = said if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", said) else None
+            # Some answers have a code such as `slug_taken` in place of the error text.
+            code = reason if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", reason) else None
         if 300 <= status < 400:
             message = _redirect_message(response)
         elif status == 426:
             message = upgrade_message(data, self.client_header)
         else:
-            message = said or text.strip() or f"the cloud-api answered with status {status}"
+            message = reason or text.strip() or f"the cloud-api answered with status {status}"
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
         return CloudApiError.for_status(status, message, code, text, retry_after)
 
 
 def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes:
-    """Read a response's body, or at most `limit` bytes of it.
+    """Read the body of a response, or at most `limit` bytes of it.
 
     Raises:
-        ArkorConnectionError: The connection broke, or stayed silent for too long.
+        ArkorConnectionError: The connection broke, or brought nothing for longer than the timeout.
     """
     try:
         if limit is None:
@@ -237,7 +270,7 @@ def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes
 
 
 def media_type(response: requests.Response) -> str:
-    """Return the content type without its parameters, empty if there is none."""
+    """Return the content type without its parameters; empty if there is none."""
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
@@ -246,8 +279,8 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
 
     Args:
         body: The bytes.
-        what: What was asked for; the error message begins with it.
-        secret: Whether nothing of the body may be shown.
+        what: What the document is; the error message starts with it.
+        secret: Whether the message must not show the body.
 
     Raises:
         ResponseError: It is not JSON.
@@ -255,10 +288,10 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
     try:
         return parse_json(body)
     except ValueError:
-        pass  # raised below, so that no chain repeats the document
+        pass  # raised below: the context of the error would hold the document
     shown = "" if secret else f": {body[:100].decode('utf-8', 'replace')!r}"
-    came = f"{len(body)} bytes that are not{shown}" if body else "an empty body"
-    raise ResponseError(f"{what}: expected JSON, got {came}")
+    got = f"{len(body)} bytes that are not{shown}" if body else "an empty body"
+    raise ResponseError(f"{what}: expected JSON, got {got}")
 
 
 def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
@@ -280,7 +313,7 @@ def parse_retry_after(value: Optional[str]) -> Optional[float]:
     """Read a `Retry-After` header: seconds, or an HTTP date.
 
     Returns:
-        Seconds from now, 0 or more; `None` where there is none to be understood.
+        Seconds from now, 0 or more; `None` if there is no header, or it is something else.
     """
     if not value:
         return None
@@ -318,42 +351,5 @@ def check_timeout(timeout: Timeout) -> Timeout:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise ArkorUsageError(f"timeout: got {timeout!r}; give seconds above 0, such as (10, 60)")
+        raise refusal("timeout", timeout, "two numbers of seconds above 0, such as (10, 60)")
     return timeout
-
-
-def check_base_url(url: str) -> str:
-    """Return a base URL without its trailing slashes.
-
-    Raises:
-        ArkorUsageError: It is not an HTTP address, or has parts that a base cannot have.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ArkorUsageError(
-            "the base URL of the cloud is not an HTTP address, such as https://api.arkor.ai; it "
-            "comes from base_url, from ARKOR_CLOUD_API_URL or from the credentials"
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ArkorUsageError(
-            "the base URL of the cloud must not have a user name, a query or a fragment"
-        )
-    return url.rstrip("/")
-
-
-def build_url(base_url: str, *segments: str, **query: str) -> str:
-    """Join a base URL, path segments and query parameters, all of them percent-encoded."""
-    url = "/".join([check_base_url(base_url), *map(_encoded, segments)])
-    pairs = [f"{name}={_encoded(value)}" for name, value in query.items()]
-    return f"{url}?{'&'.join(pairs)}" if pairs else url
-
-
-def _encoded(text: str) -> str:
-    try:
-        return quote(text, safe="!*'()")
-    except UnicodeError:
-        raise ArkorUsageError(f"{text!a} cannot be part of a URL") from None

@@ -1,25 +1,24 @@
-"""From what the user writes to the job configuration that is sent. Pure; any thread.
+"""The job configuration that is sent, built from the user's arguments. Pure.
 
-The inputs are frozen dataclasses that check themselves as they are built, so that a mistake shows
-on the line that made it and not in the cloud's answer.
+The inputs are frozen dataclasses that check their fields when they are built. So the traceback of
+a mistake leads to the line that made it.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import isfinite
 from typing import AbstractSet, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
-from arkor_sync._common.arguments import show
+from arkor_sync._common.arguments import check, is_number, refusal
 from arkor_sync._common.json import json_copy
-from arkor_sync.errors import ArkorUsageError
 
 SUPPORTED_MODELS: Tuple[str, ...] = ("unsloth/gemma-4-E4B-it",)
 """The base models that can be trained. The comparison is case-sensitive."""
 
 _REQUIRED: Any = None
+_STEPS_WANTED = "Steps(25), Ratio(0.1) or a whole number of steps, 0 or more"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class HuggingFaceDataset:
 
     Args:
         name: `owner/repo`.
-        split: The split to train on; the cloud takes `train` where it is left out.
+        split: The split to train on; the cloud's default is `train`.
         subset: The subset (configuration) of the dataset.
     """
 
@@ -37,10 +36,10 @@ class HuggingFaceDataset:
     subset: Optional[str] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", self.name):
-            raise _refusal("HuggingFaceDataset.name", self.name, "the form 'owner/repo'")
+        fits = isinstance(self.name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", self.name)
+        check("HuggingFaceDataset.name", self.name, bool(fits), "the form 'owner/repo'")
         for name in ("split", "subset"):
-            _text(f"HuggingFaceDataset.{name}", getattr(self, name))
+            _check_text(f"HuggingFaceDataset.{name}", getattr(self, name))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form."""
@@ -53,7 +52,8 @@ class BlobDataset:
 
     Args:
         url: `https://...`, `http://...` or another scheme that the cloud can read.
-        token: Sent in clear in the job's configuration, for the cloud to fetch the URL with.
+        token: The cloud downloads the URL with it. It is part of the job's configuration, where it
+            is not encrypted.
     """
 
     url: str
@@ -62,22 +62,19 @@ class BlobDataset:
     def __post_init__(self) -> None:
         try:
             parts = urlsplit(self.url)
-            whole = len(parts.scheme) > 1 and bool(parts.netloc or parts.path.strip("/"))
-            if not whole or (parts.scheme in ("http", "https") and not parts.hostname):
-                raise ValueError
+            fits = len(parts.scheme) > 1 and bool(parts.netloc or parts.path.strip("/"))
+            fits = fits and (parts.scheme not in ("http", "https") or bool(parts.hostname))
         except (ValueError, AttributeError, TypeError):
-            shown = _public(self.url) if isinstance(self.url, str) else self.url
-            wanted = "a URL with its scheme: 'https://host/data.jsonl', 'file:///path/data.jsonl'"
-            raise _refusal("BlobDataset.url", shown, wanted) from None
+            fits = False
+        wanted = "a URL with its scheme: 'https://host/data.jsonl', 'file:///path/data.jsonl'"
+        check("BlobDataset.url", _without_secrets(self.url), fits, wanted)
         if self.token is not None and not (isinstance(self.token, str) and self.token):
-            raise ArkorUsageError(
-                f"BlobDataset.token: got a {type(self.token).__name__}; give a string, or leave it "
-                "out"
-            )
+            wanted = "a string that is not empty, or None"
+            raise refusal("BlobDataset.token", self.token, wanted, secret=True)
 
     def __repr__(self) -> str:
         token = ", token=..." if self.token else ""
-        return f"BlobDataset(url={_public(self.url)!r}{token})"
+        return f"BlobDataset(url={_without_secrets(self.url)!r}{token})"
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form, token included."""
@@ -91,8 +88,8 @@ class LoraConfig:
     Args:
         r: The rank (`loraR`).
         alpha: The scaling (`loraAlpha`).
-        max_length: Longest example, in tokens (`maxLength`).
-        load_in_4bit: Whether the base model is quantised to four bits (`loadIn4bit`).
+        max_length: The longest example, in tokens (`maxLength`).
+        load_in_4bit: Whether the base model is quantised to 4 bits (`loadIn4bit`).
     """
 
     r: int = _REQUIRED
@@ -103,12 +100,11 @@ class LoraConfig:
     def __post_init__(self) -> None:
         for name in ("r", "alpha"):
             if getattr(self, name) is _REQUIRED:
-                raise ArkorUsageError(
-                    f"LoraConfig.{name} is required; give both, such as LoraConfig(r=16, alpha=16)"
-                )
+                wanted = "both r and alpha, such as LoraConfig(r=16, alpha=16)"
+                raise refusal(f"LoraConfig.{name}", None, wanted, got="nothing")
         for name in ("r", "alpha", "max_length"):
-            _whole(f"LoraConfig.{name}", getattr(self, name), least=1)
-        _flag("LoraConfig.load_in_4bit", self.load_in_4bit)
+            _check_whole(f"LoraConfig.{name}", getattr(self, name), least=1)
+        _check_flag("LoraConfig.load_in_4bit", self.load_in_4bit)
 
 
 @dataclass(frozen=True)
@@ -118,8 +114,7 @@ class Steps:
     n: int
 
     def __post_init__(self) -> None:
-        if not _is_whole(self.n):
-            raise _refusal("Steps.n", self.n, "a whole number, 0 or more")
+        check("Steps.n", self.n, _is_whole(self.n), "a whole number, 0 or more")
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form."""
@@ -133,8 +128,7 @@ class Ratio:
     x: float
 
     def __post_init__(self) -> None:
-        if not _is_ratio(self.x):
-            raise _refusal("Ratio.x", self.x, "a number above 0 and below 1")
+        check("Ratio.x", self.x, _is_ratio(self.x), "a number above 0 and below 1")
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form."""
@@ -168,30 +162,34 @@ def build_job_config(
     dry_run: Optional[bool] = None,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Build a job's `config` object. What is `None` is left out; `False` and `0` are sent.
+    """Build the `config` object of a job.
+
+    Arguments that are `None` are left out; `False` and `0` are sent.
 
     Args:
         model: One of `SUPPORTED_MODELS`.
-        dataset: What to train on (`datasetSource`), as an input or in wire form.
+        dataset: What to train on (`datasetSource`); also in wire form.
         lora: The adapter to train.
-        max_steps: Training steps at most.
-        num_train_epochs: Passes over the dataset.
-        learning_rate: Peak learning rate.
-        batch_size: Examples per device and step.
+        max_steps: Training steps at most (`maxSteps`).
+        num_train_epochs: Passes over the dataset (`numTrainEpochs`).
+        learning_rate: Peak learning rate (`learningRate`).
+        batch_size: Examples per device and step (`batchSize`).
         optim: Optimiser, such as `adamw_8bit`.
-        lr_scheduler_type: Learning rate schedule, such as `linear` or `cosine`.
-        weight_decay: Weight decay.
-        warmup_steps: `Steps`, `Ratio`, a whole number of steps, or the wire form, whose ratio may
-            here also be 0.
-        logging_steps: How often to log, likewise.
-        save_steps: How often to save a checkpoint, likewise.
-        eval_steps: How often to evaluate, likewise. It needs a `dataset_split` that is enabled.
-        train_on_responses_only: Forwarded as it is.
-        dataset_format: A name, or an object with a `type`, such as `{"type": "chatml"}`.
-        dataset_split: `{"enabled": bool, "testSize": share, "seed": number}`.
-        gpu_types: GPU slugs in order of preference.
-        dry_run: Ask for a smoke test. A cloud that does not know it runs the whole job.
-        extra: More keys, sent as they are.
+        lr_scheduler_type: Learning rate schedule, such as `linear` (`lrSchedulerType`).
+        weight_decay: Weight decay (`weightDecay`).
+        warmup_steps: How long the learning rate rises (`warmupSteps`): `Steps`, `Ratio`, a whole
+            number of steps, or the wire form. Only here the ratio in wire form may be 0.
+        logging_steps: How often to log, in the same forms (`loggingSteps`).
+        save_steps: How often to save a checkpoint, in the same forms (`saveSteps`).
+        eval_steps: How often to evaluate, in the same forms (`evalSteps`). It needs a
+            `dataset_split` that is enabled.
+        train_on_responses_only: Sent unchanged (`trainOnResponsesOnly`).
+        dataset_format: A name, or an object with a `type`, such as `{"type": "chatml"}`
+            (`datasetFormat`).
+        dataset_split: `{"enabled": bool, "testSize": share, "seed": number}` (`datasetSplit`).
+        gpu_types: GPU slugs in order of preference (`gpuTypes`).
+        dry_run: Ask for a smoke test (`dryRun`). A cloud that does not know it runs the whole job.
+        extra: More keys, sent unchanged.
 
     Returns:
         A new dictionary in wire form.
@@ -200,12 +198,12 @@ def build_job_config(
         ArkorUsageError: An argument cannot work.
     """
     _check_model(model)
-    if lora is not None and not isinstance(lora, LoraConfig):
-        raise _refusal("lora", lora, "a LoraConfig, such as LoraConfig(r=16, alpha=16)")
-    if dataset_format is not None and not isinstance(dataset_format, (str, Mapping)):
-        raise _refusal("dataset_format", dataset_format, "a string, or an object with a 'type'")
-    if dataset_split is not None and not isinstance(dataset_split, Mapping):
-        raise _refusal("dataset_split", dataset_split, "an object such as {'enabled': True}")
+    fits = lora is None or isinstance(lora, LoraConfig)
+    check("lora", lora, fits, "a LoraConfig, such as LoraConfig(r=16, alpha=16)")
+    fits = dataset_format is None or isinstance(dataset_format, (str, Mapping))
+    check("dataset_format", dataset_format, fits, "a string, or an object with a 'type'")
+    fits = dataset_split is None or isinstance(dataset_split, Mapping)
+    check("dataset_split", dataset_split, fits, "an object such as {'enabled': True}")
     config = {
         "model": model,
         "datasetSource": _dataset_source(dataset),
@@ -213,13 +211,13 @@ def build_job_config(
         "loraAlpha": lora and lora.alpha,
         "maxLength": lora and lora.max_length,
         "loadIn4bit": lora and lora.load_in_4bit,
-        "maxSteps": _whole("max_steps", max_steps),
-        "numTrainEpochs": _number("num_train_epochs", num_train_epochs),
-        "learningRate": _number("learning_rate", learning_rate),
-        "batchSize": _whole("batch_size", batch_size, least=1),
-        "optim": _text("optim", optim),
-        "lrSchedulerType": _text("lr_scheduler_type", lr_scheduler_type),
-        "weightDecay": _number("weight_decay", weight_decay),
+        "maxSteps": _check_whole("max_steps", max_steps),
+        "numTrainEpochs": _check_number("num_train_epochs", num_train_epochs),
+        "learningRate": _check_number("learning_rate", learning_rate),
+        "batchSize": _check_whole("batch_size", batch_size, least=1),
+        "optim": _check_text("optim", optim),
+        "lrSchedulerType": _check_text("lr_scheduler_type", lr_scheduler_type),
+        "weightDecay": _check_number("weight_decay", weight_decay),
         "warmupSteps": _step_config("warmup_steps", warmup_steps, zero_ratio=True),
         "loggingSteps": _step_config("logging_steps", logging_steps),
         "saveSteps": _step_config("save_steps", save_steps),
@@ -228,7 +226,7 @@ def build_job_config(
         "datasetFormat": dataset_format,
         "datasetSplit": dataset_split,
         "gpuTypes": _gpu_types(gpu_types),
-        "dryRun": _flag("dry_run", dry_run),
+        "dryRun": _check_flag("dry_run", dry_run),
     }
     given = {key: value for key, value in config.items() if value is not None}
     job_config: Dict[str, Any] = json_copy(merge_extra(given, extra, config.keys()), "the job")
@@ -245,13 +243,12 @@ def merge_extra(
     """
     if extra is None:
         return body
-    if not isinstance(extra, Mapping) or not all(isinstance(key, str) for key in extra):
-        raise _refusal("extra", extra, "a mapping with string keys")
+    fits = isinstance(extra, Mapping) and all(isinstance(key, str) for key in extra)
+    check("extra", extra, fits, "a mapping with string keys")
     taken = sorted(known & extra.keys())
     if taken:
-        raise ArkorUsageError(
-            f"extra: {', '.join(taken)} cannot be given here; use the argument of that name"
-        )
+        wanted = "only keys that have no argument of their own"
+        raise refusal("extra", extra, wanted, got=", ".join(taken))
     return {**body, **extra}
 
 
@@ -262,19 +259,17 @@ def _check_model(model: object) -> None:
 
     near = get_close_matches(str(model).lower(), [m.lower() for m in SUPPORTED_MODELS], n=1)
     hint = next((f" (did you mean {m!r}?)" for m in SUPPORTED_MODELS if m.lower() in near), "")
-    listed = ", ".join(repr(m) for m in SUPPORTED_MODELS)
-    raise ArkorUsageError(f"model: {show(model)} is not supported{hint}; supported: {listed}")
+    raise refusal("model", model, f"one of {', '.join(map(repr, SUPPORTED_MODELS))}{hint}")
 
 
 def _dataset_source(dataset: object) -> Any:
     if isinstance(dataset, (HuggingFaceDataset, BlobDataset)):
         return dataset.to_dict()
     if not isinstance(dataset, Mapping):
-        shown = _public(dataset) if isinstance(dataset, str) else dataset
         wanted = "HuggingFaceDataset('owner/repo') or BlobDataset('https://...')"
-        raise _refusal("dataset", shown, wanted)
-    if dataset.get("type") not in ("huggingface", "blob"):
-        raise _refusal("dataset['type']", dataset.get("type"), "'huggingface' or 'blob'")
+        raise refusal("dataset", _without_secrets(dataset), wanted)
+    kind = dataset.get("type")
+    check("dataset['type']", kind, kind in ("huggingface", "blob"), "'huggingface' or 'blob'")
     return dict(dataset)
 
 
@@ -294,16 +289,15 @@ def _step_config(name: str, value: Any, zero_ratio: bool = False) -> Any:
         ):
             return dict(value)
         name, value = f"{name}[{kind!r}]", amount
-    raise _refusal(name, value, "Steps(25), Ratio(0.1) or a whole number of steps, 0 or more")
+    raise refusal(name, value, _STEPS_WANTED)
 
 
 def _gpu_types(value: Optional[Sequence[str]]) -> Optional[Sequence[str]]:
-    if value is not None and not (isinstance(value, (list, tuple)) and value):
-        raise _refusal("gpu_types", value, "a list of GPU slugs with at least one")
+    fits = value is None or (isinstance(value, (list, tuple)) and bool(value))
+    check("gpu_types", value, fits, "a list of GPU slugs with at least one")
     for each in value or ():
-        if each is None:
-            raise _refusal("gpu_types", each, "strings")
-        _text("gpu_types", each)
+        check("gpu_types", each, each is not None, "strings")
+        _check_text("gpu_types", each)
     return value and list(value)
 
 
@@ -312,7 +306,7 @@ def _present(**values: Any) -> Dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, (int, float)) and is_number(value)
 
 
 def _is_whole(value: object, least: int = 0) -> bool:
@@ -323,34 +317,31 @@ def _is_ratio(value: Any) -> bool:
     return _is_number(value) and 0 < value < 1
 
 
-def _whole(name: str, value: Optional[int], least: int = 0) -> Optional[int]:
-    if value is not None and not _is_whole(value, least):
-        raise _refusal(name, value, f"a whole number, {least} or more")
+def _check_whole(name: str, value: Optional[int], least: int = 0) -> Optional[int]:
+    fits = value is None or _is_whole(value, least)
+    check(name, value, fits, f"a whole number, {least} or more")
     return value
 
 
-def _number(name: str, value: Optional[float]) -> Optional[float]:
-    if value is not None and (not _is_number(value) or value < 0):
-        raise _refusal(name, value, "a finite number, 0 or more")
+def _check_number(name: str, value: Optional[float]) -> Optional[float]:
+    fits = value is None or (_is_number(value) and value >= 0)
+    check(name, value, fits, "a finite number, 0 or more")
     return value
 
 
-def _text(name: str, value: Optional[str]) -> Optional[str]:
-    if value is not None and not (isinstance(value, str) and value.strip()):
-        raise _refusal(name, value, "a string that is not empty")
+def _check_text(name: str, value: Optional[str]) -> Optional[str]:
+    fits = value is None or (isinstance(value, str) and bool(value.strip()))
+    check(name, value, fits, "a string that is not empty")
     return value
 
 
-def _flag(name: str, value: Optional[bool]) -> Optional[bool]:
-    if value is not None and not isinstance(value, bool):
-        raise _refusal(name, value, "True or False")
+def _check_flag(name: str, value: Optional[bool]) -> Optional[bool]:
+    check(name, value, value is None or isinstance(value, bool), "True or False")
     return value
 
 
-def _public(url: str) -> str:
-    """Cut what may be secret from a URL: the user's part, the query and the fragment."""
-    return re.sub(r"//[^/]*@", "//", re.split("[?#]", url, maxsplit=1)[0])[:200]
-
-
-def _refusal(name: str, value: object, wanted: str) -> ArkorUsageError:
-    return ArkorUsageError(f"{name}: got {show(value)}; give {wanted}")
+def _without_secrets(value: object) -> object:
+    """Remove the parts of a URL that may be secret: the user, the query and the fragment."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"//[^/]*@", "//", re.split("[?#]", value, maxsplit=1)[0])[:200]

@@ -1,7 +1,7 @@
-"""What the cloud's answers hold, as frozen dataclasses, and beside them what jobs are built from.
+"""The objects in the cloud's answers, as frozen dataclasses. Pure.
 
-Pure; any thread may use it. Records are decoded strictly (`Record.from_dict`) and keep the keys
-they do not know in `extra`.
+They are decoded strictly (`Record.from_dict`), and keep the keys that this version does not know in
+`extra`. The inputs of jobs, from `job_config`, can be imported from here too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class JobStatus(str, Enum):
-    """The statuses that are known. `TrainingJob.status` may hold others: the cloud may add some."""
+    """The known statuses of a job. The cloud may add others: see `TrainingJob.status`."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -60,17 +60,17 @@ class TrainingJob(Record):
     """A fine-tuning job, as the cloud describes it.
 
     Attributes:
-        id: Opaque.
-        org_id: `orgId`.
-        project_id: `projectId`.
+        id: An opaque text.
+        org_id: `orgId`, the id of the organisation.
+        project_id: `projectId`, the id of the project.
         name: The run name given at submission.
         status: A `JobStatus` value, or one that this version does not know.
-        config: The configuration in wire form; `model` is always there. Not shown by `repr`,
-            because a dataset's token stands in it.
-        created_at: `createdAt`, ISO 8601, verbatim.
+        config: The configuration in wire form; it always has a `model`. `repr` does not show it,
+            because it may hold the token of a dataset.
+        created_at: `createdAt`, an ISO 8601 text, as the cloud sent it.
         error: Why it failed, or `None`.
-        started_at: `startedAt`, or `None`.
-        completed_at: `completedAt`, or `None`.
+        started_at: `startedAt`, as `created_at`, or `None`.
+        completed_at: `completedAt`, as `created_at`, or `None`.
         extra: Keys that this version does not know.
     """
 
@@ -95,7 +95,7 @@ class TrainingJob(Record):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job is over: completed, failed or cancelled."""
+        """Whether the job has ended: completed, failed or cancelled."""
         return self.status in _TERMINAL
 
 

@@ -1,8 +1,8 @@
-"""Tokens that expire: an account's are refreshed before they do, and when the cloud refuses one.
+"""Refreshes the tokens of an account, before they expire and after a 401. Any thread.
 
-Any thread may ask. The refresh runs on a thread of its own, one at a time, so that whoever waits
-for it may leave at once while it is seen to its end: the answer may hold the only refresh token
-that is still good.
+Any thread may ask for credentials. The refresh itself runs on a thread of its own (`arkor-refresh`)
+and is never given up: its answer may hold the only refresh token that still works. So a thread that
+waits for a refresh can be interrupted at once, while the refresh continues.
 """
 
 from __future__ import annotations
@@ -35,70 +35,70 @@ from arkor_sync.errors import (
     ResponseError,
 )
 
-MARGIN = 60.0  # seconds before its end at which a token is replaced
-PATIENCE = 60.0  # seconds that a request waits for a refresh, whatever holds it up
+REFRESH_MARGIN = 60.0  # seconds; a token that expires within them is refreshed first
+MAX_WAIT = 60.0  # seconds that a request waits for a refresh
 
-_TIMEOUT = (10.0, 20.0)  # seconds to connect, and of silence
-_TICK = 0.05  # seconds between two looks at whether the request was interrupted
+_TIMEOUT = (10.0, 20.0)  # seconds to connect, and to wait for the next bytes
+_POLL_INTERVAL = 0.05  # seconds between two checks for an interrupt
 _MAX_BYTES = 64 * 1024
-_CODES = ("invalid_grant", "invalid_request", "invalid_client", "unauthorized_client")
-_LIFETIME = 3600.0  # seconds, where the answer does not say; too long costs one refused request
-_NOT_KEPT = "%s; the refreshed tokens last as long as this process, then sign in again"
+_KNOWN_ERRORS = ("invalid_grant", "invalid_request", "invalid_client", "unauthorized_client")
+_DEFAULT_LIFETIME = 3600.0  # seconds; a wrong guess costs one request that is answered with 401
+_NOT_SAVED = "%s; the refreshed tokens are lost when this process ends; sign in again after that"
 
 _logger = logging.getLogger("arkor_sync.credentials")
 
 
 class Refresher:
-    """Keeps the tokens of one account fresh, in memory and in the file they were read from.
+    """Refreshes the tokens of one account, in memory and in the file they were read from.
 
     Args:
         credentials: The account, as it was given or read.
-        session: A session whose proxies and certificates are taken over. Its headers are not: they
-            are meant for another server.
-        clock: Epoch seconds.
+        template: A `requests` session whose proxies and certificates are copied. Its headers are
+            not: they are meant for another server.
+        clock: Returns the time in seconds since 1970.
     """
 
     def __init__(
         self,
         credentials: OAuthCredentials,
-        session: Optional[requests.Session] = None,
+        template: Optional[requests.Session] = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._current = credentials
         self._path = credentials.path
-        self._in_file = credentials.access_token  # as of the last look at the file
-        self._refused: Optional[str] = None  # a refresh token
-        self._session = session
+        self._in_file = credentials.access_token  # the one in the file when it was last read
+        self._refused: Optional[str] = None  # the refresh token that was refused
+        self._template = template
         self._clock = clock
-        self._reset()
+        self._reset_locks()
 
-    def _reset(self) -> None:
+    def _reset_locks(self) -> None:
         self._refresh: Optional[Future[OAuthCredentials]] = None
         self._lock = threading.Lock()
-        self._pid = os.getpid()  # last: whoever sees it uses the new lock
+        self._pid = os.getpid()  # last: a thread that sees this process's id uses the new lock
 
-    def fresh(
+    def valid_credentials(
         self, rejected: Optional[str] = None, transport: Optional[Transport] = None
     ) -> OAuthCredentials:
-        """Return credentials whose token is good for a while, and is not the rejected one.
+        """Return credentials whose token does not expire soon and is not the rejected one.
 
         Args:
             rejected: An access token that the cloud answered 401 to.
             transport: Interrupting it ends the wait for a refresh, within 100 ms.
 
         Raises:
-            CredentialsError: The account has to sign in again.
-            ArkorConnectionError: The identity provider did not answer, and there is no token that
-                is still good.
+            CredentialsError: The account must sign in again.
+            ArkorConnectionError: The identity provider did not answer, and the current token has
+                expired or was rejected.
         """
-        refresh = self._begin(rejected)
+        refresh = self._start_refresh(rejected)
         if refresh is None:
             return self._current
         failure: Optional[BaseException] = ArkorTimeoutError("refreshing the token: timed out")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + MAX_WAIT
         while time.monotonic() < deadline:
-            if wait([refresh], _TICK).done:
+            if wait([refresh], _POLL_INTERVAL).done:
                 failure = refresh.exception()
                 break
             if transport is not None and transport.interrupted:
@@ -107,34 +107,38 @@ class Refresher:
             return refresh.result()
         current = self._current
         remaining = current.expires_at - self._clock()
-        is_good = remaining > 0 and current.access_token != rejected
-        if not is_good or not isinstance(failure, ArkorConnectionError):
-            raise copy.copy(failure)  # others wait for the same, and its chain holds the request
-        _logger.warning("%s; the token at hand is good for another %.0f s", failure, remaining)
+        is_usable = remaining > 0 and current.access_token != rejected
+        if not is_usable or not isinstance(failure, ArkorConnectionError):
+            # A copy: other threads raise the same error, and its context holds the request.
+            raise copy.copy(failure)
+        _logger.warning("%s; the current token is valid for another %.0f s", failure, remaining)
         return current
 
-    def _begin(self, rejected: Optional[str]) -> Optional[Future[OAuthCredentials]]:
-        """Begin a refresh or join the one under way; None if none is needed."""
+    def _start_refresh(self, rejected: Optional[str]) -> Optional[Future[OAuthCredentials]]:
+        """Start a refresh, or return the one that runs; None if none is needed."""
         if self._pid != os.getpid():
-            self._reset()  # a forked child has neither the thread nor, for sure, the lock
+            self._reset_locks()  # a forked child has no such thread, and the lock may be held
         with self._lock:
-            if self._current.access_token != rejected and not self._is_due(self._current):
+            if self._current.access_token != rejected and not self._expires_soon(self._current):
                 return None
             if self._refresh is None:
                 refresh: Future[OAuthCredentials] = Future()
                 threading.Thread(
-                    target=self._main, args=(refresh, rejected), name="arkor-refresh", daemon=True
+                    target=self._run_refresh,
+                    args=(refresh, rejected),
+                    name="arkor-refresh",
+                    daemon=True,
                 ).start()
                 self._refresh = refresh
             return self._refresh
 
-    def _is_due(self, credentials: OAuthCredentials) -> bool:
-        return self._clock() >= credentials.expires_at - MARGIN
+    def _expires_soon(self, credentials: OAuthCredentials) -> bool:
+        return self._clock() >= credentials.expires_at - REFRESH_MARGIN
 
-    def _main(self, refresh: Future[OAuthCredentials], rejected: Optional[str]) -> None:
+    def _run_refresh(self, refresh: Future[OAuthCredentials], rejected: Optional[str]) -> None:
         try:
             renewed = self._renew(rejected)
-        except BaseException as error:  # whatever it is, those who wait must hear of it
+        except BaseException as error:  # of any kind: threads wait for it
             with self._lock:
                 self._refresh = None
             refresh.set_exception(error)
@@ -144,18 +148,18 @@ class Refresher:
             refresh.set_result(renewed)
 
     def _renew(self, rejected: Optional[str]) -> OAuthCredentials:
-        """Take newer tokens from the file, or else from the identity provider."""
+        """Return newer tokens, from the file if another process has written some, or requested."""
         with self._file_lock():
             current, stored = self._current, self._read()
             if stored is None:
-                return dataclasses.replace(current, **self._request(current))
-            if stored.access_token != self._in_file:  # another process was first
+                return dataclasses.replace(current, **self._request_tokens(current))
+            if stored.access_token != self._in_file:  # another process has refreshed them
                 self._in_file = stored.access_token
                 self._current = current = stored
-                if stored.access_token != rejected and not self._is_due(stored):
+                if stored.access_token != rejected and not self._expires_soon(stored):
                     return stored
-            renewed = dataclasses.replace(stored, **self._request(current))
-            if self._read() == stored:  # other programs sign in and out without the lock
+            renewed = dataclasses.replace(stored, **self._request_tokens(current))
+            if self._read() == stored:  # other programs write it without the lock
                 self._write(renewed)
             return renewed
 
@@ -166,15 +170,17 @@ class Refresher:
             return nullcontext()
 
     def _read(self) -> Optional[OAuthCredentials]:
-        """Read the file, unless it has gone or belongs to somebody else by now."""
+        """Read the file; None if there is none, or it holds another account by now."""
         if self._path is None:
             return None
         try:
             stored = read_credentials(self._path)
         except CredentialsError as error:
-            _logger.warning(_NOT_KEPT, str(error))
+            _logger.warning(_NOT_SAVED, str(error))
             return None
-        if isinstance(stored, OAuthCredentials) and _account(stored) == _account(self._current):
+        if isinstance(stored, OAuthCredentials) and _account_key(stored) == _account_key(
+            self._current
+        ):
             return stored
         return None
 
@@ -182,10 +188,10 @@ class Refresher:
         try:
             write_credentials(renewed, self._path)
         except CredentialsError as error:
-            _logger.warning(_NOT_KEPT, str(error))
+            _logger.warning(_NOT_SAVED, str(error))
 
-    def _request(self, account: OAuthCredentials) -> Dict[str, Any]:
-        """Ask the identity provider for tokens (`POST https://<auth0Domain>/oauth/token`).
+    def _request_tokens(self, account: OAuthCredentials) -> Dict[str, Any]:
+        """Request tokens of the identity provider (`POST https://<auth0Domain>/oauth/token`).
 
         Returns:
             The fields of the credentials that change.
@@ -206,9 +212,10 @@ class Refresher:
         if status in (400, 401, 403):
             self._refused = account.refresh_token
             code = answer.get("error")
-            said = f"{status} {code}" if code in _CODES else str(status)  # it may repeat the token
+            # An unknown code is not shown: it may repeat the token.
+            reason = f"{status} {code}" if code in _KNOWN_ERRORS else str(status)
             raise CredentialsError(
-                f"{host} refused to refresh the access token ({said}); sign in again"
+                f"{host} refused to refresh the access token ({reason}); sign in again"
             )
         if not 200 <= status < 300:
             raise ArkorConnectionError(f"refreshing the token: {host} answered with {status}")
@@ -218,7 +225,7 @@ class Refresher:
             raise ArkorConnectionError(f"refreshing the token: {error}") from None
 
     def _post(self, url: str, account: OAuthCredentials) -> Tuple[int, bytes]:
-        template = copy.copy(self._session)
+        template = copy.copy(self._template)
         if template is not None:
             template.headers = CaseInsensitiveDict()
         request = {
@@ -242,10 +249,10 @@ class Refresher:
 def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, Any]:
     access_token = checked(str, answer.get("access_token"), "access_token", secret=True)
     if not re.fullmatch(r"[!-~]+", access_token):
-        raise ResponseError("access_token: expected what a header can carry")
+        raise ResponseError("access_token: expected printable ASCII without spaces")
     lifetime, rotated = answer.get("expires_in"), answer.get("refresh_token")
     if not isinstance(lifetime, (int, float)) or not 0 < lifetime < 1e12:
-        lifetime = _LIFETIME
+        lifetime = _DEFAULT_LIFETIME
     return {
         "access_token": access_token,
         "refresh_token": rotated if rotated and isinstance(rotated, str) else refresh_token,
@@ -253,7 +260,7 @@ def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, A
     }
 
 
-def _account(credentials: OAuthCredentials) -> Tuple[Optional[str], ...]:
+def _account_key(credentials: OAuthCredentials) -> Tuple[Optional[str], ...]:
     return (
         credentials.auth0_domain,
         credentials.client_id,

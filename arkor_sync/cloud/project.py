@@ -1,6 +1,6 @@
-"""Which project jobs belong to: `.arkor/state.json` below the working directory.
+"""The project that jobs belong to, in the file `.arkor/state.json`. Runs on the caller's thread.
 
-Everything runs on the caller's thread. Only `ensure_project_state` uses the network.
+The file is shared with the TypeScript command line.
 """
 
 from __future__ import annotations
@@ -9,19 +9,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.json import dump_json, parse_json
-from arkor_sync.cloud.credentials import AnonymousCredentials, Credentials
-from arkor_sync.cloud.models import Project
 from arkor_sync.cloud.record import Record
-from arkor_sync.errors import (
-    ConflictError,
-    ProjectStateError,
-    ProjectStateMismatchError,
-    ResponseError,
-)
+from arkor_sync.errors import ProjectStateError, ResponseError
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -30,7 +23,7 @@ _MAX_SLUG = 40
 
 @dataclass(frozen=True)
 class ProjectState(Record):
-    """The scope of every job and chat request.
+    """The project of every job and chat request (their query, and `.arkor/state.json`).
 
     Attributes:
         org_slug: `orgSlug`.
@@ -44,26 +37,8 @@ class ProjectState(Record):
     extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
 
-class _Projects(Protocol):
-    """What is asked of `client.projects` here."""
-
-    def create(self, org_slug: str, *, name: str, slug: str) -> Project:
-        """Create a project."""
-
-    def list(self, org_slug: str) -> List[Project]:
-        """Read an organisation's projects."""
-
-
-class _Client(Protocol):
-    """What is asked of a `CloudApiClient` here, which itself needs this module."""
-
-    @property
-    def projects(self) -> _Projects:
-        """The routes below `/v1/projects`."""
-
-
 def project_state_path(cwd: Optional[PathLike] = None) -> Path:
-    """Return the state file of a directory, the working directory by default."""
+    """Return the path of a directory's state file; of the working directory by default."""
     return Path(os.path.abspath(cwd or os.getcwd()), ".arkor", "state.json")
 
 
@@ -71,7 +46,7 @@ def read_project_state(cwd: Optional[PathLike] = None) -> Optional[ProjectState]
     """Read the state file.
 
     Returns:
-        The state; `None` if the file is missing, cannot be read or is not usable.
+        The state; `None` if the file is missing, cannot be read, or does not hold a state.
     """
     try:
         return ProjectState.from_dict(parse_json(project_state_path(cwd).read_bytes()))
@@ -80,7 +55,7 @@ def read_project_state(cwd: Optional[PathLike] = None) -> Optional[ProjectState]
 
 
 def write_project_state(state: ProjectState, cwd: Optional[PathLike] = None) -> None:
-    """Replace the state file as a whole.
+    """Replace the state file, atomically.
 
     Raises:
         ProjectStateError: It cannot be written.
@@ -102,57 +77,6 @@ def derive_project(cwd: Optional[PathLike] = None) -> Tuple[str, str]:
     path = os.fsencode(os.path.abspath(cwd or os.getcwd())).decode("utf-8", "replace")
     parts = [part for part in re.split(r"[/\\]", path) if part]
     name = parts[-1] if parts else "project"
-    # The TypeScript command line counts UTF-16 units: a character beyond the BMP is two dashes.
+    # The TypeScript command line replaces UTF-16 units, and a character beyond the BMP has two.
     dashed = re.sub("[^a-z0-9-]", lambda m: "--" if m[0] > "\uffff" else "-", name.lower())
     return name, dashed.strip("-")[:_MAX_SLUG] or "project"
-
-
-def ensure_project_state(
-    client: _Client, credentials: Credentials, cwd: Optional[PathLike] = None
-) -> ProjectState:
-    """Read the directory's project state, or create a project for an anonymous identity.
-
-    Args:
-        client: Makes the requests, if any: a `CloudApiClient`.
-        credentials: Who asks.
-        cwd: The directory; the working directory by default.
-
-    Raises:
-        ProjectStateMismatchError: The state belongs to another anonymous organisation.
-        ProjectStateError: There is no state, and an account's project cannot be guessed; or the
-            new state cannot be written.
-        CloudApiError: The project cannot be created.
-    """
-    path = project_state_path(cwd)
-    state = read_project_state(cwd)
-    if not isinstance(credentials, AnonymousCredentials):
-        if state is None:
-            raise ProjectStateError(
-                f"{path} is missing or not usable, and an account's token does not say which "
-                "project it is for; write it by hand: "
-                '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}; or make the client '
-                "with scope=ProjectState(org_slug, project_slug, project_id)"
-            )
-        return state
-    if state is not None and state.org_slug != credentials.org_slug:
-        raise ProjectStateMismatchError(
-            f"{path} belongs to the organisation {state.org_slug!r}, and these anonymous "
-            f"credentials to {credentials.org_slug!r}; remove the file to start a new project, or "
-            "sign in with the account that owns it"
-        )
-    if state is None:
-        state = _create_project(client.projects, credentials.org_slug, cwd)
-        write_project_state(state, cwd)
-    return state
-
-
-def _create_project(projects: _Projects, org_slug: str, cwd: Optional[PathLike]) -> ProjectState:
-    name, slug = derive_project(cwd)
-    try:
-        project = projects.create(org_slug, name=name, slug=slug)
-    except ConflictError:
-        owned = [each for each in projects.list(org_slug) if each.slug == slug]
-        if not owned:
-            raise
-        project = owned[0]
-    return ProjectState(org_slug, project.slug, project.id)

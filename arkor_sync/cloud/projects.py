@@ -1,27 +1,46 @@
-"""The routes of projects, as `client.projects`. Runs on the caller's thread."""
+"""The routes of projects, and the project of a directory. Runs on the caller's thread."""
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional, Protocol
 
+from arkor_sync.cloud.credentials import AnonymousCredentials, Credentials
 from arkor_sync.cloud.models import Project
-from arkor_sync.cloud.session import Session
+from arkor_sync.cloud.project import (
+    PathLike,
+    ProjectState,
+    derive_project,
+    project_state_path,
+    read_project_state,
+    write_project_state,
+)
+from arkor_sync.cloud.session import CloudSession
+from arkor_sync.errors import ConflictError, ProjectStateError, ProjectStateMismatchError
 
 
 class Projects:
     """The routes below `/v1/projects`; `client.projects`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: CloudSession) -> None:
         self._session = session
 
     def list(self, org_slug: str) -> List[Project]:
-        """Read an organisation's projects (`GET /v1/projects`)."""
+        """Read the projects of an organisation (`GET /v1/projects`).
+
+        Args:
+            org_slug: The organisation (`orgSlug`).
+        """
         target = self._session.target("projects", scoped=False, orgSlug=org_slug)
         projects: List[Project] = self._session.request("GET", target, List[Project], "projects")
         return projects
 
     def create(self, org_slug: str, *, name: str, slug: str) -> Project:
-        """Create a project (`POST /v1/projects`). The cloud may choose another slug.
+        """Create a project (`POST /v1/projects`).
+
+        Args:
+            org_slug: The organisation (`orgSlug`).
+            name: The name for people to read.
+            slug: The name in URLs. The cloud may choose another one.
 
         Raises:
             ConflictError: The slug is taken.
@@ -30,3 +49,61 @@ class Projects:
         body = {"name": name, "slug": slug}
         project: Project = self._session.request("POST", target, Project, "project", body=body)
         return project
+
+
+class _Client(Protocol):
+    """What `ensure_project_state` needs of a `CloudApiClient`, whose module imports this one."""
+
+    projects: Projects
+
+
+def ensure_project_state(
+    client: _Client, credentials: Credentials, cwd: Optional[PathLike] = None
+) -> ProjectState:
+    """Read the project state of a directory, or create a project for an anonymous identity.
+
+    Args:
+        client: The `CloudApiClient` that creates the project.
+        credentials: The identity that the client uses.
+        cwd: The directory; the working directory by default.
+
+    Raises:
+        ProjectStateMismatchError: The state belongs to another anonymous organisation.
+        ProjectStateError: There is no state, and the project of an account is not known; or the
+            new state cannot be written.
+        CloudApiError: The project cannot be created.
+        ArkorConnectionError: The cloud cannot be reached.
+    """
+    path = project_state_path(cwd)
+    state = read_project_state(cwd)
+    if not isinstance(credentials, AnonymousCredentials):
+        if state is None:
+            raise ProjectStateError(
+                f"{path} is missing or not usable, and an account's token does not say which "
+                "project it is for; write it by hand: "
+                '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}; or make the client '
+                "with scope=ProjectState(org_slug, project_slug, project_id)"
+            )
+        return state
+    if state is not None and state.org_slug != credentials.org_slug:
+        raise ProjectStateMismatchError(
+            f"{path} belongs to the organisation {state.org_slug!r}, and these anonymous "
+            f"credentials to {credentials.org_slug!r}; remove the file to start a new project, or "
+            "sign in with the account that owns it"
+        )
+    if state is None:
+        state = _create_project(client.projects, credentials.org_slug, cwd)
+        write_project_state(state, cwd)
+    return state
+
+
+def _create_project(projects: Projects, org_slug: str, cwd: Optional[PathLike]) -> ProjectState:
+    name, slug = derive_project(cwd)
+    try:
+        project = projects.create(org_slug, name=name, slug=slug)
+    except ConflictError:
+        owned = [each for each in projects.list(org_slug) if each.slug == slug]
+        if not owned:
+            raise
+        project = owned[0]
+    return ProjectState(org_slug, project.slug, project.id)

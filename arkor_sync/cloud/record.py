@@ -1,8 +1,12 @@
-"""JSON objects as frozen dataclasses, decoded strictly. Pure; any thread may use it.
+"""JSON objects as frozen dataclasses, decoded strictly. Pure.
 
-dataclasses-json does the renaming and the building, and is loaded by the first record. It converts
-where it could refuse (`5` becomes `"5"`), so every object is checked against the types of the
-fields before it is handed over.
+dataclasses-json renames the keys and builds the objects. No other module imports it, and the first
+record that is decoded loads it. It converts values of a wrong type (`5` becomes `"5"`), so each
+value is compared with the type of its field before.
+
+dataclasses-json has had no maintainer since November 2025. To do without it, `from_dict` would call
+`cls(**values)` with the names of the fields as keys, and `to_dict` would loop over the same fields:
+`_shape` and `_wire_name` are all that both need.
 """
 
 from __future__ import annotations
@@ -42,8 +46,8 @@ _EXPECTED: Dict[Any, str] = {
 class Record:
     """Base of the dataclasses that come from JSON objects.
 
-    Field names are snake_case here and camelCase on the wire. A field without a default is
-    required. Keys that no field names are kept in `extra` and written back by `to_dict`.
+    Field names are in snake_case here and in camelCase on the wire. A field without a default is
+    required. Keys without a field are kept in `extra`, and `to_dict` writes them again.
     """
 
     extra: Dict[str, Any]
@@ -54,11 +58,11 @@ class Record:
 
         Args:
             data: What `json.loads` returned.
-            path: Where the value stood in its document; error messages begin with it.
+            path: Where the value is in its document; error messages start with it.
 
         Raises:
             ResponseError: The value does not have the documented shape. The message names the
-                field, what came and what was expected.
+                field, what was expected and what was there.
         """
         rest = dict(checked(dict, data, path))
         values: Dict[str, Any] = {}
@@ -73,7 +77,7 @@ class Record:
         return cast(R, record)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Return the wire form: a new JSON object, in the order of the fields, extras last."""
+        """Return the wire form: a new dictionary, in the order of the fields, `extra` last."""
         wire: Dict[str, Any] = _codec().to_dict(self)
         extra = wire.pop("extra")
         for item, _ in _shape(cast(Any, type(self))):
@@ -87,7 +91,7 @@ class Record:
 
 @cache
 def _codec() -> Any:
-    """Load dataclasses-json: it costs more than everything else in the package together."""
+    """Load dataclasses-json: that takes longer than to load all the rest of the package."""
     from dataclasses_json import DataClassJsonMixin, LetterCase, config
 
     settings = config(letter_case=cast(Any, LetterCase.CAMEL))["dataclasses_json"]
@@ -108,10 +112,16 @@ def _wire_name(name: str) -> str:
 
 
 def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:
-    """Return the value, with records in place of their objects.
+    """Check a decoded JSON value against a type, and build the records in it.
+
+    Args:
+        hint: The type, as a field's annotation gives it.
+        value: What `json.loads` returned.
+        path: Where the value is in its document; the error message starts with it.
+        secret: Whether the message must not show the value.
 
     Raises:
-        ResponseError: It is not of the hinted type. A secret one is not shown.
+        ResponseError: It is not of this type.
     """
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any or (origin is Union and value is None):
@@ -128,7 +138,7 @@ def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:
     else:
         fits = isinstance(value, kind)
     if not fits:
-        got = f"a {type(value).__name__}" if secret else show(value)
+        got = show(value, secret)
         raise ResponseError(f"{path or 'the answer'}: expected {_expected(hint)}, got {got}")
     if kind is list:
         return [checked(args[0], each, f"{path}[{i}]") for i, each in enumerate(value)]

@@ -1,47 +1,67 @@
-"""Who asks, where, and for which project: what all routes share. Runs on the caller's thread.
+"""The identity, the address and the project that all requests of a client share. Any thread.
 
-A session may be shared by threads, and used after a fork: it holds no connection.
+A session may be shared by threads, and used after a fork: it holds no connection. Each request runs
+on the thread that makes it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from typing import Any, Callable, Generic, List, Optional, Tuple, TypeVar, Union, cast
+from typing import Any, Callable, NamedTuple, Optional, Union, cast
 from urllib.parse import urlsplit
 
+from arkor_sync._common.arguments import refusal
+from arkor_sync._common.once import Once
 from arkor_sync.cloud.credentials import (
-    AnonymousCredentials,
+    CREDENTIALS_TYPES,
     Credentials,
     OAuthCredentials,
-    TokenCredentials,
     ensure_credentials,
     resolve_base_url,
 )
-from arkor_sync.cloud.http import BearerAuth, HttpClient, build_url, decode_answer
+from arkor_sync.cloud.http import BearerAuth, HttpClient, decode_answer
 from arkor_sync.cloud.oauth import Refresher
 from arkor_sync.cloud.project import ProjectState
 from arkor_sync.cloud.transport import Transport
-from arkor_sync.errors import ArkorUsageError, ResponseError
+from arkor_sync.cloud.urls import build_url, check_base_url
+from arkor_sync.errors import ResponseError
 
-T = TypeVar("T")
+_CREDENTIALS_WANTED = (
+    "TokenCredentials('...'), another credentials object, or a function that returns one"
+)
 
-CREDENTIALS_TYPES = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
+
+class Target(NamedTuple):
+    """Where a request goes, and with which bearer.
+
+    Attributes:
+        url: The whole URL.
+        auth: Sets the authorisation header.
+    """
+
+    url: str
+    auth: BearerAuth
 
 
-class Session:
-    """One identity in one project, and how it makes requests.
+class CloudSession:
+    """One identity in one project, and how it makes requests. Every route is built on it.
+
+    The name is not `Session`, because a `requests.Session` is something else.
 
     Args:
-        base_url: The cloud; None for that of the environment, the credentials, or production.
-        credentials: Who asks, a function that returns it, or None to find it at the first request.
-        find_scope: Finds the project, given who asks. It is called once, at the first request that
-            needs a project.
+        base_url: The cloud. None: `ARKOR_CLOUD_API_URL`, else the credentials', else production.
+        credentials: The identity; a function that returns it at each request; or None to find it
+            at the first request.
+        find_scope: Finds the project of the identity. It is called at the first request that needs
+            a project.
         http: Makes the requests.
 
     Attributes:
+        base_url: As given, without trailing slashes.
         http: Makes the requests.
         scope: Returns the project.
+
+    Raises:
+        ArkorUsageError: `base_url` or `credentials` cannot work.
     """
 
     def __init__(
@@ -51,23 +71,27 @@ class Session:
         find_scope: Callable[[Credentials], ProjectState],
         http: HttpClient,
     ) -> None:
+        self.base_url = base_url = None if base_url is None else check_base_url(base_url)
         self.http = http
         self.scope = Once(lambda: find_scope(self._credentials()))
-        self._base_url = base_url
         self._credentials: Callable[[], Credentials]
-        if isinstance(credentials, CREDENTIALS_TYPES):
+        self._refresher: Optional[Once[Refresher]] = None
+        if callable(credentials):
+            self._credentials = credentials  # it refreshes what it returns itself
+            return
+        if credentials is None:
+            self._credentials = Once(lambda: ensure_credentials(base_url, http=http))
+        elif isinstance(credentials, CREDENTIALS_TYPES):
             self._credentials = lambda: credentials
         else:
-            self._credentials = credentials or Once(lambda: ensure_credentials(base_url, http=http))
-        self._refresher: Optional[Once[Refresher]] = None
-        if not callable(credentials):
-            self._refresher = Once(
-                lambda: Refresher(cast(OAuthCredentials, self._credentials()), http.session)
-            )
+            raise refusal("credentials", credentials, _CREDENTIALS_WANTED, secret=True)
+        self._refresher = Once(
+            lambda: Refresher(cast(OAuthCredentials, self._credentials()), http.template)
+        )
 
     def transport(self) -> Transport:
-        """Make a transport with this session's settings."""
-        return Transport(self.http.session)
+        """Make a transport with the settings of this session."""
+        return Transport(self.http.template)
 
     def target(
         self,
@@ -75,42 +99,54 @@ class Session:
         scoped: bool = True,
         transport: Optional[Transport] = None,
         **query: str,
-    ) -> Tuple[str, BearerAuth]:
-        """Return the URL of a request, and who makes it.
+    ) -> Target:
+        """Find the URL and the bearer of a request. This may itself make requests.
 
         Args:
-            segments: The path below `/v1`.
-            scoped: Whether the query names the project.
-            transport: The request's, where another thread may interrupt it.
-            query: The query of a request without a scope.
+            segments: The path below `/v1`, not encoded.
+            scoped: Whether the query names the project (`orgSlug`, `projectSlug`).
+            transport: Interrupting it ends the wait for a refresh of the bearer.
+            query: The query of a request that is not scoped, not encoded.
+
+        Raises:
+            CredentialsError: There are no credentials that can be used.
+            ProjectStateError: There is no project.
+            CloudApiError: The project cannot be created.
+            ArkorConnectionError: The project cannot be created, or the bearer not refreshed.
+            ArkorUsageError: A segment or a value of the query cannot be in a URL.
         """
         if scoped:
             scope = self.scope()
             query = {"orgSlug": scope.org_slug, "projectSlug": scope.project_slug}
-        credentials = self._identify(None, transport)
-        base_url = resolve_base_url(credentials) if self._base_url is None else self._base_url
-        auth = BearerAuth(credentials.bearer, lambda *last: self._identify(*last).bearer)
-        return build_url(base_url, "v1", *segments, **query), auth
+        credentials = self._current_credentials(None, transport)
+        base_url = resolve_base_url(credentials) if self.base_url is None else self.base_url
+        auth = BearerAuth(credentials.bearer, lambda *last: self._current_credentials(*last).bearer)
+        return Target(build_url(base_url, "v1", *segments, **query), auth)
 
     def request(
         self,
         method: str,
-        target: Tuple[str, BearerAuth],
+        target: Target,
         shape: Any,
         member: str = "",
         *,
         body: Any = None,
         transport: Optional[Transport] = None,
     ) -> Any:
-        """Make a plain request and decode its answer.
+        """Make a request and decode its JSON answer.
 
         Args:
             method: The HTTP method.
             target: What `target` returned.
-            shape: The type of what is returned.
+            shape: The type of what is returned: a record, or a list of records.
             member: The key of the answer that holds it; empty if it is the answer itself.
-            body: The JSON body.
-            transport: Makes the request; None for one of its own.
+            body: The JSON body; None for no body.
+            transport: Makes the request, and is left open; None for one of its own.
+
+        Raises:
+            CloudApiError: The status is not 2xx.
+            ArkorConnectionError: The request got no answer, or not all of it.
+            ResponseError: The answer is not JSON, or not of this shape.
         """
         url, auth = target
         content = self.http.fetch(method, url, auth=auth, body=body, transport=transport)
@@ -119,34 +155,18 @@ class Session:
         except ResponseError as error:
             raise ResponseError(f"{method} {urlsplit(url).path}: {error}") from None
 
-    def _identify(self, rejected: Optional[str], transport: Optional[Transport]) -> Credentials:
-        """Return who asks, with another bearer than the rejected one if there is any."""
+    def _current_credentials(
+        self, rejected: Optional[str], transport: Optional[Transport]
+    ) -> Credentials:
+        """Return credentials with another bearer than the rejected one, if there is another."""
         credentials = self._credentials()
         if not isinstance(credentials, CREDENTIALS_TYPES):
-            raise ArkorUsageError(
-                f"credentials: the function returned a {type(credentials).__name__}; return "
-                "TokenCredentials('...'), or another credentials object"
+            raise refusal(
+                "credentials",
+                None,
+                "a function that returns TokenCredentials('...')",
+                got=f"a function that returned a {type(credentials).__name__}",
             )
         if self._refresher and isinstance(credentials, OAuthCredentials):
-            return self._refresher().fresh(rejected, transport)
+            return self._refresher().valid_credentials(rejected, transport)
         return credentials
-
-
-class Once(Generic[T]):
-    """A value that one thread makes at the first call, and all get. A failure is not kept."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: List[T] = []
-        self._guard = (os.getpid(), threading.Lock())
-
-    def __call__(self) -> T:
-        """Return the value; the first caller makes it."""
-        if not self._made:
-            if self._guard[0] != os.getpid():
-                # The lock of a forked process may be held by a thread that is not there.
-                self._guard = (os.getpid(), threading.Lock())
-            with self._guard[1]:
-                if not self._made:
-                    self._made.append(self._make())
-        return self._made[0]

@@ -1,9 +1,10 @@
-"""Bytes to server-sent event frames. Pure: no I/O and no threads; the reader thread feeds it.
+"""Server-sent event frames from the bytes of a response body. Pure.
 
-sseclient-py is the parser. It is made for whole, well-formed streams, so a guard stands before it:
-the guard unifies newlines, drops a byte order mark, mends bad UTF-8, holds back a block until its
-blank line has come, and limits how large a block may grow. What a cut leaves unfinished therefore
-never becomes a frame.
+sseclient-py is the parser, and no other module imports it. It expects complete, well-formed blocks,
+so `FrameParser` prepares them: it unifies the newlines, drops a byte order mark, replaces
+invalid UTF-8, keeps a block until its blank line has arrived, and limits the size of a block. So a
+block that is cut by a broken connection never becomes a frame. To do without sseclient-py, `parse`
+would split blocks into lines itself, by the field rules of the HTML standard, section 9.2.6.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from sseclient import SSEClient
 from arkor_sync.errors import StreamProtocolError
 
 MAX_EVENT_BYTES = 1 << 20
-MAX_EVENT_LINES = 2000  # sseclient-py joins lines in quadratic time: 2,000 take 20 ms
+MAX_EVENT_LINES = 2000  # sseclient-py joins lines in quadratic time: 2,000 lines take 20 ms
 
-_RETRY_DIGITS = 12  # more would be decades, and no float or int() takes thousands
+_RETRY_DIGITS = 12  # more would be decades; int() and float refuse thousands of digits
 
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
 _ID_WITH_NUL = re.compile(rb"^id:[^\n]*\0[^\n]*\n", re.MULTILINE)
-# A block as the cloud sends it.
+# A block in the form that the cloud sends.
 _BLOCK = re.compile("id: ([^\n\r\0]+)\nevent: ([^\n\r]+)\ndata: ([^\n\r]+)\n\n")
 _RETRY = re.compile(rb"^retry: ?([0-9]+)$", re.MULTILINE)
 
 
 class Frame(NamedTuple):
-    """One dispatched event of the stream.
+    """One event of the stream.
 
     Attributes:
-        event: The `event` field, `"message"` where it was absent or empty.
+        event: The `event` field; `"message"` if it is absent or empty.
         data: The `data` lines joined by newlines.
-        id: The block's own `id` field, `None` where it had none. It is not inherited from earlier
-            blocks: an inherited id would make two events look like one.
+        id: The `id` field of this block, or `None`. Unlike in a browser it is not inherited from
+            earlier blocks: two events with the same id are taken for one.
     """
 
     event: str
@@ -44,21 +45,21 @@ class Frame(NamedTuple):
 
 
 class FrameParser:
-    """Turns chunks of one response body into frames, whatever the chunk boundaries.
+    """Turns the bytes of one response body into frames, wherever the chunks are cut.
 
     Attributes:
         max_event_bytes: The largest event that is accepted.
-        retry_ms: The last valid `retry` field of a finished block, in milliseconds, or `None`.
-            An absurdly long number is cut to its first digits.
+        retry_ms: The last valid `retry` field of a complete block, in milliseconds, or `None`.
+            Of a very long number only the first digits count.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.retry_ms: Optional[int] = None
         self.max_event_bytes = max_event_bytes
-        self._pending: List[bytes] = []  # the unfinished block, as it came
+        self._pending: List[bytes] = []  # the incomplete block, in pieces
         self._pending_bytes = 0
         self._after_cr = False
-        self._start: Optional[bytes] = b""  # what may yet be a byte order mark; None once decided
+        self._start: Optional[bytes] = b""  # the first bytes, until it is clear if they are a BOM
 
     def feed(self, chunk: bytes) -> List[Frame]:
         """Take the next bytes of the body.
@@ -75,12 +76,12 @@ class FrameParser:
         return self.parse(self.complete(chunk))
 
     def lone(self, chunk: bytes) -> Optional[Frame]:
-        """Take the next bytes of the body, if they are one block of the common form and no more.
+        """Take the next bytes of the body, if they are exactly one block of the common form.
 
-        Where events are few, that is what comes, and it is read in a fraction of the time.
+        When events are rare, each arrives like this, and is parsed in a fraction of the time.
 
         Returns:
-            Its frame; None if they are anything else, and were not taken.
+            The frame; None if the bytes are something else: then they were not taken.
         """
         if self._pending or self._after_cr or self._start is not None:
             return None
@@ -98,7 +99,7 @@ class FrameParser:
         Newlines are `\n`, and there is no byte order mark.
 
         Raises:
-            StreamProtocolError: The unfinished block is larger than the limit.
+            StreamProtocolError: The incomplete block is larger than the limit.
         """
         if self._start is not None:
             chunk = self._without_bom(self._start + chunk)
@@ -110,7 +111,7 @@ class FrameParser:
         if end == len(chunk) > 1 and not self._pending:
             return chunk
         if end == 1 and chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n":
-            end = 1  # the blank line's two newlines came in two chunks
+            end = 1  # the two newlines of the blank line are in two chunks
         elif end == 1:
             self._hold(chunk)
             return b""
@@ -141,7 +142,7 @@ class FrameParser:
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)
         if self._pending_bytes > self.max_event_bytes:
-            # A server may keep the line alive with comments and never a blank line between them.
+            # Some servers send comments to keep the connection open, and no blank line after them.
             kept = _COMMENT.sub(b"", b"".join(self._pending))
             self._check_size(kept)
             self._pending = [kept]

@@ -1,12 +1,12 @@
-"""A `requests` session whose open sockets can be shut down from another thread.
+"""A `requests` session whose open sockets another thread can shut down. Any thread.
 
 One thread owns a transport and makes its requests; any thread may interrupt it.
 
-A thread that is blocked in `connect`, in a TLS handshake, waiting for headers or reading a body
-cannot be woken by closing the response: `close()` waits for the very lock that a blocked reader
-holds. Shutting the socket down wakes it in every one of those phases. It is done on a duplicate of
-the descriptor, taken before the connection is made, so that no TLS state is touched and no
-descriptor can have been reused meanwhile.
+Closing the response does not wake a thread that is blocked in `connect`, in a TLS handshake, while
+it waits for headers or while it reads a body: `close()` waits for the lock that the blocked reader
+holds. Shutting the socket down does wake it, in each of these phases. The shutdown is made on a
+duplicate of the socket's descriptor, taken before the connection is made: so it touches no TLS
+state, and the number of the descriptor cannot belong to another file by then.
 """
 
 from __future__ import annotations
@@ -15,34 +15,33 @@ import errno
 import http.client
 import os
 import socket
-import ssl
 import sys
 import threading
-import traceback
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 from urllib3.util.wait import wait_for_write
 
 from arkor_sync.cloud.chunked import ChunkedDecoder
+from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.connections import Adapter
-from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from arkor_sync.errors import ArkorConnectionError
 
-_CHUNK = 120 << 10  # bytes; from 128 KiB on each allocation is a system call
+_CHUNK = 120 << 10  # bytes; an allocation of 128 KiB or more is a system call
 
 
 class Transport:
-    """A session for one thread, with an emergency stop for all the others.
+    """A session for one thread, whose requests any other thread can interrupt.
 
-    Threads: `request` and `arm` belong to the owner; `interrupt` and `close` may be called from any
-    thread, return at once, and make whatever the owner is blocked in fail.
+    Threads: `request` and `reset` are for the owner. `interrupt` and `close` are for any thread;
+    they return at once, and the call that the owner is blocked in fails.
 
     Attributes:
-        interruption: Set from an interrupt until the owner arms the transport. Where the owner
-            waits for anything but the network, it waits for this.
+        interruption: Set from an interrupt until the owner resets the transport. When the owner
+            waits for something that is not the network, it waits for this.
     """
 
     def __init__(self, template: Optional[requests.Session] = None) -> None:
@@ -52,7 +51,7 @@ class Transport:
             template: A session whose proxies, certificates, headers and `trust_env` are taken over.
         """
         self._lock = threading.Lock()
-        self._handles: Dict[socket.socket, socket.socket] = {}
+        self._duplicates: Dict[socket.socket, socket.socket] = {}  # for the shutdown, by socket
         self.interruption = threading.Event()
         self._closed = False
         self._session = _Session()
@@ -65,44 +64,44 @@ class Transport:
 
     @property
     def interrupted(self) -> bool:
-        """Whether `interrupt` or `close` was called since the owner last armed the transport."""
+        """Whether `interrupt` or `close` was called since the owner last reset the transport."""
         return self.interruption.is_set()
 
-    def arm(self) -> bool:
-        """Drop every connection and start afresh, as the owner.
+    def reset(self) -> bool:
+        """Close every connection and end the interruption, on the owner's thread.
 
-        The owner arms the transport before it looks at what it is going to ask for. An interrupt
-        that comes after that look is then never lost, whatever the owner was doing.
+        The owner resets the transport first, and decides after that what to request. So an
+        interrupt that comes after the decision is not lost, whatever the owner does meanwhile.
 
         Returns:
             False once the transport is closed.
         """
-        self.hang_up()
+        self.close_connections()
         with self._lock:
             if not self._closed:
                 self.interruption.clear()
         return not self._closed
 
-    def hang_up(self) -> None:
-        """Close every connection, as the owner."""
+    def close_connections(self) -> None:
+        """Close every connection, on the owner's thread."""
         self._session.close()
         with self._lock:
-            for handle in self._handles.values():
-                handle.close()
-            self._handles.clear()
+            for duplicate in self._duplicates.values():
+                duplicate.close()
+            self._duplicates.clear()
 
     def interrupt(self) -> None:
-        """Make the owner's blocking call fail, and its next ones, until it arms the transport."""
+        """Make the owner's blocked call fail, and its next calls, until it resets the transport."""
         with self._lock:
             self.interruption.set()
-            for handle in self._handles.values():
+            for duplicate in self._duplicates.values():
                 try:
-                    handle.shutdown(socket.SHUT_RDWR)
+                    duplicate.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    continue  # not connected, or the peer was first
+                    continue  # it is not connected, or the server has closed the connection
 
     def close(self) -> None:
-        """Interrupt for good."""
+        """Interrupt, and refuse all later requests."""
         self._closed = True
         self.interrupt()
 
@@ -111,7 +110,7 @@ class Transport:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self.arm()
+        self.reset()
 
     def request(
         self,
@@ -131,21 +130,21 @@ class Transport:
             method: The HTTP method.
             url: The whole URL, without secrets.
             timeout: Seconds to connect, and seconds of silence between two reads.
-            auth: Sets the authorisation header. Where it is None none is sent, not even from a
-                `.netrc` file.
+            auth: Sets the authorisation header. If it is None no such header is sent, not even from
+                a `.netrc` file.
             params: Query parameters, not encoded.
             headers: More request headers.
-            json: The body, where there is one.
+            json: The body; None for no body.
             stream: Return after the headers; read the body with `ByteStream`.
 
         Returns:
             The response, whatever its status.
 
         Raises:
-            ArkorTimeoutError: A timeout ran out.
-            ArkorConnectionError: The request did not get its answer.
+            ArkorTimeoutError: A timeout has passed.
+            ArkorConnectionError: The request got no answer.
         """
-        handled = sys.exc_info()[1]  # what the caller is dealing with is no cause of ours
+        handled = sys.exc_info()[1]  # an error that the caller handles now is not our cause
         root: Optional[BaseException] = None
         try:
             response = self._session.request(
@@ -160,16 +159,17 @@ class Transport:
                 stream=stream,
             )
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
-            # RequestException is an OSError; a host that is no name is a bare UnicodeError.
-            _close_sockets(error)
+            # A RequestException is an OSError; an invalid host name raises a bare UnicodeError.
+            close_sockets(error)
             failure, root = connection_error(error, f"{method} {_without_query(url)}", handled)
         else:
             if not self.interrupted:
                 return response
-            # http.client takes headers that were cut short for whole ones.
+            # http.client does not notice that the headers are incomplete.
             response.close()
             failure = ArkorConnectionError(f"{method} {_without_query(url)}: aborted")
-        # Raised out here: the requests exception, which holds the bearer, is not its context.
+        # Raised outside of the except block, so that its context is not the exception of requests:
+        # that one holds the bearer.
         raise failure from root
 
     def _connect(
@@ -179,13 +179,13 @@ class Transport:
         source_address: Optional[Tuple[str, int]],
         options: Any,
     ) -> socket.socket:
-        """Connect to the first address that answers, each attempt open to interruption."""
+        """Connect to the first address that answers. An interrupt ends each attempt."""
         failure: OSError = OSError(f"{address[0]} has no address")
         for family, kind, proto, _, target in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
             try:
                 sock = socket.socket(family, kind, proto)
             except OSError as error:
-                failure = error  # this machine does not speak that family
+                failure = error  # this machine does not support the address family
                 continue
             try:
                 for option in options or ():
@@ -193,7 +193,7 @@ class Transport:
                 if source_address:
                     sock.bind(source_address)
                 sock.setblocking(False)
-                self._begin(sock, target)
+                self._start_connecting(sock, target)
                 if not wait_for_write(sock, timeout):
                     raise socket.timeout("timed out")
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -201,7 +201,7 @@ class Transport:
                     raise OSError(code, os.strerror(code))
                 sock.settimeout(timeout)
             except OSError as error:
-                self._forget(sock)
+                self._discard(sock)
                 failure = error
                 if self.interrupted:
                     break
@@ -209,28 +209,28 @@ class Transport:
                 return sock
         raise failure
 
-    def _begin(self, sock: socket.socket, target: Any) -> None:
-        """Register a socket and begin to connect it, as one: no interrupt can fall in between."""
+    def _start_connecting(self, sock: socket.socket, target: Any) -> None:
+        """Register a socket and start to connect it, in one step: an interrupt waits for both."""
         with self._lock:
             if self.interrupted:
                 raise InterruptedError("the transport was interrupted")
-            self._handles[sock] = sock.dup()
+            self._duplicates[sock] = sock.dup()
             code = sock.connect_ex(target)
         if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             raise OSError(code, os.strerror(code))
 
-    def _forget(self, sock: socket.socket) -> None:
+    def _discard(self, sock: socket.socket) -> None:
         with self._lock:
-            handle = self._handles.pop(sock, None)
+            duplicate = self._duplicates.pop(sock, None)
         sock.close()
-        if handle is not None:
-            handle.close()
+        if duplicate is not None:
+            duplicate.close()
 
 
 class ByteStream:
     """The body of one streamed response, chunk by chunk, as the bytes arrive.
 
-    Threads: it belongs to the owner of the transport, which alone closes it.
+    Threads: only the owner of the transport reads and closes it.
     """
 
     def __init__(self, response: requests.Response, transport: Optional[Transport] = None) -> None:
@@ -244,10 +244,10 @@ class ByteStream:
         self._transport = transport
         raw: Any = response.raw
         plain = not response.headers.get("Content-Encoding")
-        # http.client's read1 alone hands over what has arrived without waiting for more;
-        # urllib3's own is as prompt but decodes. Older urllib3 has neither for gzip.
+        # http.client's read1 returns what has arrived, and does not wait for more. urllib3's read1
+        # does the same and also decompresses. urllib3 1.26 has none: there gzip is read by bytes.
         if plain and getattr(raw._fp, "chunked", False) and raw._fp.fp is not None:
-            self._read = partial(_read_chunks, _arriving(raw._fp.fp), ChunkedDecoder())
+            self._read = partial(_read_chunks, _receive(raw._fp.fp), ChunkedDecoder())
         elif plain and hasattr(raw._fp, "read1"):
             self._read = partial(raw._fp.read1, _CHUNK)
         elif hasattr(raw, "read1"):
@@ -263,7 +263,7 @@ class ByteStream:
             At least one byte, or `b""` at the end of the body.
 
         Raises:
-            ArkorTimeoutError: The server stayed silent for longer than the read timeout.
+            ArkorTimeoutError: The server sent nothing for longer than the read timeout.
             ArkorConnectionError: The connection broke.
         """
         handled = sys.exc_info()[1]
@@ -271,7 +271,7 @@ class ByteStream:
             chunk: bytes = self._read()
             return chunk
         except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            # ValueError and AttributeError: http.client's file was closed by its own error path.
+            # ValueError and AttributeError: http.client has closed its file after an error.
             failure, root = connection_error(error, "reading the stream", handled)
         raise failure from root
 
@@ -281,19 +281,20 @@ class ByteStream:
             raw: Any = self.response.raw
             raw._fp.fp.raw._sock.settimeout(seconds)
         except AttributeError:
-            return  # the body is at its end, and the next read says so
+            return  # the body has ended, and the next read says so
 
     def close(self) -> None:
         """Close the connection."""
         self.response.close()
         if self._transport is not None:
-            self._transport.hang_up()
+            self._transport.close_connections()
 
 
-def _arriving(file: Any) -> Iterator[bytes]:
-    """Wait for bytes, again and again: those that came with the headers, then from the socket.
+def _receive(file: Any) -> Iterator[bytes]:
+    """Wait for bytes, again and again: first those that came with the headers, then the socket's.
 
-    That is quicker than through the file, which has nothing left after a `read1` of its own size.
+    Reading the socket is faster than reading the file. Nothing is lost: the first `read1` returns
+    all that the file has buffered.
     """
     yield file.read1()
     receive = file.raw._sock.recv
@@ -301,10 +302,10 @@ def _arriving(file: Any) -> Iterator[bytes]:
         yield receive(_CHUNK)
 
 
-def _read_chunks(arriving: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
+def _read_chunks(received: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
     """Read what has arrived of a chunked body; `b""` at its end."""
     while not decoder.finished:
-        data = next(arriving, b"")
+        data = next(received, b"")
         if not data:
             raise http.client.IncompleteRead(b"")
         body = decoder.feed(data)
@@ -313,86 +314,17 @@ def _read_chunks(arriving: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
     return b""
 
 
-def connection_error(
-    error: Exception, doing: str, handled: Optional[BaseException] = None
-) -> Tuple[ArkorConnectionError, BaseException]:
-    """Turn whatever the HTTP stack raised into one of our two connection errors.
-
-    A read timeout inside a body comes as a plain `ConnectionError`, so the chain is searched.
-    The text is that of the innermost error: the outer ones repeat it with object addresses, and
-    hold the request with its credentials.
-
-    Args:
-        error: What was raised.
-        doing: What was being done, for the message.
-        handled: The error that the caller was handling before, which is not part of this.
-
-    Returns:
-        The error to raise, and its cause.
-    """
-    root = _root(error, handled)
-    failure: ArkorConnectionError
-    if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
-        failure = ArkorTimeoutError(f"{doing}: timed out")
-    else:
-        failure = ArkorConnectionError(f"{doing}: {str(root) or type(root).__name__}")
-    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
-    return failure, root
-
-
-_BEFORE_SENDING = (ConnectTimeoutError, ProxyError, ssl.SSLCertVerificationError)
-
-
-def _chain(error: BaseException, handled: Optional[BaseException]) -> List[BaseException]:
-    """List the error and everything below it: causes, contexts and wrapped arguments."""
-    found: List[BaseException] = []
-    queue: List[Any] = [error]
-    while queue:
-        link = queue.pop(0)
-        known = link is handled or any(link is seen for seen in found)
-        if isinstance(link, BaseException) and not known:
-            found.append(link)
-            reason = getattr(link, "reason", None)
-            queue += [link.__cause__, link.__context__, reason, *link.args]
-    return found
-
-
-def _root(error: BaseException, handled: Optional[BaseException]) -> BaseException:
-    """Find the innermost system or protocol error: it holds no request, so no credentials."""
-    chain = _chain(error, handled)
-    below = [
-        link
-        for link in chain
-        if isinstance(link, (OSError, http.client.HTTPException, ReadTimeoutError))
-        and not isinstance(link, requests.RequestException)
-    ]
-    return below[-1] if below else chain[-1]
-
-
-def _close_sockets(error: BaseException) -> None:
-    """Close what a failed request would leave to the garbage collector.
-
-    That is the TLS socket of a reset before the handshake (Python before 3.13), and the answer of a
-    proxy that broke off (urllib3 1.26).
-    """
-    for link in _chain(error, None):
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
-                owner.close()
-
-
 def _without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in for absent credentials, because requests would look into `.netrc` for None."""
+    """Set no header. With `auth=None`, requests would look for credentials in `.netrc`."""
     return request
 
 
 class _Session(requests.Session):
-    """A session that sees no redirects: even unfollowed, requests would read their whole body."""
+    """A session that does not see redirects: requests reads the body of one it does not follow."""
 
     def get_redirect_target(self, *_: object, **__: object) -> None:
         return None

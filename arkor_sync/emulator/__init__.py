@@ -1,7 +1,6 @@
-"""A local Arkor cloud: the same routes, a small real trainer, and faults on demand.
+"""A local Arkor cloud: the same routes, a small trainer that really trains, and faults. Any thread.
 
-It needs only the standard library, listens only on the loopback, and keeps its state in the
-object::
+It needs only the standard library, listens only on 127.0.0.1, and keeps its state in the object.
 
     with Emulator() as emu:
         os.environ.update(emu.environment())
@@ -20,8 +19,8 @@ from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import SCENARIOS, scenario
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
 from arkor_sync.emulator.faults import KINDS, Fault, FaultBook
+from arkor_sync.emulator.models import Frame, Job, Project, RecordedRequest, StreamConnection
 from arkor_sync.emulator.recording import load_recording, record_sse
-from arkor_sync.emulator.records import Frame, Job, Project, RecordedRequest, StreamConnection
 from arkor_sync.emulator.settings import Settings
 
 __all__ = [

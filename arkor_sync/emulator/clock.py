@@ -1,4 +1,4 @@
-"""The emulator's clock: virtual seconds, so that nothing waits on a real timer. Any thread."""
+"""The emulator's virtual clock. Any thread."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Optional
 class Clock:
     """Virtual seconds since the emulator started.
 
-    Ping intervals, step delays and the pauses of faults are measured by it. Dates in records are
-    always those of the real calendar.
+    Ping intervals, step delays and the delays of faults are in virtual seconds, so that a test need
+    not wait for them. Dates in records are real.
 
     Args:
-        speed: Virtual seconds per real second. 100 makes a 15 s ping arrive after 150 ms; 0 stops
-            the clock, and only :meth:`advance` moves it.
+        speed: Virtual seconds per real second. With 100 a ping of 15 s comes after 150 ms; with 0
+            only `advance` moves the clock.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
         if not 0.0 <= speed < float("inf"):
-            raise ValueError(f"speed must be a finite number >= 0, not {speed!r}")
+            raise ValueError(f"speed must be a finite number, 0 or more, not {speed!r}")
         self.speed = speed
         self._start = time.monotonic()
         self._offset = 0.0
@@ -30,15 +30,15 @@ class Clock:
         return self._offset + (time.monotonic() - self._start) * self.speed
 
     def advance(self, seconds: float) -> None:
-        """Jump forward; whoever waits has to be notified by the caller."""
+        """Move the clock forward. The caller has to notify the threads that wait."""
         self._offset += seconds
 
     def real_seconds(self, virtual: float) -> Optional[float]:
-        """Return how long ``virtual`` seconds take, or None when the clock stands still."""
+        """Return how many real seconds so many virtual ones take; None if the clock is stopped."""
         return max(0.0, virtual) / self.speed if self.speed else None
 
 
 def timestamp() -> str:
-    """Return the date and time now, as the cloud writes it (UTC, milliseconds, ``Z``)."""
+    """Return the date and time now as the cloud writes it: UTC, with milliseconds and `Z`."""
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     return now.replace("+00:00", "Z")

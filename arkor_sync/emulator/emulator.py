@@ -1,4 +1,4 @@
-"""The emulator as a program sees it: start, look, step, stop. Any thread."""
+"""The `Emulator` class: start and stop it, control its jobs. Any thread."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
-from arkor_sync.emulator.admin import Admin
-from arkor_sync.emulator.app import App
 from arkor_sync.emulator.clock import Clock, timestamp
-from arkor_sync.emulator.deployments import ROUTES as DEPLOYMENT_ROUTES
-from arkor_sync.emulator.deployments import Deployments
+from arkor_sync.emulator.config_file import load_data
 from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import scenario
-from arkor_sync.emulator.faults import Fault, FaultBook
-from arkor_sync.emulator.files import load_data
+from arkor_sync.emulator.faults import Fault, FaultBook, refuses_connection
+from arkor_sync.emulator.http.dispatcher import Dispatcher
+from arkor_sync.emulator.http.server import Server
+from arkor_sync.emulator.inspection import Inspection
+from arkor_sync.emulator.job_runner import JobRunner
+from arkor_sync.emulator.models import AUTO_ID, TERMINAL_STATUSES
 from arkor_sync.emulator.recording import save_recording
-from arkor_sync.emulator.records import AUTO_ID, TERMINAL_STATUSES
-from arkor_sync.emulator.routes import ROUTES, Api, Handler, Route
-from arkor_sync.emulator.runner import Runner
-from arkor_sync.emulator.server import Server
+from arkor_sync.emulator.routes import ROUTES, make_handlers
+from arkor_sync.emulator.routes.admin import Admin
+from arkor_sync.emulator.routes.resource import Backend
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
-from arkor_sync.emulator.watch import Watch
-
-ALL_ROUTES = (*ROUTES, *DEPLOYMENT_ROUTES)
 
 NO_OAUTH: Dict[str, Any] = {
     "auth0Domain": None,
@@ -42,26 +39,32 @@ DEFAULT_CONFIG = {
 }
 
 
-class Emulator(Watch):
+class Emulator(Inspection):
     """A local Arkor cloud on the loopback.
 
-    Use it as a context manager, or call :meth:`start` and :meth:`stop`. It owns an accept thread,
-    a thread for each connection and one for each job; all of them end in :meth:`stop`, which takes
-    milliseconds.
+    Use it as a context manager, or call `start` and `stop`. It has an accept thread, a thread for
+    each connection and one for each job; `stop` ends them all, in milliseconds.
 
     Args:
-        engine: Trains the jobs that clients submit; a :class:`NgramEngine` if left out. It can be
-            exchanged later through :attr:`engine`, for the jobs to come.
+        engine: Trains the jobs that clients submit; an `NgramEngine` if left out. The attribute
+            `engine` can be set later; it then trains the jobs that are submitted from then on.
         port: The port on 127.0.0.1; 0 takes a free one.
-        token: A bearer token that is accepted from the start.
-        speed: Virtual seconds per real second; 0 stops the clock for :meth:`advance`.
-        state_dir: Where checkpoints are kept; a temporary directory, removed at the end, if left
-            out.
-        tls: Speak TLS: an ``ssl.SSLContext``, or the files of a certificate and its key.
-        cli_config: The answer to ``/v1/auth/cli/config``; no OAuth if left out.
-        fault_seed: Seeds the faults that strike with a probability.
-        settings: Any field of :class:`~arkor_sync.emulator.settings.Settings`, by its name. They
-            can be switched later through :attr:`settings`.
+        token: A bearer token that is valid from the start.
+        speed: Virtual seconds per real second. With 0 only `advance` moves the clock.
+        state_dir: Where checkpoints are kept; if left out, a temporary directory that `stop`
+            removes.
+        tls: Use TLS, with this context, or with the files of a certificate and its key.
+        cli_config: The response of `/v1/auth/cli/config`; no OAuth if left out.
+        fault_seed: Seeds the faults that have a probability.
+        settings: Fields of `Settings`, by name. The attribute `settings` can be changed later.
+
+    Attributes:
+        engine: Trains new jobs.
+        token: The bearer token that is valid from the start.
+        settings: The settings.
+        clock: The virtual clock.
+        errors: What went wrong inside the emulator: exceptions of handlers and engines.
+        faults: The faults that are set.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Emulator(Watch):
         self.settings = Settings(**settings)
         self.clock = Clock(speed)
         self.errors: List[BaseException] = []
-        self.faults = FaultBook(frozenset(r.name for r in ALL_ROUTES), fault_seed)
+        self.faults = FaultBook(frozenset(route.name for route in ROUTES), fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
         self._cli_config = cli_config or dict(NO_OAUTH)
@@ -92,16 +95,16 @@ class Emulator(Watch):
 
     @classmethod
     def from_file(cls, path: Union[str, Path], **options: Any) -> Emulator:
-        """Make an emulator as a JSON or TOML file describes it.
+        """Make an emulator from a JSON or TOML file.
 
         Args:
-            path: The file. ``scenario`` names a scenario, or is an object with its ``name`` and
-                what it changes; ``faults`` is a list of faults; ``options`` holds arguments of
+            path: The file. `scenario` is the name of a scenario, or an object with its `name` and
+                the arguments to change; `faults` is a list of faults; `options` has arguments of
                 this class.
-            options: Arguments of this class that go before the file's.
+            options: Arguments of this class. They override those of the file.
 
         Raises:
-            ValueError: The file makes no sense.
+            ValueError: The file is wrong.
         """
         data = load_data(path)
         unknown = sorted(set(data) - {"scenario", "faults", "options"})
@@ -119,11 +122,11 @@ class Emulator(Watch):
         return emulator
 
     def start(self) -> Emulator:
-        """Listen. State begins anew with each start.
+        """Start the emulator, with an empty state.
 
         Raises:
-            RuntimeError: It runs already.
-            OSError: The port is taken.
+            RuntimeError: It is already running.
+            OSError: The port is in use.
         """
         if self._server is not None:
             raise RuntimeError("the emulator is already running")
@@ -134,22 +137,25 @@ class Emulator(Watch):
         else:
             directory = str(self._state_dir)
         self._store = Store(self.token, Path(directory), self.clock)
-        self._runner = Runner(self._store, self.errors.append)
+        self._runner = JobRunner(self._store, self.errors.append)
         self.errors.clear()
-        api = Api(
-            self._store, self.settings, lambda: self.engine, self._runner.launch, self._cli_config
+        handlers = make_handlers(
+            Backend(
+                self._store,
+                self.settings,
+                lambda: self.engine,
+                self._runner.start,
+                self._cli_config,
+            )
         )
-        deployments = Deployments(self._store)
-        handlers: Dict[Route, Handler] = {
-            **{route: getattr(api, route.name) for route in ROUTES},
-            **{route: getattr(deployments, route.name) for route in DEPLOYMENT_ROUTES},
-        }
         admin = Admin(self._store, self.faults, self.reset)
-        app = App(self._store, self.settings, handlers, admin, self.faults, self.errors.append)
+        dispatcher = Dispatcher(
+            self._store, self.settings, handlers, admin.handle, self.faults, self.errors.append
+        )
         server = Server(
-            app.serve,
-            accept=lambda number: not self.faults.refuses(number),
-            failed=self.errors.append,
+            dispatcher.serve,
+            accept=lambda number: not refuses_connection(self.faults, number),
+            report_error=self.errors.append,
             tls=self._tls,
         )
         try:
@@ -161,21 +167,21 @@ class Emulator(Watch):
         return self
 
     def stop(self) -> None:
-        """End every stream, job and thread. Safe to call twice.
+        """End all streams, jobs and threads. It may be called twice.
 
         Raises:
-            RuntimeError: A thread would not end, which is a bug.
+            RuntimeError: A thread has not ended, which is a bug.
         """
         server, self._server = self._server, None
         if server is None:
             return
-        with self._store.changed:
+        with self._store.condition:
             self._store.stopping = True
             self._store.notify()
         stuck = [*server.stop(), *self._runner.join()]
         self._cleanup.close()
         if stuck:
-            raise RuntimeError(f"threads of the emulator would not end: {', '.join(stuck)}")
+            raise RuntimeError(f"threads of the emulator have not ended: {', '.join(stuck)}")
 
     def __enter__(self) -> Emulator:
         return self.start()
@@ -192,29 +198,29 @@ class Emulator(Watch):
         return f"<Emulator {self.url if self._server else 'stopped'}>"
 
     def reset(self) -> None:
-        """Forget faults, jobs, requests, tokens and errors. Jobs that run are cancelled."""
+        """Delete faults, jobs, requests, tokens and errors. Running jobs are cancelled."""
         self.faults.clear()
         self._store.reset()
         self.errors.clear()
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Refuse new connections within the ``with`` block; those that are open stay open."""
+        """Refuse new connections within the `with` block. Open ones stay open."""
         server = self._server
         if server is None:
             raise RuntimeError("the emulator is not running")
-        server.deafen()
+        server.stop_listening()
         try:
             yield
         finally:
             if self._server is server:
                 server.listen(server.port)
 
-    # -- where and who ------------------------------------------------------------------------
+    # -- address and identity ---------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that it listens on."""
         if self._server is None:
             raise RuntimeError("the emulator is not running")
         return self._server.port
@@ -225,16 +231,16 @@ class Emulator(Watch):
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def environment(self) -> Dict[str, str]:
-        """Return the environment variables that point a client here."""
+        """Return the environment variables with which a client uses this emulator."""
         return {"ARKOR_CLOUD_API_URL": self.url, "ARKOR_TOKEN": self.token}
 
     def add_token(self, token: str) -> None:
-        """Accept another bearer token for the same identity as :attr:`token`."""
+        """Accept another bearer token for the same identity as `token`."""
         self._store.add_token(token)
 
     @property
     def org_slug(self) -> str:
-        """The org that :attr:`token` belongs to."""
+        """The org that `token` belongs to."""
         return self._store.identity.org_slug
 
     @property
@@ -247,11 +253,11 @@ class Emulator(Watch):
         """The id of that project."""
         return self._store.project.id
 
-    # -- what happens next --------------------------------------------------------------------
+    # -- control ----------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
-        """Move the emulator's clock forward by so many virtual seconds."""
-        with self._store.changed:
+        """Move the virtual clock forward by so many seconds."""
+        with self._store.condition:
             self.clock.advance(seconds)
             self._store.notify()
 
@@ -262,11 +268,11 @@ class Emulator(Watch):
         *,
         name: str = "job",
     ) -> str:
-        """Make a job in the ready-made scope without a request, and start it.
+        """Create a job without a request, in the project of `project_slug`, and start it.
 
         Args:
-            engine: Trains it; the emulator's own if left out.
-            config: Its config, over the smallest one there is.
+            engine: Trains it; the emulator's engine if left out.
+            config: Its config; the model and the data set may be left out.
             name: Its name.
 
         Returns:
@@ -274,32 +280,32 @@ class Emulator(Watch):
         """
         full = {**DEFAULT_CONFIG, **(config or {})}
         job = self._store.add_job(self._store.project, name, full, engine or self.engine)
-        self._runner.launch(job)
+        self._runner.start(job)
         return job.id
 
     def step(self, job_id: str, n: int = 1) -> int:
-        """Release the next ``n`` items of a job with a manual engine, in this thread.
+        """Publish the next `n` items of a job with a manual engine. Runs in the caller's thread.
 
         Returns:
-            How many there were.
+            How many were published.
         """
         job = self._store.jobs[job_id]
         if not job.engine.manual:
             raise ValueError("the job's engine is not manual")
-        return sum(self._runner.release(job) for _ in range(n))
+        return sum(self._runner.publish_next(job) for _ in range(n))
 
     def publish(self, job_id: str, event: Dict[str, Any], id: Optional[str] = AUTO_ID) -> None:
-        """Append an event to a job's log, whatever state the job is in.
+        """Append an event to a job's log, also if the job has ended.
 
         Args:
             job_id: The job.
-            event: The event; ``jobId`` and ``timestamp`` are filled in where they are missing.
+            event: The event. `jobId` and `timestamp` are added if it has none.
             id: The event's id; the next number if left out, None for no id.
         """
         self._store.publish(self._store.jobs[job_id], (event, id))
 
     def publish_raw(self, job_id: str, data: bytes) -> None:
-        """Append bytes to a job's stream, as they are."""
+        """Append bytes to a job's stream, unchanged."""
         self._store.publish(self._store.jobs[job_id], data)
 
     def finish(
@@ -310,19 +316,19 @@ class Emulator(Watch):
         error: str = "failed",
         silent: bool = False,
     ) -> None:
-        """Bring a job to its end.
+        """End a job.
 
         Args:
             job_id: The job.
-            status: ``completed`` and ``failed`` publish their event, then ``end``; ``cancelled``
-                sets the record and publishes ``end``; None publishes ``end`` alone.
-            error: The text of ``failed``.
-            silent: Set the record only: the stream goes on with pings.
+            status: `completed` and `failed` set the record and publish their event, then `end`.
+                `cancelled` sets the record and publishes `end`. None only publishes `end`.
+            error: The error text for `failed`.
+            silent: Only set the record. The stream stays open and carries pings.
         """
         if status is not None and status not in TERMINAL_STATUSES:
             raise ValueError(f"not a terminal status: {status!r}")
         job = self._store.jobs[job_id]
-        with self._store.changed:
+        with self._store.condition:
             if status == "completed" and not silent:
                 self.publish(job_id, {"type": "training.completed", "artifacts": []})
             elif status == "failed" and not silent:
@@ -334,11 +340,11 @@ class Emulator(Watch):
             self._store.notify()
 
     def save_recording(self, job_id: str, path: Union[str, Path]) -> None:
-        """Write a job's stream to a file, without its secrets.
+        """Write a job's stream to a file, without secrets.
 
-        ``ScriptedEngine(events=load_recording(path))`` plays it again.
+        `ScriptedEngine(events=load_recording(path))` plays the file.
         """
-        with self._store.changed:
+        with self._store.condition:
             log = list(self._store.jobs[job_id].log)
         save_recording(path, log)
 

@@ -1,4 +1,4 @@
-"""The vocabulary of faults, and the book that decides when one strikes. Any thread."""
+"""Faults: their kinds, and the book that decides when one fires. Any thread."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
-from arkor_sync.emulator.files import load_data
+from arkor_sync.emulator.config_file import load_data
 
-# When a fault strikes: as a request came in, for a whole answer, or at one event of it.
+# When a fault fires: before a request is answered, for a whole answer, or at one event of it.
 REQUEST, ANSWER, EVENT = "request", "answer", "event"
 
-# The selectors say where a fault strikes; every other field says how.
+# The fields that say where a fault fires. All others but `kind` say what it does.
 SELECTORS = ("route", "job", "nth", "event", "index", "count", "probability")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One word of the vocabulary: when it strikes, and the fields it takes with their defaults."""
+    """One kind of fault: when it fires, and which fields it takes, with their defaults."""
 
     when: str
     takes: Mapping[str, Any] = field(default_factory=dict)
 
 
 KINDS: Dict[str, Kind] = {
-    # Instead of an answer, or before it.
+    # Before the answer, or instead of it: http/dispatcher.py.
     "refuse": Kind(REQUEST),
     "accept_then_drop": Kind(REQUEST),
     "stall_before_headers": Kind(REQUEST, {"seconds": None}),
@@ -35,7 +35,7 @@ KINDS: Dict[str, Kind] = {
     "redirect": Kind(REQUEST, {"status": 302, "value": "/_emulator/health"}),
     "expire_token": Kind(REQUEST),
     "replay_gone": Kind(REQUEST),
-    # How a whole answer is written.
+    # How a whole answer is sent: http/faulty_connection.py and http/stream_body.py.
     "replay_all": Kind(ANSWER),
     "slice": Kind(ANSWER, {"size": 1}),
     "slow_drip": Kind(ANSWER, {"size": 1, "seconds": 0.01}),
@@ -45,12 +45,12 @@ KINDS: Dict[str, Kind] = {
     "ids_on_ping": Kind(ANSWER),
     "hold_close": Kind(ANSWER),
     "slow_consumer_kick": Kind(ANSWER, {"seconds": 1.0, "size": 4096}),
-    # Inside an event, or right after it.
+    # The end of an answer, inside an event or after it: http/stream_body.py.
     "cut_mid_event": Kind(EVENT, {"byte": None}),
     "cut_clean": Kind(EVENT),
     "blackhole": Kind(EVENT, {"seconds": None}),
     "reset_peer": Kind(EVENT),
-    # What becomes of an event.
+    # What is sent for an event: http/faulty_encoder.py.
     "bad_utf8": Kind(EVENT),
     "huge_event": Kind(EVENT, {"size": 1 << 20}),
     "duplicate": Kind(EVENT, {"times": 1}),
@@ -61,6 +61,7 @@ KINDS: Dict[str, Kind] = {
     "unknown_event": Kind(EVENT, {"value": "training.progress"}),
     "missing_field": Kind(EVENT, {"value": "type"}),
 }
+"""The kinds of faults: their names, when they fire, and which fields they take."""
 
 _TYPES: Tuple[Tuple[Tuple[str, ...], Tuple[type, ...], str], ...] = (
     (("route", "job", "event", "value"), (str,), "a text"),
@@ -69,7 +70,7 @@ _TYPES: Tuple[Tuple[Tuple[str, ...], Tuple[type, ...], str], ...] = (
     (("retry_after",), (int, float, str), "a number or a date"),
 )
 
-# The only ones that mean something for an answer that is no stream.
+# The only kinds at an event that also fire for an answer that is not a stream.
 ENDINGS = frozenset({"cut_mid_event", "cut_clean", "blackhole", "reset_peer"})
 
 
@@ -77,52 +78,66 @@ ENDINGS = frozenset({"cut_mid_event", "cut_clean", "blackhole", "reset_peer"})
 class Fault:
     """Something that goes wrong, and where.
 
-    Where: all given selectors have to fit. It strikes once unless ``count`` says otherwise.
+    It fires where all the selectors that are given match (`route`, `job`, `nth`, `event`, `index`),
+    and only once unless `count` says otherwise.
 
-    What the kinds do:
+    Before the answer, or instead of it:
 
-    * ``refuse`` resets the connection without an answer. Without ``route`` and ``job`` it strikes
-      new connections as they are accepted; then ``nth`` counts connections.
-    * ``accept_then_drop`` reads the request and closes the connection.
-    * ``stall_before_headers`` waits ``seconds`` (for ever if left out), then answers.
-    * ``status`` answers with ``status``, ``Retry-After: retry_after`` and the error ``value``.
-    * ``wrong_content_type`` answers 200 with a page of the type ``value``.
-    * ``redirect`` answers ``status`` with the location ``value``.
-    * ``expire_token`` ends the validity of the request's token. With ``event`` or ``index`` it
-      does so after that event, and ends the stream.
-    * ``replay_gone`` answers 410 to a stream request that wants to resume.
-    * ``replay_all`` ignores ``Last-Event-ID``.
-    * ``slice`` sends the answer in pieces of ``size`` bytes; ``slow_drip`` waits ``seconds``
-      before each.
-    * ``split_crlf`` ends lines with CRLF, CR and LF in two writes; ``mixed_newlines`` uses LF, CRLF
-      and CR in turn; ``bom`` begins with a byte order mark.
-    * ``ids_on_ping`` gives pings an id, from which a stream can be resumed.
-    * ``hold_close`` leaves the connection open after ``end``.
-    * ``slow_consumer_kick`` resets a client that reads nothing for ``seconds``, with a send buffer
-      of ``size`` bytes.
-    * ``cut_mid_event`` ends the connection after ``byte`` bytes of the event (half of it if left
-      out). ``cut_clean`` ends the answer properly after the event. ``reset_peer`` resets the
-      connection after it, and ``blackhole`` falls silent after it and drops the connection
-      ``seconds`` later (never if left out). For an answer that is no stream the whole answer is the
-      event, which ``reset_peer`` and ``blackhole`` hold back; the request has been obeyed by then.
-    * ``bad_utf8`` puts invalid bytes into a text of the event, ``huge_event`` pads it with ``size``
-      bytes, ``repeat_id`` gives it the id of the one before, ``missing_field`` takes the field
-      ``value`` away.
-    * ``duplicate`` sends it ``times`` times more, ``skip`` leaves it out, ``reorder`` sends it
-      after the next one.
-    * ``garbage`` sends data that is no event before it, or with ``replace`` in its place: ``value``
-      is ``malformed``, ``null``, ``scalar``, ``nan`` or the data itself. ``unknown_event`` sends an
-      event of the type ``value`` before it.
+    * `refuse`: resets the connection without an answer. Without `route` and `job` it fires as a new
+      connection is accepted; then `nth` counts connections.
+    * `accept_then_drop`: reads the request and closes the connection.
+    * `stall_before_headers`: waits `seconds` (for ever if left out), then answers.
+    * `status`: answers with `status`, `Retry-After: retry_after` and the error `value`.
+    * `wrong_content_type`: answers 200 with an HTML page, whose content type is `value`.
+    * `redirect`: answers `status` with the location `value`.
+    * `expire_token`: makes the request's token invalid. With `event` or `index` it does so after
+      that event, and ends the stream.
+    * `replay_gone`: answers 410 to a stream request that has a `Last-Event-ID`.
+
+    How a whole answer is sent:
+
+    * `replay_all`: ignores `Last-Event-ID`.
+    * `slice`: sends the answer in pieces of `size` bytes.
+    * `slow_drip`: does so, and waits `seconds` before each piece.
+    * `split_crlf`: ends lines with CRLF, and sends CR and LF separately.
+    * `mixed_newlines`: ends lines with LF, CRLF and CR in turn.
+    * `bom`: begins the stream with a byte order mark.
+    * `ids_on_ping`: gives pings an id, from which a stream can be resumed.
+    * `hold_close`: leaves the connection open after `end`.
+    * `slow_consumer_kick`: resets the connection of a client that reads nothing for `seconds`. The
+      send buffer has `size` bytes.
+
+    The end of an answer. For an answer that is not a stream, the whole answer is the event, and
+    `reset_peer` and `blackhole` act instead of it; the request has taken effect by then.
+
+    * `cut_mid_event`: closes the connection after `byte` bytes of the event (half if left out).
+    * `cut_clean`: ends the answer properly after the event.
+    * `reset_peer`: resets the connection after the event.
+    * `blackhole`: sends nothing after the event, and closes the connection `seconds` later (never
+      if left out).
+
+    What is sent for an event:
+
+    * `bad_utf8`: puts invalid bytes into a text of the event.
+    * `huge_event`: makes the event longer by `size` bytes.
+    * `duplicate`: sends the event `times` times more.
+    * `reorder`: sends the event after the next one.
+    * `skip`: leaves the event out.
+    * `repeat_id`: gives the event the id of the one before.
+    * `garbage`: sends data that is not an event before it, or with `replace` in its place: `value`
+      is `malformed`, `null`, `scalar`, `nan` or the data itself.
+    * `unknown_event`: sends an event of the type `value` before it.
+    * `missing_field`: leaves out the field `value` of the event.
 
     Args:
-        kind: One of :data:`KINDS`.
-        route: The route's name, such as ``stream``, ``chat`` or ``create_job``.
-        job: The job's id, as it is in the path.
-        nth: Only the n-th request, from 1, of that route (and of that job, where it has one).
-        event: Only the event with this id or this name; ``ping`` and ``end`` have names, too.
-        index: Only the n-th event, from 1, that this answer sends; 0 is before the first.
-        count: How often it strikes; None for always.
-        probability: How likely it is to strike where everything else fits.
+        kind: One of `KINDS`.
+        route: The route's name, such as `stream`, `chat` or `create_job`.
+        job: The id of the job in the request's path.
+        nth: Only the n-th request, from 1, of its route (and job, if its path has one).
+        event: Only the event with this id or name. `ping` and `end` are names, too.
+        index: Only the n-th event that this answer sends, from 1; 0 is before the first.
+        count: How often it fires; None for always.
+        probability: How likely it fires where everything else matches.
         seconds: Virtual seconds.
         byte: A number of bytes.
         size: A number of bytes.
@@ -130,7 +145,7 @@ class Fault:
         retry_after: Seconds, or an HTTP date.
         times: A number of times.
         value: A text; see the kind.
-        replace: See ``garbage``.
+        replace: See `garbage`.
     """
 
     kind: str
@@ -168,48 +183,49 @@ class Fault:
             elif getattr(self, item.name) is not None:
                 raise ValueError(f"the fault {self.kind!r} takes no {item.name!r}")
         if not 0 <= self.probability <= 1:
-            raise ValueError("probability must be from 0 to 1")
+            raise ValueError(f"probability must be from 0 to 1, not {self.probability!r}")
         if self.at_event and self.when != EVENT:
-            raise ValueError(f"the fault {self.kind!r} does not strike at an event")
+            raise ValueError(f"the fault {self.kind!r} takes no event and no index")
 
     @property
     def at_event(self) -> bool:
-        """Whether it names an event."""
+        """Whether it has a selector for an event."""
         return self.event is not None or self.index is not None
 
     @property
     def when(self) -> str:
-        """When it strikes: ``request``, ``answer`` or ``event``."""
+        """When it fires: `request`, `answer` or `event`."""
         if self.kind == "expire_token" and self.at_event:
             return EVENT
         return KINDS[self.kind].when
 
     @classmethod
     def of(cls, data: Any) -> Fault:
-        """Build one from a JSON object.
+        """Make a fault from a JSON object.
 
         Raises:
-            ValueError: It is not a fault.
+            ValueError: The object is not a fault.
         """
         if not isinstance(data, dict):
-            raise ValueError("a fault is an object with a 'kind'")
-        known = {item.name for item in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown or "kind" not in data:
-            raise ValueError(f"a fault has a 'kind', and no {unknown}")
+            raise ValueError(f"a fault must be an object, not {data!r}")
+        if "kind" not in data:
+            raise ValueError("a fault must have a 'kind'")
+        unknown = sorted(set(data) - {item.name for item in fields(cls)})
+        if unknown:
+            raise ValueError(f"a fault has no field {unknown[0]!r}")
         if data.get("event") is not None:
             data = {**data, "event": str(data["event"])}
         return cls(**data)
 
     def wire(self) -> Dict[str, Any]:
-        """Return the JSON object, without what is left out."""
+        """Return the fault as a JSON object, without fields that are None."""
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the emulator is at: the n-th request of a route, or a new connection (no route)."""
+class RequestTarget:
+    """What the selectors are compared with: the n-th request of a route, or the n-th connection."""
 
     number: int
     route: Optional[str] = None
@@ -217,7 +233,7 @@ class Place:
 
 
 @dataclass
-class _Armed:
+class _Entry:
     fault: Fault
     rng: random.Random
     fired: int = 0
@@ -227,18 +243,18 @@ class FaultBook:
     """The faults that are set.
 
     Args:
-        routes: The names of the routes there are.
-        seed: Seeds the draws of faults with a probability.
+        routes: The names of the routes that exist.
+        seed: Seeds the faults that have a probability.
     """
 
     def __init__(self, routes: FrozenSet[str], seed: int = 0) -> None:
         self._routes = routes
         self._seed = seed
         self._lock = threading.Lock()
-        self._armed: List[_Armed] = []
+        self._entries: List[_Entry] = []
 
     def add(self, *faults: Fault) -> None:
-        """Set faults; where several fit, they strike in the order in which they were set.
+        """Set faults. If several match, they fire in the order in which they were set.
 
         Raises:
             ValueError: A route does not exist.
@@ -246,17 +262,17 @@ class FaultBook:
         for fault in faults:
             if fault.route is not None and fault.route not in self._routes:
                 raise ValueError(
-                    f"unknown route {fault.route!r}: {', '.join(sorted(self._routes))}"
+                    f"unknown route {fault.route!r}; there are: {', '.join(sorted(self._routes))}"
                 )
             with self._lock:
-                rng = random.Random(f"{self._seed}:{len(self._armed)}")
-                self._armed.append(_Armed(fault, rng))
+                rng = random.Random(f"{self._seed}:{len(self._entries)}")
+                self._entries.append(_Entry(fault, rng))
 
     def load(self, path: Union[str, Path]) -> None:
-        """Add the list ``faults`` of a JSON or TOML file.
+        """Add the list `faults` of a JSON or TOML file.
 
         Raises:
-            ValueError: The file has none, or one that is wrong.
+            ValueError: The file has no such list, or a fault in it is wrong.
         """
         data = load_data(path)
         if not isinstance(data.get("faults"), list):
@@ -264,65 +280,69 @@ class FaultBook:
         self.add(*map(Fault.of, data["faults"]))
 
     def clear(self) -> None:
-        """Take all faults back. What they have done is not undone."""
+        """Remove all faults. What they have done is not undone."""
         with self._lock:
-            self._armed.clear()
+            self._entries.clear()
 
     def tally(self) -> List[Tuple[Fault, int]]:
-        """Return the faults that are set, and how often each has struck."""
+        """Return the faults that are set, and how often each has fired."""
         with self._lock:
-            return [(armed.fault, armed.fired) for armed in self._armed]
+            return [(entry.fault, entry.fired) for entry in self._entries]
 
     def fired(self, fault: Optional[Fault] = None) -> int:
-        """Return how often a fault has struck, or all of them together."""
+        """Return how often a fault has fired, or all of them together."""
         return sum(fired for known, fired in self.tally() if fault in (None, known))
 
-    def strike(
-        self,
-        when: str,
-        place: Place,
-        kinds: Iterable[str] = KINDS,
-        *,
-        index: Optional[int] = None,
-        names: Iterable[Optional[str]] = (),
-    ) -> List[Fault]:
-        """Return the faults that strike here and now, and count them.
 
-        Args:
-            when: ``request``, ``answer`` or ``event``.
-            place: Where.
-            kinds: Only these.
-            index: The event's index; None for an event that is not counted.
-            names: The event's id and name.
-        """
-        struck = []
-        with self._lock:
-            for armed in self._armed:
-                fault = armed.fault
-                if (
-                    fault.when == when
-                    and fault.kind in kinds
-                    and fault.route in (None, place.route)
-                    and fault.job in (None, place.job)
-                    and fault.nth in (None, place.number)
-                    and (when != EVENT or _fits_event(fault, index, names))
-                    and (fault.count is None or armed.fired < fault.count)
-                    and armed.rng.random() < fault.probability
-                ):
-                    armed.fired += 1
-                    struck.append(fault)
-        return struck
+def fire_faults(
+    book: FaultBook,
+    when: str,
+    target: RequestTarget,
+    kinds: Iterable[str] = KINDS,
+    *,
+    index: Optional[int] = None,
+    names: Iterable[Optional[str]] = (),
+) -> List[Fault]:
+    """Return the faults that match, and count them as fired.
 
-    def refuses(self, number: int) -> bool:
-        """Tell whether the n-th connection is refused as it is accepted."""
-        # Such a fault knows no route, so that one which names a route cannot strike here.
-        return bool(self.strike(REQUEST, Place(number), ("refuse",)))
+    Args:
+        book: The faults that are set.
+        when: `request`, `answer` or `event`.
+        target: The request that is being answered, or the connection that is being accepted.
+        kinds: Only faults of these kinds.
+        index: The event's index; None for an event that is not counted.
+        names: The event's id and name.
+    """
+    matching = []
+    with book._lock:
+        for entry in book._entries:
+            fault = entry.fault
+            if (
+                fault.when == when
+                and fault.kind in kinds
+                and fault.route in (None, target.route)
+                and fault.job in (None, target.job)
+                and fault.nth in (None, target.number)
+                and (when != EVENT or _matches_event(fault, index, names))
+                and (fault.count is None or entry.fired < fault.count)
+                and entry.rng.random() < fault.probability
+            ):
+                entry.fired += 1
+                matching.append(fault)
+    return matching
 
 
-def _fits_event(fault: Fault, index: Optional[int], names: Iterable[Optional[str]]) -> bool:
+def refuses_connection(book: FaultBook, number: int) -> bool:
+    """Tell whether a fault refuses the n-th connection."""
+    # A new connection has no route, so a fault with a route does not match here.
+    return bool(fire_faults(book, REQUEST, RequestTarget(number), ("refuse",)))
+
+
+def _matches_event(fault: Fault, index: Optional[int], names: Iterable[Optional[str]]) -> bool:
     if fault.event is not None and fault.event not in names:
         return False
     if fault.index is not None:
         return fault.index == index
-    # Pings and ends are not counted, and nothing has an index of 0: they have to be asked for.
+    # Without a selector every counted event matches. Pings and `end` are not counted, and index 0
+    # is before the first event, so these match only if they are asked for.
     return fault.event is not None or bool(index)

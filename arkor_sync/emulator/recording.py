@@ -1,4 +1,4 @@
-"""Keeps a stream in a file, without its secrets, and plays it again. Any thread."""
+"""Writes event streams to files, without secrets, and reads them again. Any thread."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
-from arkor_sync.emulator.records import Frame, Item, LogEntry
+from arkor_sync.emulator.models import Frame, Item, LogEntry
 
 REDACTED = "[redacted]"
 
-# What looks like a secret: the value of a telling name, and texts of a telling shape.
+# What looks like a secret: the value of a field or query parameter with such a name, and texts of
+# such a form.
 _NAMED = re.compile(
     r'("[^"]*(?:token|secret|password|api_?key|authorization)"\s*:\s*)"[^"]*"', re.IGNORECASE
 )
@@ -23,7 +24,7 @@ _SHAPED = re.compile(
 
 
 def scrub(text: str) -> str:
-    """Return a text with everything that looks like a secret taken out."""
+    """Return a text in which everything that looks like a secret is replaced."""
     text = _NAMED.sub(rf'\1"{REDACTED}"', text)
     text = _QUERY.sub(rf"\1{REDACTED}", text)
     return _SHAPED.sub(REDACTED, text)
@@ -37,9 +38,9 @@ def save_recording(path: Union[str, Path], log: Iterable[LogEntry]) -> None:
 
 
 def record_sse(path: Union[str, Path], body: Iterable[bytes]) -> int:
-    """Record an event stream as it is read, of any server.
+    """Record an event stream of any server, while it is read.
 
-    Pings, ends and comments are left out: whoever plays the recording makes its own.
+    Pings, `end` and comments are left out: the emulator sends its own when it plays the recording.
 
     Args:
         path: The file.
@@ -62,7 +63,7 @@ def record_sse(path: Union[str, Path], body: Iterable[bytes]) -> int:
 
 
 def load_recording(path: Union[str, Path]) -> List[Item]:
-    """Read a recording, for ``ScriptedEngine(events=...)``.
+    """Read a recording, for `ScriptedEngine(events=...)`.
 
     Raises:
         ValueError: It is not a recording; the text names the line.
@@ -92,13 +93,13 @@ def _item(line: Dict[str, Any]) -> Item:
         event = json.loads(frame.data)
     except ValueError:
         return frame
-    # An event that the job's record should follow is played as an event.
+    # An ordinary event also has to update the job's record when it is played.
     plain = isinstance(event, dict) and event.get("type") == frame.name is not None
     return (event, frame.id) if plain else frame
 
 
 def _frames(body: Iterable[bytes]) -> Iterator[Frame]:
-    """Parse an event stream; an unfinished event at its end is dropped."""
+    """Parse an event stream. An unfinished event at its end is dropped."""
     data: List[str] = []
     name: Optional[str] = None
     event_id: Optional[str] = None
@@ -121,7 +122,7 @@ def _lines(body: Iterable[bytes]) -> Iterator[str]:
     buffer = b""
     for piece in body:
         buffer += piece
-        # A CR at the end may be half of a CRLF.
+        # A CR at the end may be the first half of a CRLF.
         *lines, buffer = re.split(rb"\r\n|\n|\r(?=[^\n])", buffer)
         for line in lines:
             yield line.decode("utf-8", "replace").lstrip("\ufeff")

@@ -1,4 +1,4 @@
-"""The emulator's switches. Read by every connection's thread at the next request."""
+"""The settings that can be changed while the emulator runs. Any thread."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ FRAMINGS = ("chunked", "close")
 
 @dataclass
 class Settings:
-    """What may be switched while the emulator runs.
+    """The settings of an emulator. A change holds from the next request on.
 
     Args:
         ping_interval: Virtual seconds of silence before a stream gets a ping.
-        framing: ``"chunked"``, or ``"close"``: a stream's body ends with its connection.
-        cancel_emits: What a stream tells of a cancel: ``"failed"`` is ``training.failed`` and
-            ``end``, ``"end"`` is ``end`` alone, ``"nothing"`` is silence.
-        cancel_idempotent: Answer 200, not 409, to the cancel of a job that is over.
-        strict_steps: Reject step fields that are not exactly one of ``steps`` and ``ratio``.
-        supported_range: The npm range of client versions that pass; others get 426.
-        deprecation: A notice that every answer carries, None for none.
-        sunset: The HTTP date of that notice.
-        anonymous_sign_in: Whether ``/v1/auth/anonymous`` mints tokens; 403 otherwise.
-        tool_calling: Whether the tool choice ``auto`` is configured; 400 otherwise.
-        chat_end: A streamed answer ends with ``"done"`` (``[DONE]``) or ``"end"`` (``event: end``).
+        framing: How a stream's body ends: `"chunked"` encoding, or `"close"`, with its connection.
+        cancel_emits: What a stream carries after a cancel: `"failed"`: `training.failed` and
+            `end`; `"end"`: only `end`; `"nothing"`: only pings.
+        cancel_idempotent: Answer 200, not 409, when a job that has ended is cancelled.
+        strict_steps: Reject step fields that are not exactly one of `steps` and `ratio`.
+        supported_range: The npm range of client versions that are accepted; others get 426.
+        deprecation: A deprecation notice that every response carries; None for none.
+        sunset: The HTTP date of that notice, when the version stops working.
+        anonymous_sign_in: Whether `/v1/auth/anonymous` gives tokens; otherwise it answers 403.
+        tool_calling: Whether the tool choice `auto` is supported; otherwise the answer is 400.
+        chat_end: What ends a streamed chat answer: `"done"`: `data: [DONE]`; `"end"`: `event: end`.
     """
 
     ping_interval: float = 15.0

@@ -1,4 +1,4 @@
-"""All that the emulator knows, behind one lock. Any thread."""
+"""The emulator's state, behind one lock. Any thread."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from pathlib import Path
 from typing import Any, Callable, Counter, Dict, List, Optional, Tuple
 
 from arkor_sync.emulator.clock import Clock, timestamp
-from arkor_sync.emulator.records import (
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.emulator.models import (
     AUTO_ID,
     Deployment,
     Frame,
     Identity,
     Item,
-    Job,
     LogEntry,
     Project,
     RecordedRequest,
+    StoredJob,
     StreamConnection,
 )
-from arkor_sync.emulator.wire import ApiError
 
 
 class Store:
     """Identities, projects, jobs with their logs, requests and streams.
 
-    Every change is made under :attr:`changed` and notifies it.
+    Every change is made with `condition` held, and ends with `notify()`.
 
     Args:
-        token: The bearer token that exists from the start.
+        token: The bearer token that is valid from the start.
         directory: Where jobs keep their checkpoints.
-        clock: The clock that :meth:`wait` measures by.
+        clock: The virtual clock.
     """
 
     def __init__(self, token: str, directory: Path, clock: Clock) -> None:
-        self.changed = threading.Condition(threading.RLock())
+        self.condition = threading.Condition(threading.RLock())
         self.directory = directory
         self.clock = clock
         self.stopping = False
         self.version = 0
         self.identities: Dict[str, Identity] = {}
         self.projects: List[Project] = []
-        self.jobs: Dict[str, Job] = {}
+        self.jobs: Dict[str, StoredJob] = {}
         self.deployments: Dict[str, Deployment] = {}
         self.requests: List[RecordedRequest] = []
         self.streams: List[StreamConnection] = []
@@ -58,11 +58,11 @@ class Store:
         self.project = self.add_project(self.identity, "Emulator project", "emulator-project")
 
     def reset(self) -> None:
-        """Forget everything but the identity and the project that exist from the start.
+        """Delete everything but the identity and the project that exist from the start.
 
         Jobs that run are cancelled, and their streams end.
         """
-        with self.changed:
+        with self.condition:
             for job in self.jobs.values():
                 if not job.terminal:
                     self.cancel(job, "end")
@@ -74,59 +74,60 @@ class Store:
             self.notify()
 
     def notify(self) -> None:
-        """Wake everybody who waits. The caller holds :attr:`changed`."""
+        """Wake every thread that waits for a change. The caller holds `condition`."""
         self.version += 1
-        self.changed.notify_all()
+        self.condition.notify_all()
 
     def wait(self, until: Callable[[], bool], deadline: float, at_most: float) -> None:
-        """Wait for ``until``, for the virtual ``deadline`` or for ``at_most`` real seconds.
+        """Wait for a change, for the virtual `deadline` or for `at_most` real seconds.
 
-        Comes back early when something changed. The caller holds :attr:`changed`.
+        Returns at once if `until()` is true or the emulator stops. May return early, so the
+        caller checks again. The caller holds `condition`.
         """
         if until() or self.stopping:
             return
         real = self.clock.real_seconds(deadline - self.clock.now())
-        self.changed.wait(at_most if real is None else min(real, at_most))
+        self.condition.wait(at_most if real is None else min(real, at_most))
 
     def count_request(self, route: Optional[str], job_id: Optional[str]) -> int:
-        """Count a request; return how many of that route and job there were, this one included."""
-        with self.changed:
+        """Count a request. Return how many there were of that route and job, with this one."""
+        with self.condition:
             self._counts[route, job_id] += 1
             return self._counts[route, job_id]
 
     def add_identity(self, token: Optional[str] = None, slug: Optional[str] = None) -> Identity:
-        """Make a user with an org of their own, and a token for them."""
+        """Create a user with an org of its own, and a token for it."""
         user = uuid.uuid4().hex[:12]
         identity = Identity(f"user_{user}", f"org_{user}", slug or f"anon-{user}", "Personal")
-        with self.changed:
+        with self.condition:
             self.identities[token or f"anon.{secrets.token_urlsafe(24)}"] = identity
             self.notify()
         return identity
 
     def token_of(self, identity: Identity) -> str:
-        """Return the newest token of ``identity``."""
-        with self.changed:
+        """Return the newest token of `identity`."""
+        with self.condition:
             return [token for token, owner in self.identities.items() if owner == identity][-1]
 
     def add_token(self, token: str) -> None:
-        """Accept another token for the identity that exists from the start."""
-        with self.changed:
+        """Accept one more token for the identity that exists from the start."""
+        with self.condition:
             self.identities[token] = self.identity
             self.notify()
 
     def revoke(self, token: str) -> None:
-        """Accept a token no longer."""
-        with self.changed:
+        """Stop accepting a token."""
+        with self.condition:
             self.identities.pop(token, None)
             self.notify()
 
     def add_project(self, identity: Identity, name: str, slug: str) -> Project:
-        """Add a project to the org of ``identity``.
+        """Add a project to the org of `identity`.
 
         Raises:
-            ApiError: 409, when the slug is taken there.
+            ApiError: 409, if the org already has a project with that slug.
         """
-        with self.changed:
+        with self.condition:
             if self.find_project(identity.org_id, slug):
                 raise ApiError(409, f"the project slug {slug!r} is already taken")
             project = Project(str(uuid.uuid4()), slug, name, identity.org_id)
@@ -139,10 +140,12 @@ class Store:
         found = (p for p in self.projects if (p.org_id, p.slug) == (org_id, slug))
         return next(found, None)
 
-    def add_job(self, project: Project, name: str, config: Dict[str, Any], engine: Any) -> Job:
+    def add_job(
+        self, project: Project, name: str, config: Dict[str, Any], engine: Any
+    ) -> StoredJob:
         """Add a queued job."""
         job_id = str(uuid.uuid4())
-        job = Job(
+        job = StoredJob(
             id=job_id,
             org_id=project.org_id,
             project_id=project.id,
@@ -152,23 +155,23 @@ class Store:
             directory=self.directory / job_id,
             engine=engine,
         )
-        with self.changed:
+        with self.condition:
             self.jobs[job_id] = job
             self.notify()
         return job
 
-    def publish(self, job: Job, item: Item, *, unless_terminal: bool = False) -> bool:
-        """Append one item to the log and let the job's record follow it.
+    def publish(self, job: StoredJob, item: Item, *, unless_terminal: bool = False) -> bool:
+        """Append one item to the log, and update the job's record if the item is an event.
 
         Args:
             job: The job.
-            item: What to append; a plain event gets the next number as its id.
-            unless_terminal: Refuse it when the job is over or the emulator stops.
+            item: What to append. An event without an id gets the job's next number.
+            unless_terminal: Do nothing if the job has ended or the emulator stops.
 
         Returns:
             Whether the item was appended.
         """
-        with self.changed:
+        with self.condition:
             if unless_terminal and (job.terminal or self.stopping):
                 return False
             if isinstance(item, bytes):
@@ -178,16 +181,16 @@ class Store:
             else:
                 event, event_id = item if isinstance(item, tuple) else (item, AUTO_ID)
                 event = {"jobId": job.id, "timestamp": timestamp(), **event}
-                self._apply(job, event)
+                self._update_job(job, event)
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 frame = Frame(text, self._event_id(job, event_id), event.get("type"))
                 job.log.append(LogEntry(frame))
             self.notify()
             return True
 
-    def cancel(self, job: Job, emits: str) -> None:
-        """Settle a job as cancelled; ``emits`` says what its stream tells of it."""
-        with self.changed:
+    def cancel(self, job: StoredJob, emits: str) -> None:
+        """Set a job to cancelled. For `emits` see `Settings.cancel_emits`."""
+        with self.condition:
             if emits == "failed":
                 self.publish(
                     job, {"type": "training.failed", "error": "Job cancelled", "step": job.step}
@@ -198,9 +201,9 @@ class Store:
             job.ended = emits != "nothing"
             self.notify()
 
-    def open_stream(self, job: Job, last_event_id: Optional[str]) -> StreamConnection:
+    def open_stream(self, job: StoredJob, last_event_id: Optional[str]) -> StreamConnection:
         """Record that a client opened a stream."""
-        with self.changed:
+        with self.condition:
             job.streams += 1
             stream = StreamConnection(job.id, job.streams, last_event_id, self.clock.now())
             self.streams.append(stream)
@@ -210,14 +213,14 @@ class Store:
             return stream
 
     def close_stream(self, stream: StreamConnection) -> None:
-        """Record that a stream is over."""
-        with self.changed:
+        """Record that a stream was closed."""
+        with self.condition:
             stream.open = False
             self.open_streams -= 1
             self.notify()
 
     @staticmethod
-    def _event_id(job: Job, event_id: Optional[str]) -> Optional[str]:
+    def _event_id(job: StoredJob, event_id: Optional[str]) -> Optional[str]:
         if event_id == AUTO_ID:
             event_id = str(job.next_id)
         if event_id is not None and re.fullmatch(r"\d{1,15}", event_id):
@@ -225,7 +228,7 @@ class Store:
         return event_id
 
     @staticmethod
-    def _apply(job: Job, event: Dict[str, Any]) -> None:
+    def _update_job(job: StoredJob, event: Dict[str, Any]) -> None:
         kind, step = event.get("type"), event.get("step")
         if isinstance(step, int):
             job.step = step

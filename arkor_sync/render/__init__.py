@@ -1,1 +1,1 @@
-"""Figures, rows and charts as text and SVG. Pure."""
+"""Figures, rows and charts of a run, as text, SVG and PNG. Pure."""

@@ -1,4 +1,4 @@
-"""The loss chart: what is to be drawn, and its drawing as SVG. Pure."""
+"""The loss chart of a run: its data, its axes, and the drawing as SVG. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from html import escape
 from typing import Dict, List, Sequence, Tuple
 
-from arkor_sync.render.rows import Rows, thinned
+from arkor_sync.render.rows import Rows, downsample
 from arkor_sync.render.text import one_line
 
 Point = Tuple[float, float]
@@ -33,13 +33,13 @@ PALETTES: Dict[str, Dict[str, str]] = {
     },
 }
 
-_MOST = 1500  # rows that are drawn
-_LEAST = 1e-100  # what a logarithmic scale can show
-_LOG_FROM = 50.0  # how many times the lowest loss the highest is
-_FEW = 600  # rows up to which the line is thick
-_DESCRIBED = 500  # columns of a name, or a status, that is read out
-DOTS = 60  # evaluations up to which each has a dot
-LINES = 30  # checkpoints up to which each has a line
+_MAX_ROWS = 1500  # rows that are drawn
+_MIN_LOG_LOSS = 1e-100  # the lowest loss that a logarithmic scale can show
+_LOG_RATIO = 50.0  # highest loss / lowest loss, from which the scale is logarithmic
+_MAX_THICK_ROWS = 600  # with more rows, the train loss is a thin line
+_MAX_DESCRIPTION = 500  # columns of the name, and of the status, for screen readers
+MAX_DOTS = 60  # with more evaluations, the eval loss has no dots
+MAX_CHECKPOINT_LINES = 30  # with more checkpoints, they have no vertical lines
 
 WIDTH, HEIGHT = 860, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 836, 78, 376
@@ -47,13 +47,13 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 836, 78, 376
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """What is to be drawn of one run.
+    """The data of one run's chart.
 
     Args:
-        name: The job's.
-        status: How it stands, or how it ended and why.
+        name: The job's name.
+        status: The status of the run; after its end with the reason.
         rows: The metrics by step.
-        checkpoints: Their steps.
+        checkpoints: The steps of the checkpoints.
     """
 
     name: str
@@ -63,25 +63,27 @@ class Chart:
 
     @property
     def stroke(self) -> float:
-        """How thick train loss is drawn: many steps are a band that would hide the rest."""
-        return 1.8 if len(self.rows) <= _FEW else 0.9
+        """The line width of the train loss: thin for many steps, which would hide the rest."""
+        return 1.8 if len(self.rows) <= _MAX_THICK_ROWS else 0.9
 
     def curves(self) -> Tuple[List[List[Point]], List[List[Point]]]:
-        """Return train and eval loss, each in pieces: a NaN leaves a gap."""
-        rows = thinned(self.rows, _MOST)
+        """Return train loss and eval loss, each as a list of pieces: a NaN leaves a gap."""
+        rows = downsample(self.rows, _MAX_ROWS)
         return (
-            _pieces([(step, row.loss) for step, row in rows.items() if row.loss is not None]),
-            _pieces([(s, row.eval_loss) for s, row in rows.items() if row.eval_loss is not None]),
+            _split_at_nan([(step, row.loss) for step, row in rows.items() if row.loss is not None]),
+            _split_at_nan(
+                [(s, row.eval_loss) for s, row in rows.items() if row.eval_loss is not None]
+            ),
         )
 
 
 class Axes:
-    """The ranges and ticks of a chart.
+    """The ranges and ticks of a chart's axes.
 
     Attributes:
-        log: Whether the losses span so much that a logarithmic scale shows them better.
+        log: Whether the scale of the losses is logarithmic: it is for a wide range of losses.
         x, y: The range of each axis.
-        x_ticks, y_ticks: What is written at them.
+        x_ticks, y_ticks: The values at which each axis has a label.
     """
 
     def __init__(self, chart: Chart, curves: Sequence[List[List[Point]]]) -> None:
@@ -91,42 +93,42 @@ class Axes:
             min((y for _, y in points), default=0.0),
             max((y for _, y in points), default=1.0),
         )
-        self.log = low > _LEAST and high / low >= _LOG_FROM
+        self.log = low > _MIN_LOG_LOSS and high / low >= _LOG_RATIO
         first, last = min(steps, default=0.0), max(steps, default=1.0)
-        self.x = _padded(first, last, 0.02)
+        self.x = _pad(first, last, 0.02)
         self.x_ticks = [tick for tick in _ticks(first, last, 8) if tick == int(tick)]
         if self.log:
-            below, above = _padded(math.log10(low), math.log10(high), 0.05)
+            below, above = _pad(math.log10(low), math.log10(high), 0.05)
             self.y = 10**below, 10**above
             self.y_ticks = _log_ticks(*self.y)
         else:
-            self.y = _padded(low, high, 0.06)
+            self.y = _pad(low, high, 0.06)
             self.y_ticks = _ticks(*self.y, 6)
 
-    def across(self, x: float) -> float:
-        """Return where a step lies between the ends of its axis: 0 to 1."""
+    def x_fraction(self, x: float) -> float:
+        """Return the position of a step on its axis, from 0 to 1."""
         return (x - self.x[0]) / (self.x[1] - self.x[0])
 
-    def up(self, y: float) -> float:
-        """Return where a loss lies between the ends of its axis: 0 to 1."""
+    def y_fraction(self, y: float) -> float:
+        """Return the position of a loss on its axis, from 0 to 1."""
         low, high = self.y
         if self.log:
             low, high, y = math.log10(low), math.log10(high), math.log10(y)
         return (y - low) / (high - low)
 
 
-def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
-    """Draw a chart as an SVG document, which may also stand in an HTML page.
+def render_svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
+    """Draw a chart as an SVG document, which may also be a part of an HTML page.
 
     Args:
-        chart: What to draw.
-        theme: `light`, `dark`, or `auto`: as the reader's system is set.
-        heading: Whether name and status stand above it.
+        chart: The data.
+        theme: `light`, `dark`, or `auto`: the colours follow the system of the reader.
+        heading: Whether the name and the status are drawn above the chart.
     """
     colors = PALETTES["dark" if theme == "dark" else "light"]
     train, evaluated = curves = chart.curves()
     axes = Axes(chart, curves)
-    top = 0 if heading else 44  # what is left out above
+    top = 0 if heading else 44  # without a heading the picture begins here
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="arkor-chart" role="img" '
         f'viewBox="0 {top} {WIDTH} {HEIGHT - top}" font-size="13" '
@@ -146,8 +148,8 @@ def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     if not train and not evaluated:
         axes.x_ticks = axes.y_ticks = []
     group("grid", [_line(_LEFT, _y(axes, t), _RIGHT, _y(axes, t)) for t in axes.y_ticks], stroke)
-    ys = [_text(_LEFT - 8, _y(axes, t) + 4.5, label(t), "end") for t in axes.y_ticks]
-    xs = [_text(_x(axes, t), _BOTTOM + 20, label(t), "middle") for t in axes.x_ticks]
+    ys = [_text(_LEFT - 8, _y(axes, t) + 4.5, format_tick(t), "end") for t in axes.y_ticks]
+    xs = [_text(_x(axes, t), _BOTTOM + 20, format_tick(t), "middle") for t in axes.x_ticks]
     scale = "loss (log scale)" if axes.log else "loss"
     middle = (_TOP + _BOTTOM) / 2
     names = [
@@ -159,7 +161,7 @@ def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
         names.append(_text((_LEFT + _RIGHT) / 2, middle, "no loss has been logged", "middle"))
     group("muted", [*ys, *xs, *names], fill)
     marks = [_x(axes, step) for step in chart.checkpoints]
-    if len(marks) <= LINES:
+    if len(marks) <= MAX_CHECKPOINT_LINES:
         lines = [_line(x, _TOP, x, _BOTTOM) for x in marks]
         group("mark", lines, f'{stroke} stroke-opacity=".55" stroke-dasharray="2 4"')
     triangles = [f'<path d="M{x:.1f} {_BOTTOM - 7}l5 8h-10z"/>' for x in marks]
@@ -170,7 +172,7 @@ def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     group("eval", [_path(axes, piece) for piece in evaluated], f'{line}"1.8"')
     group("train", [_dot(axes, piece[0]) for piece in train if len(piece) == 1], fill)
     dotted = [p for piece in evaluated for p in piece]
-    if len(dotted) > DOTS:
+    if len(dotted) > MAX_DOTS:
         dotted = [piece[0] for piece in evaluated if len(piece) == 1]
     group("eval", [_dot(axes, point) for point in dotted], fill)
     if heading:
@@ -181,13 +183,13 @@ def svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     return "".join(parts) + "</svg>\n"
 
 
-def label(tick: float) -> str:
-    """Write a tick; what is long is written with an exponent."""
+def format_tick(tick: float) -> str:
+    """Format the value of a tick; a large one with an exponent."""
     return f"{tick:.3g}" if abs(tick) >= 1e6 else f"{tick:.10g}"
 
 
 def _description(chart: Chart, axes: Axes) -> str:
-    name, status = (one_line(text, _DESCRIBED) for text in (chart.name, chart.status))
+    name, status = (one_line(text, _MAX_DESCRIPTION) for text in (chart.name, chart.status))
     what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
     return what + (", on a logarithmic scale" if axes.log else "")
 
@@ -202,7 +204,7 @@ def _dark_style() -> str:
 def _legend(
     colors: Dict[str, str], heading: bool, train: bool, evaluated: bool, marks: bool
 ) -> str:
-    """Draw what is there: on the right beside the status, else on the left."""
+    """Draw a legend of what the chart has: at the right if it has a heading, else at the left."""
     stroke = 'stroke="currentColor" stroke-width="2.4"'
     line = '<path d="M{0} 54h20" ' + stroke + "/>"
     dot = '<circle cx="{1}" cy="54" r="3.4" fill="currentColor"/>'
@@ -242,14 +244,14 @@ def _dot(axes: Axes, point: Point) -> str:
 
 
 def _x(axes: Axes, step: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * axes.across(step)
+    return _LEFT + (_RIGHT - _LEFT) * axes.x_fraction(step)
 
 
 def _y(axes: Axes, loss: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * axes.up(loss)
+    return _BOTTOM - (_BOTTOM - _TOP) * axes.y_fraction(loss)
 
 
-def _pieces(points: Sequence[Point]) -> List[List[Point]]:
+def _split_at_nan(points: Sequence[Point]) -> List[List[Point]]:
     pieces: List[List[Point]] = [[]]
     for point in points:
         if math.isnan(point[1]):
@@ -259,22 +261,22 @@ def _pieces(points: Sequence[Point]) -> List[List[Point]]:
     return [piece for piece in pieces if piece]
 
 
-def _padded(low: float, high: float, share: float) -> Tuple[float, float]:
+def _pad(low: float, high: float, share: float) -> Tuple[float, float]:
     span = high - low or max(1.0, abs(low))
     return low - span * share, high + span * share
 
 
-def _ticks(low: float, high: float, most: int) -> List[float]:
-    """Return round numbers in a range: a multiple of 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low or 1.0) / most
+def _ticks(low: float, high: float, count: int) -> List[float]:
+    """Return about `count` round numbers in a range, at intervals of 1, 2 or 5 times 10**n."""
+    rough = (high - low or 1.0) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    apart = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
-    first, last = math.ceil(low / apart - 1e-9), math.floor(high / apart + 1e-9)
-    return [number * apart for number in range(first, last + 1)]
+    interval = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
+    first, last = math.ceil(low / interval - 1e-9), math.floor(high / interval + 1e-9)
+    return [number * interval for number in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float) -> List[float]:
-    """Return 1, 2 and 5 times the powers of ten in a range, or fewer where they are too many."""
+    """Return 1, 2 and 5 times the powers of ten in a range, or fewer if they are too many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1, 2, 5) if last - first <= 3 else (1,)
     every = (last - first) // 8 + 1

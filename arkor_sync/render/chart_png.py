@@ -1,6 +1,7 @@
 """The loss chart as a PNG, drawn with matplotlib. Any thread.
 
-Only matplotlib's objects are used: pyplot, its backend and the program's settings stay untouched.
+Only matplotlib's object interface is used, and not pyplot: the program's backend and settings of
+matplotlib stay as they are.
 """
 
 from __future__ import annotations
@@ -10,23 +11,31 @@ import threading
 from importlib import import_module
 from typing import Any, Dict, List, Tuple
 
-from arkor_sync.render.chart import DOTS, LINES, PALETTES, Axes, Chart, Point, label
+from arkor_sync.render.chart import (
+    MAX_CHECKPOINT_LINES,
+    MAX_DOTS,
+    PALETTES,
+    Axes,
+    Chart,
+    Point,
+    format_tick,
+)
 from arkor_sync.render.text import one_line
 
 _FONT = "DejaVu Sans"  # it comes with matplotlib
 _DPI = 160
-_drawing = threading.Lock()  # matplotlib shares its fonts between figures
+_draw_lock = threading.Lock()  # matplotlib shares its fonts between figures
 
 
-def png(chart: Chart, theme: str) -> bytes:
-    """Draw a chart.
+def render_png(chart: Chart, theme: str) -> bytes:
+    """Draw a chart as a PNG.
 
     Args:
-        chart: What to draw.
-        theme: `dark`, or else light.
+        chart: The data.
+        theme: `dark`; every other value means light.
     """
     picture = io.BytesIO()
-    with _drawing:
+    with _draw_lock:
         figure = _figure(chart, PALETTES["dark" if theme == "dark" else "light"])
         figure.savefig(picture, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
     return picture.getvalue()
@@ -41,15 +50,15 @@ def _figure(chart: Chart, colors: Dict[str, str]) -> Any:
     words: Dict[str, Any] = {"parse_math": False, "usetex": False, "family": _FONT}
     figure = new_figure(figsize=(8.6, 4.3), dpi=_DPI, facecolor=colors["paper"])
     plot = figure.add_axes((0.095, 0.13, 0.875, 0.68), facecolor=colors["paper"])
-    name, status = _known(one_line(chart.name, 64)), _known(one_line(chart.status, 56))
+    name, status = _drawable(one_line(chart.name, 64)), _drawable(one_line(chart.status, 56))
     figure.text(0.095, 0.925, name, color=colors["ink"], size=13, weight="bold", **words)
     figure.text(0.095, 0.85, status, color=muted, size=9.5, **words)
 
     plot.set_yscale("log" if axes.log else "linear")
     plot.set(xlim=axes.x, ylim=axes.y)
     if drawn:
-        plot.set_xticks(axes.x_ticks, [*map(label, axes.x_ticks)], **words)
-        plot.set_yticks(axes.y_ticks, [*map(label, axes.y_ticks)], **words)
+        plot.set_xticks(axes.x_ticks, [*map(format_tick, axes.x_ticks)], **words)
+        plot.set_yticks(axes.y_ticks, [*map(format_tick, axes.y_ticks)], **words)
     else:
         plot.set(xticks=[], yticks=[])
         middle: Dict[str, Any] = {"ha": "center", "transform": plot.transAxes}
@@ -65,14 +74,14 @@ def _figure(chart: Chart, colors: Dict[str, str]) -> Any:
         spine.set(visible=side == "bottom", color=grid)
 
     marks = list(chart.checkpoints)
-    if len(marks) <= LINES:
+    if len(marks) <= MAX_CHECKPOINT_LINES:
         dotted: Dict[str, Any] = {"linestyle": (0, (2, 4)), "linewidth": 0.9, "marker": ""}
         for step in marks:
             plot.axvline(step, color=mark, alpha=0.55, **dotted)
     common: Dict[str, Any] = {"markersize": 5, "markeredgewidth": 0}
     kinds: List[Tuple[str, List[List[Point]], bool, float]] = [
         ("train", train, False, 0.85 * chart.stroke),
-        ("eval", evaluated, sum(map(len, evaluated)) <= DOTS, 1.5),
+        ("eval", evaluated, sum(map(len, evaluated)) <= MAX_DOTS, 1.5),
     ]
     handles = []
     for kind, pieces, dots, width in kinds:
@@ -107,8 +116,8 @@ def _figure(chart: Chart, colors: Dict[str, str]) -> Any:
     return figure
 
 
-def _known(text: str) -> str:
-    """Replace what the font has no sign for: matplotlib would warn of each."""
+def _drawable(text: str) -> str:
+    """Replace characters that the font does not have: matplotlib would warn about each of them."""
     fonts = import_module("matplotlib.font_manager")
     signs = fonts.get_font(fonts.findfont(_FONT)).get_charmap()
     return "".join(character if ord(character) in signs else "?" for character in text)

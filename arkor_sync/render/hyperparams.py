@@ -1,4 +1,4 @@
-"""A job's configuration as names and values, without what may be secret. Pure."""
+"""The configuration of a job as flat names and values, without secrets. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, Dict, Mapping
 _SECRET = re.compile(
     r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
 )
-_URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")  # what may be secret is in no group
+# Only the groups are kept: they are the parts of a URL without secrets.
+_URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
 
 
-def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
-    """Flatten a job's configuration: names with dots, values plain, short lists as one text.
+def flatten_hyperparams(config: Mapping[str, Any]) -> Dict[str, Any]:
+    """Flatten a job's configuration: nested names are joined with dots, short lists become a text.
 
-    What may be secret is left out: tokens and keys, the user's part and the query of a URL.
+    Values that may be secret are left out: tokens and keys, and of a URL the user and the query.
     """
     flat: Dict[str, Any] = {}
     for key, value in config.items():
@@ -25,13 +26,13 @@ def hyperparams_of(config: Mapping[str, Any]) -> Dict[str, Any]:
             if nested or not value:
                 value = {str(index): each for index, each in enumerate(value)}
             else:
-                value = ", ".join(str(_plain(each)) for each in value)
+                value = ", ".join(str(_without_url_secrets(each)) for each in value)
         if isinstance(value, Mapping):
-            flat.update({f"{key}.{k}": v for k, v in hyperparams_of(value).items()})
+            flat.update({f"{key}.{k}": v for k, v in flatten_hyperparams(value).items()})
         elif value is not None:
-            flat[key] = _plain(value)
+            flat[key] = _without_url_secrets(value)
     return flat
 
 
-def _plain(value: Any) -> Any:
+def _without_url_secrets(value: Any) -> Any:
     return _URL.sub(r"\1\2", value) if isinstance(value, str) else value

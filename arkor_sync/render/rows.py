@@ -1,6 +1,6 @@
-"""The metrics of a run by step. Pure.
+"""The metrics of a run, in one row for each step. Pure.
 
-Rows by step cannot count an event twice, however often it comes.
+The rows are stored by step, so that an event that is delivered again does not count twice.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from arkor_sync.stream.events import METRICS, number
 
-_LARGEST = 1e100  # beyond it nothing can be drawn
+_LARGEST = 1e100  # larger values cannot be drawn
 
 
 class Row(NamedTuple):
-    """The metrics of one step. None: not sent; NaN: sent, and no number."""
+    """The metrics of one step. None means not sent; a loss of NaN was sent and is no number."""
 
     loss: Optional[float] = None
     eval_loss: Optional[float] = None
@@ -26,8 +26,8 @@ class Row(NamedTuple):
 Rows = Dict[int, Row]
 
 
-def add(rows: Rows, data: Mapping[str, Any]) -> None:
-    """Take in a log's fields. Where a step has been told of before, what is new counts."""
+def add_log(rows: Rows, data: Mapping[str, Any]) -> None:
+    """Add the fields of a log event. If its step has a row already, the new values replace it."""
     row = Row(*(_finite(data.get(METRICS[name])) for name in Row._fields))
     if row.loss is None and row.eval_loss is None and "loss" in data:
         row = row._replace(loss=math.nan)
@@ -38,20 +38,20 @@ def add(rows: Rows, data: Mapping[str, Any]) -> None:
     rows[data["step"]] = row
 
 
-def rows_of(logs: Iterable[Mapping[str, Any]], known: Optional[Rows] = None) -> Rows:
-    """Collect the rows of many logs, and those that are known already."""
+def collect_rows(logs: Iterable[Mapping[str, Any]], known: Optional[Rows] = None) -> Rows:
+    """Return the rows of many log events, added to a copy of the rows that are known already."""
     rows = dict(known or {})
     for data in logs:
-        add(rows, data)
+        add_log(rows, data)
     return rows
 
 
-def thinned(rows: Rows, limit: int) -> Rows:
-    """Keep at most so many rows, evenly over the steps, with every peak and every dip.
+def downsample(rows: Rows, limit: int) -> Rows:
+    """Return at most `limit` rows, evenly over the steps, that keep each peak and each low.
 
     Args:
-        rows: In any order.
-        limit: From 12; fewer rows are returned as they are, sorted.
+        rows: The rows, in any order.
+        limit: At least 12. If there are fewer rows, all are returned, sorted.
     """
     steps = sorted(rows)
     if len(steps) <= limit:
@@ -62,19 +62,19 @@ def thinned(rows: Rows, limit: int) -> Rows:
         groups.setdefault((step - first) // width, []).append(step)
     kept = {steps[0], steps[-1]}
     for group in groups.values():
-        told = [step for step in group if rows[step].loss is not None]
-        if told:
+        with_loss = [step for step in group if rows[step].loss is not None]
+        if with_loss:
             kept |= {
-                min(told, key=lambda s: _height(rows[s])),
-                max(told, key=lambda s: _height(rows[s])),
+                min(with_loss, key=lambda s: _height(rows[s])),
+                max(with_loss, key=lambda s: _height(rows[s])),
             }
         kept.update([step for step in group if rows[step].eval_loss is not None][-1:])
     return {step: rows[step] for step in sorted(kept)}
 
 
 def _finite(value: Any) -> Optional[float]:
-    given = number(value)
-    return None if given is None or not abs(given) < _LARGEST else float(given)
+    parsed = number(value)
+    return None if parsed is None or not abs(parsed) < _LARGEST else float(parsed)
 
 
 def _height(row: Row) -> float:

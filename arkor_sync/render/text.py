@@ -1,4 +1,4 @@
-"""How runs are put into words and figures, for people. Pure."""
+"""Texts, numbers, durations and times, formatted for people. Pure."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import unicodedata
 from datetime import datetime
 from typing import Optional
 
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # and whatever else is an order to a terminal
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+_ESCAPE_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
 def one_line(text: str, columns: int) -> str:
-    """Make one line of a text: no control characters, and cut where it is too long.
+    """Return a text on one line: without control characters, and shortened if it is too long.
 
     Args:
-        text: Whatever the cloud or the user wrote.
-        columns: Of a terminal; East Asian characters take two.
+        text: Any text of the cloud or the user.
+        columns: The longest result, in columns of a terminal; East Asian characters take two.
     """
-    plain = without_colours(text)
+    plain = strip_escape_codes(text)
     clean = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
-    if len(clean) <= columns and columns_of(clean) <= columns:
+    if len(clean) <= columns and display_width(clean) <= columns:
         return clean
     clean = clean[:columns]
-    while clean and columns_of(clean) >= columns:
+    while clean and display_width(clean) >= columns:
         clean = clean[:-1]
     return clean.rstrip() + "…"
 
 
-def without_colours(text: str) -> str:
-    """Take out what colours a text in a terminal: a traceback may be full of it."""
-    return _COLOURS.sub("", text)
+def strip_escape_codes(text: str) -> str:
+    """Remove the escape codes of a terminal, such as the colours of a traceback."""
+    return _ESCAPE_CODE.sub("", text)
 
 
-def columns_of(text: str) -> int:
+def display_width(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def duration(seconds: float) -> str:
-    """Write a duration in the two units that matter."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in its two largest units, such as `3 h 20 min`."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
     whole = round(seconds)
@@ -53,28 +53,29 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours % 24} h"
 
 
-def figure(value: float) -> str:
-    """Write a metric with four significant digits."""
+def format_number(value: float) -> str:
+    """Format a metric with four significant digits."""
     try:
         return f"{value:.4g}"
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer that no float can hold
         return "inf" if value > 0 else "-inf"
 
 
-def moment(timestamp: Optional[str]) -> Optional[float]:
-    """Read an ISO 8601 time as seconds since 1970; what is none is None. No zone means UTC."""
-    parts = _TIME.fullmatch(timestamp or "")
+def parse_timestamp(timestamp: Optional[str]) -> Optional[float]:
+    """Convert an ISO 8601 time to seconds since 1970, or None if it is none. No zone means UTC."""
+    parts = _TIMESTAMP.fullmatch(timestamp or "")
     if parts is None:
         return None
     whole, fraction, zone = parts.groups()
     try:
-        read = datetime.fromisoformat(whole + ("+00:00" if zone in (None, "Z") else zone))
+        parsed = datetime.fromisoformat(whole + ("+00:00" if zone in (None, "Z") else zone))
     except ValueError:
         return None
-    return read.timestamp() + float(fraction or 0)  # Python 3.9 reads 3 or 6 digits only
+    # The fraction is added here, because Python 3.9 only parses one of 3 or 6 digits.
+    return parsed.timestamp() + float(fraction or 0)
 
 
-def between(start: Optional[str], end: Optional[str]) -> Optional[float]:
-    """Return the seconds from one timestamp to another, or None."""
-    first, last = moment(start), moment(end)
+def seconds_between(start: Optional[str], end: Optional[str]) -> Optional[float]:
+    """Return the seconds from one ISO 8601 time to another, at least 0; None if one is missing."""
+    first, last = parse_timestamp(start), parse_timestamp(end)
     return None if first is None or last is None else max(0.0, last - first)

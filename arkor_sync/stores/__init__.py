@@ -1,4 +1,4 @@
-"""Where the acknowledged position of a job is kept, so that another process can carry on."""
+"""Where the acknowledged position of a job is kept, for a later process. Any thread."""
 
 from arkor_sync.stores.base import CursorStore, SavedCursor
 from arkor_sync.stores.files import FileCursorStore

@@ -1,23 +1,27 @@
-"""What a cursor store is, and what it keeps of a job. Pure."""
+"""What a cursor store is, what it keeps of a job, and the JSON of that. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Callable, Dict, Optional, Protocol, Sequence
 
+from arkor_sync._common.json import dump_json, parse_json
+from arkor_sync.errors import CursorStoreError
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedCursor:
-    """What a store keeps of one job, so that another process can carry on.
+    """What a store keeps of one job, so that another process can continue.
 
     Attributes:
-        acknowledged_id: Id of the last event that the callbacks were done with; the stream is
+        acknowledged_id: Id of the last event that the callbacks have finished with; the stream is
             resumed after it. None: from the start.
-        delivered: How many events that were, so that they are recognised where a server ignores
-            the id and sends the whole history.
-        opening: Fingerprints of the job's first two events, for the same purpose.
-        finished: Whether the terminal event was among them.
-        state: What each callback's `state_dict()` returned after that event, by its key.
+        delivered: How many events the callbacks have finished with. A server that ignores the id
+            sends the whole history, and so many of its events are skipped.
+        opening: Fingerprints of the job's first two events. They show whether a server has sent
+            the whole history.
+        finished: Whether the callbacks have finished with the terminal event.
+        state: What each callback's `state_dict()` returned after that event, by the callback's key.
     """
 
     acknowledged_id: Optional[str] = None
@@ -28,17 +32,77 @@ class SavedCursor:
 
 
 class CursorStore(Protocol):
-    """Keeps the acknowledged position of jobs, and sees to it that one run follows each.
+    """Keeps the acknowledged position of jobs, and lets one run at a time follow each job.
 
-    `FileCursorStore` is one; anything with these methods will do. A method that fails should raise
-    `CursorStoreError`; whatever it raises ends the run and surfaces in `wait()`.
+    `FileCursorStore` is one; an object with these methods will do. A method that fails should raise
+    `CursorStoreError`; whatever it raises ends the run, and `wait()` raises it.
     """
 
     def load(self, job_id: str) -> SavedCursor:
-        """Return what was saved last, or an empty `SavedCursor`. The following thread calls it."""
+        """Return what was saved last, or an empty `SavedCursor`.
+
+        It is called on the thread that starts to follow the job.
+        """
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
-        """Replace what was saved, atomically. The worker thread calls it after every event."""
+        """Replace what was saved, atomically.
+
+        It is called on the worker thread, after every event.
+        """
 
     def lease(self, job_id: str) -> Callable[[], None]:
-        """Take the job for one run, or raise `LeaseHeldError`; return what gives it back."""
+        """Reserve the job for one run, and return the function that ends the reservation.
+
+        It is called on the thread that starts to follow the job. What it returns may be called
+        more than once, on any thread, and in a forked child.
+
+        Raises:
+            LeaseHeldError: Another run has reserved the job.
+        """
+
+
+def encode_cursor(job_id: str, saved: SavedCursor) -> str:
+    """Return the JSON text that a store keeps.
+
+    Raises:
+        CursorStoreError: The state of a callback cannot be written as JSON.
+    """
+    fields = {
+        "jobId": job_id,
+        "acknowledgedId": saved.acknowledged_id,
+        "delivered": saved.delivered,
+        "opening": list(saved.opening),
+        "finished": saved.finished,
+        "state": saved.state,
+    }
+    try:
+        return dump_json(fields)
+    except (TypeError, ValueError) as error:
+        raise CursorStoreError(f"a callback's state_dict() is not JSON: {error}") from error
+
+
+def decode_cursor(document: bytes) -> SavedCursor:
+    """Read what `encode_cursor` returned.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    fields = parse_json(document)
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected an object, got {fields!r:.40}")
+    return SavedCursor(
+        acknowledged_id=_typed(fields, "acknowledgedId", str, type(None)),
+        delivered=_typed(fields, "delivered", int),
+        opening=_typed(fields, "opening", list),
+        finished=_typed(fields, "finished", bool),
+        state=_typed(fields, "state", dict),
+    )
+
+
+def _typed(fields: Dict[str, Any], key: str, *types: type) -> Any:
+    """Return a field of exactly one of these types: `True` is no number."""
+    value = fields.get(key, ...)
+    if type(value) not in types:
+        got = "nothing" if value is ... else f"{value!r:.40}"
+        raise ValueError(f"{key}: expected {types[0].__name__}, got {got}")
+    return value

@@ -1,4 +1,4 @@
-"""A thread that turns an event which the program sets into an abort."""
+"""Turns an event that the program sets into an abort. Runs on a thread of its own."""
 
 from __future__ import annotations
 

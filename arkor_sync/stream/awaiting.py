@@ -1,4 +1,4 @@
-"""Waiting for what a callback returned. It runs on the worker thread, which owns the event loop."""
+"""Waits for what a callback returned. Runs on the worker thread."""
 
 from __future__ import annotations
 

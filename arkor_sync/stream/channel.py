@@ -1,4 +1,4 @@
-"""The bounded, epoch-fenced queue between the reader thread and the worker thread."""
+"""The bounded queue between the reader thread and the worker thread, with epochs. Any thread."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 from collections import deque
 from contextlib import suppress
 from itertools import accumulate, takewhile
-from typing import Callable, Deque, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 
-from arkor_sync.stream.batches import LogBatch
+from arkor_sync.stream.batches import Batch, EventBatch
 from arkor_sync.stream.cursor import Cursor
-from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.events import StreamLost, TrainingEvent
 
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20
 _FEW = 16  # events that are handed over at once; with more, what comes next is read meanwhile
 _HANDOVER = 50e-6  # seconds: about what the worker needs to begin
 _STALL = 15.0  # seconds
+_NOTHING: Batch = EventBatch([])
 
 
 class Position(NamedTuple):
@@ -42,8 +43,8 @@ class Channel:
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
 
-    Threads: `connect`, `put`, `tell`, `restore` and `finish` belong to the reader; `take`,
-    `take_notice`, `acknowledge` and `rewind` to the worker; `close` to anyone.
+    Threads: `connect`, `put`, `report_lost`, `restore` and `finish` belong to the reader;
+    `take`, `take_lost`, `acknowledge` and `rewind` to the worker; `close` to anyone.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Channel:
         self._filled.acquire()
         self._idle = False  # whether the worker waits for it
         self._drained = threading.Condition(self._lock)
-        self._batches: Deque[Tuple[Sequence[TrainingEvent], int]] = deque()  # with their bytes
+        self._batches: Deque[Batch] = deque()
         self._count = 0
         self._bytes = 0
         self._blocked = False  # whether the reader waits for room
         self._epoch = 0
-        self._notice: Optional[TrainingEvent] = None
+        self._lost: Optional[StreamLost] = None
         self._set_aside: List[TrainingEvent] = []  # what a rewind dropped, until it is confirmed
         self._closed = False
         self._finished = False
@@ -92,11 +93,11 @@ class Channel:
         with self._lock:
             return Position(self._epoch, self.cursor.connect())
 
-    def put(self, events: Sequence[TrainingEvent], epoch: int) -> Optional[int]:
+    def put(self, batch: Batch, epoch: int) -> Optional[int]:
         """Append events, waiting while the channel is full.
 
         Args:
-            events: In the order of the stream. Those that were here before are dropped.
+            batch: In the order of the stream. Those that were here before are dropped.
             epoch: That of the connection.
 
         Returns:
@@ -105,54 +106,54 @@ class Channel:
         accepted = 0
         with self._lock:
             if self._set_aside and epoch == self._epoch:
-                self._check_redelivery(events)
-            while events:
+                self._check_redelivery(batch)
+            while batch:
                 while self._is_full() and not self._closed and epoch == self._epoch:
-                    self._signal()
+                    self._wake_worker()
                     self._wait_for_room()
                 if self._closed or epoch != self._epoch:
                     return None
-                count = self._fitting(events)
-                fitting, events = events, ()
-                if count < len(fitting):
-                    fitting, events = fitting[:count], fitting[count:]
+                count = self._fitting(batch)
+                fitting, batch = (
+                    (batch, _NOTHING) if count == len(batch) else (batch[:count], batch[count:])
+                )
                 new = self.cursor.accept(fitting)
                 self.duplicates += len(fitting) - len(new)
                 if new:
                     self._append(new)
                     self.high_water = max(self.high_water, self._count)
                     accepted += len(new)
-        # Without the lock, which the worker takes at once.
-        if accepted and self._signal() and accepted <= _FEW:
-            time.sleep(_HANDOVER)  # it is awake, and would wait for the interpreter
+        # Without the lock: the worker takes it as soon as it is awake.
+        if accepted and self._wake_worker() and accepted <= _FEW:
+            time.sleep(_HANDOVER)  # give up the GIL, so that the worker just woken can run
         return accepted
 
-    def tell(self, notice: TrainingEvent) -> None:
-        """Leave the worker a word that is not part of the stream; a newer one replaces it."""
+    def report_lost(self, lost: StreamLost) -> None:
+        """Tell the worker that the stream was lost. A newer report replaces an older one."""
         with self._lock:
-            self._notice = notice
-            self._signal()
+            self._lost = lost
+            self._wake_worker()
 
-    def take_notice(self) -> Optional[TrainingEvent]:
-        """Take what `tell` left, if anything."""
+    def take_lost(self) -> Optional[StreamLost]:
+        """Take what `report_lost` left, if anything."""
         with self._lock:
-            notice, self._notice = self._notice, None
-            return notice
+            lost, self._lost = self._lost, None
+            return lost
 
-    def take(self) -> Optional[Sequence[TrainingEvent]]:
-        """Wait for events, or for a notice, and take those that were put together.
+    def take(self) -> Optional[Batch]:
+        """Wait for events, or for a report of a lost stream, and take those put together.
 
         Returns:
-            Events, or none where there is a notice; None when no more will come: `error` then says
-            why, if it was not because of `close`.
+            Events, or an empty batch where there is only such a report; None when no more will
+            come: `error` then says why, if it was not because of `close`.
         """
         while True:
             with self._lock:
                 self._idle = False
                 if self._closed:
                     return None
-                if self._batches or self._notice:
-                    return self._first()
+                if self._batches or self._lost:
+                    return self._take_first()
                 if self._finished:
                     return None
                 self._idle = True
@@ -176,7 +177,7 @@ class Channel:
         with self._lock:
             if self._finished or self._closed:
                 return False
-            self._set_aside = [*in_hand, *(event for batch, _ in self._batches for event in batch)]
+            self._set_aside = [*in_hand, *(event for batch in self._batches for event in batch)]
             self._empty()
             self._epoch += 1
             self.cursor.rewind(self._set_aside)
@@ -195,7 +196,7 @@ class Channel:
         with self._lock:
             self._finished = True
             self.error = error
-            self._signal()
+            self._wake_worker()
 
     def close(self) -> None:
         """Drop everything and release whoever is blocked."""
@@ -203,10 +204,10 @@ class Channel:
             self._closed = True
             self._empty()
             self._set_aside = []
-            self._signal()
+            self._wake_worker()
             self._drained.notify()
 
-    def _check_redelivery(self, events: Sequence[TrainingEvent]) -> None:
+    def _check_redelivery(self, events: Batch) -> None:
         """Drop what was set aside if it comes again; if the cloud begins elsewhere, use it."""
         for event in events:
             if event.key == self._set_aside[0].key:
@@ -220,26 +221,26 @@ class Channel:
         if self._set_aside:
             self.cursor.restore(self._set_aside)
             self._empty()
-            self._append(self._set_aside)
+            self._append(EventBatch(self._set_aside))
             self._set_aside = []
-            self._signal()
+            self._wake_worker()
 
-    def _first(self) -> Sequence[TrainingEvent]:
+    def _take_first(self) -> Batch:
         if not self._batches:
-            return []
-        events, size = self._batches.popleft()
-        self._count -= len(events)
-        self._bytes -= size
-        # Not for every little room: waking a thread is slow.
+            return _NOTHING
+        batch = self._batches.popleft()
+        self._count -= len(batch)
+        self._bytes -= batch.size
+        # Wake the reader only when half of the queue is free: a wake-up is slow.
         if (
             self._blocked
             and 2 * self._count <= self._max_events
             and 2 * self._bytes <= self._max_bytes
         ):
             self._drained.notify()
-        return events
+        return batch
 
-    def _signal(self) -> bool:
+    def _wake_worker(self) -> bool:
         """Wake the worker if it waits. A bare lock does it in half the time of a condition."""
         if not self._idle:
             return False
@@ -248,11 +249,10 @@ class Channel:
             self._filled.release()
         return True
 
-    def _append(self, events: Sequence[TrainingEvent]) -> None:
-        size = _bytes(events)
-        self._batches.append((events, size))
-        self._count += len(events)
-        self._bytes += size
+    def _append(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self._count += len(batch)
+        self._bytes += batch.size
 
     def _empty(self) -> None:
         self._batches.clear()
@@ -270,23 +270,14 @@ class Channel:
             finally:
                 self._lock.acquire()
 
-    def _fitting(self, events: Sequence[TrainingEvent]) -> int:
+    def _fitting(self, batch: Batch) -> int:
         """Return how many events there is room for; the last one may exceed the bytes."""
-        count = min(len(events), self._max_events - self._count)
+        count = min(len(batch), self._max_events - self._count)
         room = self._max_bytes - self._bytes
-        if _bytes(events) < room:
+        if batch.size < room:
             return count
-        sizes = accumulate(event.size for event in events)
+        sizes = accumulate(event.size for event in batch)
         return min(count, 1 + sum(1 for _ in takewhile(lambda size: size < room, sizes)))
 
     def _is_full(self) -> bool:
         return self._count >= self._max_events or self._bytes >= self._max_bytes
-
-
-def _bytes(events: Sequence[TrainingEvent]) -> int:
-    if type(events) is LogBatch:
-        return events.size
-    size = 0
-    for event in events:  # mostly one: a generator would take longer
-        size += event.size
-    return size

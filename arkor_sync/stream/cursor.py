@@ -1,7 +1,6 @@
-"""The two positions in a job's event stream, and what was seen before.
+"""The two positions in a job's event stream, and which events have been seen. Pure.
 
-`Cursor` is pure bookkeeping; the channel guards it. A store is used by the thread that begins to
-follow and by the worker thread.
+The channel's lock guards it.
 
 The *read* position is the last event put on the channel: where a broken connection resumes. The
 *acknowledged* position is the last event that the callbacks are done with: where a redelivery
@@ -14,7 +13,7 @@ import hashlib
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from arkor_sync.stores.base import SavedCursor
-from arkor_sync.stream.batches import LogBatch, id_order
+from arkor_sync.stream.batches import Batch, EventBatch, id_order
 from arkor_sync.stream.events import TrainingEvent
 
 _OPENING = 2
@@ -25,14 +24,6 @@ def _fingerprint(event: TrainingEvent) -> str:
     """Tell events apart across processes. `key` is faster, but only within one."""
     text = f"{event.id!r} {event.type!r} {event.timestamp!r} {event.step!r}"
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
-
-
-def _rising(events: Sequence[TrainingEvent]) -> Optional[Tuple[str, str]]:
-    """Return the first and the last id, where each is known to be above the one before."""
-    if type(events) is LogBatch:
-        return (events.first_id, events.last_id) if events.rising else None
-    event_id = events[0].id if len(events) == 1 else None
-    return None if event_id is None else (event_id, event_id)
 
 
 class _Generation:
@@ -48,17 +39,16 @@ class _Generation:
         self.size = 0
         self._keys: Dict[int, int] = {}
         # Batches whose keys are made when one of their ids comes again, which may be never.
-        self._later: List[Tuple[int, LogBatch]] = []
-        self._ids: Set[str] = set()  # of those batches that were looked through
+        self._later: List[Tuple[int, Batch]] = []
+        self._ids: Set[Optional[str]] = set()  # of those batches that were looked through
         self._looked_through = 0
 
-    def add(self, events: Sequence[TrainingEvent], connection: int) -> None:
-        self.size += len(events)
-        if type(events) is LogBatch:
-            self._later.append((connection, events))
+    def add(self, batch: Batch, connection: int) -> None:
+        self.size += len(batch)
+        if batch.keys_are_known:
+            self._keys.update(dict.fromkeys(batch.keys(), connection))
         else:
-            for event in events:
-                self._keys[event.key] = connection
+            self._later.append((connection, batch))
 
     def find(self, event: TrainingEvent) -> Optional[int]:
         """Return the connection that brought an event, or None."""
@@ -119,7 +109,7 @@ class Cursor:
         self._from_start = True
         return self.read
 
-    def accept(self, events: Sequence[TrainingEvent]) -> Sequence[TrainingEvent]:
+    def accept(self, batch: Batch) -> Batch:
         """Move the read position over events, and return those that were not here before.
 
         An event with an id is recognised wherever it comes again. One without is only recognised
@@ -130,30 +120,28 @@ class Cursor:
         events must match before that is believed: a server may greet with the first one.
         """
         counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        ids = None if counting else _rising(events)
+        ids = None if counting else batch.rising_ids()
         if ids is None or id_order(ids[0]) <= self._highest:
-            return [event for event in events if self._accept_one(event)]
+            new = [event for event in batch if self._accept_one(event)]
+            return batch if len(new) == len(batch) else EventBatch(new)
         # The id of each is above all that came before, so none of them can have been here.
-        count = len(events)
+        count = len(batch)
         self._position += count
         self._count(count)
-        self._new.add(events, self._connection)
+        self._new.add(batch, self._connection)
         self.read = ids[1]
         self._highest = id_order(ids[1])
-        return events
+        return batch
 
     def knows(self, event: TrainingEvent) -> bool:
         """Whether an event was accepted lately."""
         return self._brought_by(event) is not None
 
-    def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
+    def acknowledge(self, batch: Batch) -> None:
         """Move the acknowledged position over the next events."""
-        self.delivered += len(events)
-        if type(events) is LogBatch:
-            self.acknowledged = events.last_id
-            return
-        ids = (event.id for event in reversed(events) if event.id is not None)
-        self.acknowledged = next(ids, self.acknowledged)
+        self.delivered += len(batch)
+        if batch.last_id is not None:
+            self.acknowledged = batch.last_id
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
         """Move the read position back to the acknowledged one, as if these had never come."""
@@ -192,7 +180,7 @@ class Cursor:
 
     def _admit(self, event: TrainingEvent) -> None:
         self._count(1)
-        self._new.add([event], self._connection)
+        self._new.add(EventBatch([event]), self._connection)
         if event.id is not None:
             self.read = event.id
             self._highest = max(self._highest, id_order(event.id))

@@ -1,18 +1,15 @@
-"""What happens when a callback raises. Pure: no I/O, no threads, no clock, no counters.
+"""What happens when a callback raises. Pure.
 
 The worker thread counts and asks; the policy only answers. That makes a policy a value: frozen,
 comparable, safe to share between runs and threads, and testable without a stream.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
-from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type
+from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Type, Union
 
-from arkor_sync.errors import ArkorUsageError
-from arkor_sync.stream.callback_names import CALLBACK_NAMES, unknown_callback
-from arkor_sync.stream.events import TrainingEvent
+from arkor_sync._common.arguments import MAX_SECONDS, check, is_seconds, refusal
+from arkor_sync.stream.events import CALLBACK_NAMES, RunEvent, TrainingEvent, unknown_callback
 
 
 class Action(enum.Enum):
@@ -29,8 +26,6 @@ class Action(enum.Enum):
     CANCEL = "cancel"
     """ABORT, and ask the cloud to stop the job."""
 
-
-MAX_DELAY = 1_000_000_000  # seconds: what a thread can be asked to wait
 
 _REPEATS: FrozenSet[Action] = frozenset({Action.RETRY, Action.RECONNECT})
 
@@ -50,7 +45,7 @@ class Failure:
 
     error: Exception
     callback: str
-    event: TrainingEvent
+    event: Union[TrainingEvent, RunEvent]
     attempt: int = 1
     given_up: int = 0
 
@@ -86,33 +81,29 @@ class Rule:
         object.__setattr__(self, "errors", tuple(self.errors))
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for error in self.errors:
-            if not (isinstance(error, type) and issubclass(error, Exception)):
-                raise ArkorUsageError(f"on() takes exception classes, not {error!r}")
+            fits = isinstance(error, type) and issubclass(error, Exception)
+            check("errors", error, fits, "exception classes")
         for name in self.callbacks:
             if name not in CALLBACK_NAMES:
                 raise unknown_callback(name)
         for name, action in (("do", self.do), ("then", self.then)):
-            if not isinstance(action, Action):
-                raise ArkorUsageError(
-                    f"{name} must be an Action such as Action.LOG, not {action!r}"
-                )
-        if self.when is not None and not callable(self.when):
-            raise ArkorUsageError(f"when must be a function of a Failure, not {self.when!r}")
-        if not isinstance(self.attempts, int) or self.attempts < 1:
-            raise ArkorUsageError(f"attempts must be a whole number from 1, not {self.attempts!r}")
+            check(name, action, isinstance(action, Action), "an Action such as Action.LOG")
+        fits = self.when is None or callable(self.when)
+        check("when", self.when, fits, "a function of a Failure, or None")
+        fits = isinstance(self.attempts, int) and self.attempts >= 1
+        check("attempts", self.attempts, fits, "a whole number, 1 or more")
         if self.do in _REPEATS and self.attempts < 2:
-            raise ArkorUsageError(
-                f"{self.do} needs attempts of 2 or more, the first call included; "
-                "a repeat without a bound could go on for ever"
+            wanted = (
+                f"2 or more for {self.do}, the first call included; a repeat without a bound may "
+                "never end"
             )
+            raise refusal("attempts", self.attempts, wanted)
         if self.do not in _REPEATS and self.attempts != 1:
-            raise ArkorUsageError(
-                f"attempts belongs to RETRY and RECONNECT; {self.do} repeats none"
-            )
+            wanted = f"1, or leave it out, for {self.do}: it does not repeat the call"
+            raise refusal("attempts", self.attempts, wanted)
         if self.then in _REPEATS:
-            raise ArkorUsageError(
-                f"then must end the repeats with LOG, ABORT or CANCEL: {self.then}"
-            )
+            wanted = "LOG, ABORT or CANCEL, which end the repeats"
+            raise refusal("then", self.then, wanted, got=str(self.then))
         for name, seconds in (("base", self.base), ("cap", self.cap)):
             check_delay(name, seconds)
 
@@ -157,32 +148,32 @@ class ErrorPolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(self.rules))
         for rule in self.rules:
-            if not isinstance(rule, Rule):
-                raise ArkorUsageError(f"rules must hold Rule objects, not {rule!r}")
-        if not isinstance(self.otherwise, Action):
-            raise ArkorUsageError(f"otherwise must be an Action, not {self.otherwise!r}")
+            check("rules", rule, isinstance(rule, Rule), "Rule objects, as on() makes them")
+        is_action = isinstance(self.otherwise, Action)
+        check("otherwise", self.otherwise, is_action, "an Action such as Action.LOG")
         if self.otherwise in _REPEATS:
-            raise ArkorUsageError(
-                f"otherwise cannot be {self.otherwise}: it has no bound; "
-                "use ErrorPolicy.reconnect(), or on(Exception, do=..., attempts=...)"
+            wanted = (
+                "LOG, ABORT or CANCEL; for a repeat use ErrorPolicy.reconnect(), or "
+                "on(Exception, do=..., attempts=...)"
             )
-        if self.budget is not None and (not isinstance(self.budget, int) or self.budget < 0):
-            raise ArkorUsageError(f"budget must be a whole number from 0, or None: {self.budget!r}")
-        if self.dead_letter is not None and not callable(self.dead_letter):
-            raise ArkorUsageError(f"dead_letter must be callable, not {self.dead_letter!r}")
+            raise refusal("otherwise", self.otherwise, wanted, got=str(self.otherwise))
+        fits = self.budget is None or (isinstance(self.budget, int) and self.budget >= 0)
+        check("budget", self.budget, fits, "a whole number, 0 or more, or None")
+        fits = self.dead_letter is None or callable(self.dead_letter)
+        check("dead_letter", self.dead_letter, fits, "a function of a Failure, or None")
 
     @classmethod
-    def abort(cls) -> ErrorPolicy:
+    def abort(cls) -> "ErrorPolicy":
         """Stop following at the first exception; `wait()` raises it. This is the default."""
         return cls()
 
     @classmethod
-    def log(cls, budget: Optional[int] = 100) -> ErrorPolicy:
+    def log(cls, budget: Optional[int] = 100) -> "ErrorPolicy":
         """Log each exception and go on, until `budget` of them were logged."""
         return cls(otherwise=Action.LOG, budget=budget)
 
     @classmethod
-    def reconnect(cls, attempts: int = 5, then: Action = Action.ABORT) -> ErrorPolicy:
+    def reconnect(cls, attempts: int = 5, then: Action = Action.ABORT) -> "ErrorPolicy":
         """Reopen the stream and have the event delivered again, `attempts` deliveries in all."""
         return cls().on(Exception, do=Action.RECONNECT, attempts=attempts, then=then)
 
@@ -196,7 +187,7 @@ class ErrorPolicy:
         base: float = 0.5,
         cap: float = 30.0,
         then: Action = Action.ABORT,
-    ) -> ErrorPolicy:
+    ) -> "ErrorPolicy":
         """Return a policy with one more rule, after those it has.
 
         Args:
@@ -228,10 +219,8 @@ class ErrorPolicy:
 
 
 def check_delay(name: str, seconds: float) -> None:
-    """Refuse a delay that cannot be waited."""
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not 0 <= seconds <= MAX_DELAY:
-        raise ArkorUsageError(f"{name} is seconds from 0 to {MAX_DELAY:,}, not {seconds!r}")
+    """Refuse a delay that no thread can wait for."""
+    check(name, seconds, is_seconds(seconds), f"seconds from 0 to {MAX_SECONDS:,}")
 
 
 class Skip(Exception):
@@ -255,8 +244,8 @@ class Redeliver(Exception):
 
     def __init__(self, delay: float = 0.0, attempts: int = 10) -> None:
         check_delay("delay", delay)
-        if type(attempts) is not int or attempts < 2:
-            raise ArkorUsageError(f"attempts must be 2 or more, and whole, not {attempts!r}")
+        fits = type(attempts) is int and attempts >= 2
+        check("attempts", attempts, fits, "a whole number, 2 or more")
         self.delay = delay
         self.attempts = attempts
         super().__init__(delay, attempts)

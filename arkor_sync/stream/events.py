@@ -1,15 +1,15 @@
-"""Frames to typed training events. Pure: no I/O and no threads; the reader thread calls it.
+"""Server-sent event frames to typed training events. Pure.
 
 The JSON's `type` decides what an event is; the frame's event name is only looked at for `ping`
 and `end`, which carry no JSON.
 """
 
-from __future__ import annotations
+import dataclasses
+from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Tuple
 
-import json
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
-
+from arkor_sync._common.json import decode_json
 from arkor_sync.cloud.sse import Frame
+from arkor_sync.errors import ArkorUsageError
 
 STARTED = "training.started"
 LOG = "training.log"
@@ -17,12 +17,39 @@ CHECKPOINT = "checkpoint.saved"
 COMPLETED = "training.completed"
 FAILED = "training.failed"
 CANCELLED = "training.cancelled"  # never on the wire: built from the job's record
-LOST = "stream.lost"  # nor are these two: what the run itself has to tell its callbacks
-ENDED = "run.ended"
+LOST = "stream.lost"  # never on the wire: see `StreamLost`
+ENDED = "run.ended"  # never on the wire: see `RunEnded`
 
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
-KNOWN = frozenset({STARTED, LOG, CHECKPOINT}) | TERMINAL
 _WITH_STEP = frozenset({LOG, CHECKPOINT})
+
+CALLBACK_NAMES: Dict[str, str] = {
+    "on_started": STARTED,
+    "on_log": LOG,
+    "on_checkpoint": CHECKPOINT,
+    "on_completed": COMPLETED,
+    "on_failed": FAILED,
+    "on_cancelled": CANCELLED,
+    "on_reconnect": LOST,
+    "on_end": ENDED,
+}
+"""The table of callbacks: each name, and the event type that it belongs to.
+
+A new event is one entry here; its context and its typed names are in `arkor_sync.contexts`.
+"""
+
+KNOWN = frozenset(CALLBACK_NAMES.values()) - {LOST, ENDED}
+
+
+def unknown_callback(name: object) -> ArkorUsageError:
+    """Build the error for a callback name that does not exist, with the nearest that does."""
+    import difflib  # here: only a misspelt name needs it
+
+    near = difflib.get_close_matches(str(name), CALLBACK_NAMES, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ArkorUsageError(
+        f"there is no callback {name!r}; {hint}The callbacks are {', '.join(CALLBACK_NAMES)}"
+    )
 
 
 METRICS = {
@@ -84,21 +111,55 @@ class TrainingEvent(NamedTuple):
         return f"<TrainingEvent {self.type or '?'}{shown}>"
 
 
-def _refuse_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is not JSON")
+class RunEvent:
+    """What the run itself tells its callbacks. No event of the stream stands for it.
+
+    It has what callers read of a `TrainingEvent`: no id, no step, no JSON.
+    """
+
+    type: ClassVar[str]
+    id: ClassVar[None] = None
+    step: ClassVar[None] = None
+    timestamp: ClassVar[None] = None
+    problem: ClassVar[None] = None
+    synthesized: ClassVar[bool] = True
+    is_terminal: ClassVar[bool] = False
+    key: ClassVar[int] = 0
+
+    @property
+    def data(self) -> Dict[str, Any]:
+        """An empty JSON object."""
+        return {}
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+@dataclasses.dataclass(frozen=True)
+class StreamLost(RunEvent):
+    """The event stream was lost, and is opened again after a while.
+
+    Attributes:
+        error: What went wrong.
+        failures: How many times in a row.
+        delay: Seconds until the next attempt.
+    """
+
+    type: ClassVar[str] = LOST
+    error: str
+    failures: int
+    delay: float
 
 
-def decode_json(raw: str) -> Any:
-    """Decode strict JSON, or raise `ValueError`."""
-    try:
-        value, end = _DECODER.raw_decode(raw)
-    except ValueError:
-        end = -1
-    # `decode` looks for whitespace around the value, which there hardly ever is.
-    return value if end == len(raw) else _DECODER.decode(raw)
+@dataclasses.dataclass(frozen=True)
+class RunEnded(RunEvent):
+    """The run is over.
+
+    Attributes:
+        result: What `wait()` returns, a `TrainingResult`; None where it raises.
+        error: What `wait()` raises, or None.
+    """
+
+    type: ClassVar[str] = ENDED
+    result: Any
+    error: Optional[BaseException]
 
 
 def event_key(event_id: str, kind: str, step: Any, fields: int) -> int:
@@ -121,8 +182,8 @@ def decode(frame: Frame) -> TrainingEvent:
     problem = None
     try:
         decoded = decode_json(raw)
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {error or type(error).__name__}"
+    except ValueError as error:
+        problem = f"not JSON: {error}"
     else:
         if type(decoded) is dict:
             data = decoded

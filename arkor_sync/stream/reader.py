@@ -1,7 +1,7 @@
-"""Thread one: connect, read, put; and connect again.
+"""Connects, reads, puts events on the channel, and connects again. Runs on the reader thread.
 
-The reader owns the socket. It asks for nothing twice, gives up only on what its policy calls
-permanent, and, where the stream cannot tell how the job ended, reads the job's record instead.
+It gives up only on what its policy calls permanent. Where the stream cannot tell how the job ended,
+it reads the job's record instead.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync._common.clock import Clock
-from arkor_sync.cloud.sse import Frame, FrameParser
+from arkor_sync.cloud.sse import FrameParser
 from arkor_sync.cloud.transport import ByteStream, Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -24,18 +24,10 @@ from arkor_sync.errors import (
     ReplayUnavailable,
     ResponseError,
 )
-from arkor_sync.stream import batches as bursts
-from arkor_sync.stream.batches import LogBatch
+from arkor_sync.stream.batches import Batch, EventBatch, read
 from arkor_sync.stream.channel import Channel, Position
-from arkor_sync.stream.events import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    LOST,
-    TERMINAL,
-    TrainingEvent,
-    decode,
-)
+from arkor_sync.stream.events import FAILED, StreamLost
+from arkor_sync.stream.job_end import terminal_event, with_true_end
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
@@ -50,16 +42,24 @@ CANCEL_GRACE = 5.0
 """Seconds of a silent connection after an accepted cancel before the job's record is read."""
 
 
-class Source(Protocol):
-    """Where the events of one job come from."""
+class OpenStream(Protocol):
+    """Opens the job's event stream after an event."""
 
-    def open(
-        self, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
+    def __call__(
+        self,
+        *,
+        transport: Transport,
+        last_event_id: Optional[str],
+        timeout: Tuple[float, float],
     ) -> ByteStream:
-        """Open the stream after an event; raise `CloudApiError` or `ArkorConnectionError`."""
+        """Return the open stream; raise `CloudApiError` or `ArkorConnectionError`."""
 
-    def job(self, transport: Transport) -> TrainingJob:
-        """Read the job's record."""
+
+class ReadJob(Protocol):
+    """Reads the job's record."""
+
+    def __call__(self, *, transport: Transport) -> TrainingJob:
+        """Return it; raise `CloudApiError`, `ResponseError` or `ArkorConnectionError`."""
 
 
 class State(enum.Enum):
@@ -100,7 +100,8 @@ class Reader:
     def __init__(
         self,
         *,
-        source: Source,
+        open_stream: OpenStream,
+        read_job: ReadJob,
         transport: Transport,
         channel: Channel,
         policy: ReconnectPolicy,
@@ -116,7 +117,8 @@ class Reader:
         self.failures = 0
         self.last_byte: Optional[float] = None
         self.last_event: Optional[float] = None
-        self._source = source
+        self._open_stream = open_stream
+        self._read_job = read_job
         self._channel = channel
         self._policy = policy
         self._stale_after = stale_after
@@ -174,14 +176,14 @@ class Reader:
         finally:
             self.state = State.ENDED
             self._transport.close()
-            self._transport.arm()
+            self._transport.reset()
             self._channel.finish(error)
 
     def _read_until_stopped(self) -> None:
         self._last_news = self._clock.now()
         while True:
             self._on_idle()
-            if not self._transport.arm():
+            if not self._transport.reset():
                 return
             try:
                 delay = self._follow_once()
@@ -213,10 +215,9 @@ class Reader:
                 raise
             return self._after_gone(gone, position)
         except (ArkorConnectionError, CloudApiError) as error:
-            # Only now, also where the job is known to have ended: as long as the stream can be had,
-            # it has events that the record has not.
+            # Only now: a stream that can be opened may bring events that the record does not show.
             lasting = getattr(error, "status", None) not in self._policy.permanent
-            if lasting and silence >= self._stale_after and self._ended_by_record(position):
+            if lasting and silence >= self._stale_after and self._put_recorded_end(position):
                 return None
             raise
 
@@ -227,12 +228,12 @@ class Reader:
             return None
         if end is _End.SUPERSEDED:
             return 0.0
-        if end is not _End.CLEAN and self._ended_by_record(position):
+        if end is not _End.CLEAN and self._put_recorded_end(position):
             return None
         if end is _End.STALE:
             return 0.0
         if self.events == read_before:
-            if self._cancelled and silence >= CANCEL_GRACE and self._ended_by_record(position):
+            if self._cancelled and silence >= CANCEL_GRACE and self._put_recorded_end(position):
                 return None  # it was heard, and had nothing more to tell
             raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
         return min(self._policy.cap, self._policy.base if self._retry is None else self._retry)
@@ -241,8 +242,10 @@ class Reader:
         self.state = State.CONNECTING
         self.connections += 1
         timeout = patience = self._policy.idle_timeout
-        stream = self._source.open(
-            self._transport, position.last_event_id, (self._policy.connect_timeout, timeout)
+        stream = self._open_stream(
+            transport=self._transport,
+            last_event_id=position.last_event_id,
+            timeout=(self._policy.connect_timeout, timeout),
         )
         try:
             self.state = State.STREAMING
@@ -274,13 +277,17 @@ class Reader:
             stream.close()
 
     def _take(self, parser: FrameParser, chunk: bytes, epoch: int) -> Optional[_End]:
-        """Put what a chunk completes on the channel; say so if it ends the connection."""
+        """Put what a chunk completes on the channel; return how it ends the connection, if so."""
         end: Optional[_End] = None
-        for piece in bursts.read(parser, chunk):
-            if type(piece) is LogBatch:
-                end = None if self._put(piece, epoch) else _End.SUPERSEDED
-            else:
-                end = self._take_frames(piece, epoch)
+        for batch in read(parser, chunk):
+            if batch.terminal:
+                batch = self._with_true_end(batch)
+            if not self._put(batch, epoch):
+                end = _End.SUPERSEDED
+            elif batch.terminal:
+                end = _End.TERMINAL
+            elif batch.ends_stream:
+                end = _End.END_FRAME
             if end is not None:
                 break
         if parser.retry_ms is not None:
@@ -288,35 +295,16 @@ class Reader:
             self._retry = min(self._policy.cap, max(floor, parser.retry_ms / 1000))
         return end
 
-    def _take_frames(self, frames: List[Frame], epoch: int) -> Optional[_End]:
-        end: Optional[_End] = None
-        events: List[TrainingEvent] = []
-        for frame in frames:
-            if frame.event == "end":
-                end = _End.END_FRAME
-                break
-            if frame.event == "ping":
-                continue
-            event = decode(frame)
-            if event.type in TERMINAL:
-                events.append(self._truth_about(event))
-                end = _End.TERMINAL
-                break
-            events.append(event)
-        return end if self._put(events, epoch) else _End.SUPERSEDED
-
-    def _put(self, events: Sequence[TrainingEvent], epoch: int) -> bool:
+    def _put(self, batch: Batch, epoch: int) -> bool:
         """Put events on the channel; return False if nobody wants them any more."""
-        if not events:
-            return True
         before = self._clock.now()
-        accepted = self._channel.put(events, epoch)
+        accepted = self._channel.put(batch, epoch)
         if accepted is None:
             return False
         after = self._clock.now()
         self._last_news += after - before  # it waited for the callbacks, which is no silence
         self._connected_at += after - before
-        if accepted and (type(events) is LogBatch or any(event.data for event in events)):
+        if accepted and batch.has_data:
             self._last_news = self.last_event = after
             self.events += accepted
             self.failures = 0
@@ -328,7 +316,7 @@ class Reader:
         """When silence has lasted so long that the job's record must be read.
 
         Every connection is listened to for a while: after an outage, or after callbacks that took
-        long, the stream has a tale to tell that the record has not.
+        long, the stream may still hold events that the record does not show.
         """
         patience = CANCEL_GRACE if self._cancelled else self._stale_after
         return max(self._last_news + patience, self._connected_at + min(patience, CANCEL_GRACE))
@@ -356,8 +344,7 @@ class Reader:
             self.failures,
             delay,
         )
-        lost = {"error": str(error), "failures": self.failures, "delay": delay}
-        self._channel.tell(TrainingEvent(LOST, lost, synthesized=True))
+        self._channel.report_lost(StreamLost(str(error), self.failures, delay))
         return delay
 
     def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:
@@ -367,7 +354,7 @@ class Reader:
         once, where what was seen before is recognised; if even that is gone, events may be lost.
         """
         self._channel.restore(position.epoch)
-        if self._ended_by_record(position):
+        if self._put_recorded_end(position):
             return None
         if position.last_event_id is None:
             raise ReplayUnavailable(
@@ -381,51 +368,32 @@ class Reader:
         self._replaying_all = True
         return 0.0
 
-    def _ended_by_record(self, position: Position) -> bool:
+    def _put_recorded_end(self, position: Position) -> bool:
         """Read the job's record; if the job has ended, put the event that was never sent."""
         # Patience begins anew, also where the record cannot be read: the stream is tried first.
         self._last_news = self._clock.now()
         try:
-            event = terminal_event(self._source.job(self._transport))
+            event = terminal_event(self._read_job(transport=self._transport))
         except ResponseError as error:
             raise ArkorConnectionError(f"the job's record: {error}") from error
         if event is None:
             logger.info("job %s is still running; its event stream is opened again", self._label)
             return False
         self._channel.restore(position.epoch)
-        self._channel.put([event], position.epoch)
+        self._channel.put(EventBatch([event]), position.epoch)
         return True
 
-    def _truth_about(self, event: TrainingEvent) -> TrainingEvent:
-        """Tell a failure from a cancellation by the record; the stream says `failed` to both.
+    def _with_true_end(self, batch: Batch) -> Batch:
+        """Tell a failure from a cancellation by the job's record: the stream calls both failed.
 
-        A lost answer leaves the stream's word standing: the event is too precious to risk.
+        Where the record cannot be read, the stream's event stands: it is not to be risked.
         """
-        if event.type != FAILED:
-            return event
+        if batch[-1].type != FAILED:
+            return batch
         try:
-            record = terminal_event(self._source.job(self._transport))
+            return with_true_end(batch, self._read_job(transport=self._transport))
         except ArkorError as error:
             if self._transport.interrupted:
                 raise  # the event is not on the channel yet, and comes again
             logger.warning("cannot tell whether job %s was cancelled: %s", self._label, str(error))
-            return event
-        if record is None or record.type != CANCELLED:
-            return event
-        return record._replace(id=event.id, key=event.key, size=event.size)
-
-
-def terminal_event(job: TrainingJob) -> Optional[TrainingEvent]:
-    """Build the terminal event of a job from its record; None while it has not ended."""
-    kind = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}.get(job.status)
-    if kind is None:
-        return None
-    data = {
-        "type": kind,
-        "jobId": job.id,
-        "timestamp": job.completed_at,
-        "error": job.error,
-        "artifacts": job.extra.get("artifacts"),
-        "metrics": job.extra.get("metrics"),
-    }
-    return TrainingEvent(kind, data, synthesized=True, key=hash((job.id, kind)))
+            return batch

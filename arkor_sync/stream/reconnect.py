@@ -1,7 +1,10 @@
-"""How often and after what delay a lost stream is opened again. Pure: the reader thread waits.
+"""How often, and after which delay, a lost stream is opened again. Pure.
 
-The delays are backoff's generators. Its decorators are not used: they sleep where nothing can wake
-them, and a run must stop within 100 ms.
+The delays come from a generator of backoff, which is called nowhere else. The decorators of
+backoff are not used: nothing can end their sleep, and a run must stop within 100 ms.
+
+backoff has been archived since August 2025. To do without it, `delays` would yield
+`min(cap, factor * 2**n)` itself, with a limit for `n`, because a float overflows at 1,024.
 """
 
 from __future__ import annotations
@@ -10,10 +13,9 @@ import dataclasses
 import itertools
 from typing import FrozenSet, Iterable, Iterator, Optional
 
-from arkor_sync.errors import ArkorUsageError
+from arkor_sync._common.arguments import MAX_SECONDS, check, is_number, is_seconds
 
 _NOTHING = 1e-9  # seconds
-_MAX = 1_000_000_000  # seconds: what a thread can be asked to wait
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,26 +50,23 @@ class ReconnectPolicy:
     permanent: FrozenSet[int] = frozenset({401, 403, 410, 426})
 
     def __post_init__(self) -> None:
-        if not isinstance(self.permanent, Iterable):
-            raise ArkorUsageError(f"permanent must be a set of statuses, not {self.permanent!r}")
+        wanted = "a set of HTTP statuses, such as {401, 403}"
+        check("permanent", self.permanent, isinstance(self.permanent, Iterable), wanted)
         object.__setattr__(self, "permanent", frozenset(self.permanent))
-        if not all(isinstance(status, int) for status in self.permanent):
-            raise ArkorUsageError(f"permanent must hold statuses as numbers: {self.permanent!r}")
+        for status in self.permanent:
+            check("permanent", status, isinstance(status, int), wanted)
         for name in ("base", "cap"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value <= _MAX:
-                raise ArkorUsageError(f"{name} must be seconds from 0 to {_MAX:,}, not {value!r}")
+            check(name, value, is_seconds(value), f"seconds from 0 to {MAX_SECONDS:,}")
         for name in ("idle_timeout", "connect_timeout"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value <= _MAX:
-                raise ArkorUsageError(f"{name} must be seconds above 0, not {value!r}")
-        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
-            raise ArkorUsageError(f"jitter must be between 0 and 1, not {self.jitter!r}")
+            fits = is_seconds(value) and value > 0
+            check(name, value, fits, f"seconds above 0, at most {MAX_SECONDS:,}")
+        fits = isinstance(self.jitter, (int, float)) and is_number(self.jitter)
+        check("jitter", self.jitter, fits and 0 <= self.jitter <= 1, "a number from 0 to 1")
         attempts = self.max_attempts
-        if attempts is not None and (not isinstance(attempts, int) or attempts < 0):
-            raise ArkorUsageError(
-                f"max_attempts must be a whole number from 0, or None: {attempts!r}"
-            )
+        fits = attempts is None or (isinstance(attempts, int) and attempts >= 0)
+        check("max_attempts", attempts, fits, "a whole number, 0 or more, or None")
 
     def delays(self, base: Optional[float] = None) -> Iterator[float]:
         """Yield the delays of consecutive failures in seconds, without jitter, for ever.
@@ -96,7 +95,3 @@ class ReconnectPolicy:
         """
         spread = 1 + self.jitter * (2 * draw - 1)
         return min(self.cap, max(0.0, delay * spread))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

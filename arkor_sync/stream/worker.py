@@ -1,175 +1,120 @@
-"""Thread two: take, call, await, acknowledge; or ask the error policy."""
+"""Takes events, calls the callbacks, awaits, acknowledges. Runs on the worker thread."""
 
 from __future__ import annotations
 
 import contextvars
 import logging
-import sys
 import threading
-import traceback
+from itertools import repeat
 from typing import (
     Any,
     Callable,
     Dict,
     Hashable,
     Iterator,
-    List,
     Mapping,
-    NamedTuple,
     Optional,
-    Protocol,
-    Sequence,
     Tuple,
 )
 
 from arkor_sync._common.clock import Clock
-from arkor_sync.errors import RunError, add_note, still_runs
+from arkor_sync.errors import RunError
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
-from arkor_sync.stream.batches import LogBatch
+from arkor_sync.stream.batches import Batch, Delivery, EventBatch
 from arkor_sync.stream.channel import Channel
-from arkor_sync.stream.error_policy import (
-    Action,
-    Decision,
-    ErrorPolicy,
-    Failure,
-    Redeliver,
-    Skip,
-    StopTraining,
-)
-from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, TrainingEvent
+from arkor_sync.stream.current_call import CurrentCall
+from arkor_sync.stream.error_policy import Action, ErrorPolicy, StopTraining
+from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, RunEvent
+from arkor_sync.stream.failures import Failures
+from arkor_sync.stream.protocols import Control, Event, Handlers, Record
 
 logger = logging.getLogger("arkor_sync.stream.worker")
 
-STUCK_AFTER = 60.0
-"""Seconds after which a running callback is warned of; again after twice as long."""
-
-_BOOKKEPT = TERMINAL | {STARTED}
-Handlers = Mapping[str, Sequence[Tuple[str, Callable[[Any], Any]]]]
-
-
-class Host(Protocol):
-    """What the worker needs of the run. Everything is called on the worker thread."""
-
-    def apply(self, event: TrainingEvent) -> None:
-        """Do the bookkeeping of an event, before its callbacks."""
-
-    def context(self, event: TrainingEvent, attempt: int) -> Any:
-        """Build the callbacks' argument."""
-
-    def log_contexts(self, batch: LogBatch, fields: List[Dict[str, Any]]) -> Iterator[Any]:
-        """Build the callbacks' argument for each of many logs, one after the other."""
-
-    def remember(self, event: TrainingEvent) -> None:
-        """Keep an event for the run's history, once, before its callbacks."""
-
-    def remember_batch(self, batch: LogBatch) -> None:
-        """The same for logs, each from when `begun` counts it."""
-
-    acknowledged: Optional[Callable[[TrainingEvent], None]]
-    """Hears that the callbacks are done with an event; None where nobody wants to know."""
-
-    def redeliver(self) -> None:
-        """Have the stream opened again; the channel is being rewound."""
-
-    def stop(self, reason: str) -> bool:
-        """Cancel the job and end the run with a result; False if the job has ended already."""
-
-    def cancel(self) -> None:
-        """Ask the cloud to stop the job."""
-
-    def ending(self, error: Optional[BaseException]) -> TrainingEvent:
-        """Tell what the run comes to, as the event that its callbacks are called with."""
-
-    def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        """Hear that the worker is done: with a terminal event, or with an error."""
-
-
-class Call(NamedTuple):
-    """The callback that is running: its name, its event, and when it began on the clock."""
-
-    callback: str
-    event: TrainingEvent
-    since: float
+_CHANGES_THE_JOB = TERMINAL | {STARTED}
 
 
 class Worker:
     """Owns the thread that calls the callbacks of one run, one after the other.
 
-    Threads: `start` once; `stop`, `join` and `stack` from any thread. The attributes are written by
-    the worker and may be read by anyone.
+    Threads: `start` once; `stop` and `join` from any thread. The attributes are written by the
+    worker and may be read by anyone.
 
     Attributes:
-        given_up: Failures that were logged away.
         skipped: Events that could not be read, or whose type is unknown.
+        failures: What became of the callbacks' exceptions.
+        current: The callback that is running.
     """
 
     def __init__(
         self,
         *,
         channel: Channel,
-        handlers: Handlers,
+        handlers: Mapping[str, Handlers],
         policy: ErrorPolicy,
-        host: Host,
+        record: Record,
+        control: Control,
+        save: Optional[Callable[[bool], None]],
         context: contextvars.Context,
         clock: Clock,
         label: str,
     ) -> None:
-        self._calling: Optional[str] = None  # the name of the callback that runs
-        self._ctx: Any = None  # its argument
-        self.given_up = 0
+        """Make a worker; nothing runs before `start`.
+
+        Args:
+            channel: Where the events come from.
+            handlers: The callbacks of each event type, in order, with their names.
+            policy: What a callback's exception does.
+            record: Keeps what the events tell.
+            control: The run.
+            save: Keeps the acknowledged position, after every event, given whether it was the last;
+                None where there is no cursor store.
+            context: The context variables that the callbacks see.
+            clock: Time.
+            label: The job's id, for names and log lines.
+        """
         self.skipped = 0
-        # How many events were acknowledged before the logs that are being delivered, and those.
-        # As one, so that nobody sees them counted twice, or not at all.
-        self._tally: Tuple[int, Optional[LogBatch]] = (0, None)
+        self.failures = Failures(policy, control, self._wait, label)
         self._channel = channel
-        self._label = label
         self._handlers = handlers
-        self._policy = policy
-        self._host = host
+        self._record = record
+        self._control = control
+        self._save = save
         self._clock = clock
+        self._label = label
         self._awaiter = Awaiter()
         self._stopped = threading.Event()
         self._stopping = False  # the same, where it is looked at for every event
-        self._on_acknowledged = host.acknowledged
-        self._context = host.context
-        self._remember = host.remember
-        self._remember_batch = host.remember_batch
-        self._log_contexts = host.log_contexts
-        self._now = clock.now
-        self._moment = 0.0  # since when the event at hand is: one look at the clock an event
+        self._delivery = Delivery(EventBatch([]))  # the batch in hand, or the last one
         self._acknowledged_at: Optional[float] = None
-        self._failure: Optional[Failure] = None
-        self._watched: Any = None
-        self._warn_after = STUCK_AFTER
-        # Callbacks that are done with an event that will come again, and the attempt to go on with.
-        self._progress: Dict[Hashable, Tuple[int, int]] = {}
+        # Of an event that will come again: the callbacks still to call, and with which attempt.
+        self._interrupted: Dict[Hashable, Tuple[Handlers, int]] = {}
         self._thread = threading.Thread(
             target=context.run, args=(self._main,), name=f"arkor-worker-{label}", daemon=True
         )
+        self.current = CurrentCall(clock, self._thread)
 
     @property
     def delivered(self) -> int:
         """How many events were acknowledged."""
-        before, under_way = self._tally
-        return before + _done(under_way)
+        delivery = self._delivery
+        return delivery.before + delivery.done
 
     @property
     def last_acknowledged(self) -> Optional[float]:
         """When the last of them was, on the clock; None before the first."""
-        return self._moment if _done(self._tally[1]) else self._acknowledged_at
+        delivery = self._delivery
+        return (
+            self.current.since if delivery.done > delivery.acknowledged else self._acknowledged_at
+        )
 
     @property
     def acknowledged_id(self) -> Optional[str]:
         """Id of the last of them, or None."""
-        _, under_way = self._tally
-        done = _done(under_way)
-        return under_way.ids[done - 1] if under_way and done else self._channel.cursor.acknowledged
-
-    @property
-    def call(self) -> Optional[Call]:
-        """The callback that is running or awaited, or None."""
-        name, ctx = self._calling, self._ctx
-        return None if name is None else Call(name, ctx.event, self._moment)
+        delivery = self._delivery
+        done, known = delivery.done, self._channel.cursor.acknowledged
+        if done <= delivery.acknowledged:
+            return known
+        return next((each for each in delivery.batch.ids[done - 1 :: -1] if each), known)
 
     def start(self) -> None:
         """Start the thread."""
@@ -192,207 +137,197 @@ class Worker:
         """Whether the caller is this thread: a callback."""
         return self._thread is threading.current_thread()
 
-    def stack(self) -> str:
-        """Format what the thread is doing at this moment."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return "".join(traceback.format_stack(frame)) if frame else ""
-
-    def warn_if_stuck(self) -> None:
-        """Log a callback that has been running for long, with its stack. Any thread may ask."""
-        name, ctx, since = self._calling, self._ctx, self._moment
-        if name is None:
-            return
-        if ctx is not self._watched:
-            self._watched, self._warn_after = ctx, STUCK_AFTER
-        age = self._clock.now() - since
-        if age >= self._warn_after:
-            self._warn_after = 2 * age
-            logger.warning(
-                "%s has been running for %.0f s, for event %s:\n%s",
-                name,
-                age,
-                ctx.event.id,
-                self.stack(),
-            )
-
     def _main(self) -> None:
         error: Optional[BaseException] = None
         try:
-            self._deliver_until_done()
+            self._deliver_until_the_end()
         except BaseException as ending:  # whatever it is, the run must hear of it
             error = ending
-        error = self._end(error)
+        error = self._call_on_end(error)
         try:
             self._awaiter.close()
         except Exception:
             logger.exception("closing the callbacks' event loop failed")
-        self._host.settle(error, self._failure)
+        self._control.settle(error, self.failures.final)
 
-    def _deliver_until_done(self) -> None:
+    def _deliver_until_the_end(self) -> None:
         while True:
             batch = self._channel.take()
             if batch is None:
                 if self._stopped.is_set():
                     raise Interrupted
                 raise self._channel.error or RunError("the reader ended without saying why")
-            self._moment = self._now()
-            while batch:
-                if type(batch) is not LogBatch:
-                    batch = self._deliver_first(batch)
-                elif self._progress or self._on_acknowledged is not None:
-                    batch = list(batch)
-                else:
-                    batch = self._deliver_logs(batch)
-                if batch is None:
-                    return
-            notice = self._channel.take_notice()
-            if notice is not None:
-                self._moment = self._now()
-                self._deliver([notice])
+            self.current.since = self._clock.now()
+            if batch and self._deliver(batch) and batch.terminal:
+                return
+            lost = self._channel.take_lost()
+            if lost is not None:
+                self._deliver_run_event(lost, self._handlers.get(lost.type, ()))
 
-    def _deliver_first(self, batch: Sequence[TrainingEvent]) -> Optional[Sequence[TrainingEvent]]:
-        """Deliver the first event; return what is left, or None after a terminal one."""
-        if self._stopping:
-            raise Interrupted
-        event = batch[0]
-        if not self._deliver(batch):
-            return []
-        self._acknowledge(event)
-        return None if event.type in TERMINAL else batch[1:]
+    def _deliver(self, batch: Batch) -> bool:
+        """Call the callbacks of each event, one event after the other.
 
-    def _deliver_logs(self, batch: LogBatch) -> Sequence[TrainingEvent]:
-        """Deliver logs until a callback raises, and deal with that one; return what is left.
+        The inner loop is the way of every event. `_prepare` does beforehand what an event needs
+        besides its callbacks, and `_recover` what is left of an event when a callback raised; the
+        loop then goes on with the next. The cursor moves at the end, over all that is done; with a
+        cursor store, after each event.
 
-        Nothing is done for each of them that can be done for all.
+        Returns:
+            False if the first event that is not acknowledged will come again, and all after it.
         """
-        fields = batch.fields()
-        if fields is None:
-            return list(batch)  # each has to be looked at
-        handlers = self._handlers.get(LOG, ())
-        now = self._now
+        delivery = Delivery(batch, self.delivered)
+        self._delivery = delivery
+        current, now, save = self.current, self._clock.now, self._save
+        prepared = enumerate(self._prepare(delivery), 1)
+        done = 0
+        handlers: Handlers = ()
         call: Any = None
-        error: Optional[Exception] = None
-        begun = 0
-        self._remember_batch(batch)
-        before, _ = self._tally
-        self._tally = before, batch
         try:
-            for begun, ctx in enumerate(self._log_contexts(batch, fields), 1):
-                if self._stopping:
-                    raise Interrupted
-                batch.begun = begun
-                self._ctx = ctx
-                for call in handlers:
-                    self._calling = call[0]
-                    result = call[1](ctx)
-                    if result is not None:
-                        self._awaiter.wait_for(result)
-                self._moment = now()
-            begun += 1
-        except Interrupted:
-            raise
-        except Exception as raised:
-            error = raised
+            while True:
+                try:
+                    for begun, (handlers, ctx) in prepared:
+                        if self._stopping:
+                            raise Interrupted
+                        delivery.begun = begun
+                        current.ctx = ctx
+                        for call in handlers:
+                            current.name = call[0]
+                            result = call[1](ctx)
+                            if result is not None:
+                                self._awaiter.wait_for(result)
+                        current.name = None
+                        current.since = now()
+                        done = begun
+                        if save is not None:
+                            self._save_position(done)
+                    return True
+                except Exception as error:
+                    if current.name is None or isinstance(error, Interrupted):
+                        raise
+                    current.name = None
+                    failed = [each is call for each in handlers].index(True)
+                    if not self._recover(current.ctx, handlers[failed:], error):
+                        return False
+                current.since = now()
+                done = delivery.begun
+                if save is not None:
+                    self._save_position(done)
         finally:
-            self._calling = None
-            done = max(0, begun - 1)
-            if done:
-                self._channel.acknowledge(batch[:done] if done < len(batch) else batch)
-                self._acknowledged_at = self._moment
-            self._tally = before + done, None
-        if error is None:
-            return []
-        left = list(batch[done:])  # no batch of what is left: each error would copy it again
-        if not self._deliver(left, [each is call for each in handlers].index(True), error):
-            return []
-        self._acknowledge(left[0])
-        return left[1:]
+            current.name = None
+            self._acknowledge(done)
 
-    def _end(self, error: Optional[BaseException]) -> Optional[BaseException]:
+    def _prepare(self, delivery: Delivery) -> Iterator[Tuple[Handlers, Any]]:
+        """Give the callbacks of each event, and their argument, in order.
+
+        What has to be done for each event in turn, before its callbacks, happens when the loop asks
+        for it. For plain logs it is done for all together.
+        """
+        logs = None if self._interrupted else delivery.batch.plain_logs()
+        if logs is None:
+            return self._prepare_each(delivery.batch)
+        self._record.append_logs(delivery)
+        return zip(
+            repeat(self._handlers.get(LOG, ())), self._record.log_contexts(delivery.batch, logs)
+        )
+
+    def _prepare_each(self, batch: Batch) -> Iterator[Tuple[Handlers, Any]]:
+        for event in batch:
+            if self._stopping:
+                raise Interrupted
+            if event.problem is not None:
+                self.skipped += 1
+                logger.warning("skipped event %s: %s", event.id, event.problem)
+                yield (), None
+                continue
+            if event.type in TERMINAL:
+                self._control.finish_stop()
+            if event.type in _CHANGES_THE_JOB:
+                self._record.apply(event)
+            handlers, attempt = self._handlers.get(event.type, ()), 1
+            again = self._interrupted.pop(_identity(event), None) if self._interrupted else None
+            if again is None:
+                self._record.append(event)
+            else:
+                handlers, attempt = again
+            yield handlers, self._record.context(event, attempt) if handlers else None
+
+    def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Call those who want to hear of the end, and return the error that the run ends with."""
-        event = self._host.ending(error)
-        ending: Optional[BaseException] = event.data["error"]
-        for handler in self._handlers.get(ENDED, ()):
-            self._handlers = {ENDED: [handler]}  # each alone: whatever one does, all hear of it
-            failure = self._failure
-            self._moment = self._now()
+        ending = self._control.ending(error)
+        event = self._record.ended(ending)
+        for handler in self._handlers.get(ENDED, ()):  # each alone: whatever one does, all hear it
+            failure = self.failures.final
             try:
-                self._deliver([event])
+                self._deliver_run_event(event, [handler])
             except Interrupted:
                 continue
             except BaseException as raised:
                 if ending is None:
                     ending = raised
                     continue
-                self._failure = failure
+                self.failures.final = failure
                 logger.error("a second error, while the run ended with another", exc_info=raised)
         return ending
 
-    def _acknowledge(self, event: TrainingEvent) -> None:
-        self._channel.acknowledge([event])
-        if self._on_acknowledged is not None:
-            self._on_acknowledged(event)
-        self._tally = self._tally[0] + 1, None
-        self._moment = self._acknowledged_at = self._now()
+    def _deliver_run_event(self, event: RunEvent, handlers: Handlers) -> None:
+        """Call the callbacks of an event that is not part of the stream."""
+        self.current.since = self._clock.now()
+        if handlers:
+            self._recover(self._record.context(event, 1), handlers)
 
-    def _deliver(
-        self,
-        batch: Sequence[TrainingEvent],
-        position: int = 0,
-        error: Optional[Exception] = None,
-    ) -> bool:
-        """Call every callback of the first event of a batch.
+    def _acknowledge(self, done: int) -> None:
+        """Move the cursor over the events in hand that the callbacks are done with."""
+        delivery = self._delivery
+        known = delivery.acknowledged
+        if done > known:
+            batch = delivery.batch
+            self._channel.acknowledge(batch if done - known == len(batch) else batch[known:done])
+            delivery.acknowledged = done
+            self._acknowledged_at = self.current.since
+
+    def _save_position(self, done: int) -> None:
+        """Acknowledge at once, and keep the position in the cursor store."""
+        self._acknowledge(done)
+        batch = self._delivery.batch
+        if self._save is not None:
+            self._save(batch.terminal and done == len(batch))
+
+    def _recover(self, ctx: Any, handlers: Handlers, error: Optional[Exception] = None) -> bool:
+        """Call the callbacks that are left of one event, and ask the policy where one raises.
 
         Args:
-            batch: The event, and those that are in hand after it.
-            position: Of the callback to begin with.
-            error: What that callback has raised already, if it has been called.
+            ctx: Their argument.
+            handlers: The callbacks to call; the first one may have been called already.
+            error: What that one raised.
 
         Returns:
             False if the event will come again instead.
         """
-        event, attempt = batch[0], 1
-        if event.problem is not None:
-            self.skipped += 1
-            logger.warning("skipped event %s: %s", event.id, event.problem)
-            return True
-        if error is None:
-            if event.type in _BOOKKEPT:
-                self._host.apply(event)
-            again = self._progress.pop(_identity(event), None) if self._progress else None
-            if again is None:
-                self._remember(event)
-            position, attempt = again or (0, 1)
-        handlers = self._handlers.get(event.type)
-        if not handlers:
-            return True
-        ctx = self._context(event, attempt)
-        while position < len(handlers):
-            name, function = handlers[position]
-            if ctx.attempt != attempt:
-                ctx = self._context(event, attempt)
+        event, attempt = ctx.event, ctx.attempt
+        while handlers:
+            name, function = handlers[0]
             if error is None:
-                error = self._invoke(name, function, ctx)
-            else:
-                error = self._sorted(error, event)
-            if error is None:
-                position, attempt = position + 1, 1
-                continue
-            decision = self._judge(Failure(error, name, event, attempt, self.given_up))
-            error = None
-            if decision.action is Action.LOG:
-                position, attempt = position + 1, 1
-                continue
-            attempt += 1
-            self._pause(decision.max_delay)
-            if decision.action is Action.RECONNECT and self._rewind(batch):
-                self._progress[_identity(event)] = (position, attempt)
-                return False
+                if ctx.attempt != attempt:
+                    ctx = self._record.context(event, attempt)
+                error = self._call(name, function, ctx)
+            if isinstance(error, StopTraining):
+                error = self._stop_training(error, event)
+            if error is not None:
+                decision = self.failures.decide(error, name, event, attempt)
+                error = None
+                if decision.action is not Action.LOG:
+                    attempt += 1
+                    self._wait(decision.max_delay * self._clock.random())
+                    if decision.action is Action.RECONNECT and self._rewind(event):
+                        self._interrupted[_identity(event)] = (handlers, attempt)
+                        return False
+                    continue
+            handlers, attempt = handlers[1:], 1
         return True
 
-    def _invoke(self, name: str, function: Callable[[Any], Any], ctx: Any) -> Optional[Exception]:
+    def _call(self, name: str, function: Callable[[Any], Any], ctx: Any) -> Optional[Exception]:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
-        self._calling, self._ctx = name, ctx
+        self.current.name, self.current.ctx = name, ctx
         try:
             result = function(ctx)
             if result is not None:
@@ -400,90 +335,43 @@ class Worker:
         except Interrupted:
             raise
         except Exception as error:
-            return self._sorted(error, ctx.event)
+            return error
         finally:
-            self._calling = None
+            self.current.name = None
         return None
 
-    def _sorted(self, error: Exception, event: TrainingEvent) -> Optional[Exception]:
-        """Do what a callback asks for by raising; return what is an error and no request."""
-        if isinstance(error, Skip):
-            return None
-        if isinstance(error, StopTraining):
-            try:
-                if not self._host.stop(error.reason):
-                    what = "job %s had ended before it could be stopped (%s)"
-                    logger.warning(what, self._label, error.reason)
-                    return None
-            except Exception as refused:
-                return refused  # the job may still run, so this is no less than an error
-            if event.type in KNOWN:
-                self._acknowledge(event)
-            raise Interrupted from None
-        return error
+    def _stop_training(self, error: StopTraining, event: Event) -> Optional[Exception]:
+        """Stop the job and the run for a callback that asked for it.
 
-    def _judge(self, failure: Failure) -> Decision:
-        """Ask the policy, and do all of what it says but the waiting and the repeat."""
-        error, where = failure.error, f"job {self._label}: {_where(failure)}"
-        if isinstance(error, Redeliver) and failure.attempt < error.attempts:
-            self._wait(error.delay)
-            return Decision(Action.RETRY)
+        Returns:
+            None if the job had ended already; what went wrong where it may still run.
+        """
         try:
-            decision = self._policy.decide(failure)
-            if decision.action is Action.LOG:
-                self.given_up += 1
-                logger.error("%s; logged, going on", where, exc_info=error)
-                if self._policy.dead_letter is not None:
-                    self._policy.dead_letter(failure)
-                return decision
-        except Exception as broken:
-            add_note(broken, f"raised by the error policy, deciding on: {where}")
-            self._failure = failure
-            raise broken from error
-        if decision.action in (Action.RETRY, Action.RECONNECT):
-            logger.warning(
-                "%s: %s: %s; %s", where, type(error).__name__, str(error), decision.action
-            )
-            return decision
-        self._failure = failure
-        add_note(error, where)
-        if decision.action is Action.ABORT and failure.event.type in KNOWN - TERMINAL:
-            add_note(error, still_runs(self._label))
-        if decision.action is Action.CANCEL:
-            try:
-                self._host.cancel()
-            except Exception as refused:
-                add_note(error, f"and the job could not be cancelled, it may still run: {refused}")
-                logger.error("the job could not be cancelled, it may still run: %s", str(refused))
-        raise error
+            if not self.failures.stops_training(error):
+                return None
+        except Exception as refused:
+            return refused
+        if event.type in KNOWN:
+            self.current.since = self._clock.now()
+            self._save_position(self._delivery.begun)
+        raise Interrupted from None
 
-    def _rewind(self, in_hand: Sequence[TrainingEvent]) -> bool:
+    def _rewind(self, event: Event) -> bool:
         """Ask for the event again. Without an id, or a reader, it can only be tried in hand."""
-        event = in_hand[0]
-        if event.id is None or not self._channel.rewind(in_hand, self._host.redeliver):
-            logger.warning("event %r cannot come again; trying again with it in hand", event)
-            return False
-        return True
-
-    def _pause(self, max_delay: float) -> None:
-        self._wait(max_delay * self._clock.random())
+        delivery = self._delivery
+        if event.id is not None:
+            self._acknowledge(delivery.begun - 1)
+            in_hand = delivery.batch[delivery.begun - 1 :]
+            if self._channel.rewind(in_hand, self._control.redeliver):
+                return True
+        logger.warning("event %r cannot come again; trying again with it in hand", event)
+        return False
 
     def _wait(self, seconds: float) -> None:
         if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
             raise Interrupted
 
 
-def _done(under_way: Optional[LogBatch]) -> int:
-    """Return how many of the logs that are being delivered the callbacks are done with."""
-    return max(0, under_way.begun - 1) if under_way else 0
-
-
-def _identity(event: TrainingEvent) -> Hashable:
+def _identity(event: Event) -> Hashable:
     """Tell an event when it comes again, also where the server words it anew."""
     return event.key if event.id is None else (event.type, event.id)
-
-
-def _where(failure: Failure) -> str:
-    event = failure.event
-    step = "" if event.step is None else f", step {event.step}"
-    return f"{failure.callback} raised{step}, event {event.id}, attempt {failure.attempt}"

@@ -4,6 +4,10 @@
 
 prints one table. The peers are bare loops; ours is the whole run. Everything is measured in turns,
 and each ratio is of figures of the same round. `--quick` only sees that it works.
+
+    python tests/benchmarks --compare ../older-checkout
+
+measures this checkout and another in turns. It prints how many times as fast this one is.
 """
 
 from __future__ import annotations
@@ -12,11 +16,11 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, List
 
-from bench_peers import installed
 from bench_report import QUICK, Row, Size, say, surroundings, table
 from bench_server import raise_file_limit
 
@@ -44,19 +48,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--events", type=int, help="events of a replay")
     parser.add_argument("--json", type=Path, help="write all that was measured there")
+    parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="measure both checkouts")
     options = parser.parse_args()
-    size = QUICK if options.quick else Size()
-    size = dataclasses.replace(
-        size,
-        rounds=options.rounds or size.rounds,
-        replay=options.events or size.replay,
-    )
     for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
         del os.environ[name]  # everything here is on this machine
     raise_file_limit()
+    # Everything is measured without orjson, but for the rows that name it.
+    sys.modules["orjson"] = None  # type: ignore[assignment]
+    report = compare(options) if options.compare else benchmark(options)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2))
 
-    here = surroundings()
+
+def benchmark(options: argparse.Namespace) -> Dict[str, Any]:
+    """Measure the figures, print the table, and return all that was measured."""
+    from bench_node import ABSENT, node_versions
+    from bench_peers import installed
+
+    size = asked_for(QUICK if options.quick else Size(), options)
     _, absent = installed()
+    if not node_versions():
+        absent.append(ABSENT)
     rows: List[Row] = []
     data: Dict[str, Any] = {}
     for name in options.only:
@@ -64,21 +76,50 @@ def main() -> None:
         figure = import_module(f"figure_{name}").measure(size)
         rows += figure.rows
         data[name] = figure.data
-    print(f"{here['cores']} cores ({here['cpu']}), {here['system']}, {here['python']}")
-    print(", ".join(f"{package} {version}" for package, version in here["packages"].items()))
+    here = describe(node_versions())
     if absent:
         print(f"not installed, so not compared: {', '.join(absent)}")
     print("Ratio: how many times as fast a replay is; how many times as long all else takes.")
     print(f"\n{table(rows)}")
-    if options.json:
-        report = {
-            "machine": here,
-            "size": dataclasses.asdict(size),
-            "absent": absent,
-            "rows": [dataclasses.asdict(row) for row in rows],
-            "data": data,
-        }
-        options.json.write_text(json.dumps(report, indent=2))
+    return {
+        "machine": here,
+        "size": dataclasses.asdict(size),
+        "absent": absent,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "data": data,
+    }
+
+
+def compare(options: argparse.Namespace) -> Dict[str, Any]:
+    """Measure this checkout and another, print the table, and return all that was measured."""
+    import bench_compare
+
+    size = asked_for(bench_compare.SMALL if options.quick else bench_compare.SIZE, options)
+    measured = bench_compare.measure(options.compare, options.only, size)
+    here = describe({})
+    print(f"{size.rounds} rounds in turns, each in a fresh process, without orjson.")
+    print("Old and new: the median of the rounds (lowest to highest).")
+    print("Old/new: the geometric mean of the rounds' ratios, above 1 where the new one is faster")
+    print("or smaller, with Student's t interval of the logarithms. Met: it reaches 0.95.")
+    print(f"\n{bench_compare.table(measured)}")
+    return {"machine": here, "size": dataclasses.asdict(size), "data": measured}
+
+
+def asked_for(size: Size, options: argparse.Namespace) -> Size:
+    return dataclasses.replace(
+        size,
+        rounds=options.rounds or size.rounds,
+        replay=options.events or size.replay,
+    )
+
+
+def describe(more: Dict[str, str]) -> Dict[str, Any]:
+    """Print what this was measured on."""
+    here = surroundings()
+    here["packages"].update(more)
+    print(f"{here['cores']} cores ({here['cpu']}), {here['system']}, {here['python']}")
+    print(", ".join(f"{package} {version}" for package, version in here["packages"].items()))
+    return here
 
 
 def _names(text: str) -> List[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 T = TypeVar("T")
 OURS, FLOOR = "arkor_sync", "floor"
@@ -24,6 +24,7 @@ PACKAGES = (
     "httpx",
     "httpx-sse",
     "requests-sse",
+    "orjson",
 )
 
 
@@ -122,11 +123,36 @@ def in_turns(rounds: int, measures: Dict[str, Callable[[], T]]) -> Dict[str, Lis
     return found
 
 
-def fresh(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a new process, where nothing that was measured before is left."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *args).result()
+def fresh(
+    function: Callable[..., T],
+    *args: Any,
+    orjson: bool = False,
+    checkout: Optional[Path] = None,
+) -> T:
+    """Call a function in a new process, where nothing that was measured before is left.
+
+    Args:
+        function: A function of a module here; what it returns is JSON.
+        args: Its arguments, which are JSON as well.
+        orjson: Whether orjson may be imported there.
+        checkout: Where that process finds the package `arkor_sync`, if not where this one does.
+    """
+    call = {
+        "module": function.__module__,
+        "function": function.__name__,
+        "args": args,
+        "orjson": orjson,
+        "checkout": str(checkout or ""),
+    }
+    path = [str(checkout or ""), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("bench_fresh.py")), json.dumps(call)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    returned: T = json.loads(done.stdout)
+    return returned
 
 
 def resident() -> int:
@@ -139,7 +165,7 @@ def spread(values: Sequence[float], unit: str, digits: int = 1) -> str:
     """Write the median of some values and, where they differ, the lowest and the highest."""
     texts = [f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values))]
     ends = "" if texts[1] == texts[2] else f" ({texts[1]} to {texts[2]})"
-    return f"{texts[0]} {unit}{ends}"
+    return f"{texts[0]} {unit}".rstrip() + ends
 
 
 def pairs(first: Sequence[T], second: Sequence[T]) -> Iterator[Tuple[T, T]]:

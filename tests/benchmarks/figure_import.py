@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from typing import Any, Dict
 
 from bench_report import OURS, Figure, Row, Size, in_turns, pairs, say, spread
 
@@ -43,12 +44,25 @@ def measure(size: Size) -> Figure:
     return Figure([row], {"ms": spent, "over requests": more})
 
 
+def once(base: str, size: Dict[str, Any]) -> Dict[str, float]:
+    """Measure it once, for a comparison."""
+    del base
+    found = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (OURS, SCRIPT):
+            statement = STATEMENTS[name]
+            milliseconds(statement, directory)  # it writes the bytecode
+            times = [milliseconds(statement, directory) for _ in range(size["imports"])]
+            found[f"import, {name}, ms"] = statistics.median(times)
+    return found
+
+
 def milliseconds(statement: str, directory: str) -> float:
     """Return what the statement takes when its bytecode is there."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": directory}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     code = (
-        "import time; begin = time.perf_counter()\n"
+        "import sys, time; sys.modules['orjson'] = None; begin = time.perf_counter()\n"
         f"{statement}\n"
         "print(1000 * (time.perf_counter() - begin))"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from functools import partial
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from bench_clients import Client, Stamps, floor, ours, warm_up
 from bench_peers import installed
@@ -17,6 +17,7 @@ CHUNKS = {"close": 1, "chunked": 65536}
 NAMES = {"close": "close-delimited", "chunked": "chunked"}
 WARM_UP = 0.1  # of the events: connecting, and the first of everything
 MEDIAN, P99 = 0, 1
+MET = 0.9  # of the rounds: the p99 of one round says little, because so few events decide it
 
 Lags = Dict[str, List[Tuple[float, float]]]
 
@@ -51,6 +52,18 @@ def microseconds(client: Client, base: str, job: str, chunk: int) -> Tuple[float
     return statistics.median(lags) / 1000, lags[int(len(lags) * 0.99)] / 1000
 
 
+def once(base: str, size: Dict[str, Any]) -> Dict[str, float]:
+    """Measure our part of it once, for a comparison."""
+    warm_up(base, [ours])
+    found = {}
+    for framing, name in NAMES.items():
+        job = f"paced-{framing}-{size['paced']}-{size['pause']}"
+        median, p99 = microseconds(ours, base, job, CHUNKS[framing])
+        found[f"latency, {name}, median, µs"] = median
+        found[f"latency, {name}, p99, µs"] = p99
+    return found
+
+
 def at(which: int, lags: List[Tuple[float, float]]) -> float:
     return statistics.median(pair[which] for pair in lags)
 
@@ -60,23 +73,33 @@ def rows(framing: str, lags: Lags, late: List[str]) -> List[Row]:
     peers = lags.keys() - {OURS, FLOOR}
     peer = min(peers - set(late) or peers, key=lambda name: at(MEDIAN, lags[name]))
     both = list(pairs(lags[OURS], lags[peer]))
-    found = []
-    for which, name, target in (
-        (MEDIAN, "median", "at most 150 µs more"),
-        (P99, "p99", "at most 1.5 times"),
-    ):
-        ratio = statistics.median(a[which] / b[which] for a, b in both)
-        more = statistics.median(a[which] - b[which] for a, b in both)
-        found.append(
-            Row(
-                f"latency, {framing}, {name}",
-                spread([pair[which] for pair in lags[OURS]], "µs", 0),
-                target,
-                more <= 150 if which == MEDIAN else ratio <= 1.5,
-                f"{peer}: {spread([pair[which] for pair in lags[peer]], 'µs', 0)}",
-                f"{ratio:.2f}, {more:+.0f} µs",
-            )
-        )
+    more = statistics.median(a[MEDIAN] - b[MEDIAN] for a, b in both)
+    ratios = [a[P99] / b[P99] for a, b in both]
+    met = sum(ratio <= 1.5 for ratio in ratios)
+
+    def row(which: int, name: str, target: str, is_met: bool, ratio: str) -> Row:
+        mine, theirs = ([pair[which] for pair in lags[client]] for client in (OURS, peer))
+        figure = f"latency, {framing}, {name}"
+        best = f"{peer}: {spread(theirs, 'µs', 0)}"
+        return Row(figure, spread(mine, "µs", 0), target, is_met, best, ratio)
+
+    median = statistics.median(a[MEDIAN] / b[MEDIAN] for a, b in both)
+    found = [
+        row(
+            MEDIAN,
+            "median",
+            "at most 150 µs more",
+            more <= 150,
+            f"{median:.2f}, {more:+.0f} µs",
+        ),
+        row(
+            P99,
+            "p99",
+            f"at most 1.5 times in {MET:.0%} of the rounds",
+            met >= MET * len(both),
+            f"{spread(ratios, '', 2)}, met in {met} of {len(both)}",
+        ),
+    ]
     if late:
         found[0] = replace(found[0], peer=f"{found[0].peer}; {', '.join(late)} buffer")
     return found

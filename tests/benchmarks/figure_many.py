@@ -9,9 +9,9 @@ import ssl
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Tuple
 
 import certifi
 from bench_clients import cloud
@@ -30,14 +30,8 @@ PATIENCE = 300  # seconds; only ever waited out by a failure
 
 def measure(size: Size) -> Figure:
     runs = min(size.runs, raise_file_limit() // FILES)
-    with (
-        tempfile.NamedTemporaryFile("w", suffix=".pem") as bundle,
-        Server((CERTIFICATE, KEY)) as server,
-    ):
-        # All that a client usually trusts, because a small context would cost less.
-        bundle.write(Path(certifi.where()).read_text() + Path(CERTIFICATE).read_text())
-        bundle.flush()
-        found = fresh(follow_many, server.url, bundle.name, runs, size.idle)
+    with tls_server() as (url, bundle):
+        found = fresh(follow_many, url, bundle, runs, size.idle)
     kilobytes = found["bytes a run"] / 1000
     contexts, delivered = found["TLS contexts"], found["delivered"]
     cpu = f"{found['CPU seconds a run and second'] * 1e6:.1f} µs of CPU a second"
@@ -59,6 +53,33 @@ def measure(size: Size) -> Figure:
         Row(f"{runs:,} runs, each when idle", cpu, "stated", True),
     ]
     return Figure(rows, found)
+
+
+def once(base: str, size: Dict[str, Any]) -> Dict[str, float]:
+    """Measure it once, for a comparison."""
+    del base
+    runs = size["runs"]
+    with tls_server() as (url, bundle):
+        found = follow_many(url, bundle, runs, size["idle"])
+    return {
+        f"{runs:,} runs, memory of one, kB": found["bytes a run"] / 1000,
+        f"{runs:,} runs, to begin one, ms": 1000 * found["seconds to begin a run"],
+        f"{runs:,} runs, each when idle, µs of CPU a second": 1e6
+        * found["CPU seconds a run and second"],
+    }
+
+
+@contextmanager
+def tls_server() -> Iterator[Tuple[str, str]]:
+    """Run a server that speaks TLS; give its URL and a file of certificates to trust."""
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".pem") as bundle,
+        Server((CERTIFICATE, KEY)) as server,
+    ):
+        # All that a client usually trusts, because a small context would cost less.
+        bundle.write(Path(certifi.where()).read_text() + Path(CERTIFICATE).read_text())
+        bundle.flush()
+        yield server.url, bundle.name
 
 
 def follow_many(base: str, bundle: str, runs: int, idle: float) -> Dict[str, Any]:

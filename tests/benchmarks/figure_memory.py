@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List
+from typing import Any, Dict, List
 
 from bench_clients import cloud
 from bench_report import Figure, Row, Size, fresh, resident, say
@@ -28,6 +28,12 @@ def measure(size: Size) -> Figure:
         growth <= MOST,
     )
     return Figure([row], {"bytes": found, "every": EVERY})
+
+
+def once(base: str, size: Dict[str, Any]) -> Dict[str, float]:
+    """Measure it once, for a comparison."""
+    found = sizes(base, f"flood-close-{size['flood']}-0")
+    return {"memory, the most, MB": max(found) / 1e6}
 
 
 def sizes(base: str, job: str) -> List[int]:

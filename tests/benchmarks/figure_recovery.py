@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from bench_clients import cloud
 from bench_report import Figure, Row, Size, fresh, say, spread
@@ -34,6 +34,15 @@ def measure(size: Size) -> Figure:
                 )
             )
     return figure
+
+
+def once(base: str, size: Dict[str, Any]) -> Dict[str, float]:
+    """Measure it once, for a comparison."""
+    found = {}
+    for framing, name in WAYS.items():
+        _, *later = recoveries(base, f"cut-{framing}-{size['cuts'] + 2}-0")
+        found[f"recovery, {name}, ms over the delay"] = statistics.median(later)
+    return found
 
 
 def recoveries(base: str, job: str) -> List[float]:

@@ -54,11 +54,32 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
     report: Dict[str, Any] = json.loads(path.read_text())
     assert [each["figure"] for each in report["rows"]] == [row[0] for row in rows]
     assert [each["met"] for each in report["rows"]] == [row[5] == "yes" for row in rows]
-    assert len(rows) == FIGURES[figure]
+    beside_node = "node" in report["machine"]["packages"]
+    with_orjson = "orjson" in report["machine"]["packages"]
+    more = 3 * (beside_node + with_orjson) if figure == "replay" else 0
+    assert len(rows) == FIGURES[figure] + more
     assert list(report["data"]) == [figure]
     assert report["machine"]["python"] in done.stdout
     for name in report["absent"]:
         assert name in done.stdout
+
+
+def test_two_checkouts_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.json"
+    this = str(HERE.parents[1])
+    done = run("--quick", "--compare", this, "--only", "create,import", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = cells(done.stdout)
+    assert head == ["figure", "old", "new", "old/new", "95 % interval", "met"]
+    data: Dict[str, Any] = json.loads(path.read_text())["data"]
+    assert [row[0] for row in rows] == list(data)
+    assert {len(values) for sides in data.values() for values in sides.values()} == {2}
+
+
+def test_a_folder_without_the_package_is_no_checkout(tmp_path: Path) -> None:
+    done = run("--quick", "--compare", str(tmp_path), "--only", "create")
+    assert done.returncode != 0
+    assert f"is not of {tmp_path}" in done.stderr
 
 
 def test_a_figure_that_is_none_is_refused() -> None:

@@ -24,7 +24,7 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ARKOR_TOKEN", "ARKOR_CLOUD_API_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client_version, "_latest", None)
-    monkeypatch.setattr(client_version, "_warned", {})
+    monkeypatch.setattr(client_version, "_logged", {})
 
 
 @pytest.fixture

@@ -477,6 +477,6 @@ def _offline() -> Any:
         _finish_reason=None,
         _ended=False,
         _failure=None,
-        _release=lambda: None,
+        _close_connection=lambda: None,
     )
     return answer, feed

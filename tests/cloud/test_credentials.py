@@ -143,8 +143,8 @@ def test_what_is_not_json_reads_as_none(
     [
         ({"mode": "magic"}, "mode: expected 'anon' or 'oauth', got str 'magic'"),
         ({"mode": None}, "mode"),
-        ({"token": None}, "token: expected a string, got a NoneType"),
-        ({"token": 123456}, "token: expected a string, got a int"),
+        ({"token": None}, "token: expected a string, got None"),
+        ({"token": 123456}, "token: expected a string, got an int"),
         ({"anonymousId": 5}, "anonymousId: expected a string, got int 5"),
         ({"orgSlug": []}, "orgSlug"),
         ({"mode": "oauth"}, "accessToken: expected a string, got nothing"),

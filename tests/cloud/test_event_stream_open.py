@@ -183,7 +183,7 @@ def test_silence_has_a_limit(cloud: ScriptedCloud, client: CloudApiClient) -> No
     cloud.stream(b"data: 1\n\n", hold=never)
     with client.transport() as transport:
         for patience in PATIENCES:
-            transport.arm()
+            transport.reset()
             try:
                 stream = client.jobs.events("job-1", transport=transport, timeout=(20.0, patience))
                 assert stream.read() == b"data: 1\n\n"

@@ -136,7 +136,7 @@ def test_the_kind_of_an_anonymous_token_is_closed() -> None:
 def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
     with pytest.raises(ResponseError) as caught:
         AnonymousToken.from_dict({**ANONYMOUS, "token": 987654321})
-    assert str(caught.value) == "token: expected a string, got a int"
+    assert str(caught.value) == "token: expected a string, got an int"
 
 
 def test_entries_of_a_list_are_named_by_their_index() -> None:

@@ -84,9 +84,9 @@ def secrets_in(error: BaseException) -> bool:
 def test_a_token_is_refreshed_a_minute_before_it_ends(provider: IdentityProvider) -> None:
     account = provider.account(NOW)
     early = refresher_of(provider, account, NOW - 61)
-    assert early.fresh() is account
+    assert early.valid_credentials() is account
     assert provider.received == []
-    renewed = refresher_of(provider, account, NOW - 60).fresh()
+    renewed = refresher_of(provider, account, NOW - 60).valid_credentials()
     assert renewed == provider.account(
         NOW - 60 + 3600, access_token="secret-access-no-1", refresh_token="secret-refresh-1"
     )
@@ -95,7 +95,7 @@ def test_a_token_is_refreshed_a_minute_before_it_ends(provider: IdentityProvider
 def test_the_request(provider: IdentityProvider) -> None:
     provider.session.headers["X-Team"] = "meant for the cloud"
     provider.session.headers["Authorization"] = "Bearer meant-for-the-cloud"
-    refresher_of(provider, provider.account(NOW)).fresh()
+    refresher_of(provider, provider.account(NOW)).valid_credentials()
     (request,) = provider.received
     assert (request.method, request.target) == ("POST", "/oauth/token")
     assert request.json == {
@@ -111,7 +111,7 @@ def test_the_request(provider: IdentityProvider) -> None:
 def test_a_rotated_refresh_token_is_used_the_next_time(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, provider.account(NOW))
     provider.expires_in = 30
-    tokens = [refresher.fresh().access_token for _ in range(3)]
+    tokens = [refresher.valid_credentials().access_token for _ in range(3)]
     assert tokens == ["secret-access-no-1", "secret-access-no-2", "secret-access-no-3"]
     assert provider.spent == ["secret-refresh-0", "secret-refresh-1", "secret-refresh-2"]
 
@@ -120,8 +120,8 @@ def test_a_refresh_token_that_is_not_rotated_is_kept(provider: IdentityProvider)
     provider.rotates = False
     provider.expires_in = 30.9
     refresher = refresher_of(provider, provider.account(NOW))
-    assert refresher.fresh().expires_at == NOW + 30
-    assert refresher.fresh().refresh_token == "secret-refresh-0"
+    assert refresher.valid_credentials().expires_at == NOW + 30
+    assert refresher.valid_credentials().refresh_token == "secret-refresh-0"
 
 
 @pytest.mark.parametrize("lifetime", [None, "3600", 0, -5, 1e300, [1]])
@@ -129,7 +129,7 @@ def test_a_lifetime_that_is_not_said_counts_as_an_hour(
     provider: IdentityProvider, lifetime: Any
 ) -> None:
     provider.expires_in = lifetime
-    renewed = refresher_of(provider, provider.account(NOW)).fresh()
+    renewed = refresher_of(provider, provider.account(NOW)).valid_credentials()
     assert renewed.refresh_token == "secret-refresh-1"
     assert renewed.expires_at == NOW + 3600
 
@@ -140,8 +140,8 @@ def test_a_rejected_token_is_replaced_whatever_the_clock_says(provider: Identity
         signed_in(provider, LATER, refresh_token="secret-refresh-2"),
     ):
         refresher = refresher_of(provider, account)
-        first = refresher.fresh(account.access_token)
-        second = refresher.fresh(first.access_token)
+        first = refresher.valid_credentials(account.access_token)
+        second = refresher.valid_credentials(first.access_token)
         assert len({each.access_token for each in (account, first, second)}) == 3
     assert stored() == second
 
@@ -150,8 +150,8 @@ def test_a_token_that_was_replaced_meanwhile_is_not_refreshed_again(
     provider: IdentityProvider,
 ) -> None:
     refresher = refresher_of(provider, provider.account())
-    refresher.fresh("secret-access-no-0")
-    assert refresher.fresh("secret-access-no-0").access_token == "secret-access-no-1"
+    refresher.valid_credentials("secret-access-no-0")
+    assert refresher.valid_credentials("secret-access-no-0").access_token == "secret-access-no-1"
     assert len(provider.received) == 1
 
 
@@ -162,7 +162,7 @@ def test_the_file_is_brought_up_to_date(provider: IdentityProvider, path: Path) 
     account = signed_in(provider, extra={"createdBy": {"cli": 2}}, arkor_cloud_api_url="http://x")
     path.write_text(path.read_text().replace('"oauth"', '"auth0"'))
     path.chmod(0o644)
-    renewed = refresher_of(provider, account).fresh()
+    renewed = refresher_of(provider, account).valid_credentials()
     assert stored() == renewed
     assert renewed.access_token == "secret-access-no-1"
     assert json.loads(path.read_text()) == {
@@ -186,7 +186,7 @@ def test_credentials_that_were_given_leave_the_file_alone(
     signed_in(provider)
     before = path.read_bytes()
     given = refresher_of(provider, provider.account(NOW))
-    assert given.fresh().access_token == "secret-access-no-1"
+    assert given.valid_credentials().access_token == "secret-access-no-1"
     assert path.read_bytes() == before
 
 
@@ -198,27 +198,27 @@ def test_the_file_they_were_read_from_may_be_anywhere(
     account = read_credentials("mine.json")
     assert isinstance(account, OAuthCredentials)
     monkeypatch.chdir("/")
-    refresher_of(provider, account).fresh()
+    refresher_of(provider, account).valid_credentials()
     assert read_credentials(tmp_path / "mine.json") != account
 
 
 def test_what_somebody_else_refreshed_is_taken_from_the_file(provider: IdentityProvider) -> None:
     account = signed_in(provider)
-    refresher_of(provider, account).fresh()
+    refresher_of(provider, account).valid_credentials()
     for late in (account, pickle.loads(pickle.dumps(account))):
-        assert refresher_of(provider, late).fresh() == stored()
-        assert refresher_of(provider, late).fresh("secret-access-no-0") == stored()
+        assert refresher_of(provider, late).valid_credentials() == stored()
+        assert refresher_of(provider, late).valid_credentials("secret-access-no-0") == stored()
     assert len(provider.received) == 1
 
 
 def test_what_somebody_else_refreshed_may_have_ended_too(provider: IdentityProvider) -> None:
     account = signed_in(provider)
-    refresher_of(provider, account, NOW).fresh()
+    refresher_of(provider, account, NOW).valid_credentials()
     provider.answers = [Reply(silent=True)]
     late = refresher_of(provider, account, NOW + 3600)
     with pytest.raises(ArkorConnectionError):
-        late.fresh()
-    assert late.fresh().access_token == "secret-access-no-2"
+        late.valid_credentials()
+    assert late.valid_credentials().access_token == "secret-access-no-2"
     assert provider.spent == ["secret-refresh-0", "secret-refresh-1", "secret-refresh-1"]
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_longer_theirs_is_left_alone(
     else:
         path.write_text('{"mode": "oauth"}' if change == "not usable" else "{")
     before = path.read_bytes() if path.exists() else None
-    assert refresher_of(provider, account).fresh().access_token == "secret-access-no-1"
+    assert refresher_of(provider, account).valid_credentials().access_token == "secret-access-no-1"
     assert (path.read_bytes() if path.exists() else None) == before
     assert ("sign in again" in caplog.text) == (change == "not usable")
 
@@ -254,7 +254,7 @@ def test_signing_in_or_out_during_the_refresh_wins(
             write_credentials(provider.account(access_token="newly-signed-in"))
 
     provider.on_issue = meanwhile
-    assert refresher_of(provider, account).fresh().access_token == "secret-access-no-1"
+    assert refresher_of(provider, account).valid_credentials().access_token == "secret-access-no-1"
     if change == "gone":
         assert not path.exists()
     else:
@@ -273,12 +273,12 @@ def test_a_file_that_cannot_be_written_costs_the_run_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(oauth, "write_credentials", full)
-        assert refresher.fresh().access_token == "secret-access-no-1"
+        assert refresher.valid_credentials().access_token == "secret-access-no-1"
     assert stored() == account
     assert "the disk is full" in caplog.text
     assert "sign in again" in caplog.text
     assert "secret" not in caplog.text
-    assert refresher.fresh().access_token == "secret-access-no-2"
+    assert refresher.valid_credentials().access_token == "secret-access-no-2"
     assert stored().access_token == "secret-access-no-2"
 
 
@@ -290,7 +290,7 @@ def test_a_directory_that_cannot_be_locked_costs_the_run_nothing(
 
     account = signed_in(provider)
     monkeypatch.setattr(oauth, "locked", refuse)
-    assert refresher_of(provider, account).fresh() == stored()
+    assert refresher_of(provider, account).valid_credentials() == stored()
 
 
 # -- refusals -----------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_a_refusal_asks_to_sign_in_again_and_is_not_repeated(
     provider.answers = [Reply(status, {"error": "invalid_grant"})]
     for said in (rf"refused .*\({status} invalid_grant\); sign in again", "sign in again"):
         with pytest.raises(CredentialsError, match=said) as caught:
-            refresher.fresh()
+            refresher.valid_credentials()
         assert not secrets_in(caught.value)
     assert len(provider.received) == 1
 
@@ -312,9 +312,9 @@ def test_a_refusal_asks_to_sign_in_again_and_is_not_repeated(
 def test_signing_in_again_helps_at_once(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, signed_in(provider, refresh_token="spent"))
     with pytest.raises(CredentialsError):
-        refresher.fresh()
+        refresher.valid_credentials()
     write_credentials(provider.account(access_token="newly-signed-in"))
-    assert refresher.fresh().access_token == "newly-signed-in"
+    assert refresher.valid_credentials().access_token == "newly-signed-in"
     assert provider.spent == ["spent"]
 
 
@@ -322,7 +322,7 @@ def test_signing_in_again_helps_at_once(provider: IdentityProvider) -> None:
 def test_a_domain_that_is_no_host_is_never_asked(provider: IdentityProvider, host: str) -> None:
     refresher = refresher_of(provider, provider.account(NOW, auth0_domain=host))
     with pytest.raises(CredentialsError, match="auth0Domain"):
-        refresher.fresh()
+        refresher.valid_credentials()
 
 
 # -- failures -----------------------------------------------------------------------------------
@@ -349,12 +349,12 @@ def test_a_failure_is_a_warning_while_the_token_is_good(
     provider.answers = [reply]
     refresher = refresher_of(provider, account, NOW - 42)
     with caplog.at_level(logging.DEBUG):
-        assert refresher.fresh() is account
+        assert refresher.valid_credentials() is account
     (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "good for another 42 s" in record.getMessage()
+    assert "valid for another 42 s" in record.getMessage()
     assert "secret" not in caplog.text
     assert stored() == account
-    assert refresher.fresh().access_token == "secret-access-no-1"
+    assert refresher.valid_credentials().access_token == "secret-access-no-1"
 
 
 @pytest.mark.parametrize("reply", FAILURES)
@@ -365,7 +365,10 @@ def test_a_failure_is_a_lost_connection_once_the_token_has_ended(
     refresher = refresher_of(provider, provider.account(NOW), NOW)
     account = provider.account()
     rejected = refresher_of(provider, account)
-    for call in (refresher.fresh, lambda: rejected.fresh(account.access_token)):
+    for call in (
+        refresher.valid_credentials,
+        lambda: rejected.valid_credentials(account.access_token),
+    ):
         with (
             caplog.at_level(logging.DEBUG),
             pytest.raises(ArkorConnectionError, match=r"^refreshing the token: ") as caught,
@@ -374,7 +377,7 @@ def test_a_failure_is_a_lost_connection_once_the_token_has_ended(
         assert not secrets_in(caught.value)
     assert "secret" not in caplog.text
     assert len(provider.received) == 2
-    assert refresher.fresh().access_token == "secret-access-no-1"
+    assert refresher.valid_credentials().access_token == "secret-access-no-1"
 
 
 def test_a_provider_that_is_not_there(provider: IdentityProvider) -> None:
@@ -383,14 +386,14 @@ def test_a_provider_that_is_not_there(provider: IdentityProvider) -> None:
     with pytest.raises(
         ArkorConnectionError, match=r"token: POST https://.*/oauth/token: "
     ) as caught:
-        refresher_of(provider, account).fresh()
+        refresher_of(provider, account).valid_credentials()
     assert not secrets_in(caught.value)
 
 
 def test_a_certificate_that_is_not_trusted(provider: IdentityProvider) -> None:
     strange = Refresher(provider.account(NOW), requests.Session(), clock=lambda: NOW)
     with pytest.raises(ArkorConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
-        strange.fresh()
+        strange.valid_credentials()
     assert provider.received == []
 
 
@@ -404,7 +407,7 @@ def test_what_the_provider_repeats_is_not_shown(
 
     provider.answers = [repeat]
     with caplog.at_level(logging.DEBUG), pytest.raises(Exception) as caught:
-        refresher_of(provider, provider.account(NOW)).fresh()
+        refresher_of(provider, provider.account(NOW)).valid_credentials()
     assert isinstance(caught.value, (CredentialsError, ArkorConnectionError))
     assert not secrets_in(caught.value)
     assert "secret" not in caplog.text
@@ -447,14 +450,16 @@ def on_threads(calls: List[Callable[[], Any]]) -> List[Any]:
 
 def test_many_threads_share_one_refresh(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, provider.account(NOW))
-    outcomes = on_threads([refresher.fresh, lambda: refresher.fresh("secret-access-no-0")] * 6)
+    outcomes = on_threads(
+        [refresher.valid_credentials, lambda: refresher.valid_credentials("secret-access-no-0")] * 6
+    )
     assert [each.access_token for each in outcomes] == ["secret-access-no-1"] * 12
     assert len(provider.received) == 1
 
 
 def test_many_clients_of_one_file_share_one_refresh(provider: IdentityProvider) -> None:
     account = signed_in(provider)
-    outcomes = on_threads([refresher_of(provider, account).fresh for _ in range(6)])
+    outcomes = on_threads([refresher_of(provider, account).valid_credentials for _ in range(6)])
     assert [each.access_token for each in outcomes] == ["secret-access-no-1"] * 6
     assert len(provider.received) == 1
 
@@ -465,7 +470,7 @@ def test_threads_share_a_failure_but_not_the_exception(provider: IdentityProvide
     provider.answers = [lambda received: hold(received) or Reply(403, "")]
     refresher = refresher_of(provider, provider.account(NOW))
     threading.Thread(target=lambda: hold.asked.wait(10) and hold.go.set()).start()
-    outcomes = on_threads([refresher.fresh] * 4)
+    outcomes = on_threads([refresher.valid_credentials] * 4)
     assert [type(each) for each in outcomes] == [CredentialsError] * 4
     assert len({id(each) for each in outcomes}) == 4
     assert len(provider.received) == 1
@@ -484,39 +489,43 @@ def test_an_interrupted_request_stops_waiting_but_the_refresh_is_seen_to_its_end
             transport.interrupt()
 
         (failure, _) = sorted(
-            on_threads([lambda: refresher.fresh(None, transport), interrupt]), key=str, reverse=True
+            on_threads([lambda: refresher.valid_credentials(None, transport), interrupt]),
+            key=str,
+            reverse=True,
         )
     assert isinstance(failure, ArkorConnectionError)
     assert "interrupted" in str(failure)
     hold.go.set()
-    assert refresher.fresh() == stored()
+    assert refresher.valid_credentials() == stored()
     assert provider.spent == ["secret-refresh-0"]
 
 
 def test_no_request_waits_for_ever(
     provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oauth, "PATIENCE", 0.1)
+    monkeypatch.setattr(oauth, "MAX_WAIT", 0.1)
     hold = Holding()
     provider.answers = [hold]
     refresher = refresher_of(provider, provider.account(NOW))
     with pytest.raises(ArkorTimeoutError):
-        refresher.fresh()
+        refresher.valid_credentials()
     monkeypatch.undo()
     hold.go.set()
-    assert refresher.fresh().access_token == "secret-access-no-1"
+    assert refresher.valid_credentials().access_token == "secret-access-no-1"
 
 
 def test_a_forked_child_does_not_wait_for_the_parent_s_thread(provider: IdentityProvider) -> None:
     hold = Holding()
     provider.answers = [hold]
     refresher = refresher_of(provider, signed_in(provider))
-    thread = threading.Thread(target=refresher.fresh)
+    thread = threading.Thread(target=refresher.valid_credentials)
     thread.start()
     assert hold.asked.wait(10)
-    child = fork(lambda: refresher.fresh().access_token == "secret-access-no-1" or 1 / 0)
+    child = fork(
+        lambda: refresher.valid_credentials().access_token == "secret-access-no-1" or 1 / 0
+    )
     hold.go.set()
     thread.join()
     assert child() == 0
-    assert refresher.fresh() == stored()
+    assert refresher.valid_credentials() == stored()
     assert provider.spent == ["secret-refresh-0"]

@@ -12,10 +12,10 @@ from arkor_sync.cloud.credentials import AnonymousCredentials, OAuthCredentials,
 from arkor_sync.cloud.project import (
     ProjectState,
     derive_project,
-    ensure_project_state,
     read_project_state,
     write_project_state,
 )
+from arkor_sync.cloud.projects import ensure_project_state
 from arkor_sync.errors import (
     ConflictError,
     ProjectStateError,

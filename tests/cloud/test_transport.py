@@ -20,7 +20,7 @@ import requests
 from urllib3.util.ssl_ import create_urllib3_context
 
 from arkor_sync.cloud import transport as transport_module
-from arkor_sync.cloud.transport import ByteStream, Transport, _arriving
+from arkor_sync.cloud.transport import ByteStream, Transport, _receive
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from support.loopback import Connection, Server, answer, hang_up, stay_silent
 from support.servers import CERTIFICATE, full_backlog
@@ -261,7 +261,7 @@ def interrupted(transport: Transport, blocked: Background) -> ArkorConnectionErr
 def test_an_interrupt_wakes_a_blocked_connect(transport: Transport) -> None:
     with full_backlog() as port:
         blocked = Background(get, transport, f"http://127.0.0.1:{port}")
-        until(lambda: transport._handles)
+        until(lambda: transport._duplicates)
         # Nothing tells when the thread is inside connect, so it is interrupted until it was.
         until(lambda: transport.interrupt() or not blocked.running())
         interrupted(transport, blocked)
@@ -355,7 +355,7 @@ def test_an_interrupt_stops_the_search_for_an_address_that_answers(
 
 def test_an_interrupt_before_the_request_makes_it_fail(transport: Transport) -> None:
     with Server(answer) as server:
-        assert transport.arm()
+        assert transport.reset()
         transport.interrupt()
         with pytest.raises(ArkorConnectionError, match="interrupted"):
             get(transport, server.url)
@@ -379,7 +379,7 @@ def test_an_armed_transport_works_again(transport: Transport) -> None:
             assert get(transport, server.url).content == b"ok"
             transport.interrupt()
             assert transport.interrupted
-            assert transport.arm()
+            assert transport.reset()
             assert not transport.interrupted
         assert get(transport, server.url).content == b"ok"
 
@@ -390,7 +390,7 @@ def test_arming_drops_the_connections_of_before(transport: Transport) -> None:
         get(transport, server.url)
         assert server.accepted.acquire(timeout=PATIENCE)
         assert not server.accepted.acquire(blocking=False)  # it was kept alive
-        transport.arm()
+        transport.reset()
         get(transport, server.url)
         assert server.accepted.acquire(timeout=PATIENCE)
 
@@ -402,7 +402,7 @@ def test_a_close_is_for_good(transport: Transport) -> None:
         transport.close()
         with pytest.raises(ArkorConnectionError):
             blocked.result()
-        assert not transport.arm()
+        assert not transport.reset()
         assert transport.interrupted
         with pytest.raises(ArkorConnectionError, match="interrupted"):
             get(transport, server.url)
@@ -429,7 +429,7 @@ def test_interrupts_from_many_threads_at_any_moment() -> None:
         disturbing = [Background(disturb) for _ in range(2)]
         outcomes = set()
         for _ in range(50):
-            transport.arm()
+            transport.reset()
             try:
                 outcomes.add(get(transport, server.url).content)
             except ArkorConnectionError as error:
@@ -688,7 +688,7 @@ def test_no_socket_is_left_open(how: str, closed_port: int) -> None:
             for _ in range(5):
                 with Transport() as transport:
                     for _ in range(3):
-                        transport.arm()
+                        transport.reset()
                         use(transport, server, how, closed_port)
         assert open_descriptors() <= before
     finally:
@@ -717,8 +717,8 @@ def use(transport: Transport, server: Server, how: str, closed_port: int) -> Non
 
 def test_an_interrupt_right_after_the_connect_began_is_not_lost() -> None:
     class Interrupted(Transport):
-        def _begin(self, sock: socket.socket, target: Any) -> None:
-            super()._begin(sock, target)
+        def _start_connecting(self, sock: socket.socket, target: Any) -> None:
+            super()._start_connecting(sock, target)
             self.interrupt()
 
     with full_backlog() as port:
@@ -812,5 +812,5 @@ def test_what_was_read_ahead_with_the_headers_comes_first_and_whole(
         far.sendall(b"head\n0123456789")
         assert file.readline() == b"head\n"
         far.sendall(b"abcdef")
-        arriving = _arriving(file)
+        arriving = _receive(file)
         assert [next(arriving) for _ in range(3)] == [b"0123456789", b"abcd", b"ef"]

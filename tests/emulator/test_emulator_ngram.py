@@ -182,7 +182,7 @@ def test_responses_only_and_the_length_limit(client: Client, source: Dict[str, s
     answers = train(client, datasetSource=source, maxSteps=16, trainOnResponsesOnly=True)
     assert whole[-1]["metrics"] != answers[-1]["metrics"]
     failed = train(client, datasetSource=source, trainOnResponsesOnly=True, maxLength=10)
-    assert failed[-1]["error"].startswith("no record has anything to learn")
+    assert failed[-1]["error"].startswith("no record has a text to learn")
 
 
 @pytest.mark.parametrize(

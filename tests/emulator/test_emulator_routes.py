@@ -10,7 +10,7 @@ import requests
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.engine.base import Ticket
-from arkor_sync.emulator.records import Item
+from arkor_sync.emulator.models import Item
 from support.emulator_client import CONFIG, HUB, MODEL, Client
 from support.waiting import PATIENCE
 

@@ -118,7 +118,7 @@ def test_a_scenario_can_be_changed() -> None:
     assert len(run(scenario("burst", steps=7))) == 9
     with pytest.raises(ValueError, match="unknown scenario 'x'; there are: completes, plateau"):
         scenario("x")
-    with pytest.raises(ValueError, match="cannot be changed so"):
+    with pytest.raises(ValueError, match="wrong argument for the scenario"):
         scenario("burst", stops=7)
 
 
@@ -157,7 +157,7 @@ def test_an_emulator_from_a_file(tmp_path: Path) -> None:
         ('{"scenario": {"steps": 1}}', "missing 1 required positional argument: 'name'"),
         ('{"options": {"nope": 1}}', "unexpected keyword argument 'nope'"),
         ('{"options": {"framing": "x"}}', "framing must be one of"),
-        ('{"faults": [{}]}', "a fault has a 'kind'"),
+        ('{"faults": [{}]}', "a fault must have a 'kind'"),
     ],
 )
 def test_a_file_that_makes_no_sense(tmp_path: Path, text: str, error: str) -> None:

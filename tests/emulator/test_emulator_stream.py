@@ -259,7 +259,7 @@ def test_stop_waits_for_a_thread_that_is_done_and_not_yet_gone(
                 joined.set()
             super().join(timeout)
 
-    monkeypatch.setattr("arkor_sync.emulator.server.threading.Thread", Thread)
+    monkeypatch.setattr("arkor_sync.emulator.http.server.threading.Thread", Thread)
     with Emulator(ScriptedEngine(events=[])) as emu:
         with Client(emu) as client:
             assert client.get("/v1/me").ok

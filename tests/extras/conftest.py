@@ -11,7 +11,7 @@ from support.logger_runs import Service
 
 @pytest.fixture(autouse=True)
 def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._LINGER", 0.01)
+    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._IDLE_SECONDS", 0.01)
 
 
 @pytest.fixture

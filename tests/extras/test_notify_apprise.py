@@ -97,7 +97,7 @@ def test_what_nobody_takes_is_logged_and_the_url_is_in_no_log(
         )
         tell(notifier, run, run.failed())
         assert len(hook.wait_for(2)) == 2
-    assert "AppriseNotifier: failed of job job-1 was not delivered: JSON did not take it" in (
+    assert "AppriseNotifier: failed of job job-1 was not delivered: JSON did not accept it" in (
         caplog.text
     )
     assert "s3cr3t" not in caplog.text + repr(notifier)

@@ -18,7 +18,7 @@ from arkor_sync import ArkorUsageError, Callback, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
 from arkor_sync.render.chart import PALETTES, Chart
-from arkor_sync.render.chart_png import png
+from arkor_sync.render.chart_png import render_png
 from arkor_sync.render.rows import Row, Rows
 from support.waiting import PATIENCE
 
@@ -48,7 +48,7 @@ def run_of(emulator: Emulator, client: Any, *callbacks: Any) -> Any:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_everything_is_drawn_in_the_colours_of_its_theme(theme: str) -> None:
-    counts = colors_of(png(Chart("support-bot", "completed", falling(40), [20, 40]), theme))
+    counts = colors_of(render_png(Chart("support-bot", "completed", falling(40), [20, 40]), theme))
     palette = {role: rgb(color) for role, color in PALETTES[theme].items()}
     assert counts[palette["paper"]] > 0.9 * sum(counts.values())
     for role in ("train", "eval", "mark", "grid", "ink", "muted"):
@@ -68,7 +68,7 @@ ODD: List[Rows] = [
 
 @pytest.mark.parametrize("rows", ODD, ids=range(len(ODD)))
 def test_odd_curves_are_drawn(rows: Rows) -> None:
-    counts = colors_of(png(Chart("odd", "running", rows, list(rows)), "light"))
+    counts = colors_of(render_png(Chart("odd", "running", rows, list(rows)), "light"))
     drawn = any(not math.isnan(row.loss) for row in rows.values() if row.loss is not None)
     assert (rgb(PALETTES["light"]["train"]) in counts) is drawn
 
@@ -77,12 +77,12 @@ def test_odd_curves_are_drawn(rows: Rows) -> None:
     "name", ["$\\frac{1", "100% _a_ ^b^ {c}", "日本語 \U0001f600", "x" * 500, ""]
 )
 def test_any_name_is_drawn_as_it_is_and_without_a_warning(name: str) -> None:
-    assert png(Chart(name, f"failed: {name}", falling(3)), "light").startswith(b"\x89PNG")
+    assert render_png(Chart(name, f"failed: {name}", falling(3)), "light").startswith(b"\x89PNG")
 
 
 def test_the_programs_own_settings_change_nothing_and_are_not_changed() -> None:
     chart = Chart("support-bot", "completed", falling(40), [20])
-    before = png(chart, "light")
+    before = render_png(chart, "light")
     with matplotlib.rc_context():
         matplotlib.rcParams.update(
             {
@@ -98,7 +98,7 @@ def test_the_programs_own_settings_change_nothing_and_are_not_changed() -> None:
             }
         )
         settings = dict(matplotlib.rcParams)
-        assert colors_of(png(chart, "light")) == colors_of(before)
+        assert colors_of(render_png(chart, "light")) == colors_of(before)
         assert dict(matplotlib.rcParams) == settings
 
 
@@ -106,8 +106,8 @@ def test_pyplot_is_not_even_loaded() -> None:
     code = """
 import sys
 from arkor_sync.render.chart import Chart
-from arkor_sync.render.chart_png import png
-assert png(Chart("", "", {}), "light")
+from arkor_sync.render.chart_png import render_png
+assert render_png(Chart("", "", {}), "light")
 assert "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False, timeout=60)
@@ -128,9 +128,9 @@ def test_the_picture_is_drawn_as_the_run_goes_on_and_off_its_thread(
 
     def spy(chart: Chart, theme: str) -> bytes:
         threads.add(threading.current_thread().name)
-        return png(chart, theme)
+        return render_png(chart, theme)
 
-    monkeypatch.setattr("arkor_sync.handlers.display.plot.png", spy)
+    monkeypatch.setattr("arkor_sync.handlers.display.plot.render_png", spy)
 
     class Look(Callback):
         def on_log(self, ctx: Any) -> None:

@@ -130,7 +130,7 @@ def test_a_terminal_that_goes_away_is_given_up_and_the_run_goes_on(
     assert run.wait(PATIENCE).status == "completed"
     assert steps == list(range(1, 21))
     assert run.health().given_up == 0
-    assert caplog.text.count("is given up: BrokenPipeError") == 1
+    assert caplog.text.count("its stream failed: BrokenPipeError") == 1
 
 
 def test_a_notebook_gets_a_bar_though_it_is_no_terminal(

@@ -176,7 +176,7 @@ killed = []
 
 def on_log(ctx):
     if ctx.step == 2:
-        assert logger._following._states[ctx.job.id].outbox.flush(20)
+        assert logger._states._states[ctx.job.id].outbox.flush(20)
         listed = subprocess.run(
             ["ps", "-axo", "pid=,ppid=,command="], capture_output=True, text=True
         )

@@ -153,14 +153,14 @@ def test_a_stop_whose_answer_is_lost_still_ends_as_cancelled() -> None:
 def test_an_interrupt_just_before_the_connect_is_not_lost(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = Transport._begin
+    begin = Transport._start_connecting
 
     def interrupted(self: Transport, sock: socket.socket, target: Any) -> None:
         self.interrupt()
         begin(self, sock, target)
 
     with full_backlog() as port, Transport() as transport:
-        monkeypatch.setattr(Transport, "_begin", interrupted)
+        monkeypatch.setattr(Transport, "_start_connecting", interrupted)
         with pytest.raises(ArkorConnectionError, match="interrupted") as caught:
             transport.request("GET", f"{scheme}://127.0.0.1:{port}", timeout=(PATIENCE, PATIENCE))
         assert not isinstance(caught.value, ArkorTimeoutError)

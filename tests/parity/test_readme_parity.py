@@ -24,12 +24,13 @@ from arkor_sync import (
 )
 from arkor_sync.cloud.http import DEFAULT_TIMEOUT
 from arkor_sync.emulator import ScriptedEngine
-from arkor_sync.stream.callback_names import CALLBACK_NAMES
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
+from arkor_sync.stream.events import CALLBACK_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PROSE = " ".join(README.split())
+NAMES: Dict[str, Any] = {name: getattr(arkor_sync, name) for name in arkor_sync.__all__}
 BLOCKS: List[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -60,7 +61,7 @@ def test_the_first_example_trains(
 def test_the_policy_of_the_example_can_be_built() -> None:
     class StaleState(Exception): ...
 
-    names: Dict[str, Any] = {**vars(arkor_sync), "write_it_down": print, "StaleState": StaleState}
+    names: Dict[str, Any] = {**NAMES, "write_it_down": print, "StaleState": StaleState}
     exec(block_with("dead_letter=write_it_down"), names)
     policy = names["policy"]
     assert [rule.do for rule in policy.rules] == [Action.RETRY, Action.LOG, Action.RECONNECT]
@@ -69,7 +70,7 @@ def test_the_policy_of_the_example_can_be_built() -> None:
 
 def test_the_reconnect_policy_has_the_defaults_that_are_shown() -> None:
     (shown,) = re.findall(r"`(ReconnectPolicy\(base=.*?\))`", PROSE)
-    assert eval(shown, vars(arkor_sync)) == ReconnectPolicy()
+    assert eval(shown, NAMES) == ReconnectPolicy()
     names = re.findall(r"(\w+)=", shown)
     assert names == [field.name for field in dataclasses.fields(ReconnectPolicy)]
 

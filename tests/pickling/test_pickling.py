@@ -58,9 +58,10 @@ from arkor_sync import (
     TrainingJob,
     TrainingResult,
 )
+from arkor_sync._log_context import log_contexts
 from arkor_sync.cloud import models
 from arkor_sync.cloud.client_version import DeprecationNotice
-from arkor_sync.contexts import build_context, log_contexts
+from arkor_sync.contexts import LogContext, build_context
 from arkor_sync.options import RunOptions
 from arkor_sync.stream import events
 from arkor_sync.stream.batches import read_logs
@@ -110,9 +111,9 @@ def contexts() -> Iterator[Context]:
             yield build_context(event, 2, JOB, cast(Any, None))
     logs = read_logs(b'id: 1\nevent: training.log\ndata: {"type":"training.log","step":1}\n\n')
     assert logs is not None
-    fields = logs.fields()
+    fields = logs.plain_logs()
     assert fields is not None
-    yield from log_contexts(logs, fields, JOB, cast(Any, None))
+    yield from log_contexts(LogContext, logs, fields, JOB, cast(Any, None))
     yield ReconnectContext(JOB, "reset by peer", 2, 1.5)
     yield EndContext(JOB, TrainingResult(JOB), RunAborted("enough"))
 

@@ -23,9 +23,9 @@ from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
 from arkor_sync.handlers.display import plot as module
 from arkor_sync.history import History
-from arkor_sync.render.chart import HEIGHT, WIDTH, Axes, Chart, svg
-from arkor_sync.render.rows import Row, Rows, add, rows_of, thinned
-from arkor_sync.render.text import duration, moment, one_line
+from arkor_sync.render.chart import HEIGHT, WIDTH, Axes, Chart, render_svg
+from arkor_sync.render.rows import Row, Rows, add_log, collect_rows, downsample
+from arkor_sync.render.text import format_duration, one_line, parse_timestamp
 from support.waiting import PATIENCE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,7 +53,7 @@ def curves(drawing: str, role: str) -> List[str]:
 
 
 def test_a_step_that_comes_again_is_one_row_with_what_is_known_of_it() -> None:
-    rows = rows_of(
+    rows = collect_rows(
         [
             {"step": 1, "loss": 2.0, "epoch": 0.1},
             {"step": 1, "evalLoss": 2.5, "loss": None},
@@ -67,17 +67,17 @@ def test_a_step_that_comes_again_is_one_row_with_what_is_known_of_it() -> None:
 @pytest.mark.parametrize("value", [None, float("inf"), 1e309, -1e300, 10**400, "NaN", True])
 def test_a_loss_that_is_no_number_is_a_gap(value: Any) -> None:
     rows: Rows = {}
-    add(rows, {"step": 1, "loss": value})
+    add_log(rows, {"step": 1, "loss": value})
     assert rows[1].loss is not None
     assert math.isnan(rows[1].loss)
-    add(rows, {"step": 1, "loss": 0.5})
+    add_log(rows, {"step": 1, "loss": 0.5})
     assert rows[1].loss == 0.5
-    add(rows, {"step": 1, "loss": value})
+    add_log(rows, {"step": 1, "loss": value})
     assert rows[1].loss == 0.5
 
 
 def test_a_log_without_a_loss_is_no_gap() -> None:
-    rows = rows_of(
+    rows = collect_rows(
         [{"step": 1, "loss": 2}, {"step": 2, "learningRate": 1e-4}, {"step": 3, "loss": 1}]
     )
     assert Chart("", "", rows).curves()[0] == [[(1, 2.0), (3, 1.0)]]
@@ -96,7 +96,7 @@ def test_a_log_without_a_loss_is_no_gap() -> None:
     st.integers(12, 60),
 )
 def test_thinning_is_bounded_and_keeps_the_ends_and_the_extremes(rows: Rows, limit: int) -> None:
-    few = thinned(rows, limit)
+    few = downsample(rows, limit)
     assert list(few) == sorted(few)
     assert len(few) <= max(limit, 0)
     assert all(few[step] is rows[step] for step in few)
@@ -108,7 +108,7 @@ def test_thinning_is_bounded_and_keeps_the_ends_and_the_extremes(rows: Rows, lim
     kept = [row.loss for row in few.values() if row.loss is not None and not math.isnan(row.loss)]
     if finite:
         assert min(kept) == min(finite)
-    assert thinned(few, limit) == few
+    assert downsample(few, limit) == few
 
 
 # The drawing.
@@ -116,7 +116,7 @@ def test_thinning_is_bounded_and_keeps_the_ends_and_the_extremes(rows: Rows, lim
 
 def test_both_losses_and_the_checkpoints_are_drawn_and_named() -> None:
     rows = {step: Row(3 / step, 3.3 / step if step % 2 == 0 else None) for step in range(1, 9)}
-    drawing = svg(Chart("support-bot", "completed", rows, [4, 8]))
+    drawing = render_svg(Chart("support-bot", "completed", rows, [4, 8]))
     assert texts(drawing)[-3:] == ["train loss", "eval loss", "checkpoint"]
     assert {"support-bot", "completed", "step", "loss"} <= set(texts(drawing))
     assert len(curves(drawing, "train")) == 1
@@ -142,7 +142,7 @@ def test_both_losses_and_the_checkpoints_are_drawn_and_named() -> None:
 def test_odd_curves_are_drawn_inside_the_picture(
     values: List[Optional[float]], pieces: int, dots: int
 ) -> None:
-    drawing = svg(Chart("", "", losses(values), [1, 2]))
+    drawing = render_svg(Chart("", "", losses(values), [1, 2]))
     train = groups(drawing, "train")
     paths = [path.get("d") or "" for g in train[:-1] for path in g.iter(f"{SVG}path")]
     assert len(paths) == pieces
@@ -162,7 +162,7 @@ def test_the_scale_is_logarithmic_where_the_losses_span_much(
 ) -> None:
     chart = Chart("", "", losses(values))
     assert Axes(chart, chart.curves()).log is log
-    assert ("loss (log scale)" in texts(svg(chart))) is log
+    assert ("loss (log scale)" in texts(render_svg(chart))) is log
 
 
 @given(st.lists(st.floats(-1e99, 1e99) | st.just(math.nan), max_size=30), st.integers(0, 10**9))
@@ -174,19 +174,19 @@ def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
     axes = Axes(chart, chart.curves())
     assert len(axes.x_ticks) <= 10
     assert len(axes.y_ticks) <= 12
-    assert all(-1e-6 <= axes.across(tick) <= 1 + 1e-6 for tick in axes.x_ticks)
-    assert all(-1e-6 <= axes.up(tick) <= 1 + 1e-6 for tick in axes.y_ticks)
-    ET.fromstring(svg(chart))
+    assert all(-1e-6 <= axes.x_fraction(tick) <= 1 + 1e-6 for tick in axes.x_ticks)
+    assert all(-1e-6 <= axes.y_fraction(tick) <= 1 + 1e-6 for tick in axes.y_ticks)
+    ET.fromstring(render_svg(chart))
 
 
 def test_ten_thousand_points_make_a_small_picture() -> None:
     rows = {step: Row(math.sin(step) + 2) for step in range(10_000)}
-    assert len(svg(Chart("", "", rows, range(0, 10_000, 50)))) < 60_000
+    assert len(render_svg(Chart("", "", rows, range(0, 10_000, 50)))) < 60_000
 
 
 def test_a_name_and_a_status_are_escaped_and_cut() -> None:
     name, status = "<script>&\"' " + "long " * 50, "failed: </text> " + "why " * 50
-    drawing = svg(Chart(name, status, {}))
+    drawing = render_svg(Chart(name, status, {}))
     assert "<script" not in drawing
     shown = texts(drawing)
     assert any(text.startswith("<script>&\"' long") and text.endswith("…") for text in shown)
@@ -199,7 +199,7 @@ def test_no_character_of_a_name_or_a_status_makes_the_picture_unreadable(
     odd: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "loss.svg"
-    drawing = svg(Chart(f"a{odd}b", f"failed: {odd}", losses([1.0])))
+    drawing = render_svg(Chart(f"a{odd}b", f"failed: {odd}", losses([1.0])))
     write_atomically(path, drawing, 0o644)
     title = ET.parse(path).getroot().findtext(f"{SVG}title")
     assert title is not None
@@ -214,7 +214,7 @@ def test_the_legend_is_where_it_is_seen_first() -> None:
         found = ET.fromstring(drawing).iter(f"{SVG}text")
         return {str(each.text): float(each.get("x") or 0) for each in found}
 
-    beside, alone = places(svg(chart)), places(svg(chart, heading=False))
+    beside, alone = places(render_svg(chart)), places(render_svg(chart, heading=False))
     order = ["train loss", "eval loss", "checkpoint"]
     for each in (beside, alone):
         assert sorted(order, key=each.__getitem__) == order
@@ -224,9 +224,9 @@ def test_the_legend_is_where_it_is_seen_first() -> None:
 
 def test_the_colours_follow_the_reader_unless_a_theme_is_chosen() -> None:
     chart = Chart("", "", losses([1.0, 2.0]))
-    assert "prefers-color-scheme:dark" in svg(chart)
+    assert "prefers-color-scheme:dark" in render_svg(chart)
     for theme, paper in (("light", "#ffffff"), ("dark", "#0f141a")):
-        drawing = svg(chart, theme)
+        drawing = render_svg(chart, theme)
         assert "<style>" not in drawing
         assert f'class="paper" color="{paper}"' in drawing
 
@@ -247,7 +247,7 @@ def test_the_colours_follow_the_reader_unless_a_theme_is_chosen() -> None:
     ],
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
 def test_times_are_read_as_the_cloud_may_write_them(
     timestamp: Optional[str], seconds: Optional[float]
 ) -> None:
-    assert moment(timestamp) == seconds
+    assert parse_timestamp(timestamp) == seconds
 
 
 def test_one_line_counts_columns_and_drops_what_controls() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arkor_sync.cloud.sse import Frame, FrameParser
 from arkor_sync.errors import StreamProtocolError
-from arkor_sync.stream.batches import LogBatch, read, read_logs
+from arkor_sync.stream.batches import LogBatch, read_logs, split
 from arkor_sync.stream.events import LOG, TrainingEvent, decode
 
 HEAD = '{"type":"training.log","jobId":"j"'
@@ -35,7 +35,7 @@ def at_once(chunks: List[bytes], limit: int = 1 << 20) -> List[TrainingEvent]:
     parser = FrameParser(limit)
     events: List[TrainingEvent] = []
     for chunk in chunks:
-        for piece in read(parser, chunk):
+        for piece in split(parser, chunk):
             if isinstance(piece, LogBatch):
                 check_columns(piece)
                 events += piece
@@ -48,7 +48,7 @@ def check_columns(logs: LogBatch) -> None:
     """See that what is decoded together is what each event says alone."""
     events = list(logs)
     assert logs.keys() == [event.key for event in events]
-    fields = logs.fields()
+    fields = logs.plain_logs()
     plain = [event.type == LOG and event.problem is None for event in events]
     if fields is None:
         return
@@ -118,7 +118,7 @@ def outcome(
 
 
 def by_frames(parser: FrameParser, chunk: bytes) -> List[Frame]:
-    return [frame for piece in read(parser, chunk) for frame in cast(List[Frame], piece)]
+    return [frame for piece in split(parser, chunk) for frame in cast(List[Frame], piece)]
 
 
 DATA = [
@@ -217,14 +217,14 @@ def test_any_blocks_are_read_as_the_parser_reads_them(blocks: List[bytes]) -> No
 def test_the_short_cut_is_taken_for_what_the_cloud_sends() -> None:
     logs = read_logs(b"".join(log(step, loss=0.5) for step in range(50)))
     assert logs is not None
-    assert logs.fields() == [{"step": step, "loss": 0.5} for step in range(50)]
+    assert logs.plain_logs() == [{"step": step, "loss": 0.5} for step in range(50)]
     assert [event.step for event in logs] == list(range(50))
 
 
 def test_it_is_taken_for_the_logs_between_other_events_too() -> None:
     other = b'id: c\ndata: {"type":"checkpoint.saved","step":3}\n\n'
     body = b"".join([*map(log, range(3)), other, *map(log, range(3, 6)), b": ping\n\n", log(6)])
-    pieces = list(read(FrameParser(), body))
+    pieces = list(split(FrameParser(), body))
     assert [type(piece).__name__ for piece in pieces] == ["LogBatch", "list", "LogBatch", "list"]
     assert [len(piece) for piece in pieces] == [3, 1, 3, 1]
     same(body)

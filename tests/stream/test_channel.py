@@ -9,17 +9,18 @@ from typing import Any, Callable, List, Optional
 import pytest
 
 from arkor_sync.cloud.sse import Frame
+from arkor_sync.stream.batches import Batch, EventBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
-from arkor_sync.stream.events import TrainingEvent, decode
+from arkor_sync.stream.events import decode
 from support.waiting import PATIENCE, Background, until
 
 
-def numbered(*ids: int, width: int = 0) -> List[TrainingEvent]:
-    return [
+def numbered(*ids: int, width: int = 0) -> EventBatch:
+    return EventBatch(
         decode(Frame("message", f'{{"type":"training.log","step":{n}}}'.ljust(width), str(n)))
         for n in ids
-    ]
+    )
 
 
 def ids(events: Any) -> List[Optional[str]]:
@@ -30,7 +31,7 @@ def channel(max_events: int = 1024, max_bytes: int = 8 << 20) -> Channel:
     return Channel(Cursor(), max_events, max_bytes)
 
 
-def blocked_put(on: Channel, events: List[TrainingEvent], epoch: int = 0) -> Background:
+def blocked_put(on: Channel, events: Batch, epoch: int = 0) -> Background:
     """Put more than fits, on a thread; return once it waits for room."""
     putting = Background(on.put, events, epoch)
     until(lambda: on._drained._waiters)  # type: ignore[attr-defined]
@@ -210,7 +211,7 @@ def test_a_rewind_asks_for_all_after_the_acknowledged_event() -> None:
     line.put(numbered(1, 2, 3, 4), 0)
     batch = line.take() or []
     line.put(numbered(5), 0)
-    line.acknowledge([batch[0]])
+    line.acknowledge(EventBatch([batch[0]]))
     assert line.rewind(batch[1:])
     assert line.connect() == (1, "1")
     assert line.put(numbered(1, 2, 3, 4, 5), 1) == 4
@@ -227,7 +228,7 @@ def test_a_restore_gives_the_worker_back_what_a_rewind_dropped() -> None:
     line.put(numbered(1, 2, 3), 0)
     batch = line.take() or []
     line.put(numbered(4), 0)
-    line.acknowledge([batch[0]])
+    line.acknowledge(EventBatch([batch[0]]))
     line.rewind(batch[1:])
     taking = blocked_take(line)
     epoch, _ = line.connect()
@@ -237,7 +238,7 @@ def test_a_restore_gives_the_worker_back_what_a_rewind_dropped() -> None:
     assert returned[0] is batch[1]  # the event in hand, so that its attempts are known
     assert line.connect() == (1, "4")
     for event in returned:
-        line.acknowledge([event])
+        line.acknowledge(EventBatch([event]))
     assert line.cursor.acknowledged == "4"
 
 
@@ -282,7 +283,7 @@ def test_a_cloud_that_begins_elsewhere_loses_nothing() -> None:
     line.connect()
     line.put(numbered(1, 2, 3, 4), 0)
     batch = line.take() or []
-    line.acknowledge([batch[0]])
+    line.acknowledge(EventBatch([batch[0]]))
     line.rewind(batch[1:])
     assert line.put(numbered(4, 5), line.connect().epoch) == 1
     assert [ids(line.take()), ids(line.take())] == [["2", "3", "4"], ["5"]]
@@ -320,7 +321,7 @@ def test_after_the_end_nothing_can_come_again() -> None:
     batch = line.take() or []
     assert not line.rewind(batch)
     for event in batch:  # they are still in hand
-        line.acknowledge([event])
+        line.acknowledge(EventBatch([event]))
     assert line.cursor.acknowledged == "2"
 
 
@@ -381,7 +382,7 @@ def test_every_event_arrives_once_and_in_order_while_the_worker_keeps_asking_aga
             if next(turn) % 5 == 0 and line.rewind(batch[index:]):
                 reopen.set()
                 break
-            line.acknowledge([event])
+            line.acknowledge(EventBatch([event]))
             done.append(event.id)
     finished.set()
     line.close()
@@ -410,7 +411,7 @@ def test_closing_while_both_threads_are_busy_ends_both() -> None:
                 if batch is None:
                     return
                 for event in batch:
-                    of.acknowledge([event])
+                    of.acknowledge(EventBatch([event]))
 
         threads = [Background(read), Background(work)]
         barrier.wait()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from arkor_sync.cloud.sse import Frame
 from arkor_sync.stores import SavedCursor
+from arkor_sync.stream.batches import EventBatch
 from arkor_sync.stream.cursor import Cursor
 from arkor_sync.stream.events import TrainingEvent, decode
 
@@ -51,13 +52,13 @@ class Follower:
             self.next += 1
             for _ in range(2 if twice and sent[0] is not None else 1):
                 arrived = event(sent)
-                self.queue.extend(self.cursor.accept([arrived]))
+                self.queue.extend(self.cursor.accept(EventBatch([arrived])))
 
     def acknowledge(self, count: int) -> None:
         """Have the callbacks be done with `count` events."""
         for _ in range(min(count, len(self.queue))):
             arrived = self.queue.pop(0)
-            self.cursor.acknowledge([arrived])
+            self.cursor.acknowledge(EventBatch([arrived]))
             self.done.append(self.by_key[arrived.key])
 
     def rewind(self) -> None:
@@ -149,8 +150,8 @@ def accepted(cursor: Cursor, arriving: List[TrainingEvent]) -> List[Optional[str
     """Let events arrive one by one, which must come to the same as all at once."""
     import copy
 
-    together = [each.id for each in copy.deepcopy(cursor).accept(arriving)]
-    singly = [each.id for one in arriving for each in cursor.accept([one])]
+    together = [each.id for each in copy.deepcopy(cursor).accept(EventBatch(arriving))]
+    singly = [each.id for one in arriving for each in cursor.accept(EventBatch([one]))]
     assert together == singly
     return singly
 
@@ -175,7 +176,7 @@ def test_a_lost_connection_resumes_after_what_was_read() -> None:
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     assert accepted(cursor, [one, two]) == ["1", "2"]
-    cursor.acknowledge([one])
+    cursor.acknowledge(EventBatch([one]))
     assert cursor.connect() == "2"
     assert accepted(cursor, [three]) == ["3"]
     assert (cursor.read, cursor.acknowledged) == ("3", "1")
@@ -186,7 +187,7 @@ def test_a_rewind_resumes_after_what_was_acknowledged() -> None:
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
-    cursor.acknowledge([one])
+    cursor.acknowledge(EventBatch([one]))
     cursor.rewind([two, three])
     assert cursor.connect() == "1"
     assert accepted(cursor, [one, two, three]) == ["2", "3"]
@@ -197,14 +198,14 @@ def test_what_a_refused_rewind_gives_back_is_recognised_when_it_comes_after_all(
     cursor.connect()
     one, two, three = numbered(1, 2, 3)
     accepted(cursor, [one, two, three])
-    cursor.acknowledge([one])
+    cursor.acknowledge(EventBatch([one]))
     cursor.rewind([two, three])
     cursor.connect()
     cursor.restore([two, three])
     assert cursor.connect() == "3"
     assert accepted(cursor, numbered(1, 2, 3, 4)) == ["4"]
     for each in numbered(2, 3):
-        cursor.acknowledge([each])
+        cursor.acknowledge(EventBatch([each]))
     assert cursor.acknowledged == "3"
 
 
@@ -248,8 +249,8 @@ def test_an_event_without_an_id_moves_neither_position() -> None:
     one, bare = event(("1", "{}")), event((None, "{}"))
     accepted(cursor, [one, bare])
     assert cursor.read == "1"
-    cursor.acknowledge([one])
-    cursor.acknowledge([bare])
+    cursor.acknowledge(EventBatch([one]))
+    cursor.acknowledge(EventBatch([bare]))
     assert cursor.acknowledged == "1"
     cursor.rewind([])
     assert cursor.connect() == "1"
@@ -262,7 +263,7 @@ def test_what_was_forgotten_is_recognised_by_its_place_in_a_replay_of_everything
     history = numbered(*range(20))
     for each in history[:12]:
         assert accepted(cursor, [each]) == [each.id]
-        cursor.acknowledge([each])
+        cursor.acknowledge(EventBatch([each]))
     assert len(accepted(cursor, history[12:15])) == 3
     assert not cursor.knows(history[0])
     cursor.connect()
@@ -277,8 +278,8 @@ def test_a_server_that_only_greets_with_the_first_event_is_not_replaying_everyth
     cursor = Cursor(remembered=3)
     cursor.connect()
     for each in history[:12]:
-        cursor.accept([each])
-        cursor.acknowledge([each])
+        cursor.accept(EventBatch([each]))
+        cursor.acknowledge(EventBatch([each]))
     cursor.connect()
     assert accepted(cursor, [history[0], *history[12:15]]) == ["12", "13", "14"]
 
@@ -287,8 +288,8 @@ def test_another_process_recognises_a_replay_of_everything_as_well() -> None:
     history = numbered(*range(8))
     first = Cursor()
     first.connect()
-    for each in first.accept(history[:5]):
-        first.acknowledge([each])
+    for each in first.accept(EventBatch(history[:5])):
+        first.acknowledge(EventBatch([each]))
     saved = SavedCursor(first.acknowledged, first.delivered, first.opening)
     for overlap in (0, 5):
         second = Cursor(saved)
@@ -300,7 +301,7 @@ def test_what_is_remembered_is_bounded() -> None:
     cursor = Cursor(remembered=3)
     cursor.connect()
     for each in numbered(*range(100)):
-        assert cursor.accept([each])
-        cursor.acknowledge([each])
+        assert cursor.accept(EventBatch([each]))
+        cursor.acknowledge(EventBatch([each]))
         assert cursor._old.size + cursor._new.size <= 6
     assert cursor.delivered == 100

@@ -88,7 +88,7 @@ def test_the_default_jitter_is_a_quarter_in_both_directions() -> None:
 @pytest.mark.parametrize("name", ["base", "cap", "idle_timeout", "connect_timeout", "jitter"])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), None, "1", True, [1]], ids=repr)
 def test_a_value_that_cannot_work_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} must be .*not ") as caught:
+    with pytest.raises(ValueError, match=rf"^{name}: got .*; give ") as caught:
         ReconnectPolicy(**{name: value})
     assert isinstance(caught.value, ArkorUsageError)
     assert repr(value) in str(caught.value)
@@ -101,14 +101,14 @@ def test_a_timeout_of_none_at_all_is_refused(name: str) -> None:
 
 
 def test_the_jitter_is_a_share() -> None:
-    with pytest.raises(ArkorUsageError, match="between 0 and 1, not 25"):
+    with pytest.raises(ArkorUsageError, match="got int 25; give a number from 0 to 1"):
         ReconnectPolicy(jitter=25)
     assert ReconnectPolicy(jitter=1).jittered(2, 0.0) == 0
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "3", float("inf")], ids=repr)
 def test_max_attempts_is_a_whole_number_or_none(value: Any) -> None:
-    with pytest.raises(ArkorUsageError, match="whole number from 0, or None"):
+    with pytest.raises(ArkorUsageError, match="whole number, 0 or more, or None"):
         ReconnectPolicy(max_attempts=value)
     assert ReconnectPolicy(max_attempts=0).max_attempts == 0
     assert ReconnectPolicy(max_attempts=None).max_attempts is None

@@ -36,7 +36,7 @@ def train(client: Any, callbacks: Any) -> Any:
 
 def drain(logger: MetricsLogger) -> None:
     """Wait until everything that was logged so far has been tried."""
-    for run in list(logger._following._states.values()):
+    for run in list(logger._states._states.values()):
         assert run.outbox.flush(PATIENCE)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 
 from arkor_sync import (
     Action,
@@ -16,6 +16,7 @@ from arkor_sync import (
     CheckpointContext,
     CloudApiClient,
     CompletedContext,
+    Context,
     ErrorPolicy,
     FailedContext,
     Failure,
@@ -23,6 +24,7 @@ from arkor_sync import (
     LogContext,
     LoraConfig,
     Ratio,
+    ReconnectContext,
     ReconnectPolicy,
     Redeliver,
     Run,
@@ -105,8 +107,22 @@ trainer: Trainer = create_trainer(
 
 
 @trainer.on_failed
-def also(ctx: FailedContext) -> None:
-    print(ctx.step)
+def also(ctx: FailedContext, prefix: str = "") -> int:
+    return print(prefix, ctx.step) or 0
+
+
+@trainer.on_reconnect
+async def lost(ctx: ReconnectContext) -> None:
+    print(ctx.error)
+
+
+trainer.on_end(lambda ctx: ctx.result)
+trainer.on_log(print)
+every: Callable[[Context], None] = trainer.on_log(trainer.on_started(lambda ctx: print(ctx.job)))
+
+
+def it_is_unchanged(ctx: FailedContext) -> int:
+    return also(ctx, prefix="again")
 
 
 job: TrainingJob = trainer.start()
@@ -124,6 +140,9 @@ with follow(
     again: TrainingResult = attached.result(10)
 
 blob = BlobDataset("https://example.com/data.jsonl", token="secret")
-Callbacks(on_logg=log)  # type: ignore[arg-type]
-Callbacks(on_log=failed)  # type: ignore[arg-type]
-create_trainer(name="x", model="y", dataset=5)  # type: ignore[arg-type]
+
+mine: List[Mine] = [Mine()]
+follow("j", callbacks=mine)
+follow("j", callbacks=(each for each in mine))
+follow("j", callbacks={"on_log": log, "on_failed": failed})
+follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])

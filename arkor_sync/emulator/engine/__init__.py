@@ -1,1 +1,1 @@
-"""Engines: what trains behind the emulator's jobs."""
+"""Engines: they train the emulator's jobs and answer chat requests. Runs in the job's thread."""

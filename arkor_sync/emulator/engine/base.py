@@ -1,4 +1,4 @@
-"""What an engine is: something that turns a job into events and answers chat requests."""
+"""The base class of engines. Runs in the job's thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
-from arkor_sync.emulator.records import Item, Job
+from arkor_sync.emulator.models import Item, Job
 from arkor_sync.emulator.store import Store
 
 Piece = Union[str, Dict[str, Any]]
@@ -14,20 +14,20 @@ Piece = Union[str, Dict[str, Any]]
 
 
 class TrainingFailed(Exception):
-    """Ends a run as ``training.failed`` with the text of the exception."""
+    """Ends a job with the event `training.failed` and the text of the exception."""
 
 
 class CheckpointNotFound(LookupError):
-    """There is no such checkpoint to chat with."""
+    """The checkpoint that a chat request names does not exist."""
 
 
 class Ticket:
-    """What an engine gets to see of its job.
+    """A job, as its engine sees it. The emulator makes it.
 
     Args:
         job: The job's record.
-        store: Where it lives.
-        manual: Nothing waits: events are released by hand.
+        store: The emulator's state.
+        manual: Whether `emu.step(job_id)` publishes the events; `sleep` then returns at once.
     """
 
     def __init__(self, job: Job, store: Store, *, manual: bool) -> None:
@@ -38,32 +38,32 @@ class Ticket:
 
     @property
     def stopping(self) -> bool:
-        """Whether the run has been cancelled or the emulator stops."""
+        """Whether the job has ended, by a cancel for example, or the emulator stops."""
         return self.job.terminal or self._store.stopping
 
     def sleep(self, seconds: float) -> None:
-        """Wait so many virtual seconds, or until the run is to stop."""
+        """Wait so many virtual seconds, or until `stopping` is true."""
         if seconds <= 0 or self._manual:
             return
         deadline = self._store.clock.now() + seconds
-        with self._store.changed:
+        with self._store.condition:
             while not self.stopping and self._store.clock.now() < deadline:
                 self._store.wait(lambda: self.stopping, deadline, 1.0)
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A checked chat request, in the engine's terms.
+    """A chat request that has been checked.
 
     Args:
-        messages: The conversation as it was sent.
-        temperature: 0 always takes the likeliest character; None leaves it to the engine.
-        top_p: Sample from the likeliest characters that together have this probability.
-        max_tokens: The most characters of the answer: here a character is a token.
+        messages: The messages, as they were sent.
+        temperature: 0 takes the likeliest token each time; None leaves it to the engine.
+        top_p: Sample from the likeliest tokens that together have this probability.
+        max_tokens: The greatest length of the answer. In the emulator a character is a token.
         seed: Seeds the sampling; None leaves it to the engine.
-        constraint: What the answer has to look like: ``("choice", [text, ...])``,
-            ``("json", schema)``, ``("regex", text)`` or ``("grammar", text)``.
-        tool: The name of the tool that has to be called, and the JSON schema of its arguments.
+        constraint: The form that the answer must have: `("choice", [text, ...])`,
+            `("json", schema)`, `("regex", text)` or `("grammar", text)`.
+        tool: The name of the tool to call, and the JSON schema of its arguments.
         body: The whole request body.
     """
 
@@ -87,7 +87,7 @@ class Engine(ABC):
     """Base class of engines.
 
     Args:
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        manual: The job gets no thread. `emu.step(job_id)` publishes its events.
     """
 
     def __init__(self, *, manual: bool = False) -> None:
@@ -95,10 +95,10 @@ class Engine(ABC):
 
     @abstractmethod
     def events(self, ticket: Ticket) -> Iterator[Item]:
-        """Train, and yield what the stream carries. Runs in the job's own thread.
+        """Train, and yield the events of the stream. Runs in the job's thread.
 
         Raises:
-            TrainingFailed: The run is over; the exception's text is the reason.
+            TrainingFailed: The job fails. The exception's text is the reason.
         """
 
     @abstractmethod
@@ -111,5 +111,5 @@ class Engine(ABC):
             chat: The request.
 
         Raises:
-            CheckpointNotFound: Nothing was saved there.
+            CheckpointNotFound: There is no such checkpoint.
         """

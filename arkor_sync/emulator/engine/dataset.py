@@ -1,4 +1,4 @@
-"""Reads a job's data set: JSON lines of chat messages. Runs in the job's thread."""
+"""Reads a job's data set: JSON Lines of chat messages. Runs in the job's thread."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FETCH_TIMEOUT = 5.0
 
 Record = List[Dict[str, str]]
-"""One record: its messages, each with a ``role`` and a ``content``."""
+"""One record: its messages, each with a `role` and a `content`."""
 
 
 def load(source: Dict[str, Any]) -> List[Record]:
-    """Return the records that a ``datasetSource`` names.
+    """Return the records of a `datasetSource`.
 
-    A ``blob`` is read from ``file://`` or from ``http://`` on the loopback. A ``huggingface`` name
-    is never fetched: a small bundled sample stands in for it.
+    A `blob` is read from `file://` or from `http://` on the loopback. A `huggingface` name
+    is never downloaded: the records are a small bundled sample.
 
     Raises:
-        TrainingFailed: It cannot be read, or is not JSON lines of chat messages.
+        TrainingFailed: The data set cannot be read, or is not JSON Lines of chat messages.
     """
     if source.get("type") == "huggingface":
         return [list(record) for record in RECORDS]
@@ -37,10 +37,10 @@ def load(source: Dict[str, Any]) -> List[Record]:
 
 
 def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:
-    """Return the records to learn from and those held out, as ``datasetSplit`` says.
+    """Split the records into those to learn from and those for the evaluation.
 
     Raises:
-        TrainingFailed: Nothing is left to learn from.
+        TrainingFailed: No record is left to learn from.
     """
     options = config.get("datasetSplit") or {}
     if not options.get("enabled"):
@@ -54,10 +54,10 @@ def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], 
 
 
 def parse(data: bytes) -> List[Record]:
-    """Decode JSON lines; blank lines are passed over.
+    """Decode JSON Lines. Blank lines are ignored.
 
     Raises:
-        TrainingFailed: Nothing in it, or a line that is not a record; the text names the line.
+        TrainingFailed: There is no record, or a line is not a record; the text names the line.
     """
     records = []
     for number, line in enumerate(data.split(b"\n"), start=1):
@@ -91,7 +91,7 @@ def _fetch(url: str, token: Any) -> bytes:
             return Path(url2pathname(parts.path)).read_bytes()
         if parts.scheme == "http" and parts.hostname in LOOPBACK:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            # No proxy and no redirect: nothing leaves this machine.
+            # No proxy and no redirect, so that no request leaves this machine.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
             request = urllib.request.Request(url, headers=headers)
             with opener.open(request, timeout=FETCH_TIMEOUT) as response:

@@ -1,4 +1,4 @@
-"""The default engine: trains a small language model for real. Runs in the job's thread."""
+"""The default engine: it trains a small language model. Runs in the job's thread."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from arkor_sync.emulator.engine.base import (
 from arkor_sync.emulator.engine.ngram_model import Example, NgramModel, encode
 from arkor_sync.emulator.engine.sample import RECORDS
 from arkor_sync.emulator.engine.schedule import DEFAULT_LEARNING_RATE, Schedule, plan
-from arkor_sync.emulator.records import Item, Job
-from arkor_sync.emulator.wire import ApiError
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.emulator.models import Item, Job
 
-# An evaluation reads at most so many of the records held out, to stay quick.
+# The greatest number of records in an evaluation, so that it takes little time.
 EVAL_RECORDS = 64
 DEFAULT_TEMPERATURE = 0.2
 
@@ -34,18 +34,20 @@ DEFAULT_TEMPERATURE = 0.2
 class NgramEngine(Engine):
     """Trains a character n-gram model over the job's data set, and chats with it.
 
-    It is a small model and no neural network. What it reports is measured: ``loss`` is the mean
-    negative log likelihood of a batch in nats per character *before* the batch is learnt,
-    ``evalLoss`` the same over records held out. The learning rate scales how often a batch counts,
-    2e-4 being once. A token is a character, in ``maxLength`` and ``maxTokens`` alike. LoRA sizes,
-    the optimiser and the GPU mean nothing to it.
+    It is a small statistical model, not a neural network, but it is really trained, and what it
+    reports is measured. `loss` is the mean negative log likelihood of a batch, in nats per
+    character, *before* the batch is learnt; `evalLoss` is the same over the records that
+    `datasetSplit` sets aside. The learning rate is the weight of a batch: 2e-4 counts it once. In
+    `maxLength` and `maxTokens` a token is a character. LoRA sizes, the optimiser and the GPU have
+    no effect.
 
     The same seed, data and config give the same losses and the same answers.
 
     Args:
-        seed: Orders the records and seeds the sampling; a config's own ``seed`` goes first.
-        step_delay: Virtual seconds that each step takes longer.
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        seed: Seeds the order of the records and the sampling. A `seed`
+            in the config or in a chat request overrides it.
+        step_delay: Virtual seconds to wait in each step.
+        manual: The job gets no thread. `emu.step(job_id)` publishes its events.
     """
 
     def __init__(self, *, seed: int = 42, step_delay: float = 0.0, manual: bool = False) -> None:
@@ -56,7 +58,7 @@ class NgramEngine(Engine):
         self._loaded: Dict[Optional[Path], NgramModel] = {}
 
     def events(self, ticket: Ticket) -> Iterator[Item]:
-        """Train, and yield what the stream carries."""
+        """Train, and yield the events of the stream."""
         config = ticket.config
         learnt, held_out = dataset.split(dataset.load(config["datasetSource"]), config)
         train, test = _encoded(learnt, config), _encoded(held_out[:EVAL_RECORDS], config)
@@ -83,7 +85,7 @@ class NgramEngine(Engine):
                 model.learn(example, rate / DEFAULT_LEARNING_RATE)
             ticket.sleep(self._step_delay)
             last = step == schedule.total_steps
-            if _due(step, schedule.logging_steps) or last:
+            if _is_due(step, schedule.logging_steps) or last:
                 elapsed = max(time.monotonic() - started, 1e-9)
                 yield {
                     "type": "training.log",
@@ -94,14 +96,14 @@ class NgramEngine(Engine):
                     "epoch": round(step / schedule.steps_per_epoch, 4),
                     "samplesPerSecond": round(step * schedule.batch_size / elapsed, 3),
                 }
-            if _due(step, schedule.eval_steps) and not ticket.stopping:
+            if _is_due(step, schedule.eval_steps) and not ticket.stopping:
                 yield {
                     "type": "training.log",
                     "step": step,
                     "evalLoss": round(_mean_loss(model, test), 6),
                     "epoch": round(step / schedule.steps_per_epoch, 4),
                 }
-            if _due(step, schedule.save_steps):
+            if _is_due(step, schedule.save_steps):
                 artifact = _save(model, _path(ticket.job, step))
                 yield {"type": "checkpoint.saved", "step": step, "artifacts": [artifact]}
         artifact = _save(model, _path(ticket.job, None))
@@ -113,7 +115,7 @@ class NgramEngine(Engine):
         yield {"type": "training.completed", "artifacts": [artifact], "metrics": metrics}
 
     def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
-        """Answer from a checkpoint, or for the base model from the bundled sample."""
+        """Answer with a checkpoint. The base model is trained on the bundled sample."""
         model = self._model(job, step)
         rng = random.Random(chat.seed if chat.seed is not None else self._seed)
         temperature = DEFAULT_TEMPERATURE if chat.temperature is None else chat.temperature
@@ -164,20 +166,22 @@ def _encoded(records: List[dataset.Record], config: Dict[str, Any]) -> List[Exam
     ]
     examples = [example for example in examples if example.size]
     if records and not examples:
-        raise TrainingFailed("no record has anything to learn: see trainOnResponsesOnly, maxLength")
+        raise TrainingFailed(
+            "no record has a text to learn: check trainOnResponsesOnly and maxLength"
+        )
     return examples
 
 
 def _batches(
     examples: List[Example], schedule: Schedule, seed: object
 ) -> Iterator[Tuple[Example, ...]]:
-    """Yield one batch a step; every epoch has an order of its own."""
+    """Yield the batch of each step. Every epoch has another order."""
     for step in range(schedule.total_steps):
-        epoch, place = divmod(step, schedule.steps_per_epoch)
-        if place == 0:
+        epoch, position = divmod(step, schedule.steps_per_epoch)
+        if position == 0:
             order = list(examples)
             random.Random(f"{seed}:{epoch}").shuffle(order)
-        first = place * schedule.batch_size
+        first = position * schedule.batch_size
         yield tuple(order[first : first + schedule.batch_size])
 
 
@@ -186,7 +190,7 @@ def _mean_loss(model: NgramModel, examples: Iterable[Example]) -> float:
     return sum(total for total, _ in losses) / sum(size for _, size in losses)
 
 
-def _due(step: int, every: int) -> bool:
+def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 

@@ -1,4 +1,4 @@
-"""A character n-gram language model that is told which words the prompt had. Pure."""
+"""A character n-gram language model that also uses the words of the prompt. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CONTROL = re.compile("[\x00-\x05]")
 _WORD = re.compile(r"\w{3,}")
 
 Counts = Dict[str, Dict[str, float]]
-"""Context to what followed it, and how often; the empty string holds the context's total."""
+"""For each context how often each character followed it; the key `TOTAL` holds their sum."""
 
 TOTAL = ""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A part of an encoded conversation: which characters, after which prompt words."""
+    """A part of an encoded conversation, and the words of the prompt that it answers."""
 
     start: int
     end: int
@@ -35,7 +35,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Example:
-    """An encoded conversation and the parts of it that are to be learnt."""
+    """An encoded conversation, and the parts of it that are learnt."""
 
     text: str
     spans: Tuple[Span, ...]
@@ -52,12 +52,12 @@ def encode(
     responses_only: bool = False,
     max_length: Optional[int] = None,
 ) -> Example:
-    """Write a conversation as one text, a mark before and after each message.
+    """Encode a conversation as one text, with a mark before and after each message.
 
     Args:
         messages: Its messages.
         responses_only: Learn the assistant's messages only.
-        max_length: Keep so many characters.
+        max_length: Keep only so many characters.
     """
     text = ""
     spans: List[Span] = []
@@ -80,23 +80,23 @@ def encode(
 
 
 def prompt_words(text: str) -> Tuple[str, ...]:
-    """Return the longest words of a prompt, the best guess at what it is about."""
+    """Return the longest words of a prompt: they probably say what it is about."""
     words = sorted(set(_WORD.findall(text.lower())), key=lambda word: (-len(word), word))
     return tuple(words[:PROMPT_WORDS])
 
 
 class NgramModel:
-    """Interpolated character n-grams (Witten-Bell), which count while they read.
+    """Character n-grams with Witten-Bell interpolation.
 
-    The probability of a character starts as uniform over the alphabet. Each longer context that
-    was seen before mixes in what followed it, ``(n + t * p) / (N + t)``: ``n`` of ``N`` times that
-    character, ``t`` different ones. In an answer, each word of the prompt together with the last
-    few characters is one more context, the rarest word last. So a short answer to a prompt that
-    was learnt comes back nearly word by word, and that is all there is to it: the model knows
-    no grammar and no meaning.
+    At first the probability `p` of a character is uniform over the alphabet. Each context that was
+    learnt, from the shortest to the longest, changes it to `(n + t * p) / (N + t)`: `N` is how many
+    characters followed the context, `n` how many of them were this character, `t` how many
+    different ones there were. In an answer, each word of the prompt together with the last few
+    characters is one more context, the rarest word last. So the model repeats a short answer to a
+    prompt that it has learnt nearly word by word. It knows no grammar and no meaning.
 
     Args:
-        alphabet: The characters that the data may have.
+        alphabet: The characters of the data.
     """
 
     def __init__(self, alphabet: Iterable[str]) -> None:
@@ -105,9 +105,9 @@ class NgramModel:
         self.documents: Dict[str, int] = {}
 
     def loss(self, example: Example) -> Tuple[float, int]:
-        """Return the negative log likelihood in nats, summed, and over how many characters."""
+        """Return the sum of the negative log likelihoods, in nats, and the number of characters."""
         counts, text, total = self.counts, example.text, 0.0
-        # One more than the alphabet: a character outside it has a probability, too.
+        # One more than the alphabet, so that a character outside it has a probability, too.
         uniform = 1.0 / (len(self.alphabet) + 1)
         for span in example.spans:
             words = self._ranked(span.words)
@@ -116,7 +116,7 @@ class NgramModel:
                 for order in ORDERS:
                     seen = counts.get(text[index - order : index]) if order <= index else None
                     if seen is None:
-                        # A longer context cannot have been seen either.
+                        # If this context was not learnt, no longer one was.
                         break
                     kinds = len(seen) - 1
                     p = (seen.get(character, 0.0) + kinds * p) / (seen[TOTAL] + kinds)
@@ -132,7 +132,7 @@ class NgramModel:
         return total, example.size
 
     def learn(self, example: Example, weight: float) -> None:
-        """Count an example, as if it had been read ``weight`` times."""
+        """Learn an example, as if it had been learnt `weight` times."""
         if weight <= 0:
             return
         text = example.text
@@ -142,8 +142,8 @@ class NgramModel:
             for index in range(span.start, span.end):
                 character = text[index]
                 for order in ORDERS:
-                    # A longer context is kept once the shorter one has been seen before: most
-                    # long contexts never come back.
+                    # A longer context is stored only if the shorter one was learnt before, because
+                    # most long contexts occur only once.
                     if order > index or not self._count(
                         text[index - order : index], character, weight
                     ):
@@ -155,7 +155,7 @@ class NgramModel:
                             self._count(f"{word}\0{recent}", character, weight)
 
     def _count(self, context: str, character: str, weight: float) -> bool:
-        """Count a character after a context; tell whether the context had been seen before."""
+        """Count a character after a context. Return whether the context was learnt before."""
         seen = self.counts.get(context)
         if seen is None:
             self.counts[context] = {TOTAL: weight, character: weight}
@@ -165,7 +165,7 @@ class NgramModel:
         return True
 
     def _ranked(self, words: Sequence[str]) -> List[str]:
-        """Return the words that were seen, the most common first: the last one weighs most."""
+        """Return the words that were learnt, the most frequent first: the last has most weight."""
         known = [word for word in words if word in self.documents]
         return sorted(known, key=lambda word: (-self.documents[word], word))
 
@@ -184,8 +184,8 @@ class NgramModel:
             messages: The conversation so far.
             temperature: 0 takes the likeliest character each time.
             top_p: Sample from the likeliest characters that together have this probability.
-            limit: The most characters.
-            rng: The source of chance.
+            limit: The greatest number of characters.
+            rng: The random number generator.
         """
         prompt = encode(messages)
         asked = [m.get("content") or "" for m in messages if m.get("role") == "user"]
@@ -193,10 +193,10 @@ class NgramModel:
         text = prompt.text + ASSISTANT
         start = len(text)
         while len(text) - start < limit:
-            odds = self._distribution(text, start, words)
+            probabilities = self._distribution(text, start, words)
             if len(text) == start:
-                odds.pop(END, None)
-            character = _draw(odds, temperature, top_p, rng)
+                probabilities.pop(END, None)
+            character = _sample(probabilities, temperature, top_p, rng)
             if character == END:
                 return
             text += character
@@ -209,7 +209,7 @@ class NgramModel:
         return -total / size
 
     def _distribution(self, text: str, start: int, words: Sequence[str]) -> Dict[str, float]:
-        odds = dict.fromkeys(self.alphabet, 1.0 / len(self.alphabet))
+        probabilities = dict.fromkeys(self.alphabet, 1.0 / len(self.alphabet))
         contexts = [text[len(text) - order :] for order in ORDERS if order <= len(text)]
         for order in PROMPT_ORDERS:
             recent = text[max(start, len(text) - order) :]
@@ -220,12 +220,12 @@ class NgramModel:
                 continue
             kinds = len(seen) - 1
             whole = seen[TOTAL] + kinds
-            for character in odds:
-                odds[character] *= kinds / whole
+            for character in probabilities:
+                probabilities[character] *= kinds / whole
             for character, count in seen.items():
-                if character in odds:
-                    odds[character] += count / whole
-        return odds
+                if character in probabilities:
+                    probabilities[character] += count / whole
+        return probabilities
 
     def dump(self) -> bytes:
         """Return the model as bytes."""
@@ -233,22 +233,24 @@ class NgramModel:
 
     @classmethod
     def restore(cls, data: bytes) -> NgramModel:
-        """Return the model that :meth:`dump` wrote, by the same version of Python."""
+        """Return the model that `dump` wrote. The version of Python has to be the same."""
         alphabet, counts, documents = marshal.loads(data)
         model = cls(alphabet)
         model.counts, model.documents = counts, documents
         return model
 
 
-def _draw(odds: Dict[str, float], temperature: float, top_p: float, rng: random.Random) -> str:
-    ranked = sorted(odds.items(), key=lambda item: (-item[1], item[0]))
+def _sample(
+    probabilities: Dict[str, float], temperature: float, top_p: float, rng: random.Random
+) -> str:
+    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
     if temperature == 0:
         return ranked[0][0]
     best = ranked[0][1]
     kept: Dict[str, float] = {}
     mass = 0.0
     for character, p in ranked:
-        # Relative to the best one, so that a small temperature does not underflow.
+        # Relative to the best one, so that the power does not underflow at a low temperature.
         kept[character] = (p / best) ** (1 / temperature)
         mass += p
         if mass >= top_p:

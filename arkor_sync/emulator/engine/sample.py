@@ -1,4 +1,4 @@
-"""The bundled data set: a support desk's triage, in a handful of chat records."""
+"""The bundled sample data set: requests to a support desk, as chat messages. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named scenarios: what a run may look like, as data. Pure."""
+"""Scenarios: named arguments of `ScriptedEngine`. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ SCENARIOS: Dict[str, Dict[str, Any]] = {
     "slow": {"steps": 60, "step_delay": 1.0, "checkpoints": [30, 60]},
     "burst": {"steps": 10_000},
 }
+"""The scenarios: their names, and the arguments of `ScriptedEngine`."""
 
 
 def scenario(name: str, **changes: Any) -> ScriptedEngine:
     """Return the engine of a named scenario.
 
     Args:
-        name: One of :data:`SCENARIOS`.
-        changes: Arguments of :class:`ScriptedEngine` that go before the scenario's own.
+        name: One of `SCENARIOS`.
+        changes: Arguments of `ScriptedEngine`. They override the scenario's.
 
     Raises:
         ValueError: There is no such scenario, or no such argument.
@@ -33,4 +34,4 @@ def scenario(name: str, **changes: Any) -> ScriptedEngine:
     try:
         return ScriptedEngine(**{**SCENARIOS[name], **changes})
     except TypeError as error:
-        raise ValueError(f"the scenario {name!r} cannot be changed so: {error}") from None
+        raise ValueError(f"wrong argument for the scenario {name!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""When a run logs, saves and evaluates, and how its learning rate moves. Pure."""
+"""The steps of a job: when it logs, saves, evaluates, at which learning rate. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from arkor_sync.emulator.engine.base import TrainingFailed
-from arkor_sync.emulator.job_rules import is_number
+from arkor_sync.emulator.http.messages import is_number
 
 DEFAULT_BATCH_SIZE = 4
 DEFAULT_LEARNING_RATE = 2e-4
@@ -15,18 +15,19 @@ DEFAULT_LEARNING_RATE = 2e-4
 
 @dataclass(frozen=True)
 class Schedule:
-    """The plan of one run, in optimiser steps.
+    """The steps of one job.
 
     Args:
         total_steps: The number of steps.
-        batch_size: Records a step.
-        steps_per_epoch: Steps that go once through the records.
-        logging_steps: A log event every so many steps, 0 for never.
-        save_steps: A checkpoint every so many steps, 0 for never.
-        eval_steps: An evaluation every so many steps, 0 for never.
-        warmup_steps: Steps over which the learning rate rises from zero.
-        learning_rate: Its peak.
-        scheduler: ``linear`` and ``cosine`` fall to zero; anything else stays at the peak.
+        batch_size: Records in a step.
+        steps_per_epoch: Steps in which each record is learnt once.
+        logging_steps: A log event every so many steps; 0 for none.
+        save_steps: A checkpoint every so many steps; 0 for none.
+        eval_steps: An evaluation every so many steps; 0 for none.
+        warmup_steps: Steps in which the learning rate rises from zero.
+        learning_rate: The highest learning rate.
+        scheduler: With `linear` and `cosine` the learning rate falls to zero; with any other it
+            stays at the highest.
     """
 
     total_steps: int
@@ -40,7 +41,7 @@ class Schedule:
     scheduler: str
 
     def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step; the first one is 1."""
+        """Return the learning rate of a step. The first step is 1."""
         if step <= self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
         done = (step - 1 - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
@@ -52,18 +53,18 @@ class Schedule:
 
 
 def plan(config: Dict[str, Any], records: int, *, evaluates: bool) -> Schedule:
-    """Read a job's config.
+    """Make the schedule of a job.
 
-    Left out: one epoch, batches of 4, a log event each step, no checkpoint but the final adapter,
-    ten evaluations where a part is held out, a constant learning rate of 2e-4.
+    Defaults: one epoch, batches of 4, a log event in each step, no checkpoint but the final
+    adapter, ten evaluations if there are records for it, a constant learning rate of 2e-4.
 
     Args:
         config: The job's config.
         records: How many records there are to learn from.
-        evaluates: Whether a part of the data is held out.
+        evaluates: Whether there are records for an evaluation.
 
     Raises:
-        TrainingFailed: The numbers make no run.
+        TrainingFailed: The batch size is below 1, or there is no step.
     """
     batch_size = int(_number(config, "batchSize", DEFAULT_BATCH_SIZE))
     if batch_size < 1:
@@ -73,7 +74,7 @@ def plan(config: Dict[str, Any], records: int, *, evaluates: bool) -> Schedule:
     if total <= 0:
         total = math.ceil(per_epoch * _number(config, "numTrainEpochs", 1))
     if total < 1:
-        raise TrainingFailed("there is no step to train: see maxSteps and numTrainEpochs")
+        raise TrainingFailed("there is no step to train: check maxSteps and numTrainEpochs")
     return Schedule(
         total_steps=total,
         batch_size=batch_size,
@@ -96,6 +97,6 @@ def _every(config: Dict[str, Any], name: str, total: int, default: int) -> int:
     value = config.get(name)
     if isinstance(value, dict) and is_number(value.get("ratio")):
         return max(1, round(total * value["ratio"])) if value["ratio"] > 0 else 0
-    # What is neither gets this far only when the emulator was told not to be strict.
+    # A step field that is not valid is accepted only with `strict_steps=False`.
     steps: Any = value.get("steps") if isinstance(value, dict) else value
     return int(steps) if is_number(steps) else default

@@ -1,4 +1,4 @@
-"""The engine of tests: a loss curve as data. Runs in the job's thread, or step by step."""
+"""The engine for tests: its loss curve is given. Runs in the job's thread."""
 
 from __future__ import annotations
 
@@ -8,46 +8,45 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, 
 
 from arkor_sync.emulator.clock import timestamp
 from arkor_sync.emulator.engine.base import ChatRequest, Engine, Piece, Ticket
-from arkor_sync.emulator.records import AUTO_ID, Frame, Item, Job
+from arkor_sync.emulator.models import AUTO_ID, Frame, Item, Job
 
 Loss = Union[Callable[[int], Optional[float]], Sequence[Optional[float]]]
 Reply = Union[str, Dict[str, Any], Iterable[Piece]]
 ReplyFunction = Callable[[ChatRequest, Optional[Job], Optional[int]], Reply]
 
-# Stands in for the value while the event is encoded.
+# A placeholder: it is replaced once the event is encoded.
 _NOT_FINITE = "@not-finite@"
 
 
 def default_loss(step: int) -> float:
-    """Return a loss that falls from about 3 towards 0.5."""
+    """Return a loss that falls from about 3 to 0.5."""
     return round(0.5 + 2.5 * math.exp(-step / 20), 6)
 
 
 class ScriptedEngine(Engine):
-    """Tells of a training that never happens.
+    """Yields the events of a training without training anything.
 
-    Without ``events`` it starts, logs each step's loss, saves what ``checkpoints`` names, and
-    completes.
+    Without `events` it starts, logs the loss of each step, saves the checkpoints, and completes.
 
     Args:
         steps: How many steps the run has.
-        loss: The loss of a step, as a function of the step (from 1) or one value a step.
-        eval_loss: The same for ``evalLoss``, in the same log event; None for none.
-        checkpoints: The steps that save a checkpoint.
+        loss: The loss: a function of the step (from 1), or a list with a value for each step.
+        eval_loss: The same for `evalLoss`, in the same log events; None leaves it out.
+        checkpoints: The steps at which a checkpoint is saved.
         logging_steps: A log event every so many steps.
-        plateau: From this step on the loss no longer changes.
-        diverges: From this step on the loss grows by half each step.
-        nan_at: The step whose loss is not a number.
-        nan_as: How that is written: ``NaN``, ``null``, ``1e309``.
-        fails_at: The step at which the run fails.
-        error: The failure's text.
-        silent_at: The step after which nothing more is told.
-        events: What the stream carries instead of all this: events, ``(event, id)`` pairs,
-            :class:`~arkor_sync.emulator.Frame` objects, or raw bytes.
+        plateau: The step from which the loss no longer changes.
+        diverges: The step from which the loss grows by half in each step.
+        nan_at: The step at which the loss is not a number.
+        nan_as: How that is written: `NaN`, `null`, `1e309`.
+        fails_at: The step at which the job fails.
+        error: The error text of the failure.
+        silent_at: The step after which no more events come, and the job does not end.
+        events: What the stream carries instead: events, pairs of an event and its id, `Frame`
+            objects, or raw bytes.
         reply: The chat answer: a text, pieces, a tool call, or a function of the request, the job
-            and the step. Left out, it names the job and the step and repeats the prompt.
+            and the step. If left out, the answer is the job, the step and the prompt.
         step_delay: Virtual seconds before each item.
-        manual: The job has no thread; ``emu.step(job_id)`` releases its events.
+        manual: The job gets no thread. `emu.step(job_id)` publishes its events.
     """
 
     def __init__(
@@ -88,13 +87,13 @@ class ScriptedEngine(Engine):
         self._step_delay = step_delay
 
     def events(self, ticket: Ticket) -> Iterator[Item]:
-        """Yield what the stream carries."""
+        """Yield the events of the stream."""
         for item in self._script(ticket.job) if self._events is None else self._events:
             ticket.sleep(self._step_delay)
             yield item
 
     def loss_at(self, step: int) -> Optional[float]:
-        """Return the loss of a step, before ``nan_at``."""
+        """Return the loss of a step. `nan_at` is not considered."""
         if self._plateau is not None:
             step = min(step, self._plateau)
         if self._diverges is not None and step > self._diverges:
@@ -129,7 +128,7 @@ class ScriptedEngine(Engine):
         }
 
     def _not_finite(self, job: Job, step: int) -> Frame:
-        """Return a log event that no JSON encoder would write."""
+        """Return a log event whose loss may be invalid JSON."""
         event = {
             "jobId": job.id,
             "timestamp": timestamp(),
@@ -141,7 +140,7 @@ class ScriptedEngine(Engine):
         return Frame(text, AUTO_ID, "training.log")
 
     def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
-        """Answer with the canned text."""
+        """Answer with the reply that was given."""
         reply = self._reply
         if callable(reply):
             reply = reply(chat, job, step)

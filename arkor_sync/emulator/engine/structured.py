@@ -8,13 +8,13 @@ from typing import Any, Callable, Dict
 def instance(schema: Any, text: Callable[[], str], root: Any = None) -> Any:
     """Return a small value that fits a JSON schema.
 
-    Knows types, ``enum``, ``const``, ``properties``, ``items``, local ``$ref`` and the three
-    combinations; limits of length and range are left out, but for the lower bounds.
+    Supports types, `enum`, `const`, `properties`, `items`, local `$ref`, `anyOf`, `oneOf` and
+    `allOf`. Of the limits only `minimum` and `minItems` are respected.
 
     Args:
-        schema: The JSON schema; an empty one gives an object with one text.
-        text: Makes a text where one is asked for.
-        root: The schema in which ``$ref`` is looked up.
+        schema: The JSON schema. An empty one gives an object with one text.
+        text: Returns a text for a string of the value.
+        root: The schema in which `$ref` is looked up.
     """
     root = schema if root is None else root
     if not isinstance(schema, dict) or not schema:

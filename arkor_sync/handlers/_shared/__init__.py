@@ -1,1 +1,1 @@
-"""What several kinds of handlers use."""
+"""Helpers that several kinds of handlers use. Any thread."""

@@ -1,4 +1,4 @@
-"""Metrics as callbacks that judge them see them: numbers that are not finite included. Pure."""
+"""Reads metrics from a log event, including values that are not finite. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _NAMES = {field: name for name, field in METRICS.items()}
 
 
-def value_of(data: Dict[str, Any], name: str) -> Optional[float]:
-    """Return a metric of a log event's JSON, or None where it has none.
+def metric_value(data: Dict[str, Any], name: str) -> Optional[float]:
+    """Return a metric of a log event, or None where the event does not have it.
 
-    `1e309` is read as infinity, and so are `"NaN"` and `"Infinity"` as what they say: JSON has no
-    other words for them.
+    JSON has no NaN and no infinity. `1e309` is read as infinity, and the texts `"NaN"` and
+    `"Infinity"` as the values that they name.
 
     Args:
         data: `ctx.event.data`.
-        name: As in `METRICS`, or the wire's name of another field.
+        name: A name in `METRICS`, or the wire's name of another field.
     """
     value = data.get(METRICS.get(name, name))
     if type(value) is str:
@@ -28,21 +28,21 @@ def value_of(data: Dict[str, Any], name: str) -> Optional[float]:
         return None
     try:
         return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
+    except OverflowError:  # an integer of more than 308 digits
         return math.inf
 
 
-def names_of(data: Dict[str, Any]) -> Dict[str, None]:
-    """Return the names of all metrics that an event has, in its order."""
+def metric_names(data: Dict[str, Any]) -> Dict[str, None]:
+    """Return the names of all metrics of a log event, in the event's order, as an ordered set."""
     names = (_NAMES.get(field, field) for field in data)
-    return dict.fromkeys(n for n in names if n != "step" and value_of(data, n) is not None)
+    return dict.fromkeys(n for n in names if n != "step" and metric_value(data, n) is not None)
 
 
-def to_json(value: Optional[float]) -> Any:
-    """Return a number as JSON can carry it; `float` turns what is not None back."""
+def float_to_json(value: Optional[float]) -> Any:
+    """Convert a number to a value that JSON can hold: NaN and infinity become texts."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def from_json(value: Any) -> Optional[float]:
-    """Turn back what `to_json` returned."""
+def float_from_json(value: Any) -> Optional[float]:
+    """Convert a value that `float_to_json` returned back to a number."""
     return None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""A bounded queue with a thread of its own, so that no backend can slow a run down."""
+"""A bounded queue that delivers its items in order. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from arkor_sync._common import process
 logger = logging.getLogger("arkor_sync.handlers")
 
 Item = TypeVar("Item")
-_LINGER = 1.0  # seconds
+_IDLE_SECONDS = 1.0  # how long the thread waits for another item before it ends
 
 
 @dataclasses.dataclass(frozen=True)
-class _Waiting(Generic[Item]):
-    """An item in the queue; the numbers only go up."""
+class _QueuedItem(Generic[Item]):
+    """An item with its number; the numbers only rise."""
 
     number: int
     item: Item
@@ -27,17 +27,18 @@ class _Waiting(Generic[Item]):
 
 
 class Outbox(Generic[Item]):
-    """Delivers items in order, on a daemon thread that exists only while there are any.
+    """Delivers items in order on a daemon thread, so that a slow backend cannot slow a run down.
 
-    It belongs to one handler, which may serve several runs at once. When it is full the oldest
-    item that may be dropped makes room; what may not be dropped is always taken, so it must be
-    rare. A forked child begins with an empty one. At the interpreter's exit what still waits is
-    given the time that the runs are given.
+    The thread is started when an item arrives, and ends when the queue has been empty for a second.
+    An outbox belongs to one handler, which may serve several runs at once. When the queue is full,
+    the oldest droppable item is removed. An item that is not droppable is always accepted, so such
+    items must be rare. A forked child starts with an empty queue. When the interpreter exits, the
+    items that still wait may be delivered within the same time limit as the runs have.
 
-    Threads: `put` and `flush` from any thread; `deliver` runs on the outbox's own.
+    Threads: `put` and `flush` from any thread; `deliver` runs on the outbox's own thread.
 
     Attributes:
-        pressing: Set while something waits, or is being delivered, that may not be dropped.
+        undroppable_waiting: Set while an item that is not droppable waits or is being delivered.
     """
 
     def __init__(
@@ -51,81 +52,81 @@ class Outbox(Generic[Item]):
         """Make an empty outbox; no thread is started.
 
         Args:
-            name: Of the handler: for the thread's name and for log lines.
-            deliver: Delivers up to `batch` items. It handles its own errors; of what it raises all
-                the same the type is logged, and the items are lost.
+            name: The handler's name, for the name of the thread and for log lines.
+            deliver: Delivers a list of up to `batch` items. It has to handle its own errors: if it
+                raises, the items are lost, and only the type of the exception is logged.
             limit: How many items may wait.
-            batch: How many items `deliver` takes at once.
+            batch: How many items `deliver` gets at once.
         """
         self._name = name
         self._deliver = deliver
         self._limit = limit
         self._batch = batch
         self.after_fork()
-        process.register(self)
+        process.register_hooks(self)
 
     def after_fork(self) -> None:
-        """Begin with an empty queue: the parent's thread delivers what is in its own."""
-        self.pressing = threading.Event()
-        self._pressing: int = 0
+        """Start with an empty queue: the parent's thread delivers the parent's items."""
+        self.undroppable_waiting = threading.Event()
+        self._undroppable: int = 0
         self._changed = threading.Condition()
-        self._items: Deque[_Waiting[Item]] = deque()
-        self._last: int = 0  # the number of the last item that came
-        self._busy: List[_Waiting[Item]] = []  # what is being delivered
+        self._items: Deque[_QueuedItem[Item]] = deque()
+        self._last_number: int = 0  # of the newest item
+        self._delivering: List[_QueuedItem[Item]] = []
         self._dropped: int = 0
         self._flushing: int = 0
         self._thread: Optional[threading.Thread] = None
 
     def at_exit(self, timeout: float) -> None:
-        """Let what waits go, as far as the time allows. The exit hook calls it."""
+        """Deliver what waits, as far as the time allows. The exit hook calls it."""
         self.flush(timeout)
 
     def put(self, item: Item, *, droppable: bool = True) -> None:
-        """Queue an item. It never blocks, and never raises."""
+        """Queue an item. Never blocks and never raises."""
         with self._changed:
             if len(self._items) >= self._limit and not self._make_room() and droppable:
                 self._dropped += 1
                 return
-            self._last += 1
-            self._items.append(_Waiting(self._last, item, droppable))
+            self._last_number += 1
+            self._items.append(_QueuedItem(self._last_number, item, droppable))
             if not droppable:
-                self._pressing += 1
-                self.pressing.set()
+                self._undroppable += 1
+                self.undroppable_waiting.set()
             if self._thread is None:
                 self._start()
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what has been queued so far is delivered; say in the log if it was not.
+        """Wait until all items that are queued now are delivered; log how many were not.
 
-        What others queue meanwhile is not waited for.
+        Items that are queued during the wait are not waited for.
 
         Args:
-            timeout: Seconds. What is late is still delivered if the process lives on.
+            timeout: Seconds. A late item is still delivered afterwards if the process goes on.
 
         Returns:
-            Whether it was.
+            Whether all were delivered in time.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            last = self._last
+            last = self._last_number
             if self._items and self._thread is None:
-                self._start()  # it could not be started before
+                self._start()  # an earlier attempt to start it failed
             self._flushing += 1
             self._changed.notify_all()
             try:
-                while self._oldest() <= last and self._thread is not None:
+                while self._first_undelivered() <= last and self._thread is not None:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         break
                     self._changed.wait(left)
             finally:
                 self._flushing -= 1
-            late = sum(each.number <= last for each in (*self._busy, *self._items))
+            late = sum(each.number <= last for each in (*self._delivering, *self._items))
             dropped, self._dropped = self._dropped, 0
         if late or dropped:
             logger.warning(
-                "%s: %d not delivered within %.1f s, %d dropped because too many waited",
+                "%s: %d not delivered within %.1f s, %d dropped because too many were waiting",
                 self._name,
                 late,
                 timeout,
@@ -133,20 +134,26 @@ class Outbox(Generic[Item]):
             )
         return not late
 
-    def _oldest(self) -> int:
-        """Return the number of the first item that is not delivered yet."""
-        return next((each[0].number for each in (self._busy, self._items) if each), self._last + 1)
+    def _first_undelivered(self) -> int:
+        """Return the number of the oldest item that is not delivered yet."""
+        for items in (self._delivering, self._items):
+            if items:
+                return items[0].number
+        return self._last_number + 1
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._main, name=f"arkor-{self._name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # too many threads, or the interpreter is about to exit
-            logger.warning("%s: %s; %d wait for the next", self._name, str(error), len(self._items))
+            logger.warning(
+                "%s: %s; %d wait for the next attempt", self._name, str(error), len(self._items)
+            )
         else:
             self._thread = thread
 
     def _make_room(self) -> bool:
+        """Drop the oldest droppable item; return whether there was one."""
         for index, each in enumerate(self._items):
             if each.droppable:
                 del self._items[index]
@@ -158,19 +165,20 @@ class Outbox(Generic[Item]):
         while True:
             with self._changed:
                 if not self._items and not self._flushing:
-                    self._changed.wait(_LINGER)
+                    self._changed.wait(_IDLE_SECONDS)
                 if not self._items:
-                    self._thread = None  # under the lock: the next put starts another one
+                    # Still under the lock, so that the next `put` starts another thread.
+                    self._thread = None
                     return
                 count = min(self._batch, len(self._items))
-                self._busy = [self._items.popleft() for _ in range(count)]
+                self._delivering = [self._items.popleft() for _ in range(count)]
             try:
-                self._deliver([each.item for each in self._busy])
-            except BaseException as error:  # nothing that a backend raises may end this thread
+                self._deliver([each.item for each in self._delivering])
+            except BaseException as error:  # no exception of a backend may end this thread
                 logger.error("%s failed; %d lost (%s)", self._name, count, type(error).__name__)
             with self._changed:
-                self._pressing -= sum(not each.droppable for each in self._busy)
-                if not self._pressing:
-                    self.pressing.clear()
-                self._busy = []
+                self._undroppable -= sum(not each.droppable for each in self._delivering)
+                if not self._undroppable:
+                    self.undroppable_waiting.clear()
+                self._delivering = []
                 self._changed.notify_all()

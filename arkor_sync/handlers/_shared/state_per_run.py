@@ -1,4 +1,4 @@
-"""What a handler that serves many runs keeps of each. Each run's worker thread uses its own."""
+"""The states of all runs that one handler serves at the same time. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -10,82 +10,84 @@ from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context
 
 State = TypeVar("State")
-_MOST = 1000  # restored states that nobody has asked for
+_MAX_RESTORED = 1000  # restored states that no run has asked for yet
 
 
-class PerRun(Generic[State]):
-    """The states of the runs that one handler follows at the same time, by job.
+class StatePerRun(Generic[State]):
+    """Holds one state for each run of a handler, by job id.
 
-    A run saves its own state and no other: the cursors of many runs that share a handler stay
-    small, and none brings back what another has long forgotten. A forked child begins anew: the
-    states are those of the parent's runs.
+    Each run saves its own state and no other. So the cursors of many runs that share a handler
+    stay small, and no run restores a state that another run has already removed. A forked child
+    starts empty, because the states belong to the parent's runs.
+
+    Threads: each run calls it on its own worker thread.
 
     Attributes:
-        lock: For whatever the handler shares between its runs; a forked child has its own.
+        lock: For data that the handler shares between its runs. A forked child gets a new lock.
     """
 
     def __init__(
-        self, make: Callable[[TrainingJob, Any], State], save: Callable[[State], Any]
+        self, create: Callable[[TrainingJob, Any], State], save: Callable[[State], Any]
     ) -> None:
-        """Know of no run.
+        """Start without any state.
 
         Args:
-            make: Makes the state of a job, from what `save` returned in an earlier process, or
+            create: Creates the state of a job, from what `save` returned in an earlier process, or
                 from None.
             save: Returns a state as JSON.
         """
-        self._make = make
+        self._create = create
         self._save = save
         self.after_fork()
-        process.register(self)
+        process.register_hooks(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's runs, and its locks."""
+        """Forget the parent's states, and replace its locks."""
         self.lock = threading.Lock()
-        self._guard = threading.Lock()
+        self._states_lock = threading.Lock()
         self._states: Dict[str, State] = {}
         self._restored: Dict[str, Any] = {}
-        self._here = threading.local()  # the job that this worker thread follows
+        self._current = threading.local()  # the job that this worker thread follows
 
     def at_exit(self, timeout: float) -> None:
-        """Do nothing: the exit hook wants it."""
+        """Do nothing. The exit hook calls it on every registered object."""
 
-    def of(self, ctx: Context) -> State:
-        """Return the state of a context's run; at first it is made."""
+    def get_or_create(self, ctx: Context) -> State:
+        """Return the state of a context's run; create it at the first call."""
         job = ctx.job
-        self._here.job_id = job.id
-        with self._guard:
+        self._current.job_id = job.id
+        with self._states_lock:
             state = self._states.get(job.id)
             if state is None:
-                state = self._make(job, self._restored.pop(job.id, None))
+                state = self._create(job, self._restored.pop(job.id, None))
                 self._states[job.id] = state
             return state
 
-    def knows(self, ctx: Context) -> bool:
-        """Whether there is a state of a context's run, or of an earlier process's."""
+    def has(self, ctx: Context) -> bool:
+        """Whether the context's run has a state, here or restored from an earlier process."""
         return ctx.job.id in self._states or ctx.job.id in self._restored
 
-    def drop(self, ctx: Context) -> None:
-        """Forget a run that has ended."""
-        with self._guard:
+    def remove(self, ctx: Context) -> None:
+        """Remove the state of a run that has ended."""
+        with self._states_lock:
             self._states.pop(ctx.job.id, None)
             self._restored.pop(ctx.job.id, None)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what another process needs of the run whose worker thread asks, by job."""
-        mine = getattr(self._here, "job_id", None)
-        with self._guard:
-            saved = {} if mine else dict(self._restored)
-            for job_id in [mine] if mine else list(self._states):
+        """Return, by job id, what another process needs of the run whose worker thread asks."""
+        current = getattr(self._current, "job_id", None)
+        with self._states_lock:
+            saved = {} if current else dict(self._restored)
+            for job_id in [current] if current else list(self._states):
                 if job_id in self._states:
                     saved[job_id] = self._save(self._states[job_id])
             return saved
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep what `state_dict` returned until the run asks for it, which it need not ever do."""
-        with self._guard:
+        """Keep what `state_dict` returned until a run of that job asks for its state."""
+        with self._states_lock:
             for job_id, saved in state.items():
                 self._restored.pop(job_id, None)
                 self._restored[job_id] = saved
-            while len(self._restored) > _MOST:
+            while len(self._restored) > _MAX_RESTORED:
                 del self._restored[next(iter(self._restored))]

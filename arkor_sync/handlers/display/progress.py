@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal or a notebook, plain lines elsewhere. Worker thread."""
+"""Shows the progress of a run in a terminal, a notebook or a log. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -10,38 +10,45 @@ from collections import deque
 from importlib import import_module
 from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
+from arkor_sync._common.arguments import check
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
-from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.ending import cause, ending
-from arkor_sync.handlers._shared.safety import harmless, said
-from arkor_sync.render.text import between, duration, figure, moment, one_line
+from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
+from arkor_sync.handlers._shared.outcome import describe_outcome, shorten_reason
+from arkor_sync.render.text import (
+    format_duration,
+    format_number,
+    one_line,
+    parse_timestamp,
+    seconds_between,
+)
 
 logger = logging.getLogger("arkor_sync.handlers")
 
 _now = time.monotonic
-_WINDOW = 20  # logs that the rate is measured over
-_NAME = 40  # columns
-_LINE = 200  # columns
+_RATE_LOGS = 20  # the rate is measured over so many logs
+_MAX_NAME = 40  # columns
+_MAX_LINE = 200  # columns
 
 
 class ProgressBar(Callback):
-    """Shows the step, the losses, the rate and the time left.
+    """Shows the step, the losses, the steps per second and the time left.
 
-    In a terminal, and in a notebook, it is a bar: that needs the extra `progress` (tqdm).
-    Elsewhere (cron, Celery, CI, a pipe), and without the extra, it is a plain line now and then.
-    How far a run is comes from the step that the cloud tells of, and the rate from the cloud's
-    clock: nothing is counted twice when events come again or another process carries on.
+    In a terminal and in a notebook it shows a bar, which needs the extra `progress` (tqdm).
+    Elsewhere (cron, Celery, CI, a pipe), and without the extra, it writes a plain line every half
+    minute. The step comes from the cloud's events and the rate from the cloud's timestamps, so the
+    numbers stay right if events are delivered again or another process continues.
 
-    A run that did not complete leaves a line that says why. A stream that is closed or broken is
-    given up, and never fails the run. One object may serve several runs at a time.
+    If a run does not complete, a line says why. If the output stream is closed or broken, that is
+    logged once, and the run goes on. The methods run on the worker thread. One object may serve
+    several runs at a time.
 
     Args:
-        leave: Whether the bar of a completed run stays. Lines always do.
-        refresh_rate: How often it is refreshed, in times a second, at most; by default 10 for a bar
-            and 1/30, a line every half minute, for lines.
-        file: Where to; standard error if left out.
+        leave: Whether the bar of a completed run stays on the screen. Lines always stay.
+        refresh_rate: How many times per second it is refreshed at most; by default 10 for a bar,
+            and 1/30 for lines.
+        file: The output stream; by default standard error.
 
     Raises:
         ArkorUsageError: `refresh_rate` is not above 0.
@@ -54,107 +61,108 @@ class ProgressBar(Callback):
         refresh_rate: Optional[float] = None,
         file: Optional[TextIO] = None,
     ) -> None:
-        if refresh_rate is not None and not refresh_rate > 0:
-            raise ArkorUsageError(f"refresh_rate must be above 0, not {refresh_rate!r}")
+        fits = refresh_rate is None or refresh_rate > 0
+        check("refresh_rate", refresh_rate, fits, "a number above 0, or None")
         self._leave = leave
         self._rate = refresh_rate
         self._file = file
-        self._shown: Dict[str, _Shown] = {}  # by job
+        self._displays: Dict[str, _RunDisplay] = {}  # by job
 
-    @harmless
+    @log_exceptions
     def on_started(self, ctx: StartedContext) -> None:
-        """Show that the job runs."""
-        self._of(ctx).refresh(self._rate)
+        """Show that the job is running."""
+        self._display_of(ctx).refresh(self._rate)
 
-    @harmless
+    @log_exceptions
     def on_log(self, ctx: LogContext) -> None:
-        """Take in a step, and show it if it is time to."""
-        shown = self._of(ctx)
-        shown.progress.log(ctx)
-        shown.refresh(self._rate)
+        """Update the step and the losses; show them if `refresh_rate` allows it."""
+        display = self._display_of(ctx)
+        display.progress.update(ctx)
+        display.refresh(self._rate)
 
-    @harmless
+    @log_exceptions
     def on_end(self, ctx: EndContext) -> None:
-        """Say how the run ended."""
-        shown = self._of(ctx)
-        self._shown.pop(ctx.job.id, None)
-        shown.progress.end(ctx.job, ctx.result.metrics.total_steps if ctx.result else None)
-        status, why = ending(ctx.job, ctx.result, ctx.error)
-        shown.end(status, cause(why))
+        """Show how the run ended."""
+        display = self._display_of(ctx)
+        self._displays.pop(ctx.job.id, None)
+        display.progress.end(ctx.job, ctx.result.metrics.total_steps if ctx.result else None)
+        status, reason = describe_outcome(ctx.job, ctx.result, ctx.error)
+        display.end(status, shorten_reason(reason))
 
-    def _of(self, ctx: Context) -> _Shown:
-        shown = self._shown.get(ctx.job.id)
-        if shown is None:
-            shown = self._shown[ctx.job.id] = _Shown(Progress(ctx.job), self._file, self._leave)
-        return shown
+    def _display_of(self, ctx: Context) -> _RunDisplay:
+        display = self._displays.get(ctx.job.id)
+        if display is None:
+            display = _RunDisplay(Progress(ctx.job), self._file, self._leave)
+            self._displays[ctx.job.id] = display
+        return display
 
 
 class Progress:
-    """How far one run is. Pure.
+    """The progress of one run as numbers and texts.
 
     Attributes:
-        step: The last that was told of.
-        total: The job's `maxSteps`; None where it is not known.
+        step: The last step that the cloud has reported.
+        total: The job's `maxSteps`; None if it is not known.
     """
 
     def __init__(self, job: TrainingJob) -> None:
         limit = job.config.get("maxSteps")
-        self.name = one_line(job.name, _NAME)
+        self.name = one_line(job.name, _MAX_NAME)
         self.total: Optional[int] = limit if type(limit) is int and limit > 0 else None
         self.step = 0
         self._losses: Dict[str, float] = {}
-        self._recent: Deque[Tuple[float, int]] = deque(maxlen=_WINDOW)
+        self._recent: Deque[Tuple[float, int]] = deque(maxlen=_RATE_LOGS)
         self._took: Optional[float] = None
 
-    def log(self, ctx: LogContext) -> None:
+    def update(self, ctx: LogContext) -> None:
         """Take in the metrics of a step."""
-        self._reach(ctx.step)
+        self._set_step(ctx.step)
         for name, value in (("loss", ctx.loss), ("eval loss", ctx.eval_loss)):
             if value is not None:
                 self._losses[name] = value
-        told = moment(ctx.event.timestamp)
-        now = time.time() if told is None else told
+        timestamp = parse_timestamp(ctx.event.timestamp)
+        now = time.time() if timestamp is None else timestamp
         if self._recent and self._recent[-1][1] >= ctx.step:
-            if self._recent[-1][1] > ctx.step:  # it began again at an earlier checkpoint
+            if self._recent[-1][1] > ctx.step:  # the job continues from an earlier checkpoint
                 self._recent.clear()
             else:
                 return
         self._recent.append((now, ctx.step))
 
     def end(self, job: TrainingJob, total_steps: Optional[int]) -> None:
-        """Take in what the end of the run tells."""
+        """Take in the final numbers of the run."""
         if total_steps is not None:
-            self._reach(total_steps)
-        self._took = between(job.started_at, job.completed_at)
+            self._set_step(total_steps)
+        self._took = seconds_between(job.started_at, job.completed_at)
         self._recent.clear()
 
     @property
     def rate(self) -> Optional[float]:
-        """Steps a second over the last logs, or None."""
+        """Steps per second over the last logs; None if it is not known yet."""
         if len(self._recent) < 2:
             return None
         (start, first), (end, last) = self._recent[0], self._recent[-1]
         return (last - first) / (end - start) if end > start else None
 
-    def figures(self) -> str:
-        """Write down the losses, the rate and the time left, as far as they are known."""
-        parts = [f"{name} {figure(value)}" for name, value in self._losses.items()]
+    def metrics_text(self) -> str:
+        """Return the losses, the rate and the time left, as far as they are known."""
+        parts = [f"{name} {format_number(value)}" for name, value in self._losses.items()]
         rate = self.rate
         if rate is not None:
             parts.append(f"{rate:.3g} steps/s" if rate >= 1 else f"{1 / rate:.3g} s/step")
             if self.total is not None and self.step <= self.total:
-                parts.append(f"{duration((self.total - self.step) / rate)} left")
+                parts.append(f"{format_duration((self.total - self.step) / rate)} left")
         if self._took is not None:
-            parts.append(f"took {duration(self._took)}")
+            parts.append(f"took {format_duration(self._took)}")
         return ", ".join(parts)
 
-    def position(self) -> str:
-        """Write down the step, of how many."""
+    def step_text(self) -> str:
+        """Return the step, and the number of steps if it is known."""
         if self.total is None:
             return f"step {self.step}"
         return f"step {self.step}/{self.total} ({100 * self.step // self.total}%)"
 
-    def _reach(self, step: int) -> None:
+    def _set_step(self, step: int) -> None:
         self.step = step
         if self.total is not None and step > self.total:
             self.total = None
@@ -165,20 +173,20 @@ class _Display(Protocol):
 
     def show(self, progress: Progress) -> None: ...
 
-    def end(self, progress: Progress, status: str, why: str) -> None: ...
+    def end(self, progress: Progress, status: str, reason: str) -> None: ...
 
     def give_up(self) -> None: ...
 
 
-class _Shown:
-    """One run's progress and its display, until that breaks."""
+class _RunDisplay:
+    """The progress of one run and its display. A display that raises is not used any more."""
 
     def __init__(self, progress: Progress, file: Optional[TextIO], leave: bool) -> None:
         self.progress = progress
         self._display: Optional[_Display] = None
         self._last = float("-inf")
         try:
-            self._display = _display(progress, sys.stderr if file is None else file, leave)
+            self._display = _new_display(progress, sys.stderr if file is None else file, leave)
         except Exception as error:
             self._give_up(error)
 
@@ -194,11 +202,11 @@ class _Shown:
         except Exception as error:
             self._give_up(error)
 
-    def end(self, status: str, why: str) -> None:
+    def end(self, status: str, reason: str) -> None:
         if self._display is None:
             return
         try:
-            self._display.end(self.progress, status, why)
+            self._display.end(self.progress, status, reason)
         except Exception as error:
             self._give_up(error)
 
@@ -206,19 +214,22 @@ class _Shown:
         if self._display is not None:
             self._display.give_up()
             self._display = None
-        what = "ProgressBar: the stream of %r is given up: %s"
-        logger.warning(what, self.progress.name, said(error))
+        logger.warning(
+            "ProgressBar: nothing more is written for %r, because its stream failed: %s",
+            self.progress.name,
+            describe_error(error),
+        )
 
 
-def _display(progress: Progress, stream: Optional[TextIO], leave: bool) -> Optional[_Display]:
-    """Choose how to show a run; None where there is no stream, as in a daemon."""
+def _new_display(progress: Progress, stream: Optional[TextIO], leave: bool) -> Optional[_Display]:
+    """Return a bar or lines, whichever fits the stream; None without a stream, as in a daemon."""
     if stream is None:
         return None
     terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     if terminal or (stream is sys.stderr and _in_notebook()):
         try:
             return _Bar(progress, stream, leave)
-        except ImportError:  # no tqdm, or a notebook without its widgets
+        except ImportError:  # tqdm or the widgets of the notebook are not installed
             pass
     return _Lines(stream)
 
@@ -229,14 +240,14 @@ def _in_notebook() -> bool:
     return shell is not None and "IPKernelApp" in shell.config
 
 
-def _write(stream: TextIO, progress: Progress, parts: Sequence[str], why: str = "") -> None:
-    line = f"{progress.name}: {', '.join(filter(None, parts))}{': ' if why else ''}{why}"
-    stream.write(_printable(one_line(line, _LINE), stream) + "\n")
+def _write(stream: TextIO, progress: Progress, parts: Sequence[str], reason: str = "") -> None:
+    line = f"{progress.name}: {', '.join(filter(None, parts))}{': ' if reason else ''}{reason}"
+    stream.write(_printable(one_line(line, _MAX_LINE), stream) + "\n")
     stream.flush()
 
 
-def _last_words(progress: Progress, status: str) -> str:
-    return f"{status} at {progress.position()}" if progress.step else status
+def _final_text(progress: Progress, status: str) -> str:
+    return f"{status} at {progress.step_text()}" if progress.step else status
 
 
 class _Lines:
@@ -246,18 +257,21 @@ class _Lines:
         self._stream = stream
 
     def show(self, progress: Progress) -> None:
-        _write(self._stream, progress, [progress.position(), progress.figures()])
+        _write(self._stream, progress, [progress.step_text(), progress.metrics_text()])
 
-    def end(self, progress: Progress, status: str, why: str) -> None:
-        parts = [_last_words(progress, status), progress.figures()]
-        _write(self._stream, progress, parts, why)
+    def end(self, progress: Progress, status: str, reason: str) -> None:
+        parts = [_final_text(progress, status), progress.metrics_text()]
+        _write(self._stream, progress, parts, reason)
 
     def give_up(self) -> None:
         pass
 
 
-class _Guarded:
-    """A stream for tqdm: what it raises is kept, for tqdm would keep its lock for ever."""
+class _StreamForTqdm:
+    """A stream that stores its first exception instead of raising it.
+
+    If a stream raises inside tqdm, tqdm never releases its lock.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.error: Optional[Exception] = None
@@ -270,7 +284,8 @@ class _Guarded:
         self._try(self._stream.flush)
 
     def __eq__(self, other: object) -> bool:
-        return other is self or other is self._stream  # `tqdm.write` looks for the bars of a stream
+        # `tqdm.write` compares streams, to find the bars of the stream that it writes to.
+        return other is self or other is self._stream
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -289,14 +304,14 @@ class _Bar:
     refresh_rate = 10.0
 
     def __init__(self, progress: Progress, stream: TextIO, leave: bool) -> None:
-        tqdm = import_module("tqdm.auto").tqdm  # the one for a notebook, in a notebook
-        bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread of tqdm's
+        tqdm = import_module("tqdm.auto").tqdm  # in a notebook, the variant for notebooks
+        bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # 0: tqdm starts no thread
         self._stream = stream
-        self._guarded = _Guarded(stream)
+        self._tqdm_stream = _StreamForTqdm(stream)
         self._bar: Any = bar(
             desc=_printable(progress.name, stream),
             total=progress.total,
-            file=self._guarded,
+            file=self._tqdm_stream,
             dynamic_ncols=True,
             leave=leave,
             bar_format=_format(progress),
@@ -305,25 +320,25 @@ class _Bar:
     def show(self, progress: Progress) -> None:
         bar = self._bar
         bar.n, bar.total, bar.bar_format = progress.step, progress.total, _format(progress)
-        bar.set_postfix_str(progress.figures(), refresh=False)
+        bar.set_postfix_str(progress.metrics_text(), refresh=False)
         bar.refresh()
         self._check()
 
-    def end(self, progress: Progress, status: str, why: str) -> None:
+    def end(self, progress: Progress, status: str, reason: str) -> None:
         self.show(progress)
-        # The bars of other runs are wiped out meanwhile, and drawn again below.
+        # This block removes the bars of other runs from the screen, and draws them again below.
         with self._bar.external_write_mode(self._stream):
             self._bar.close()
             if status != "completed":
-                _write(self._stream, progress, [_last_words(progress, status)], why)
+                _write(self._stream, progress, [_final_text(progress, status)], reason)
         self._check()
 
     def give_up(self) -> None:
-        self._bar.disable = True  # it would write once more when it is closed
+        self._bar.disable = True  # else the bar would write again when it is closed
 
     def _check(self) -> None:
-        if self._guarded.error is not None:
-            raise self._guarded.error
+        if self._tqdm_stream.error is not None:
+            raise self._tqdm_stream.error
 
 
 def _format(progress: Progress) -> str:
@@ -333,6 +348,6 @@ def _format(progress: Progress) -> str:
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """Replace what a stream cannot encode."""
+    """Replace the characters that a stream cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)

@@ -1,4 +1,4 @@
-"""Remembers the metrics and checkpoints of runs, for handlers that draw them. Worker thread."""
+"""Records metrics and checkpoints, for handlers that draw them. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -9,66 +9,68 @@ from typing import Any, Dict, NamedTuple
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import CheckpointContext, LogContext
-from arkor_sync.handlers._shared.safety import harmless, said
-from arkor_sync.handlers._shared.state_per_run import PerRun
-from arkor_sync.render.rows import Row, Rows, add, thinned
+from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
+from arkor_sync.handlers._shared.state_per_run import StatePerRun
+from arkor_sync.render.rows import Row, Rows, add_log, downsample
 
 logger = logging.getLogger("arkor_sync.handlers")
 
-LIMIT = 500  # rows that are kept for a restart: they are saved after every event
+MAX_ROWS = 500  # few enough to be saved after every event
 
 
-class Memory(NamedTuple):
-    """What is remembered of one job."""
+class Recording(NamedTuple):
+    """The metrics and checkpoints of one job."""
 
     rows: Rows
-    checkpoints: Dict[int, None]  # a set that keeps its order
+    checkpoints: Dict[int, None]  # used as an ordered set of steps
 
 
 class Recorder(Callback):
-    """Remembers the metrics and checkpoints of the runs that it serves, also across a restart."""
+    """Base class that records the metrics and checkpoints of runs, also across a restart."""
 
     def __init__(self) -> None:
-        self._memories = PerRun(_remember, _saved)
+        self._recordings = StatePerRun(_from_json, _to_json)
 
-    @harmless
+    @log_exceptions
     def on_log(self, ctx: LogContext) -> None:
-        """Remember the metrics of a step."""
-        rows = self._memories.of(ctx).rows
-        add(rows, ctx.event.data)
-        if len(rows) > LIMIT:
-            few = thinned(rows, LIMIT)
+        """Record the metrics of a step."""
+        rows = self._recordings.get_or_create(ctx).rows
+        add_log(rows, ctx.event.data)
+        if len(rows) > MAX_ROWS:
+            fewer = downsample(rows, MAX_ROWS)
             rows.clear()
-            rows.update(few)
+            rows.update(fewer)
 
-    @harmless
+    @log_exceptions
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
-        """Remember the step of a checkpoint."""
-        checkpoints = self._memories.of(ctx).checkpoints
+        """Record the step of a checkpoint."""
+        checkpoints = self._recordings.get_or_create(ctx).checkpoints
         checkpoints[ctx.step] = None
-        if len(checkpoints) > LIMIT:
+        if len(checkpoints) > MAX_ROWS:
             del checkpoints[min(checkpoints)]
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what is remembered of the run whose worker asks. Each run saves its own."""
-        return self._memories.state_dict()
+        """Return the recording of the run whose worker thread asks."""
+        return self._recordings.state_dict()
 
-    @harmless
+    @log_exceptions
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Take over what an earlier process remembered."""
-        self._memories.load_state_dict(state)
+        """Restore the recording of an earlier process."""
+        self._recordings.load_state_dict(state)
 
 
-def _remember(job: TrainingJob, saved: Any) -> Memory:
+def _from_json(job: TrainingJob, saved: Any) -> Recording:
     try:
         rows, checkpoints = json.loads(saved or "[[], []]")
         known = {int(step): Row(*values) for step, values in rows}
-        return Memory(known, dict.fromkeys(checkpoints))
+        return Recording(known, dict.fromkeys(checkpoints))
     except Exception as error:
-        logger.warning("what was kept of job %s cannot be read: %s", job.id, said(error))
-        return Memory({}, {})
+        logger.warning(
+            "the saved recording of job %s cannot be read: %s", job.id, describe_error(error)
+        )
+        return Recording({}, {})
 
 
-def _saved(memory: Memory) -> str:
-    # One text: it is written after every event, and quicker so.
-    return json.dumps([list(memory.rows.items()), list(memory.checkpoints)])
+def _to_json(recording: Recording) -> str:
+    # One text instead of nested lists: it is saved after every event, and a text is saved faster.
+    return json.dumps([list(recording.rows.items()), list(recording.checkpoints)])

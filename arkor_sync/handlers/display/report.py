@@ -1,4 +1,4 @@
-"""An HTML report of a run, in one file that opens offline. Worker thread, or the caller's."""
+"""An HTML report of a run, in one file that opens offline. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from arkor_sync._common.files import write_atomically
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import EndContext
-from arkor_sync.handlers._shared.ending import ending
-from arkor_sync.handlers._shared.safety import harmless
+from arkor_sync.handlers._shared.exceptions import log_exceptions
+from arkor_sync.handlers._shared.outcome import describe_outcome
 from arkor_sync.handlers.display.recorder import Recorder
-from arkor_sync.render.chart import PALETTES, Chart, svg
-from arkor_sync.render.hyperparams import hyperparams_of
-from arkor_sync.render.rows import Row, Rows, rows_of, thinned
-from arkor_sync.render.text import between, duration, figure
+from arkor_sync.render.chart import PALETTES, Chart, render_svg
+from arkor_sync.render.hyperparams import flatten_hyperparams
+from arkor_sync.render.rows import Row, Rows, collect_rows, downsample
+from arkor_sync.render.text import format_duration, format_number, seconds_between
 from arkor_sync.result import Metrics, TrainingResult
 from arkor_sync.run import Run
 
 Samples = Mapping[int, Union[str, Sequence[str]]]
 PathLike = Union[str, "os.PathLike[str]"]
 
-_MOST = 1000  # rows of the table
-_TIME = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
+_MAX_ROWS = 1000  # rows of the table
+_TIMESTAMP = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
 
 
 class HtmlReport(Recorder):
-    """Writes a report when the run is over, however it ended: one file, nothing external.
+    """Writes a report at the end of a run, whatever the outcome. The file needs no other files.
 
-    It is written on the run's worker thread, before `wait()` returns, and replaced as a whole. What
-    goes wrong is logged, and never fails the run. One object may serve several runs at a time if
-    their files differ. With a cursor store a run that another process carries on is whole.
+    It is written on the run's worker thread, before `wait()` returns; an older file is replaced as
+    a whole. If it cannot be written, that is logged, and the run goes on. One object may serve
+    several runs at a time if their files differ. With a cursor store, the report of a run that
+    another process continues is complete.
 
     Args:
-        path: The file; `{job_id}` in it stands for the job's. Its directory is made on demand.
-        samples: What the checkpoints answered, by step: a text or several. It is read at the end,
-            so that a callback of yours may fill it as the run goes on.
+        path: The file; `{job_id}` in it is replaced by the job's id. Its directory is made if it
+            does not exist.
+        samples: Answers of the checkpoints, by step: one text or several. They are read at the end
+            of the run, so your own callback may add to them during the run.
     """
 
     def __init__(self, path: PathLike, *, samples: Optional[Samples] = None) -> None:
@@ -47,12 +49,12 @@ class HtmlReport(Recorder):
         self._path = os.fspath(path)
         self._samples = {} if samples is None else samples
 
-    @harmless
+    @log_exceptions
     def on_end(self, ctx: EndContext) -> None:
         """Write the report."""
-        rows, checkpoints = self._memories.of(ctx)
-        self._memories.drop(ctx)
-        rows = rows_of(ctx.run.history.logs, rows)
+        rows, checkpoints = self._recordings.get_or_create(ctx)
+        self._recordings.remove(ctx)
+        rows = collect_rows(ctx.run.history.logs, rows)
         steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
         text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
         path = Path(self._path.replace("{job_id}", ctx.job.id))
@@ -60,24 +62,25 @@ class HtmlReport(Recorder):
 
 
 def write_report(run: Run, path: PathLike, *, samples: Optional[Samples] = None) -> None:
-    """Write a report of a run, from what its history has. It runs on the calling thread.
+    """Write a report of a run from the run's history. Runs on the caller's thread.
 
     Args:
-        run: As a rule one that is over; else the report shows how it stands.
-        path: The file; it is replaced as a whole, and its directory made on demand.
-        samples: What the checkpoints answered, by step: a text or several.
+        run: A run that has ended; of one that goes on, the report shows the current state.
+        path: The file. An older one is replaced as a whole; its directory is made if it does not
+            exist.
+        samples: Answers of the checkpoints, by step: one text or several.
 
     Raises:
-        OSError: It could not be written; an older file is untouched.
+        OSError: It could not be written; an older file stays as it is.
     """
     error: Optional[BaseException] = None
     if run.done():
         try:
             run.wait(0)
-        except BaseException as ended_by:  # whatever it was, the report says so
-            error = ended_by
+        except BaseException as raised:  # the report shows any exception that ended the run
+            error = raised
     result = run.outcome if error is None else None
-    rows, steps = rows_of(run.history.logs), sorted(set(run.history.checkpoints))
+    rows, steps = collect_rows(run.history.logs), sorted(set(run.history.checkpoints))
     text = _page(run.job, result, error, rows, steps, samples or {})
     write_atomically(Path(path), text, 0o644, durable=False)
 
@@ -90,23 +93,23 @@ def _page(
     checkpoints: Sequence[int],
     samples: Samples,
 ) -> str:
-    word, why = ending(job, result, error)
+    status, reason = describe_outcome(job, result, error)
     rows = dict(sorted(rows.items()))
     kind = (
         "good"
-        if word == "completed" and not error
+        if status == "completed" and not error
         else "bad"
         if job.status == "failed" or error
         else "other"
     )
-    chart = Chart(job.name, word, rows, checkpoints)
+    chart = Chart(job.name, status, rows, checkpoints)
     steps = sorted({*checkpoints, *samples})
     parts = [
         f"<h1>{escape(job.name)}</h1>",
-        f'<p><span class="status {kind}">{escape(word)}</span> <code>{escape(job.id)}</code></p>',
-        f'<p class="why">{escape(why)}</p>' if why else "",
+        f'<p><span class="status {kind}">{escape(status)}</span> <code>{escape(job.id)}</code></p>',
+        f'<p class="why">{escape(reason)}</p>' if reason else "",
         _facts(_summary(job, result, rows, checkpoints)),
-        f"<h2>Loss</h2><figure>{svg(chart, heading=False)}</figure>",
+        f"<h2>Loss</h2><figure>{render_svg(chart, heading=False)}</figure>",
         _checkpoints(steps, rows, samples),
         f"<h2>Configuration</h2>{_table(('', ''), _settings(job.config))}",
         _history(rows),
@@ -123,22 +126,22 @@ def _summary(
     evaluated = [(row.eval_loss, step) for step, row in rows.items() if row.eval_loss is not None]
     best = min(evaluated, default=None)
     total = max(rows, default=None) if metrics.total_steps is None else metrics.total_steps
-    queued = between(job.created_at, job.started_at)
-    trained = between(job.started_at, job.completed_at)
+    queued = seconds_between(job.created_at, job.started_at)
+    trained = seconds_between(job.started_at, job.completed_at)
     facts = [
         ("Final train loss", _number(final)),
-        ("Best eval loss", best and f"{figure(best[0])} at step {best[1]}"),
+        ("Best eval loss", best and f"{format_number(best[0])} at step {best[1]}"),
         ("Steps", "" if total is None else str(total)),
         ("Checkpoints", str(len(checkpoints))),
-        ("Trained for", "" if trained is None else duration(trained)),
-        ("Queued for", "" if queued is None else duration(queued)),
+        ("Trained for", "" if trained is None else format_duration(trained)),
+        ("Queued for", "" if queued is None else format_duration(queued)),
         *zip(("Created", "Started", "Ended"), (job.created_at, job.started_at, job.completed_at)),
     ]
-    return [(name, _TIME.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
+    return [(name, _TIMESTAMP.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
-    for name, value in hyperparams_of(config).items():
+    for name, value in flatten_hyperparams(config).items():
         yield name, value if isinstance(value, str) else json.dumps(value)
 
 
@@ -149,17 +152,19 @@ def _checkpoints(steps: Sequence[int], rows: Rows, samples: Samples) -> str:
     for step in steps:
         row, given = rows.get(step, Row()), samples.get(step, ())
         losses = [("loss", row.loss), ("eval loss", row.eval_loss)]
-        said = "".join(f", {name} {_number(value)}" for name, value in losses if value is not None)
+        values = "".join(
+            f", {name} {_number(value)}" for name, value in losses if value is not None
+        )
         texts = [given] if isinstance(given, str) else given
         quotes = "".join(f"<blockquote>{escape(str(text))}</blockquote>" for text in texts)
-        items.append(f"<li><b>Step {step}</b>{escape(said)}{quotes}</li>")
+        items.append(f"<li><b>Step {step}</b>{escape(values)}{quotes}</li>")
     return f"<h2>Checkpoints</h2><ul>{''.join(items)}</ul>"
 
 
 def _history(rows: Rows) -> str:
     if not rows:
         return ""
-    shown = thinned(rows, _MOST)
+    shown = downsample(rows, _MAX_ROWS)
     columns = [
         i for i in range(len(Row._fields)) if any(row[i] is not None for row in rows.values())
     ]
@@ -183,7 +188,7 @@ def _facts(facts: Sequence[Tuple[str, str]]) -> str:
 
 
 def _number(value: Optional[float]) -> str:
-    return "" if value is None else figure(value)
+    return "" if value is None else format_number(value)
 
 
 def _style() -> str:

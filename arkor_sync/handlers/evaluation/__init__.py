@@ -1,1 +1,1 @@
-"""Callbacks that question a checkpoint and score its answers."""
+"""Callbacks that ask checkpoints prompts and score the answers. Runs on a thread of its own."""

@@ -1,4 +1,4 @@
-"""What checkpoints answered, and how it is put into tables. Pure."""
+"""The answers of checkpoints as rows, and tables of these rows. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import json
 from fractions import Fraction
 from typing import Any, Dict, List, Optional, Sequence
 
-from arkor_sync.render.text import columns_of, one_line
+from arkor_sync.render.text import display_width, one_line
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRow:
-    """What one checkpoint made of one prompt.
+    """The answer of one checkpoint to one prompt.
 
     Attributes:
-        step: The checkpoint's.
+        step: The step of the checkpoint.
         prompt: The text of the last user message.
-        answer: The text of the answer; None where none came.
-        parsed: Its JSON, or an instance of the dataclass; None without a schema or where it did not
-            fit.
-        expected: What was given as `expected`.
-        score: The scorer's; None where there is no scorer, no answer, or it failed.
+        answer: The text of the answer; None if none came.
+        parsed: The answer's JSON, or an instance of the dataclass; None without a schema, or if the
+            answer does not fit it.
+        expected: The value given as `expected`.
+        score: The score; None if there is no scorer or no answer, or if the scorer failed.
         error: Why there is no answer, why it does not fit the schema, or what the scorer raised.
         seconds: How long the answer took.
     """
@@ -39,7 +39,7 @@ class EvaluationRow:
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> Dict[int, List[EvaluationRow]]:
-    """Sort rows by checkpoint, in their order."""
+    """Group rows by the step of their checkpoint; the order stays."""
     steps: Dict[int, List[EvaluationRow]] = {}
     for row in rows:
         steps.setdefault(row.step, []).append(row)
@@ -47,24 +47,24 @@ def by_step(rows: Sequence[EvaluationRow]) -> Dict[int, List[EvaluationRow]]:
 
 
 def mean(rows: Sequence[EvaluationRow]) -> Optional[float]:
-    """Return the mean score, or None where not every row has one."""
+    """Return the mean score, or None if a row has none."""
+    # Fractions are exact: the mean of ones is one, and no sum is too large for a float.
     scores = [Fraction(row.score) for row in rows if row.score is not None]
-    # Exact: the mean of ones is one, and no sum is too large for a float.
     return float(sum(scores) / len(rows)) if len(scores) == len(rows) else None
 
 
-def told(row: EvaluationRow, width: int) -> str:
-    """Return the answer, or why there is none, on one line."""
+def answer_or_error(row: EvaluationRow, width: int) -> str:
+    """Return the answer, or the error in brackets, on one line of at most `width` columns."""
     return one_line(row.answer or "" if row.error is None else f"({row.error})", width)
 
 
 def as_dicts(rows: Sequence[EvaluationRow]) -> List[Dict[str, Any]]:
-    """Return the rows as dictionaries, dataclasses in them too."""
+    """Return the rows as dictionaries; dataclasses in them become dictionaries too."""
     return [dataclasses.asdict(row) for row in rows]
 
 
 def as_csv(rows: Sequence[EvaluationRow]) -> str:
-    """Write a table with a header."""
+    """Return the rows as a CSV table with a header."""
     text = io.StringIO()
     names = [field.name for field in dataclasses.fields(EvaluationRow)]
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -78,13 +78,12 @@ def as_csv(rows: Sequence[EvaluationRow]) -> str:
 
 
 def as_text(rows: Sequence[EvaluationRow]) -> str:
-    """Write a table for a terminal."""
+    """Return the rows as a table for a terminal."""
     lines = [f"{'step':>6}  {'score':>6}  {'seconds':>7}  {'prompt':<30}  answer"]
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.3g}"
         prompt = one_line(row.prompt, 30)
-        prompt += " " * (30 - columns_of(prompt))
-        lines.append(
-            f"{row.step:>6}  {score:>6}  {row.seconds:>7.2f}  {prompt}  {told(row, 70)}".rstrip()
-        )
+        prompt += " " * (30 - display_width(prompt))
+        numbers = f"{row.step:>6}  {score:>6}  {row.seconds:>7.2f}"
+        lines.append(f"{numbers}  {prompt}  {answer_or_error(row, 70)}".rstrip())
     return "\n".join(lines)

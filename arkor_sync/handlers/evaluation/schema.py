@@ -38,24 +38,24 @@ _SIMPLE: Dict[Any, str] = {
 
 
 def answer_format(schema: Any) -> Tuple[Dict[str, Any], Callable[[Any], Any]]:
-    """Return the `response_format` of a chat request, and what makes a value of the answer's JSON.
+    """Return the `response_format` of a chat request, and a function that converts its answer.
 
     Args:
-        schema: A JSON schema, whose answers stay as they are; or a dataclass, whose answers become
-            instances of it. The cloud is then asked to be strict.
+        schema: A JSON schema, whose answers are not converted; or a dataclass, whose answers
+            become instances of it. For a dataclass the cloud is asked for strict answers.
 
     Raises:
-        ArkorUsageError: It is neither, or a field's type has no JSON schema.
+        ArkorUsageError: It is neither, or the type of a field has no JSON schema.
     """
     if isinstance(schema, type) and dataclasses.is_dataclass(schema):
-        name, strict = _name(schema.__name__), schema_of(schema)
+        name, strict = _schema_name(schema.__name__), schema_of(schema)
         wrapper = {"name": name, "strict": True, "schema": strict}
-        return {"type": "json_schema", "json_schema": wrapper}, partial(build, schema)
+        return {"type": "json_schema", "json_schema": wrapper}, partial(build_value, schema)
     if not isinstance(schema, Mapping):
         raise ArkorUsageError(
             f"schema: got {show(schema)}; give a JSON schema as an object, or a dataclass"
         )
-    name = _name(str(schema.get("title") or "answer"))
+    name = _schema_name(str(schema.get("title") or "answer"))
     wrapper = {"name": name, "schema": json_copy(schema, "schema")}
     return {"type": "json_schema", "json_schema": wrapper}, lambda value: value
 
@@ -66,11 +66,11 @@ def schema_of(hint: Any, path: str = "schema", inside: Tuple[Any, ...] = ()) -> 
     Args:
         hint: A dataclass, `str`, `int`, `float`, `bool`, `None`, an `Enum`, a `Literal`, a `List`,
             or an `Optional` or `Union` of these.
-        path: Where it stands, for the error.
-        inside: The dataclasses that it is a part of.
+        path: The place of the type in the schema, for the error message.
+        inside: The dataclasses that contain it.
 
     Raises:
-        ArkorUsageError: It is none of them.
+        ArkorUsageError: It is none of these types.
     """
     origin, args = get_origin(hint), get_args(hint)
     if hint in _SIMPLE:
@@ -97,17 +97,17 @@ def schema_of(hint: Any, path: str = "schema", inside: Tuple[Any, ...] = ()) -> 
             "additionalProperties": False,
         }
     raise ArkorUsageError(
-        f"{path}: {hint!r:.80} has no strict JSON schema; there are str, int, float, bool, None, "
-        "Optional, Union, List, Literal and Enum of such values, and dataclasses that do not "
-        "contain themselves"
+        f"{path}: got {hint!r:.80}, which has no strict JSON schema; give str, int, float, bool, "
+        "None, Optional, Union, List, Literal or Enum of such values, or a dataclass that does not "
+        "contain itself"
     )
 
 
-def build(hint: Any, value: Any, path: str = "") -> Any:
-    """Make a value of a type that `schema_of` knows from JSON.
+def build_value(hint: Any, value: Any, path: str = "") -> Any:
+    """Convert a JSON value to a type for which `schema_of` has a schema.
 
     Raises:
-        ResponseError: It does not fit.
+        ResponseError: The value does not fit the type.
     """
     origin, args = get_origin(hint), get_args(hint)
     if hint is float and type(value) is int:
@@ -117,7 +117,7 @@ def build(hint: Any, value: Any, path: str = "") -> Any:
     if origin in _UNIONS:
         for each in args:
             try:
-                return build(each, value, path)
+                return build_value(each, value, path)
             except ResponseError:
                 continue
     elif origin is Literal:
@@ -125,7 +125,7 @@ def build(hint: Any, value: Any, path: str = "") -> Any:
             return value
     elif origin is list:
         if type(value) is list:
-            return [build(args[0], each, f"{path}[{i}]") for i, each in enumerate(value)]
+            return [build_value(args[0], each, f"{path}[{i}]") for i, each in enumerate(value)]
     elif isinstance(hint, type) and issubclass(hint, enum.Enum):
         for member in hint:
             if member.value == value and type(member.value) is type(value):
@@ -133,18 +133,21 @@ def build(hint: Any, value: Any, path: str = "") -> Any:
     elif dataclasses.is_dataclass(hint) and type(value) is dict:
         cls: Any = hint
         hints = _hints(cls)
-        odd = sorted(set(hints) ^ set(value))
-        if odd:
-            problem = "is missing" if odd[0] in hints else "is not a field"
-            raise ResponseError(f"{_join(path, odd[0])}: {problem}")
+        wrong = sorted(set(hints) ^ set(value))
+        if wrong:
+            problem = "is missing" if wrong[0] in hints else "is not a field"
+            raise ResponseError(f"{_join(path, wrong[0])}: {problem}")
         return cls(
-            **{name: build(each, value[name], _join(path, name)) for name, each in hints.items()}
+            **{
+                name: build_value(each, value[name], _join(path, name))
+                for name, each in hints.items()
+            }
         )
     raise ResponseError(f"{path or 'the answer'}: expected {_expected(hint)}, got {show(value)}")
 
 
-def _name(text: str) -> str:
-    """Return what a chat route takes for the name of a schema."""
+def _schema_name(text: str) -> str:
+    """Replace the characters that the cloud does not accept in the name of a schema."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:64]
 
 
@@ -166,12 +169,13 @@ def _expected(hint: Any) -> str:
 
 
 def _hints(cls: Type[Any]) -> Dict[str, Any]:
-    """Return the types of the fields that its constructor takes."""
+    """Return the types of the fields that a dataclass takes as arguments."""
     names: List[str] = [item.name for item in dataclasses.fields(cls) if item.init]
     try:
         hints = get_type_hints(cls)
     except (NameError, TypeError) as error:
         raise ArkorUsageError(
-            f"schema: the annotations of {cls.__name__} cannot be read: {error}"
+            f"schema: got {cls.__name__}, whose annotations cannot be read ({error}); give a "
+            "dataclass whose annotations name types that can be imported"
         ) from error
     return {name: hints[name] for name in names}

@@ -1,4 +1,4 @@
-"""Callbacks that end a training that is no longer worth its money. The worker thread runs them."""
+"""Stops a job whose metric no longer improves. Runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections import deque
 from typing import Any, Deque, Dict, Optional
 
 from arkor_sync._common.arguments import check, is_number
-from arkor_sync.callbacks import Callback
 from arkor_sync.contexts import EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.metric_values import from_json, names_of, to_json, value_of
-from arkor_sync.handlers._shared.single_run import OneRun, stop
+from arkor_sync.handlers._shared.metric_values import (
+    float_from_json,
+    float_to_json,
+    metric_names,
+    metric_value,
+)
+from arkor_sync.handlers._shared.single_run_callback import SingleRunCallback, try_to_stop
 
 logger = logging.getLogger("arkor_sync.handlers")
 
@@ -28,43 +32,44 @@ class EarlyStoppingReason(enum.Enum):
     NON_FINITE = "not finite"
 
 
-class EarlyStopping(OneRun):
-    """Stop the job when a metric no longer gets better. It runs on the worker thread.
+class EarlyStopping(SingleRunCallback):
+    """Stops the job when a metric no longer improves. Runs on the worker thread.
 
-    Only logs that have the metric count; that others lack it is normal. The job is cancelled in the
-    cloud, and `wait()` returns with `result.stop_reason`. If the cloud cannot be asked to cancel,
-    that is logged, and it is asked again at the next log.
+    Only logs that have the metric are counted; logs without it are normal. The job is cancelled in
+    the cloud, and `wait()` returns with `result.stop_reason`. If the cloud cannot be asked to
+    cancel, that is logged, and the next log tries again.
 
-    One object serves one run at a time. Its state is kept with the run's cursor, so patience
-    survives a restart; a log that is delivered again does not count again.
+    One object serves one run at a time. Its state is saved with the run's cursor, so that a restart
+    does not reset the patience. A log that is delivered again is not counted again.
 
     Args:
-        monitor: `eval_loss`, `loss` or another metric of a log; or the wire's name of a field that
-            is none of them. `eval_loss` comes only where the job has `eval_steps` and
-            `dataset_split`.
-        min_delta: By more than this the metric has to be better than the best so far.
-        patience: So many values in a row may be no better; the last of them stops. 0 is as 1.
-        mode: `"min"` if less is better, `"max"` if more is.
-        strict: Raise, and not only warn, where the metric never comes.
+        monitor: `eval_loss`, `loss` or another metric of a log; or the wire's name of any other
+            field. The cloud sends `eval_loss` only if the job has `eval_steps` and `dataset_split`.
+        min_delta: How much better than the best value a value has to be to count as better.
+        patience: After so many values in a row that are not better, the job is stopped. 0 means 1.
+        mode: `"min"` if lower values are better, `"max"` if higher values are better.
+        strict: Raise an error instead of logging a warning if the metric never comes.
         check_finite: Stop at once at a value that is NaN or infinite: `1e309`, `"NaN"` and
-            `"Infinity"`. A bare `NaN` is no JSON; such an event is skipped and reaches no callback.
-        stopping_threshold: Stop at a value that is better than this.
-        divergence_threshold: Stop at a value that is worse than this.
-        smoothing: Judge the mean of so many of the last values, once there are so many. A value
-            that is not finite is judged by itself.
-        start_from_step: Leave out the values of earlier steps, unless they are not finite.
-        cancel: Cancel the job. False follows it no longer but lets it run on: `wait()` then raises
-            `RunAborted` with the reason.
-        grace: So many logs without the metric are normal before its first value. Then, or when the
-            job has completed without, a warning names the metrics that did come.
+            `"Infinity"`. A bare `NaN` is no JSON: such an event is skipped, and no callback is
+            called.
+        stopping_threshold: Stop at once at a value that is better than this.
+        divergence_threshold: Stop at once at a value that is worse than this.
+        smoothing: Use the mean of so many of the last values, as soon as there are so many. A value
+            that is not finite is checked alone.
+        start_from_step: Ignore the values of earlier steps, unless they are not finite.
+        cancel: Cancel the job in the cloud. False only stops following it, and the job goes on:
+            `wait()` then raises `RunAborted` with the reason.
+        grace: After so many logs without the metric, or if the job completes without it, a warning
+            is logged with the names of the metrics that came.
 
     Attributes:
         stopping_reason: An `EarlyStoppingReason`.
-        stopping_text: The same in words and figures, as in `result.stop_reason`; empty before.
-        stopped_step: Where; None before.
-        best_score: The best value so far, None before the first.
-        best_step: Where that was.
-        wait_count: How many values in a row have been no better.
+        stopping_text: The reason as a text with the values, as in `result.stop_reason`; empty
+            before.
+        stopped_step: The step at which the job was stopped; None before.
+        best_score: The best value so far; None before the first.
+        best_step: The step of the best value.
+        wait_count: How many values in a row were not better.
 
     Raises:
         ArkorUsageError: An argument that cannot work; it is also a `ValueError`. In a callback:
@@ -95,19 +100,18 @@ class EarlyStopping(OneRun):
         cancel: bool = True,
         grace: int = 100,
     ) -> None:
-        text = isinstance(monitor, str) and bool(monitor)
-        check("monitor", monitor, text, "the name of a metric, such as 'eval_loss'")
+        fits = isinstance(monitor, str) and bool(monitor)
+        check("monitor", monitor, fits, "the name of a metric, such as 'eval_loss'")
         check("mode", mode, mode in ("min", "max"), "'min' if less is better, or 'max'")
         check("min_delta", min_delta, is_number(min_delta) and min_delta >= 0, "a number from 0")
-        for name, value, least in (
+        for name, value, minimum in (
             ("patience", patience, 0),
             ("smoothing", smoothing, 1),
             ("start_from_step", start_from_step, 0),
             ("grace", grace, 1),
         ):
-            check(
-                name, value, type(value) is int and value >= least, f"a whole number from {least}"
-            )
+            fits = type(value) is int and value >= minimum
+            check(name, value, fits, f"a whole number from {minimum}")
         for name, limit in (
             ("stopping_threshold", stopping_threshold),
             ("divergence_threshold", divergence_threshold),
@@ -129,45 +133,45 @@ class EarlyStopping(OneRun):
 
     @property
     def state_key(self) -> str:
-        """Its name in the cursor store: several may watch a metric each."""
+        """The key of its state in the cursor store; it differs for each metric and mode."""
         mode = "max" if self._sign > 0 else "min"
         return f"{type(self).__qualname__}:{self.monitor}:{mode}"
 
     def on_log(self, ctx: LogContext) -> None:
-        """Judge the metric, if the log has it."""
-        if self._enter(ctx):  # a run that follows the same job again may go on
-            self._go_on()
+        """Check the metric, if the log has it."""
+        if self._bind(ctx):  # a new run of the same job is not stopped for the old reason
+            self._clear_reason()
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
-            self._end_run(ctx)  # the cloud could not be asked before
+            self._end_run(ctx)  # at an earlier log, the cloud could not be asked to cancel
             return
-        value = value_of(ctx.event.data, self.monitor)
+        value = metric_value(ctx.event.data, self.monitor)
         if value is None:
-            self._miss(ctx)
+            self._count_missing(ctx)
             return
         if self._last_step is not None and ctx.step <= self._last_step:
             return  # delivered again
         self._last_step = ctx.step
-        reason = self._judge(value, ctx.step)
+        reason = self._check_value(value, ctx.step)
         if reason is not EarlyStoppingReason.NOT_STOPPED:
             self.stopping_reason = reason
             self.stopped_step = ctx.step
             self._end_run(ctx)
 
     def on_end(self, ctx: EndContext) -> None:
-        """Say so if the metric never came, although the job has completed."""
+        """Report it if the metric never came although the job has completed."""
         super().on_end(ctx)
         of_this_job = ctx.job.id == self._job_id
         completed = ctx.result is not None and ctx.result.status == "completed"
         if of_this_job and completed and self._last_step is None and self._missed < self._grace:
-            self._tell_missing()
+            self._report_missing()
 
-    def _go_on(self) -> None:
+    def _clear_reason(self) -> None:
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_text = ""
         self.stopped_step = None
 
     def _reset(self) -> None:
-        self._go_on()
+        self._clear_reason()
         self.best_score = None
         self.best_step = None
         self.wait_count = 0
@@ -178,7 +182,7 @@ class EarlyStopping(OneRun):
 
     def _save(self) -> Dict[str, Any]:
         return {
-            "bestScore": to_json(self.best_score),
+            "bestScore": float_to_json(self.best_score),
             "bestStep": self.best_step,
             "waitCount": self.wait_count,
             "lastStep": self._last_step,
@@ -186,14 +190,14 @@ class EarlyStopping(OneRun):
         }
 
     def _restore(self, state: Dict[str, Any]) -> None:
-        self.best_score = from_json(state["bestScore"])
+        self.best_score = float_from_json(state["bestScore"])
         self.best_step = state["bestStep"]
         self.wait_count = state["waitCount"]
         self._last_step = state["lastStep"]
         self._window.extend(state["window"])
 
-    def _judge(self, value: float, step: int) -> EarlyStoppingReason:
-        """Take one value in. Say whether to stop and, in `stopping_text`, why."""
+    def _check_value(self, value: float, step: int) -> EarlyStoppingReason:
+        """Take in one value. Return whether to stop, and set `stopping_text` if so."""
         finite = math.isfinite(value)
         if self._check_finite and not finite:
             self.stopping_text = f"{self.monitor} is {value} at step {step}"
@@ -221,10 +225,10 @@ class EarlyStopping(OneRun):
         self.wait_count += 1
         if self.wait_count < self._patience:
             return EarlyStoppingReason.NOT_STOPPED
-        so_far = ""
+        best_text = ""
         if self.best_step is not None:
-            so_far = f", the best was {best:.6g} at step {self.best_step}"
-        self.stopping_text = f"{now}: no better for {self.wait_count} values{so_far}"
+            best_text = f", the best was {best:.6g} at step {self.best_step}"
+        self.stopping_text = f"{now}: no better for {self.wait_count} values{best_text}"
         return EarlyStoppingReason.PATIENCE_EXHAUSTED
 
     def _is_better(self, value: float, than: float) -> bool:
@@ -232,63 +236,22 @@ class EarlyStopping(OneRun):
 
     def _end_run(self, ctx: LogContext) -> None:
         if self._cancel:
-            stop(ctx.run, self.stopping_text)
+            try_to_stop(ctx.run, self.stopping_text)
         else:
             ctx.run.abort(self.stopping_text)
 
-    def _miss(self, ctx: LogContext) -> None:
+    def _count_missing(self, ctx: LogContext) -> None:
+        """Count a log without the metric, as long as the metric has not come yet."""
         if self._last_step is not None or self._missed >= self._grace:
             return
-        self._names.update(names_of(ctx.event.data))
+        self._names.update(metric_names(ctx.event.data))
         self._missed += 1
         if self._missed == self._grace:
-            self._tell_missing()
+            self._report_missing()
 
-    def _tell_missing(self) -> None:
-        seen = ", ".join(self._names) or "nothing"
-        text = f"EarlyStopping: no log had {self.monitor!r} ({self._missed} logs had: {seen})"
+    def _report_missing(self) -> None:
+        names = ", ".join(self._names) or "nothing"
+        text = f"EarlyStopping: no log had {self.monitor!r} ({self._missed} logs had: {names})"
         if self._strict:
             raise ArkorUsageError(text)
         logger.warning(text)
-
-
-class TerminateOnNaN(Callback):
-    """Stop the job when its loss is no longer a number. It runs on the worker thread.
-
-    JSON has no NaN, so a cloud writes such a loss in one of these ways:
-
-    * `1e309`, which is read as infinity; the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Each
-      stops the job at once, as `loss` and as `eval_loss`.
-    * `null`, which is also how a log says that it has no value. `"loss": null` stops the job when
-      it comes in two logs one after the other, and neither has an `eval_loss`.
-    * A bare `NaN`. That is no JSON: the event is skipped, and no callback hears of it.
-      `run.health().skipped` counts it.
-
-    The job is cancelled in the cloud, and `wait()` returns with `result.stop_reason`. If the cloud
-    cannot be asked to cancel, that is logged; the next such log asks again. One object may serve
-    several runs at the same time.
-    """
-
-    def __init__(self) -> None:
-        self._null_steps: Dict[str, int] = {}  # by job: where the last log had no loss
-
-    def on_log(self, ctx: LogContext) -> None:
-        """Look at the loss, and at the loss on the held-out split."""
-        data, job_id = ctx.event.data, ctx.job.id
-        for name in ("loss", "eval_loss"):
-            value = value_of(data, name)
-            if value is not None and not math.isfinite(value):
-                stop(ctx.run, f"{name} is {value} at step {ctx.step}")
-                return
-        if value_of(data, "loss") is not None:
-            self._null_steps.pop(job_id, None)
-        elif (
-            "loss" in data
-            and value_of(data, "eval_loss") is None
-            and self._null_steps.setdefault(job_id, ctx.step) < ctx.step
-        ):
-            stop(ctx.run, f"loss is null at step {ctx.step}, as it was in the log before")
-
-    def on_end(self, ctx: EndContext) -> None:
-        """Forget the run."""
-        self._null_steps.pop(ctx.job.id, None)

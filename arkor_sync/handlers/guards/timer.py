@@ -1,4 +1,8 @@
-"""A cost guard: stops a job that runs for too long. The worker measures, a thread stops."""
+"""Stops a job that runs for too long. Runs on a thread of its own.
+
+The callback methods, on the run's worker thread, find out since when the job has been running. The
+thread waits for the deadline.
+"""
 
 from __future__ import annotations
 
@@ -18,42 +22,44 @@ from arkor_sync.contexts import (
     ReconnectContext,
     StartedContext,
 )
-from arkor_sync.handlers._shared.single_run import OneRun, stop
-from arkor_sync.render.text import between
+from arkor_sync.handlers._shared.single_run_callback import SingleRunCallback, try_to_stop
+from arkor_sync.render.text import seconds_between
 
 if TYPE_CHECKING:
     from arkor_sync.run import Run
 
 logger = logging.getLogger("arkor_sync.handlers")
 
-_REPEAT = 5.0  # seconds after which the cloud is asked to cancel once more; then twice as long
-_LONGEST_REPEAT = 60.0
+_RETRY_DELAY = 5.0  # seconds before the cloud is asked to cancel again; doubled each time
+_MAX_RETRY_DELAY = 60.0
 
 
-class Timer(OneRun):
-    """Stop the job when it has been running for too long, also where it tells nothing any more.
+class Timer(SingleRunCallback):
+    """Stops the job when it has been running for too long, even if it sends no more events.
 
-    The time begins when the job begins to run; waiting in the queue does not count. It is measured
-    by this machine's clock, from `on_started` on. Where the job was running before, the cloud's own
-    timestamps (`timestamp` of the event at hand, `job.started_at`) say for how long, so that the
-    two clocks need not agree. The start is kept with the run's cursor, and a restart of this
-    process gives no time away. In a new process it watches from the first event or reconnect on.
+    The time counts from the start of the job; the time in the queue does not count. It is measured
+    with this machine's clock, from `on_started` on. If the job was already running then, the
+    cloud's own timestamps (`timestamp` of the event and `job.started_at`) tell for how long, so
+    the two clocks need not agree. The start is saved with the run's cursor, so a restart of this
+    process does not extend the limit. A new process starts to watch at the first event or
+    reconnect.
 
     The job is cancelled in the cloud, and `wait()` returns with `result.stop_reason`. If the cloud
-    cannot be asked to cancel, that is logged and tried again until the run ends. A thread of its
-    own, which ends with the run, does it. It guards only a job that is followed: after `abort()`
-    the job goes on. One object serves one run at a time.
+    cannot be asked to cancel, that is logged and tried again until the run ends. This happens on a
+    thread of its own, which ends with the run; the callback methods run on the worker thread. The
+    limit holds only while the job is followed: after `abort()` the job goes on. One object serves
+    one run at a time.
 
     Args:
         duration: Seconds, a `timedelta`, or a text `"DD:HH:MM:SS"`.
-        clock: Time, for tests.
+        clock: A clock for tests.
 
     Raises:
         ArkorUsageError: A duration that cannot work; it is also a `ValueError`. In a callback: the
             object serves another run.
     """
 
-    _began: Optional[float]  # on the clock
+    _started: Optional[float]  # when the job started, on the clock
 
     def __init__(
         self,
@@ -61,67 +67,69 @@ class Timer(OneRun):
         *,
         clock: Optional[Clock] = None,
     ) -> None:
-        self._duration = _seconds(duration)
+        self._duration = duration_in_seconds(duration)
         self._clock = clock or Clock()
-        self._alarm: Optional[_Alarm] = None
+        self._thread: Optional[_DeadlineThread] = None
         self._reset()
 
     def on_started(self, ctx: StartedContext) -> None:
-        """Begin to measure."""
-        self._measure(ctx)
+        """Start to measure the time."""
+        self._update_deadline(ctx)
 
     def on_log(self, ctx: LogContext) -> None:
-        """Compare with the cloud's time."""
-        self._measure(ctx)
+        """Correct the start with the cloud's timestamps."""
+        self._update_deadline(ctx)
 
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
-        """Compare with the cloud's time."""
-        self._measure(ctx)
+        """Correct the start with the cloud's timestamps."""
+        self._update_deadline(ctx)
 
     def on_reconnect(self, ctx: ReconnectContext) -> None:
-        """Begin to measure, in a new process whose job tells nothing."""
+        """Start to measure the time in a new process, for a job that sends no events."""
         if ctx.job.started_at is not None:
-            self._measure(ctx)
+            self._update_deadline(ctx)
 
-    def _measure(self, ctx: Context) -> None:
-        new = self._enter(ctx)
+    def _update_deadline(self, ctx: Context) -> None:
+        """Find out when the job started; start the thread, or move its deadline."""
+        is_new_run = self._bind(ctx)
         now = self._clock.now()
-        began = now - (between(ctx.job.started_at, ctx.event.timestamp) or 0.0)
-        if self._began is None or began < self._began:
-            self._began = began
-        deadline = self._began + self._duration
-        if new:
-            self._alarm = None
-        if self._alarm is not None:
-            self._alarm.advance(deadline)
+        started = now - (seconds_between(ctx.job.started_at, ctx.event.timestamp) or 0.0)
+        if self._started is None or started < self._started:
+            self._started = started
+        deadline = self._started + self._duration
+        if is_new_run:
+            self._thread = None
+        if self._thread is not None:
+            self._thread.move_earlier(deadline)
             return
         limit = datetime.timedelta(seconds=self._duration)
-        alarm = _Alarm(ctx.run, f"the job's time limit of {limit} is over", deadline, self._clock)
+        reason = f"the job's time limit of {limit} is over"
+        thread = _DeadlineThread(ctx.run, reason, deadline, self._clock)
         try:
-            alarm.start()
-        except RuntimeError as error:  # the process can have no more threads
+            thread.start()
+        except RuntimeError as error:  # the process cannot have more threads
             logger.warning("Timer: job %s is not watched yet: %s", ctx.job.id, str(error))
             return
-        self._alarm = alarm
-        ctx.run.add_done_callback(alarm.cancel)
+        self._thread = thread
+        ctx.run.add_done_callback(thread.cancel)
 
     def _reset(self) -> None:
-        self._began = None
+        self._started = None
 
     def _save(self) -> Dict[str, Any]:
-        if self._began is None:
+        if self._started is None:
             return {"beganAt": None}
-        return {"beganAt": time.time() + self._began - self._clock.now()}
+        return {"beganAt": time.time() + self._started - self._clock.now()}
 
     def _restore(self, state: Dict[str, Any]) -> None:
         if state["beganAt"] is not None:
-            self._began = self._clock.now() + state["beganAt"] - time.time()
+            self._started = self._clock.now() + state["beganAt"] - time.time()
 
 
-class _Alarm:
+class _DeadlineThread:
     """Owns the thread that stops one run at its deadline.
 
-    Threads: `start` once; `advance` and `cancel` from any thread.
+    Threads: `start` once; `move_earlier` and `cancel` from any thread.
     """
 
     def __init__(self, run: Run, reason: str, deadline: float, clock: Clock) -> None:
@@ -137,32 +145,35 @@ class _Alarm:
     def start(self) -> None:
         self._thread.start()
 
-    def advance(self, deadline: float) -> None:
-        """Have it ring earlier."""
+    def move_earlier(self, deadline: float) -> None:
+        """Move the deadline, if the new one is earlier."""
         if deadline < self._deadline:
             self._deadline = deadline
             self._wake.set()
 
     def cancel(self, _: object = None) -> None:
-        """End the thread, unless it is just asking the cloud: then when that has answered."""
+        """End the thread; if it is asking the cloud to cancel, as soon as that has answered."""
         self._cancelled = True
         self._wake.set()
 
     def _main(self) -> None:
-        repeat = _REPEAT
+        retry_delay = _RETRY_DELAY
         while True:
-            self._wake.clear()  # first: what comes later is either seen below or wakes the wait
+            # Cleared before the checks: a change after this line either is seen by the checks, or
+            # sets the event again, so that the wait ends at once.
+            self._wake.clear()
             if self._cancelled:
                 return
             left = self._deadline - self._clock.now()
             if left <= 0:
-                if stop(self._run, self._reason):
+                if try_to_stop(self._run, self._reason):
                     return
-                left, repeat = repeat, min(2 * repeat, _LONGEST_REPEAT)
+                left, retry_delay = retry_delay, min(2 * retry_delay, _MAX_RETRY_DELAY)
             self._clock.wait(self._wake, left)
 
 
-def _seconds(duration: Union[float, datetime.timedelta, str]) -> float:
+def duration_in_seconds(duration: Union[float, datetime.timedelta, str]) -> float:
+    """Convert a duration as `Timer` takes it; refuse one that cannot work."""
     seconds: float = math.nan
     if isinstance(duration, datetime.timedelta):
         seconds = duration.total_seconds()

@@ -1,1 +1,1 @@
-"""Callbacks that write metrics: files, databases, experiment trackers, monitoring."""
+"""Callbacks that write metrics to files, databases and services. Runs on a thread of its own."""

@@ -1,4 +1,8 @@
-"""What every metrics logger rests on: who is told what, once, and without harm to the run."""
+"""The base class of all metrics loggers. Runs on a thread of its own.
+
+The callback methods run on the run's worker thread and only queue rows. A thread for each run
+delivers them to the backend.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
+from arkor_sync._common.arguments import check
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -20,39 +25,38 @@ from arkor_sync.contexts import (
     LogContext,
     StartedContext,
 )
-from arkor_sync.errors import ArkorUsageError
+from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
 from arkor_sync.handlers._shared.outbox import Outbox
-from arkor_sync.handlers._shared.safety import harmless, said
-from arkor_sync.handlers._shared.state_per_run import PerRun
-from arkor_sync.render.hyperparams import hyperparams_of
+from arkor_sync.handlers._shared.state_per_run import StatePerRun
+from arkor_sync.render.hyperparams import flatten_hyperparams
 from arkor_sync.stream.events import METRICS, TrainingEvent, number
 
 logger = logging.getLogger("arkor_sync.handlers")
 
-LIMIT = 10_000
-"""Rows of a run that may wait for a backend; then the oldest are dropped."""
+MAX_ROWS = 10_000
+"""Rows of a run that may wait for a backend. If there are more, the oldest are dropped."""
 
-_KEPT = 100  # rows that are kept with the cursor while they wait
-_REMEMBERED = 16  # rows by which an event that is delivered again is recognised
-_PAUSE = 0.05  # seconds; doubled with each refusal in a row
-_LONGEST_PAUSE = 30.0  # seconds
-_STEPS = 2**63  # what is beyond fits into no column
-_BIGGEST = sys.float_info.max
+_MAX_SAVED = 100  # rows that are saved with the cursor while they wait
+_MAX_SEEN = 16  # rows by which an event that is delivered again is recognised
+_PAUSE = 0.05  # seconds after a failure; doubled with each further failure in a row
+_MAX_PAUSE = 30.0  # seconds
+_MAX_STEP = 2**63  # databases cannot store larger ones
+_MAX_FLOAT = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-_GIVEN_AWAY = re.compile(
+_SECRET = re.compile(
     r"((?:(?:key|token|password|secret)['\"]?[=:]|bearer\b)\s*['\"]?)[^&\s'\"]+", re.I
 )
-_TIME = re.compile(r"[0-9T:.Z+-]{10,40}")
+_TIMESTAMP = re.compile(r"[0-9T:.Z+-]{10,40}")
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """The metrics of one log event.
 
     Attributes:
         step: The optimiser step.
-        metrics: At least one, by name; all are finite.
-        timestamp: The event's, an ISO 8601 text, or None.
+        metrics: At least one metric, by name; all are finite.
+        timestamp: The timestamp of the event, ISO 8601, or None.
     """
 
     step: int
@@ -61,263 +65,280 @@ class Row(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Following:
-    """What a logger knows of one run that goes on.
+class _RunState:
+    """The state of one run that a logger follows.
 
-    The lock is for the rows and for `lost`; the last two are the delivering thread's own.
+    Attributes:
+        job: The job, as the last event had it.
+        outbox: Wakes the thread that delivers. Its items mean nothing; the rows are here.
+        lock: Guards the rows and `lost`.
+        params: The hyperparameters, until they are logged.
+        waiting: Rows that wait to be delivered.
+        delivering: Rows that are being delivered, or whose delivery failed.
+        seen: Step and metric names of the last rows.
+        status: The status at the end of the run, until `finalize` is called with it.
+        lost: How many rows were dropped.
+        failures: How often each method has failed in a row. Only the delivering thread uses it.
+        paused_until: When each method may be called again. Only the delivering thread uses it.
     """
 
     job: TrainingJob
     outbox: Outbox[None] = dataclasses.field(init=False)
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    params: Optional[Dict[str, Any]] = None  # until they are logged
-    waiting: List[Row] = dataclasses.field(default_factory=list)
-    taken: List[Row] = dataclasses.field(default_factory=list)  # are being delivered, or failed
+    params: Optional[Dict[str, Any]] = None
+    waiting: List[LogRow] = dataclasses.field(default_factory=list)
+    delivering: List[LogRow] = dataclasses.field(default_factory=list)
     seen: Deque[Tuple[int, List[str]]] = dataclasses.field(
-        default_factory=lambda: deque(maxlen=_REMEMBERED)
+        default_factory=lambda: deque(maxlen=_MAX_SEEN)
     )
-    status: Optional[str] = None  # from the end until that is told
+    status: Optional[str] = None
     lost: int = 0
-    refusals: Dict[str, int] = dataclasses.field(default_factory=dict)  # in a row, by method
-    pauses: Dict[str, float] = dataclasses.field(default_factory=dict)  # until when
+    failures: Dict[str, int] = dataclasses.field(default_factory=dict)
+    paused_until: Dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> Dict[str, Any]:
-        """Return what a process that carries on needs; small."""
+        """Return what a process needs that continues the run; it is small."""
         with self.lock:
             return {
-                "seen": [list(mark) for mark in self.seen],
-                "rows": [list(row) for row in (self.taken + self.waiting)[-_KEPT:]],
+                "seen": [list(key) for key in self.seen],
+                "rows": [list(row) for row in (self.delivering + self.waiting)[-_MAX_SAVED:]],
             }
 
 
 class MetricsLogger(Callback):
-    """Base class of loggers, with Lightning's three methods. Override those that you need.
+    """Base class of loggers, with the three methods of a Lightning logger. Override what you need.
 
-    A logger may serve several runs at once. For each, the methods are called one after the other
-    on a daemon thread of its own: `log_hyperparams` first, `log_metrics` for each log event,
-    `finalize` last; meanwhile `self.job` is the job that it is about. What they raise, and how long
-    they take, does the run no harm: it is logged, and at the end of the run they are waited for
-    during `flush_timeout`. A train log and an eval log may have the same step. An event that is
-    delivered again is logged once. A backend that refuses is left alone for a while, half a minute
-    at most, so that trying again never becomes the process's main work.
+    A logger may serve several runs at once. For each run the methods are called one after the other
+    on a daemon thread of that run: first `log_hyperparams`, then `log_metrics` for each log event,
+    and last `finalize`. During these calls, `self.job` is the job of that run. A method that raises
+    or takes long does not affect the run: the exception is logged, and the end of the run waits for
+    the backend up to `flush_timeout`. A train log and an eval log may have the same step. An event
+    that is delivered again is logged once. After a failure the backend is not called for a while,
+    up to half a minute.
 
-    With a cursor store, the last logs that the backend had not taken yet are kept beside the
-    position, and the process that carries on logs them: none is lost, but the last few may come
-    twice there. The loggers of this package recognise those.
+    With a cursor store, the last rows that the backend has not accepted are saved with the cursor,
+    and the process that continues the run logs them. So no row is lost, but the last few may be
+    logged twice. The loggers of this package recognise these and drop them.
 
     Args:
-        flush_timeout: Seconds that the end of the run waits for the backend. An aborted run
-            waits `abort_grace` at most. What is late is still delivered if the process lives on.
+        flush_timeout: Seconds that the end of the run waits for the backend. An aborted run waits
+            at most `abort_grace`. A late row is still delivered afterwards if the process goes on.
 
     Raises:
         ArkorUsageError: `flush_timeout` is no number of seconds.
     """
 
-    _direct = False  # whether the worker thread itself delivers
+    _synchronous = False  # whether the run's worker thread itself delivers the rows
 
     def __init__(self, *, flush_timeout: float = 10.0) -> None:
-        if isinstance(flush_timeout, bool) or not (
-            isinstance(flush_timeout, (int, float)) and 0 <= flush_timeout <= threading.TIMEOUT_MAX
-        ):
-            raise ArkorUsageError(
-                f"flush_timeout must be seconds from 0, not {flush_timeout!r:.80}"
-            )
+        fits = isinstance(flush_timeout, (int, float)) and not isinstance(flush_timeout, bool)
+        fits = fits and 0 <= flush_timeout <= threading.TIMEOUT_MAX
+        check("flush_timeout", flush_timeout, fits, "a number of seconds from 0")
         self.flush_timeout = flush_timeout
-        self._secrets: List[str] = []
-        self._following = PerRun(self._follow, _Following.to_json)
-        self._here = threading.local()
+        self._secrets: List[str] = []  # texts that no log line may contain
+        self._states = StatePerRun(self._new_state, _RunState.to_json)
+        self._current = threading.local()  # the run that this thread delivers
 
     @property
     def job(self) -> TrainingJob:
-        """The job that the three methods are called for; only there while they are."""
-        run: _Following = self._here.run
+        """The job of the run; it exists only while one of the three methods is called."""
+        run: _RunState = self._current.run
         return run.job
 
     def log_hyperparams(self, params: Dict[str, Any]) -> None:
         """Log the job's configuration. It is called again if it fails, and after a restart.
 
         Args:
-            params: Names as the wire has them, flattened with dots, such as `loraR` or
-                `datasetSource.name`. What may be secret is left out.
+            params: The configuration by the wire's names, flattened with dots, such as `loraR` or
+                `datasetSource.name`. Values that may be secret are left out.
         """
 
     def log_metrics(self, metrics: Dict[str, float], step: int) -> None:
         """Log the metrics of a step.
 
         Args:
-            metrics: At least one: `loss`, `eval_loss`, `learning_rate`, `epoch`,
+            metrics: At least one of `loss`, `eval_loss`, `learning_rate`, `epoch`,
                 `samples_per_second`, and other numbers of the event by the wire's name.
             step: The optimiser step.
         """
 
     def finalize(self, status: str) -> None:
-        """Close what belongs to the run.
+        """Close the resources of the run.
 
         Args:
-            status: `completed`, `failed` or `cancelled`; `error` where `wait()` raises, and the
-                job may still go on.
+            status: `completed`, `failed` or `cancelled`; `error` if `wait()` raises, in which case
+                the job may still go on.
         """
 
-    @harmless
+    @log_exceptions
     def on_started(self, ctx: StartedContext) -> None:
         """Log the hyperparameters."""
-        self._wake(self._of(ctx))
+        self._request_delivery(self._state_of(ctx))
 
-    @harmless
+    @log_exceptions
     def on_log(self, ctx: LogContext) -> None:
         """Log the metrics."""
-        run = self._of(ctx)
+        run = self._state_of(ctx)
         metrics, timestamp = metrics_of(ctx.event), ctx.event.timestamp or ""
-        mark = (ctx.step, sorted(metrics))
+        key = (ctx.step, sorted(metrics))
         with run.lock:
-            if not metrics or mark in run.seen or not -_STEPS < ctx.step < _STEPS:
+            if not metrics or key in run.seen or not -_MAX_STEP < ctx.step < _MAX_STEP:
                 return
-            run.seen.append(mark)
-            # What no backend can take would be tried again for ever.
-            known = timestamp if _TIME.fullmatch(timestamp) else None
-            run.waiting.append(Row(ctx.step, metrics, known))
-            if len(run.waiting) > LIMIT:
+            run.seen.append(key)
+            # A row that no backend can accept would be tried again for ever, so an odd timestamp
+            # is left out.
+            valid = timestamp if _TIMESTAMP.fullmatch(timestamp) else None
+            run.waiting.append(LogRow(ctx.step, metrics, valid))
+            if len(run.waiting) > MAX_ROWS:
                 del run.waiting[0]
                 run.lost += 1
-        self._wake(run)
+        self._request_delivery(run)
 
-    @harmless
+    @log_exceptions
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
-        """Know the run, so that what is saved with this event is its state."""
-        self._of(ctx)
+        """Make sure that the run has a state, because the state is saved with this event."""
+        self._state_of(ctx)
 
-    @harmless
+    @log_exceptions
     def on_end(self, ctx: EndContext) -> None:
-        """Finalize, and wait for the backend."""
-        if ctx.result is None and not self._following.knows(ctx):
-            return  # nothing was heard of this job
-        run = self._of(ctx)
+        """Call `finalize`, and wait for the backend."""
+        if ctx.result is None and not self._states.has(ctx):
+            return  # no event of this job has come
+        run = self._state_of(ctx)
         with run.lock:
             run.status = ctx.result.status if ctx.result else "error"
         try:
-            self._wake(run, droppable=False)
-            if not self._direct:
+            self._request_delivery(run, droppable=False)
+            if not self._synchronous:
                 run.outbox.flush(self.flush_timeout)
         finally:
-            self._following.drop(ctx)
+            self._states.remove(ctx)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what a process that carries on needs of the run that asks, by job."""
-        return self._following.state_dict()
+        """Return, by job id, what a process needs that continues the run which asks."""
+        return self._states.state_dict()
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Take over what `state_dict` returned in an earlier process."""
-        self._following.load_state_dict(state)
+        """Restore what `state_dict` returned in an earlier process."""
+        self._states.load_state_dict(state)
 
-    def _log_rows(self, rows: List[Row]) -> None:
-        """Deliver rows of `self.job`. All are tried again with the next if it raises.
+    def _log_rows(self, rows: List[LogRow]) -> None:
+        """Deliver rows of `self.job`. If it raises, all are tried again with the next rows.
 
-        By default each goes to `log_metrics`, once.
+        By default it calls `log_metrics` once for each row, and drops a row for which that fails.
         """
         for row in rows:
-            if not self._try(self.log_metrics, row.metrics, row.step):
-                run: _Following = self._here.run
+            if not self._call(self.log_metrics, row.metrics, row.step):
+                run: _RunState = self._current.run
                 with run.lock:
                     run.lost += 1
 
-    def _of(self, ctx: Context) -> _Following:
-        """Find what is known of a run, or begin to follow it."""
-        run = self._following.of(ctx)
+    def _state_of(self, ctx: Context) -> _RunState:
+        run = self._states.get_or_create(ctx)
         run.job = ctx.job
         return run
 
-    def _follow(self, job: TrainingJob, restored: Any) -> _Following:
-        run = _Following(job, params=hyperparams_of(job.config))
+    def _new_state(self, job: TrainingJob, restored: Any) -> _RunState:
+        run = _RunState(job, params=flatten_hyperparams(job.config))
         restored = restored or {}
         run.seen.extend((step, names) for step, names in restored.get("seen", ()))
-        run.waiting.extend(Row(*row) for row in restored.get("rows", ()))
+        run.waiting.extend(LogRow(*row) for row in restored.get("rows", ()))
         run.outbox = Outbox(
-            type(self).__name__, lambda _: self._deliver(run), limit=LIMIT, batch=LIMIT
+            type(self).__name__, lambda _: self._deliver(run), limit=MAX_ROWS, batch=MAX_ROWS
         )
         return run
 
-    def _wake(self, run: _Following, droppable: bool = True) -> None:
-        if self._direct:
+    def _request_delivery(self, run: _RunState, droppable: bool = True) -> None:
+        if self._synchronous:
             self._deliver(run)
         else:
             run.outbox.put(None, droppable=droppable)
 
-    def _deliver(self, run: _Following) -> None:
-        """Call the methods for what waits: on the outbox's thread, or the worker if `_direct`."""
-        self._here.run = run
+    def _deliver(self, run: _RunState) -> None:
+        """Call the logger's methods for everything that waits.
+
+        Runs on the outbox's thread, or on the run's worker thread if `_synchronous`.
+        """
+        self._current.run = run
         with run.lock:
-            rows = run.taken + run.waiting
-            run.lost += max(0, len(rows) - LIMIT)
-            run.taken, run.waiting = rows[-LIMIT:], []
-            rows, status, run.status = list(run.taken), run.status, None
-        last = status is not None
-        if run.params is not None and self._deliver_one(last, self.log_hyperparams, run.params):
+            rows = run.delivering + run.waiting
+            run.lost += max(0, len(rows) - MAX_ROWS)
+            run.delivering, run.waiting = rows[-MAX_ROWS:], []
+            rows, status, run.status = list(run.delivering), run.status, None
+        is_last = status is not None
+        if run.params is not None and self._call_unless_paused(
+            is_last, self.log_hyperparams, run.params
+        ):
             run.params = None
-        if rows and self._deliver_one(last, self._log_rows, rows):
+        if rows and self._call_unless_paused(is_last, self._log_rows, rows):
             with run.lock:
-                run.taken = []
+                run.delivering = []
         if status is None:
             return
-        lost = run.lost + len(run.taken)
+        lost = run.lost + len(run.delivering)
         if lost:
             name = type(self).__name__
             logger.warning("%s: %d logs of job %s are lost", name, lost, run.job.id)
-        self._try(self.finalize, status)
+        self._call(self.finalize, status)
 
-    def _deliver_one(self, last: bool, method: Callable[[Any], None], what: Any) -> bool:
-        """Call a method, unless it has failed a moment ago; return whether it was a success.
+    def _call_unless_paused(
+        self, is_last: bool, method: Callable[[Any], None], argument: Any
+    ) -> bool:
+        """Call a method, unless it is paused after a failure; return whether it succeeded.
 
         Args:
-            last: Whether there will be no other chance.
-            method: May raise.
-            what: Its argument.
+            is_last: Whether this is the last call for the run: a pause is then ignored.
+            method: The method; it may raise.
+            argument: Its argument.
         """
-        run: _Following = self._here.run
+        run: _RunState = self._current.run
         name = method.__name__
-        if not last and time.monotonic() < run.pauses.get(name, 0.0):
+        if not is_last and time.monotonic() < run.paused_until.get(name, 0.0):
             return False
-        if self._try(method, what):
+        if self._call(method, argument):
             return True
-        pause = min(_PAUSE * 2 ** min(run.refusals[name], 20), _LONGEST_PAUSE)
-        run.pauses[name] = time.monotonic() + pause
+        pause = min(_PAUSE * 2 ** min(run.failures[name], 20), _MAX_PAUSE)
+        run.paused_until[name] = time.monotonic() + pause
         return False
 
-    def _try(self, method: Callable[..., None], *args: Any) -> bool:
-        """Call a method; log that it fails, the first time in a row. Return whether it did not."""
-        run: _Following = self._here.run
+    def _call(self, method: Callable[..., None], *args: Any) -> bool:
+        """Call a method, and return whether it succeeded. Log the first failure in a row."""
+        run: _RunState = self._current.run
         name = method.__name__
         try:
             method(*args)
-        except BaseException as error:  # not even sys.exit() of a backend is the run's
-            run.refusals[name] = run.refusals.get(name, 0) + 1
-            if run.refusals[name] == 1:
-                what = f"{type(self).__name__}.{name.strip('_')} failed for job {self.job.id}"
-                logger.warning("%s: %s", what, describe(error, self._secrets))
+        except BaseException as error:  # even `sys.exit()` in a backend must not end the run
+            run.failures[name] = run.failures.get(name, 0) + 1
+            if run.failures[name] == 1:
+                call = f"{type(self).__name__}.{name.strip('_')}"
+                text = describe_without_secrets(error, self._secrets)
+                logger.warning("%s failed for job %s: %s", call, self.job.id, text)
             return False
-        run.refusals.pop(name, None)
+        run.failures.pop(name, None)
         return True
 
 
 def metrics_of(event: TrainingEvent) -> Dict[str, float]:
-    """Return the numbers of a log event: the known ones, and others by the wire's name."""
+    """Return the numbers of a log event: the known metrics, and others by the wire's name."""
     named = {name: event.data.get(field) for name, field in METRICS.items() if name != "step"}
     for name, value in event.data.items():
         if name not in _NOT_METRICS and _NAME.fullmatch(name):
             named[name] = value
     numbers = ((name, number(value)) for name, value in named.items())
-    # JSON has no infinity, but 1e999 becomes one, and many backends refuse it.
+    # JSON has no infinity, but 1e999 is parsed as one, and many backends refuse it.
     return {
         name: value
         for name, value in numbers
-        if value is not None and -_BIGGEST <= value <= _BIGGEST
+        if value is not None and -_MAX_FLOAT <= value <= _MAX_FLOAT
     }
 
 
-def describe(error: BaseException, secrets: List[str]) -> str:
-    """Say what went wrong in one line, without passwords and keys."""
-    text = said(error)
+def describe_without_secrets(error: BaseException, secrets: List[str]) -> str:
+    """Describe an error in one line, without passwords and keys."""
+    text = describe_error(error)
     for secret in secrets:
         text = text.replace(secret, "...")
     text = re.sub(r"//[^/\s@]*@", "//...@", text)
-    text = _GIVEN_AWAY.sub(r"\1...", text)
-    return text.strip().partition("\n")[0][:500]  # cut last: no half of a secret is left
+    text = _SECRET.sub(r"\1...", text)
+    # Shortened after the secrets are removed, so that no part of a secret is left.
+    return text.strip().partition("\n")[0][:500]

@@ -1,4 +1,4 @@
-"""Runs as Datadog events, their metrics as gauges. The logger's own threads send them."""
+"""Logs runs as Datadog events, and metrics as gauges. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.safety import load
-from arkor_sync.handlers.loggers.base import MetricsLogger, Row
-from arkor_sync.render.text import moment
+from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.render.text import parse_timestamp
 
 _ALERTS = {"completed": "success", "failed": "error", "error": "error"}
 _BATCH = 500  # rows in one request
-_LONGEST = 4000  # characters of an event's text
+_MAX_TEXT = 4000  # characters of an event's text
 
 
 class DatadogEvents(MetricsLogger):
     """Posts an event when a run starts and ends, and gauges `arkor.training.loss` and so on.
 
-    All are tagged with `job_id`, `job_name` and `model`; events of a job are aggregated. It runs as
-    `MetricsLogger` says, in batches. A point has the time of its log event, so that one that comes
-    again replaces itself. The settings of the library `datadog` are the process's: what is given
-    here counts for all of the program, and what that gave to `datadog.initialize` counts here. It
-    needs the extra `datadog`.
+    All have the tags `job_id`, `job_name` and `model`; the events of a job are aggregated. For its
+    threads see `MetricsLogger`; points are sent in batches. A point has the time of its log event,
+    so a point that is sent again replaces itself. The library `datadog` has one set of settings for
+    the whole process: the arguments here also count for the rest of the program, and those of
+    `datadog.initialize` also count here. It needs the extra `datadog`.
 
     Args:
-        api_key: By default `DD_API_KEY` or `DATADOG_API_KEY`.
-        api_host: By default `DATADOG_HOST`, or `https://api.datadoghq.com`.
+        api_key: The API key; by default `DD_API_KEY` or `DATADOG_API_KEY`.
+        api_host: The address of Datadog; by default `DATADOG_HOST`, or `https://api.datadoghq.com`.
         flush_timeout: Seconds that the end of a run waits for Datadog.
 
     Raises:
@@ -42,7 +42,7 @@ class DatadogEvents(MetricsLogger):
         flush_timeout: float = 10.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        datadog = load("datadog", "datadog", "DatadogEvents")
+        datadog = import_extra("datadog", "datadog", "DatadogEvents")
         self._api = datadog.api
         if api_key or api_host or not self._api._api_key:
             datadog.initialize(
@@ -50,30 +50,30 @@ class DatadogEvents(MetricsLogger):
                 api_host=api_host,
                 host_name=self._api._host_name or socket.gethostname(),
                 hostname_from_config=False,
-                mute=False,  # an error that is hidden cannot be told
+                mute=False,  # else the library hides errors, and they cannot be logged
             )
         if not self._api._api_key:
-            raise ArkorUsageError("DatadogEvents: give api_key, or set DD_API_KEY")
+            raise ArkorUsageError("api_key: got None; give the API key, or set DD_API_KEY")
         self._secrets.append(self._api._api_key)
 
     def log_hyperparams(self, params: Dict[str, Any]) -> None:
         """Post that the training started."""
         text = "\n".join(f"{name}: {value}" for name, value in params.items())
-        self._post("started", text, "info", self.job.started_at)
+        self._post_event("started", text, "info", self.job.started_at)
 
     def finalize(self, status: str) -> None:
         """Post how the training ended."""
         job = self.job
-        self._post(status, job.error or "", _ALERTS.get(status, "warning"), job.completed_at)
+        self._post_event(status, job.error or "", _ALERTS.get(status, "warning"), job.completed_at)
 
-    def _log_rows(self, rows: List[Row]) -> None:
+    def _log_rows(self, rows: List[LogRow]) -> None:
         for start in range(0, len(rows), _BATCH):
             self._send(rows[start : start + _BATCH])
 
-    def _send(self, rows: List[Row]) -> None:
+    def _send(self, rows: List[LogRow]) -> None:
         points: Dict[str, List[Tuple[float, float]]] = {}
         for row in rows:
-            seconds = moment(row.timestamp)
+            seconds = parse_timestamp(row.timestamp)
             for name, value in {"step": row.step, **row.metrics}.items():
                 when = time.time() if seconds is None else seconds
                 points.setdefault(name, []).append((when, value))
@@ -88,16 +88,16 @@ class DatadogEvents(MetricsLogger):
         ]
         self._check(self._api.Metric.send(metrics=metrics))
 
-    def _post(self, what: str, text: str, alert: str, timestamp: Optional[str]) -> None:
+    def _post_event(self, what: str, text: str, alert: str, timestamp: Optional[str]) -> None:
         job = self.job
         self._check(
             self._api.Event.create(
                 title=f"Arkor training {what}: {job.name}"[:100],
-                text=text[:_LONGEST] or what,
+                text=text[:_MAX_TEXT] or what,
                 alert_type=alert,
                 tags=self._tags(),
                 aggregation_key=f"arkor-{job.id}"[:100],
-                date_happened=int(moment(timestamp) or time.time()),
+                date_happened=int(parse_timestamp(timestamp) or time.time()),
             )
         )
 
@@ -107,6 +107,6 @@ class DatadogEvents(MetricsLogger):
 
     @staticmethod
     def _check(answer: Any) -> None:
-        """Raise what the library hides where the program has told it to."""
+        """Raise an error that the library has hidden, because the program told it to."""
         if isinstance(answer, dict) and answer.get("errors"):
             raise OSError(f"Datadog: {answer['errors']}")

@@ -1,4 +1,4 @@
-"""Metrics to an MLflow tracking server or store. The logger's own threads talk to it."""
+"""Logs metrics to an MLflow tracking server or store. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import re
 import time
 from typing import Any, Dict, List, Mapping, Optional, Set
 
-from arkor_sync.handlers._shared.safety import load
-from arkor_sync.handlers.loggers.base import MetricsLogger, Row
-from arkor_sync.render.text import moment
+from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.render.text import parse_timestamp
 
 JOB_TAG = "arkor.job_id"
-"""The tag by which a job's MLflow run is found again."""
+"""The tag by which the MLflow run of a job is found again."""
 
 _BATCH = 1000  # metrics in one request
-_PARAMS = 100
-_LONGEST = 500  # characters of a parameter's value
+_PARAMS = 100  # parameters in one request
+_MAX_PARAM = 500  # characters of a parameter's value
 _ENDED = {"completed": "FINISHED", "cancelled": "KILLED"}
 
 
 class MLflowLogger(MetricsLogger):
-    """Logs each run as an MLflow run, with Lightning's arguments.
+    """Logs each run as an MLflow run, with the arguments of Lightning's MLflow logger.
 
-    It runs as `MetricsLogger` says, in batches. The MLflow run has the tag `arkor.job_id`: by it a
-    process that carries on finds the run, and logs what that does not have yet. It ends as
-    `FINISHED`, `KILLED` where the job was cancelled, or `FAILED`. It needs the extra `mlflow`.
+    For its threads see `MetricsLogger`; metrics are sent in batches. The MLflow run has the tag
+    `arkor.job_id`, by which a process that continues finds it; that process logs only what the
+    MLflow run does not have yet. The MLflow run ends as `FINISHED`, as `KILLED` if the job was
+    cancelled, or as `FAILED`. It needs the extra `mlflow`.
 
     Args:
-        experiment_name: Made on demand.
-        run_name: By default the job's name.
-        tracking_uri: By default MLflow's own: `MLFLOW_TRACKING_URI`.
-        tags: More tags of the run.
-        run_id: An MLflow run to log to, instead of one that is made. It is for one job.
+        experiment_name: The experiment; it is made if it does not exist.
+        run_name: The name of the MLflow run; by default the job's name.
+        tracking_uri: The server or store; by default `MLFLOW_TRACKING_URI`, as MLflow has it.
+        tags: More tags of the MLflow run.
+        run_id: An existing MLflow run to log to. Give it only if the logger serves one job.
         flush_timeout: Seconds that the end of a run waits for the server.
 
     Raises:
         ArkorUsageError: MLflow is not installed.
-        MlflowException: It has no such store.
+        MlflowException: MLflow cannot open the store.
     """
 
     def __init__(
@@ -50,25 +51,26 @@ class MLflowLogger(MetricsLogger):
         flush_timeout: float = 10.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        mlflow = load("mlflow", "mlflow", "MLflowLogger")
-        self._entities = load("mlflow.entities", "mlflow", "MLflowLogger")
+        mlflow = import_extra("mlflow", "mlflow", "MLflowLogger")
+        self._entities = import_extra("mlflow.entities", "mlflow", "MLflowLogger")
         self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
         self._experiment = experiment_name
         self._run_name = run_name
         self._tags = dict(tags or {})
         self._run_id = run_id
         self._ids: Dict[str, str] = {}
-        self._there: Dict[str, Dict[str, Set[int]]] = {}  # by job and metric: the steps it has
+        # By job and metric: the steps that the MLflow run had when it was found.
+        self._existing: Dict[str, Dict[str, Set[int]]] = {}
 
     def log_hyperparams(self, params: Dict[str, Any]) -> None:
         """Log the hyperparameters as MLflow's params."""
         run_id = self._open()
-        given = [
-            self._entities.Param(_key(name), str(value)[:_LONGEST])
+        entities = [
+            self._entities.Param(_key(name), str(value)[:_MAX_PARAM])
             for name, value in params.items()
         ]
-        for start in range(0, len(given), _PARAMS):
-            self._client.log_batch(run_id, params=given[start : start + _PARAMS])
+        for start in range(0, len(entities), _PARAMS):
+            self._client.log_batch(run_id, params=entities[start : start + _PARAMS])
 
     def finalize(self, status: str) -> None:
         """End the MLflow run."""
@@ -76,13 +78,13 @@ class MLflowLogger(MetricsLogger):
             self._client.set_terminated(self._open(), _ENDED.get(status, "FAILED"))
         finally:
             self._ids.pop(self.job.id, None)
-            self._there.pop(self.job.id, None)
+            self._existing.pop(self.job.id, None)
 
-    def _log_rows(self, rows: List[Row]) -> None:
+    def _log_rows(self, rows: List[LogRow]) -> None:
         run_id = self._open()
         metrics = []
         for row in rows:
-            seconds = moment(row.timestamp)
+            seconds = parse_timestamp(row.timestamp)
             when = int(1000 * (time.time() if seconds is None else seconds))
             metrics += [
                 self._entities.Metric(name, float(value), when, row.step)
@@ -94,12 +96,12 @@ class MLflowLogger(MetricsLogger):
 
     def _steps(self, run_id: str, name: str) -> Set[int]:
         """Return the steps of a metric that the MLflow run had when it was found."""
-        there = self._there.get(self.job.id)
-        if there is None:
+        existing = self._existing.get(self.job.id)
+        if existing is None:
             return set()
-        if name not in there:
-            there[name] = {m.step for m in self._client.get_metric_history(run_id, name)}
-        return there[name]
+        if name not in existing:
+            existing[name] = {m.step for m in self._client.get_metric_history(run_id, name)}
+        return existing[name]
 
     def _open(self) -> str:
         """Find the MLflow run of `self.job`, or make one."""
@@ -114,13 +116,13 @@ class MLflowLogger(MetricsLogger):
             experiment = self._client.get_experiment_by_name(self._experiment)
             if experiment is None:
                 return None
-            which = f"tags.`{JOB_TAG}` = '{self.job.id}'"
-            runs = self._client.search_runs([experiment.experiment_id], which, max_results=1)
+            query = f"tags.`{JOB_TAG}` = '{self.job.id}'"
+            runs = self._client.search_runs([experiment.experiment_id], query, max_results=1)
             if not runs:
                 return None
             run_id = str(runs[0].info.run_id)
         self._client.update_run(run_id, status="RUNNING")
-        self._there[self.job.id] = {}
+        self._existing[self.job.id] = {}
         return run_id
 
     def _create(self) -> str:
@@ -137,5 +139,5 @@ class MLflowLogger(MetricsLogger):
 
 
 def _key(name: str) -> str:
-    """Make a name that MLflow takes: it refuses all that come with one that it does not."""
+    """Replace the characters that MLflow refuses: one bad name makes it refuse a whole batch."""
     return re.sub(r"[^\w .-]", "_", name, flags=re.ASCII)[:200]

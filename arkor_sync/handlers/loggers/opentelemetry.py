@@ -1,26 +1,28 @@
-"""Metrics as OpenTelemetry gauges, and runs as spans. The logger's own threads record them."""
+"""Logs metrics as OpenTelemetry gauges, and runs as spans. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 from typing import Any, Dict
 
-from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import MetricsLogger
 
 
 class OpenTelemetryMetrics(MetricsLogger):
     """Records metrics as gauges `arkor.training.loss`, `arkor.training.step` and so on.
 
-    Each has the attributes `arkor.job.id`, `arkor.job.name` and `arkor.model`. It uses the API
-    alone: your program sets up the SDK and its exporters. A gauge tells the last value when it is
-    exported, so steps between two exports are not seen. It runs as `MetricsLogger` says; at the end
-    of a run the provider is flushed. It needs the extra `opentelemetry`.
+    Each has the attributes `arkor.job.id`, `arkor.job.name` and `arkor.model`. It uses only the
+    API: your program sets up the SDK and its exporters. A gauge holds the last value at the time of
+    an export, so the steps between two exports are not exported. For its threads see
+    `MetricsLogger`; at the end of a run the providers are flushed. It needs the extra
+    `opentelemetry`.
 
     Args:
-        spans: Whether each run is also a span, `arkor.training`, with the hyperparameters as
-            attributes, from when the logger first hears of it until its end.
-        meter_provider: By default the global one.
-        tracer_provider: By default the global one.
+        spans: Whether each run is also recorded as a span, `arkor.training`, with the
+            hyperparameters as attributes. It lasts from the first event that the logger gets to the
+            end of the run.
+        meter_provider: The provider of the gauges; by default the global one.
+        tracer_provider: The provider of the spans; by default the global one.
         flush_timeout: Seconds that the end of a run waits for the exporters.
 
     Raises:
@@ -36,8 +38,8 @@ class OpenTelemetryMetrics(MetricsLogger):
         flush_timeout: float = 10.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        metrics = load("opentelemetry.metrics", "opentelemetry", "OpenTelemetryMetrics")
-        self._trace = load("opentelemetry.trace", "opentelemetry", "OpenTelemetryMetrics")
+        metrics = import_extra("opentelemetry.metrics", "opentelemetry", "OpenTelemetryMetrics")
+        self._trace = import_extra("opentelemetry.trace", "opentelemetry", "OpenTelemetryMetrics")
         meter_provider = meter_provider or metrics.get_meter_provider()
         tracer_provider = tracer_provider or self._trace.get_tracer_provider()
         self._providers = [meter_provider, *([tracer_provider] if spans else [])]
@@ -53,7 +55,7 @@ class OpenTelemetryMetrics(MetricsLogger):
                 **{name: _storable(value) for name, value in params.items()},
                 **self._attributes(),
             }
-            # No parent: what calls this is a thread of the logger's own.
+            # The span has no parent, because the logger's own thread runs this.
             self._spans[self.job.id] = self._tracer.start_span(
                 "arkor.training", attributes=attributes
             )
@@ -68,7 +70,7 @@ class OpenTelemetryMetrics(MetricsLogger):
             gauge.set(_storable(value), attributes)
 
     def finalize(self, status: str) -> None:
-        """End the span, and flush."""
+        """End the span, and flush the providers."""
         span = self._spans.pop(self.job.id, None)
         if span is not None:
             span.set_attribute("arkor.job.status", status)
@@ -89,7 +91,7 @@ class OpenTelemetryMetrics(MetricsLogger):
 
 
 def _storable(value: Any) -> Any:
-    """Make a float of a number that fits into no 64 bits: it would spoil a whole export."""
+    """Convert an integer of more than 64 bits to a float, because it would break the export."""
     if not isinstance(value, int) or abs(value) < 2**63:
         return value
     try:

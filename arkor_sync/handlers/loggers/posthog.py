@@ -1,4 +1,4 @@
-"""Runs and their metrics as PostHog events. The logger's own threads send them."""
+"""Logs runs and their metrics as PostHog events. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import uuid
 from typing import Any, Dict, List, Optional
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.safety import load
-from arkor_sync.handlers.loggers.base import MetricsLogger, Row
+from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 
 _TIMEOUT = 15.0  # seconds
 _BATCH = 100  # events in one request
@@ -18,16 +18,17 @@ _BATCH = 100  # events in one request
 class PostHogCapture(MetricsLogger):
     """Captures `arkor training started`, `arkor training log` and `arkor training completed`.
 
-    The last is `failed`, `cancelled` or `error` where the run ended so. Their properties are
-    `job_id`, `job_name`, `model`, and the hyperparameters, or `step` and the metrics, or the job's
-    `error`. It runs as `MetricsLogger` says, in batches. An event's `uuid` is made of the job, the
-    step and the metrics' names, so that PostHog drops one that comes again. No person profile is
-    made. It needs the extra `posthog`.
+    For a run with another end, the last event is `arkor training failed`, `cancelled` or `error`.
+    All have the properties `job_id`, `job_name` and `model`. The first also has the
+    hyperparameters, a log `step` and the metrics, and the last the job's `error`. For its threads
+    see `MetricsLogger`; events are sent in batches. The `uuid` of an event is made from the job,
+    the step and the names of the metrics, so that PostHog drops an event that is sent again. No
+    person profile is made. It needs the extra `posthog`.
 
     Args:
-        api_key: The project's; by default `POSTHOG_API_KEY`.
-        host: By default `POSTHOG_HOST`, or PostHog's cloud in the US.
-        distinct_id: Who PostHog says it was.
+        api_key: The API key of the project; by default `POSTHOG_API_KEY`.
+        host: The address of PostHog; by default `POSTHOG_HOST`, or PostHog's cloud in the US.
+        distinct_id: The name that PostHog shows as the sender.
         flush_timeout: Seconds that the end of a run waits for PostHog.
 
     Raises:
@@ -43,11 +44,11 @@ class PostHogCapture(MetricsLogger):
         flush_timeout: float = 10.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        # Not the client: its threads would hold up the exit of the program, and it hides errors.
-        self._post = load("posthog.request", "posthog", "PostHogCapture").batch_post
+        # Not PostHog's client: its threads delay the exit of the program, and it hides errors.
+        self._post = import_extra("posthog.request", "posthog", "PostHogCapture").batch_post
         self._key = api_key or os.environ.get("POSTHOG_API_KEY")
         if not self._key:
-            raise ArkorUsageError("PostHogCapture: give api_key, or set POSTHOG_API_KEY")
+            raise ArkorUsageError("api_key: got None; give the API key, or set POSTHOG_API_KEY")
         self._secrets.append(self._key)
         self._host = host or os.environ.get("POSTHOG_HOST")
         self._distinct_id = distinct_id
@@ -61,7 +62,7 @@ class PostHogCapture(MetricsLogger):
         error = {"error": self.job.error} if self.job.error else {}
         self._capture([self._event(status, "", error, self.job.completed_at)])
 
-    def _log_rows(self, rows: List[Row]) -> None:
+    def _log_rows(self, rows: List[LogRow]) -> None:
         self._capture(
             [
                 self._event(
@@ -75,18 +76,18 @@ class PostHogCapture(MetricsLogger):
         )
 
     def _event(
-        self, what: str, which: str, properties: Dict[str, Any], timestamp: Optional[str]
+        self, kind: str, key: str, properties: Dict[str, Any], timestamp: Optional[str]
     ) -> Dict[str, Any]:
         job = self.job
-        ours = {"job_id": job.id, "job_name": job.name, "model": job.config.get("model")}
+        own = {"job_id": job.id, "job_name": job.name, "model": job.config.get("model")}
         return {
-            "event": f"arkor training {what}",
-            "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"arkor:{job.id}:{what}:{which}")),
+            "event": f"arkor training {kind}",
+            "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"arkor:{job.id}:{kind}:{key}")),
             "distinct_id": self._distinct_id,
             "timestamp": timestamp or datetime.datetime.now(datetime.timezone.utc).isoformat(),
             "properties": {
                 **properties,
-                **ours,
+                **own,
                 "$lib": "arkor_sync",
                 "$process_person_profile": False,
             },

@@ -1,4 +1,4 @@
-"""Metrics as TensorBoard's event files, by tensorboardX. The logger's own threads write them."""
+"""Logs metrics to TensorBoard's event files, with tensorboardX. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
-from arkor_sync.handlers._shared.safety import load
-from arkor_sync.handlers.loggers.base import MetricsLogger, Row
-from arkor_sync.render.text import moment
+from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.render.text import parse_timestamp
 
 
 class TensorBoardLogger(MetricsLogger):
     """Writes each run to `save_dir/name/version`: `tensorboard --logdir save_dir` shows them.
 
-    Tags are `train/loss`, `train/learning_rate` and so on, and `eval/loss`; the hyperparameters are
-    a text. It runs as `MetricsLogger` says. A process that carries on adds to the run's directory,
-    without what that has already. It needs the extra `tensorboard`.
+    The tags are `train/loss`, `train/learning_rate` and so on, and `eval/loss`; the hyperparameters
+    are a text. For its threads see `MetricsLogger`. A process that continues a run adds to the
+    run's directory what that does not have yet. It needs the extra `tensorboard`.
 
     Args:
-        save_dir: Where the runs are; made on demand.
-        name: The directory of the runs that belong together; by default the job's name.
+        save_dir: The directory of all runs; it is made if it does not exist.
+        name: The directory of runs that belong together; by default the job's name.
         version: The directory of one run; by default the job's id, so that several runs may share
-            a logger. A number stands for `version_0` and so on.
+            a logger. A number such as 0 means `version_0`.
         flush_timeout: Seconds that the end of a run waits for the disk.
 
     Raises:
@@ -42,7 +42,7 @@ class TensorBoardLogger(MetricsLogger):
         flush_timeout: float = 10.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        self._summary = load("tensorboardX.summary", "tensorboard", "TensorBoardLogger")
+        self._summary = import_extra("tensorboardX.summary", "tensorboard", "TensorBoardLogger")
         self._save_dir = Path(save_dir)
         self._name = name
         self._version = f"version_{version}" if isinstance(version, int) else version
@@ -60,21 +60,21 @@ class TensorBoardLogger(MetricsLogger):
         if writer is not None:
             writer.close()
 
-    def _log_rows(self, rows: List[Row]) -> None:
+    def _log_rows(self, rows: List[LogRow]) -> None:
         self._write(
-            (self._summary.scalar(_tag(name), value), row.step, moment(row.timestamp))
+            (self._summary.scalar(_tag(name), value), row.step, parse_timestamp(row.timestamp))
             for row in rows
             for name, value in row.metrics.items()
         )
 
     def _write(self, summaries: Iterable[Tuple[Any, int, Optional[float]]]) -> None:
-        """Write what is not there yet. After an error the next call begins another file."""
+        """Write what the directory does not have yet. After an error, begin another file."""
         writer = self._writers.get(self.job.id)
         if writer is None:
             job = self.job
             name = job.name if self._name is None else self._name
             version = job.id if self._version is None else self._version
-            folder = self._save_dir / _safe(name) / _safe(version)
+            folder = self._save_dir / _directory_name(name) / _directory_name(version)
             writer = self._writers[job.id] = _EventFile(folder)
         try:
             for summary, step, wall_time in summaries:
@@ -88,14 +88,16 @@ class TensorBoardLogger(MetricsLogger):
 
 
 class _EventFile:
-    """One event file. The library's own writer would hang for ever on a disk that fails."""
+    """One event file. The library's own writer is not used: if a disk fails, it waits for ever."""
 
     def __init__(self, folder: Path) -> None:
-        self._event = load("tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger").Event
-        records = load("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
+        self._event = import_extra(
+            "tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger"
+        ).Event
+        records = import_extra("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
         folder.mkdir(parents=True, exist_ok=True)
         files = folder.glob("*.tfevents.*")
-        self._there = {mark for path in files for mark in self._marks(path)}
+        self._existing = {key for path in files for key in self._read_keys(path)}
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
         self._path = folder / name
         self._records = records.RecordWriter(str(self._path))
@@ -103,43 +105,43 @@ class _EventFile:
         self._records.write(version.SerializeToString())
 
     def write(self, summary: Any, step: int, wall_time: Optional[float]) -> None:
-        mark = (summary.value[0].tag, step)
-        if mark not in self._there:
+        key = (summary.value[0].tag, step)
+        if key not in self._existing:
             when = time.time() if wall_time is None else wall_time
             event = self._event(wall_time=when, step=step, summary=summary)
             self._records.write(event.SerializeToString())
 
     def flush(self) -> None:
         self._records.flush()
-        os.stat(self._path)  # a file that was removed can still be written to
+        os.stat(self._path)  # raises if the file was removed; writing to it would not raise
 
     def close(self) -> None:
         self._records.close()
 
-    def _marks(self, path: Path) -> Iterator[Tuple[str, int]]:
-        """Yield tag and step of what a file has, up to where it was cut off."""
+    def _read_keys(self, path: Path) -> Iterator[Tuple[str, int]]:
+        """Yield the tag and the step of each record of a file, up to an incomplete record."""
         data = path.read_bytes()
         start = 0
         while start + 12 <= len(data):
             (size,) = struct.unpack_from("<Q", data, start)
-            start += 12 + size + 4  # a length and a record, each with a checksum
+            start += 12 + size + 4  # the length and the record are each followed by a checksum
             if start > len(data):
                 return
             try:
                 event = self._event.FromString(data[start - 4 - size : start - 4])
-            except Exception:  # the library's own kind; from here on the file cannot be read
+            except Exception:  # an exception type of the library; the rest cannot be read
                 return
             for value in event.summary.value:
                 yield value.tag, event.step
 
 
 def _tag(name: str) -> str:
-    """Return `train/...`, or `eval/...` for what the wire or this package calls eval."""
+    """Return `train/...`, or `eval/...` for a name such as `eval_loss` or `evalLoss`."""
     found = re.fullmatch(r"eval(?:_|(?=[A-Z]))(.+)", name)
     return f"eval/{found[1][0].lower()}{found[1][1:]}" if found else f"train/{name}"
 
 
-def _safe(name: str) -> str:
-    """Make one directory's name of whatever a job is called; systems take 255 bytes."""
+def _directory_name(name: str) -> str:
+    """Convert the name of a job to a name for a directory, which may have at most 255 bytes."""
     safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
     return safe.encode()[:200].decode(errors="ignore")

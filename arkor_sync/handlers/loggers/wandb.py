@@ -1,27 +1,28 @@
-"""Metrics to Weights & Biases. The logger's own threads talk to its client."""
+"""Logs metrics to Weights & Biases. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import MetricsLogger
 
 
 class WandbLogger(MetricsLogger):
-    """Logs each run as a W&B run, with the words of `wandb.init`.
+    """Logs each run as a W&B run, with arguments named as those of `wandb.init`.
 
-    It runs as `MetricsLogger` says, and W&B's own process sends what it is given; its `finish` is
-    waited for during `flush_timeout`. The W&B run has the job's id, so that a process that carries
-    on resumes it; W&B itself drops a step that comes again. What your program prints is not
-    captured. It needs the extra `wandb`, and `WANDB_API_KEY`, `wandb login` or
+    For its threads see `MetricsLogger`. W&B's own process sends the data; the end of a run waits
+    for W&B's `finish` up to `flush_timeout`. The W&B run has the job's id, so a process that
+    continues the job resumes it, and W&B itself drops a step that is logged again. The output of
+    your program is not captured. It needs the extra `wandb`, and `WANDB_API_KEY`, `wandb login` or
     `WANDB_MODE=offline`.
 
     Args:
         project: The W&B project.
-        name: The W&B run's name; by default the job's.
-        id: The W&B run's id; by default the job's. One that is given is for one job.
-        resume: As for `wandb.init`.
+        name: The name of the W&B run; by default the job's name.
+        id: The id of the W&B run; by default the job's id. Give it only if the logger serves one
+            job.
+        resume: As in `wandb.init`.
         flush_timeout: Seconds that the end of a run waits for W&B.
 
     Raises:
@@ -38,7 +39,7 @@ class WandbLogger(MetricsLogger):
         flush_timeout: float = 30.0,
     ) -> None:
         super().__init__(flush_timeout=flush_timeout)
-        self._wandb = load("wandb", "wandb", "WandbLogger")
+        self._wandb = import_extra("wandb", "wandb", "WandbLogger")
         self._project = project
         self._name = name
         self._id = id
@@ -50,7 +51,7 @@ class WandbLogger(MetricsLogger):
         self._open().config.update(params, allow_val_change=True)
 
     def log_metrics(self, metrics: Dict[str, float], step: int) -> None:
-        """Log the metrics; what has the same step becomes one row."""
+        """Log the metrics. W&B joins metrics of the same step into one row."""
         self._open().log(metrics, step=step)
 
     def finalize(self, status: str) -> None:
@@ -68,7 +69,7 @@ class WandbLogger(MetricsLogger):
                 name=self._name or job.name,
                 id=self._id or job.id,
                 resume=self._resume,
-                reinit="create_new",  # other runs of this process go on beside it
+                reinit="create_new",  # other W&B runs of this process stay open
                 settings=self._wandb.Settings(console="off", silent=True),
             )
         return self._runs[job.id]

@@ -1,1 +1,1 @@
-"""Callbacks that tell people: Slack, Discord, Teams, webhooks, Apprise."""
+"""Callbacks that notify people: Slack, Discord, Teams, webhooks, Apprise. Any thread."""

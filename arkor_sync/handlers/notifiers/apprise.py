@@ -1,4 +1,4 @@
-"""A hundred more services, by Apprise. The callbacks run on the run's worker thread."""
+"""Notifies any service that the library Apprise supports. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,53 +7,58 @@ import re
 from typing import Any, List, Optional
 
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.safety import load
+from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable
-from arkor_sync.handlers.notifiers.http import quiet
-from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH, Notification, fit
+from arkor_sync.handlers.notifiers.http import mute_loggers
+from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
 
 _TYPES = {"completed": "success", "failed": "failure", "error": "failure", "reconnect": "warning"}
-_MAX_BODY = 10_000  # characters; each service cuts or splits it further
+_MAX_BODY = 10_000  # characters; Apprise shortens or splits it further for each service
 _LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.util.retry")
 
 
 @dataclasses.dataclass(repr=False, eq=False)
 class AppriseNotifier(Notifier):
-    """Tells any service that Apprise knows of a run. It needs the extra `apprise`.
+    """Sends notifications through the library Apprise. It needs the extra `apprise`.
 
-    The URL is `APPRISE_URL` by default; several, separated by spaces or commas, are told one
-    after the other. For the other arguments see `Notifier`. Apprise does not say why a service
-    refused, so every refusal is tried again. The run's text cannot mention anybody.
+    The URL is `APPRISE_URL` by default. It may hold several Apprise URLs, separated by spaces or
+    commas; the services are notified one after the other. For the other arguments see `Notifier`.
+    Apprise does not report why a service refused a message, so every refusal is tried again. No
+    text of a run can mention anybody.
     """
 
     variable = "APPRISE_URL"
 
     def _connect(self, url: str) -> None:
-        library = load("apprise", "apprise", "AppriseNotifier")
-        # Neither threads nor an event loop of Apprise's own: this thread is made for waiting.
+        library = import_extra("apprise", "apprise", "AppriseNotifier")
+        # Without Apprise's own threads and event loop: the notifier's thread may wait.
         asset = library.AppriseAsset(async_mode=False)
-        with quiet(*_LOGGERS):
+        with mute_loggers(*_LOGGERS):
             services = library.Apprise(asset=asset)
-            understood = services.add(url)
-        if not understood:
-            raise ArkorUsageError("AppriseNotifier: Apprise cannot read url, or APPRISE_URL")
+            is_known = services.add(url)
+        if not is_known:
+            raise ArkorUsageError(
+                "url: got a text that Apprise cannot read (it may be secret, so it is not shown "
+                "here); give an Apprise URL as url or in APPRISE_URL"
+            )
         self._services = [library.Apprise(each, asset=asset) for each in services]
-        self._note: Optional[Notification] = None  # that is being sent, and to whom it was not yet
-        self._left: List[Any] = []
+        self._note: Optional[Notification] = None  # the one that is being sent
+        self._remaining: List[Any] = []  # the services that have not accepted it yet
 
     def _attempt(self, note: Notification) -> None:
         if note is not self._note:
-            self._note, self._left = note, list(self._services)
-        with quiet(*_LOGGERS):
-            self._left = [service for service in self._left if not _told(service, note)]
-        if self._left:
-            names = ", ".join(str(each.service_name) for one in self._left for each in one)
-            raise Unavailable(f"{names} did not take it")
+            self._note, self._remaining = note, list(self._services)
+        with mute_loggers(*_LOGGERS):
+            self._remaining = [each for each in self._remaining if not _notify(each, note)]
+        if self._remaining:
+            names = ", ".join(str(each.service_name) for one in self._remaining for each in one)
+            raise Unavailable(f"{names} did not accept it")
 
 
-def _told(service: Any, note: Notification) -> bool:
+def _notify(service: Any, note: Notification) -> bool:
+    """Send a notification to one service; return whether the service accepted it."""
     kind = _TYPES.get(note.event, "info")
-    title, body = defused(note.title), defused(_body(note))
+    title, body = break_mentions(note.title), break_mentions(_body(note))
     return bool(service.notify(body=body, title=title, notify_type=kind, body_format="text"))
 
 
@@ -64,6 +69,6 @@ def _body(note: Notification) -> str:
     return fit("\n\n".join(filter(None, parts)) or note.title, _MAX_BODY)
 
 
-def defused(text: str) -> str:
-    """Break mentions, however a service writes them: `@name`, `<!here>`, `<@123>`."""
-    return re.sub("([@<])(?=[^\\s])", rf"\1{ZERO_WIDTH}", text)
+def break_mentions(text: str) -> str:
+    """Make mentions ineffective in the forms of all services: `@name`, `<!here>`, `<@123>`."""
+    return re.sub("([@<])(?=[^\\s])", rf"\1{ZERO_WIDTH_SPACE}", text)

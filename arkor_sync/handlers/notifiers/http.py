@@ -1,9 +1,7 @@
-"""One JSON document to one secret URL, once. The notifier's own thread runs it.
+"""The base class of notifiers that post JSON to a webhook. Runs on a thread of its own.
 
-A webhook's URL is a password: nothing that is logged or raised here may hold its path or query.
+The URL of a webhook is a secret: no log line and no exception may contain its path or query.
 """
-
-from __future__ import annotations
 
 import abc
 import dataclasses
@@ -18,35 +16,35 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from arkor_sync.cloud.client_version import USER_AGENT
+from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.http import check_timeout, parse_retry_after
-from arkor_sync.cloud.transport import connection_error
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
 from arkor_sync.handlers.notifiers.notification import Notification, clean
 
 _MAX_ANSWER = 4096  # bytes
-# Of the context, so that threads of a library that are given a copy of it are quiet as well.
-_quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
+# A context variable, so that it also holds in threads that a library starts with a copied context.
+_muted: ContextVar[bool] = ContextVar("_muted", default=False)
 
 
-def _is_not_ours(_: logging.LogRecord) -> bool:
-    return not _quiet.get()
+def _is_not_muted(_: logging.LogRecord) -> bool:
+    return not _muted.get()
 
 
 @contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Drop what is logged inside to some loggers: they write URLs as they are, at DEBUG."""
-    for name in loggers:
-        logging.getLogger(name).addFilter(_is_not_ours)  # adding it again does nothing
-    token = _quiet.set(True)
+def mute_loggers(*names: str) -> Iterator[None]:
+    """Drop all records of these loggers inside the block: at DEBUG they contain whole URLs."""
+    for name in names:
+        logging.getLogger(name).addFilter(_is_not_muted)  # adding it again does nothing
+    token = _muted.set(True)
     try:
         yield
     finally:
-        _quiet.reset(token)
+        _muted.reset(token)
 
 
 class Answer(NamedTuple):
-    """What a service said, without the end of a long text."""
+    """The answer of a service, with at most the first 4096 bytes of its text."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,7 +56,7 @@ class HttpNotifier(Notifier):
     """A notifier that posts JSON to a URL. See `Notifier`; redirects are not followed.
 
     Args:
-        timeout: Seconds to connect, and seconds of silence while it waits for the answer.
+        timeout: Seconds to connect, and seconds without a byte while it waits for the answer.
     """
 
     timeout: Tuple[float, float] = (5.0, 10.0)
@@ -73,7 +71,7 @@ class HttpNotifier(Notifier):
 
     @abc.abstractmethod
     def body(self, note: Notification) -> Any:
-        """Return the JSON document for a notification, as the service wants it."""
+        """Return the JSON document of a notification in the format of the service."""
 
     def _connect(self, url: str) -> None:
         try:
@@ -83,49 +81,51 @@ class HttpNotifier(Notifier):
             host = None
         if not host or parts.scheme not in ("http", "https"):
             raise ArkorUsageError(
-                f"{type(self).__name__}: url, or {self.variable}, must be an http(s) address"
+                "url: got a text that is no http(s) address (it may be secret, so it is not shown "
+                f"here); give the webhook's address as url or in {self.variable}"
             )
         self._url = url
         self._host = parts.netloc.rpartition("@")[2]
 
     def _headers(self, _note: Notification, _body: bytes) -> Mapping[str, str]:
-        """Return the service's own headers of one attempt."""
+        """Return headers that the service needs, for one attempt."""
         return {}
 
     def _status(self, answer: Answer) -> int:
-        """Return the status that is meant."""
+        """Return the HTTP status of the answer, or the one that its text reports."""
         return answer.status
 
-    def _pause(self, answer: Answer) -> Optional[float]:
-        """Return the seconds that the service wants to be left alone for."""
+    def _retry_after(self, answer: Answer) -> Optional[float]:
+        """Return for how many seconds the service asks to get no more requests."""
         return parse_retry_after(answer.headers.get("Retry-After"))
 
     def _attempt(self, note: Notification) -> None:
         answer = self._post(note)
-        self._leave_alone(self._pause(answer))
+        self._pause(self._retry_after(answer))
         status = self._status(answer)
         if 200 <= status < 300:
             return
-        said = clean(self._redacted(answer.text), 200)  # cut last: no half of a secret is left
-        why = f"{self._host} answered {status}{': ' if said else ''}{said}"
+        # Shortened after the secrets are removed, so that no part of a secret is left.
+        text = clean(self._redact(answer.text), 200)
+        problem = f"{self._host} answered {status}{': ' if text else ''}{text}"
         if status in (408, 429) or status >= 500:
-            raise Unavailable(why)
+            raise Unavailable(problem)
         if 300 <= status < 400:
-            why = f"{self._host} redirects ({status}), which is not followed"
-        raise Undelivered(why)
+            problem = f"{self._host} redirects ({status}), which is not followed"
+        raise Undelivered(problem)
 
     def _post(self, note: Notification) -> Answer:
         try:
             body = json.dumps(self.body(note), allow_nan=False).encode()
         except Exception as error:
-            problem = self._redacted(f"{type(error).__name__}: {error}")
+            problem = self._redact(f"{type(error).__name__}: {error}")
             raise Undelivered(f"its body cannot be made: {problem}") from None
         headers = {
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
             **self._headers(note, body),
         }
-        with quiet("urllib3.connectionpool", "urllib3.util.retry"):
+        with mute_loggers("urllib3.connectionpool", "urllib3.util.retry"):
             try:
                 response = requests.post(
                     self._url,
@@ -139,11 +139,12 @@ class HttpNotifier(Notifier):
                     return Answer(response.status_code, response.headers, _read(response))
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure, _ = connection_error(error, f"posting to {self._host}")
-        # Outside of the handler, so that what is raised has no context that holds the URL.
-        raise Unavailable(self._redacted(str(failure)))
+        # Raised outside of the `except` block: the exception must have no `__context__`, because
+        # that would contain the URL.
+        raise Unavailable(self._redact(str(failure)))
 
-    def _redacted(self, text: str) -> str:
-        """Cut from a text whatever only those who know the URL can have said."""
+    def _redact(self, text: str) -> str:
+        """Replace every secret part of the URL in a text."""
         parts = urlsplit(self._url)
         pieces = re.split(r"[/?&=@:]", f"{parts.path}?{parts.query}")
         user = parts.netloc.rpartition("@")[0]
@@ -155,7 +156,7 @@ class HttpNotifier(Notifier):
 
 
 def _read(response: requests.Response) -> str:
-    """Read the beginning of an answer. What is missing of it matters to nobody."""
+    """Read the beginning of an answer's text; empty if it cannot be read."""
     try:
         body = response.raw.read(_MAX_ANSWER, decode_content=True)
     except Exception:

@@ -1,4 +1,4 @@
-"""What a notification says, before any service's format, and how to make a run's text fit. Pure."""
+"""A notification before it has the format of a service, and its texts. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import re
 import uuid
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from arkor_sync.render.text import figure
+from arkor_sync.render.text import format_number
 
-FAILURES = frozenset({"failed", "error"})
-LAST = frozenset({"completed", "cancelled"}) | FAILURES
-"""What a run ends with: such a notification is never dropped."""
+LAST_EVENTS = frozenset({"completed", "cancelled", "failed", "error"})
+"""The events that end a run. Their notifications are never dropped."""
 
-ZERO_WIDTH = "\u200b"
+ZERO_WIDTH_SPACE = "\u200b"
 _MAX_TEXT = 20_000  # characters; no service shows more
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One prompt that a checkpoint was asked, and what it answered."""
+    """A prompt and the answer of a checkpoint, both as plain text."""
 
     prompt: str
     answer: str
@@ -30,23 +29,24 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Notification:
-    """What is to be told, as plain data. It may be kept, pickled and passed to other threads.
+    """The content of one notification. It is plain data, which may be pickled and shared.
 
     Attributes:
         event: `started`, `progress`, `checkpoint`, `reconnect`, `completed`, `failed`, `cancelled`
-            or `error` (the run ended with an exception); `message` of `notify`; or a word of your
-            own.
+            or `error` (the run ended with an exception); `message` for a text given to `notify`; or
+            a name of your own.
         job_id: The job's id; empty for a `message`.
         job_name: The job's name, on one line.
-        title: All of it in a few words, on one line.
-        step: The step that it is about, or None.
-        metrics: Numbers by name: `loss`, `eval_loss`, ... and `final_loss`, `total_steps` and
-            `total_time` (seconds) of a completed training.
-        text: Why: the failure's error, the reason of a stop, or what a lost connection died of.
-        samples: What a checkpoint answered.
-        timestamp: The event's own, ISO 8601, or None.
-        urgent: Whether somebody should look now: a failure.
-        id: The same for what is told again of the same event, by another process too.
+        title: A summary on one line.
+        step: The optimiser step that it is about, or None.
+        metrics: Numbers by name: `loss`, `eval_loss`, ...; for a completed training `final_loss`,
+            `total_steps` and `total_time` (seconds).
+        text: The details: the error of a failure, the reason of a stop, or the error that ended a
+            connection.
+        samples: The answers of a checkpoint.
+        timestamp: The timestamp of the event, ISO 8601, or None.
+        urgent: Whether somebody should act now, as after a failure.
+        id: Identifies the event: the same if another process sends the notification again.
     """
 
     event: str
@@ -63,47 +63,50 @@ class Notification:
 
     @property
     def last(self) -> bool:
-        """Whether it tells of the end of a run."""
-        return self.event in LAST
+        """Whether it is about the end of a run."""
+        return self.event in LAST_EVENTS
 
     @property
     def origin(self) -> str:
-        """Which job it is about, for the eye; empty where it is about none."""
+        """The job that it is about, as a text for people; empty for a `message`."""
         return f"job {self.job_id}" if self.job_id else ""
 
     def facts(self) -> List[Tuple[str, str]]:
-        """List the metrics as names and values for the eye."""
-        return [(name.replace("_", " "), _shown(name, each)) for name, each in self.metrics.items()]
+        """Return the metrics as pairs of a name and a value, both as texts for people."""
+        return [
+            (name.replace("_", " "), _format_metric(name, value))
+            for name, value in self.metrics.items()
+        ]
 
 
-def notification(ctx: Any, event: str, what: str, **more: Any) -> Notification:
-    """Build the notification of a callback's context.
+def build_notification(ctx: Any, event: str, summary: str, **fields: Any) -> Notification:
+    """Build the notification for the context of a callback.
 
     Args:
         ctx: The context.
         event: See `Notification`.
-        what: The title after the job's name.
-        more: Other fields; `text` is cleaned, metrics that are None are left out.
+        summary: The part of the title after the job's name.
+        fields: Other fields; `text` is cleaned, and metrics that are None are left out.
     """
-    if event not in ("reconnect", "error"):  # of these there may be several
-        about = repr((ctx.job.id, event, None if event in LAST else more.get("step")))
-        more["id"] = hashlib.sha256(about.encode("utf-8", "replace")).hexdigest()[:32]
+    if event not in ("reconnect", "error"):  # of these a job may have several
+        key = repr((ctx.job.id, event, None if event in LAST_EVENTS else fields.get("step")))
+        fields["id"] = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
     name = " ".join(clean(ctx.job.name, 200).split()) or ctx.job.id
-    metrics = {key: value for key, value in more.pop("metrics", {}).items() if value is not None}
+    metrics = {key: value for key, value in fields.pop("metrics", {}).items() if value is not None}
     return Notification(
         event=event,
         job_id=ctx.job.id,
         job_name=name,
-        title=f"{name}{what}",
+        title=f"{name}{summary}",
         timestamp=ctx.event.timestamp,
         metrics=metrics,
-        text=clean(more.pop("text", "")),
-        **more,
+        text=clean(fields.pop("text", "")),
+        **fields,
     )
 
 
-def message(text: object) -> Notification:
-    """Build the notification of a plain text: its first line is the title."""
+def build_message(text: object) -> Notification:
+    """Build the notification for a plain text. The first line becomes the title."""
     lines = clean(text)
     title, _, more = lines.partition("\n")
     if len(title) > 200:
@@ -112,37 +115,37 @@ def message(text: object) -> Notification:
 
 
 def clean(text: object, limit: int = _MAX_TEXT) -> str:
-    """Drop what no service can show: control characters, lone surrogates, and what is too long."""
+    """Remove control characters and lone surrogates, and cut the text at `limit` characters."""
     lines = str(text)[:limit].replace("\r\n", "\n").replace("\r", "\n")
     return _INVISIBLE.sub("", lines).encode("utf-8", "replace").decode().strip()
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str] = lambda text: text) -> str:
-    """Clean a text, escape it, and cut it so that no escape is cut in two.
+    """Clean a text, escape it, and shorten it without cutting through an escape sequence.
 
     Args:
-        text: As it is.
-        limit: The longest result, in UTF-16 units: no service counts more than these.
-        escape: How the service wants it.
+        text: Any text.
+        limit: The longest result, in UTF-16 units. Services count these units or fewer.
+        escape: Escapes a text as the service requires.
     """
     text = clean(text)
-    if _units(escape(text[: limit + 1])) <= limit and len(text) <= limit:
+    if _utf16_length(escape(text[: limit + 1])) <= limit and len(text) <= limit:
         return escape(text)
     low, high = 0, min(len(text), limit)
     while low < high:
         middle = (low + high + 1) // 2
-        if _units(escape(text[:middle])) < limit:
+        if _utf16_length(escape(text[:middle])) < limit:
             low = middle
         else:
             high = middle - 1
     return escape(text[:low]) + "…"
 
 
-def _units(text: str) -> int:
+def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _shown(name: str, value: float) -> str:
+def _format_metric(name: str, value: float) -> str:
     if name == "total_time" and 0 <= value < 1e9:
         return str(datetime.timedelta(seconds=round(value)))
-    return str(value) if isinstance(value, int) and abs(value) < 1e15 else figure(value)
+    return str(value) if isinstance(value, int) and abs(value) < 1e15 else format_number(value)

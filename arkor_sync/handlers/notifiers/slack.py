@@ -1,4 +1,4 @@
-"""Slack, by an incoming webhook. The callbacks run on the run's worker thread."""
+"""Notifies a Slack channel through an incoming webhook. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import dataclasses
 from typing import Any, Dict, Optional
 
 from arkor_sync.handlers.notifiers.http import HttpNotifier
-from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH, Notification, fit
+from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
 
-_MARKS = {
+_ICONS = {
     "completed": "✅",
     "failed": "❌",
     "error": "❌",
     "cancelled": "⏹️",
     "reconnect": "⚠️",
 }
-_SECTION = 3000  # characters, in one text object
+_MAX_SECTION = 3000  # characters of one text object
 _MAX_SAMPLES = 20  # a message has at most 50 blocks
 
 
 @dataclasses.dataclass(repr=False, eq=False)
 class SlackNotifier(HttpNotifier):
-    """Tells a Slack channel of a run, through an incoming webhook.
+    """Sends notifications to a Slack channel, through an incoming webhook.
 
     The URL is `SLACK_WEBHOOK_URL` by default. For the other arguments see `Notifier` and
-    `HttpNotifier`. The run's text cannot mention anybody.
+    `HttpNotifier`. No text of a run can mention anybody.
 
     Args:
-        mention: Put before a failure, and before nothing else: `<!here>`, `<!channel>`,
-            `<!subteam^ID>`, `<@USER>`; None for nobody.
+        mention: Who is mentioned in the notification of a failure, and in no other: `<!here>`,
+            `<!channel>`, `<!subteam^ID>`, `<@USER>`; None for nobody.
     """
 
     mention: Optional[str] = "<!here>"
@@ -38,17 +38,17 @@ class SlackNotifier(HttpNotifier):
     def body(self, note: Notification) -> Dict[str, Any]:
         """Return a message of Block Kit sections."""
         mention = f"{self.mention} " if note.urgent and self.mention else ""
-        mark = f"{_MARKS[note.event]} " if note.event in _MARKS else ""
+        icon = f"{_ICONS[note.event]} " if note.event in _ICONS else ""
         title = fit(note.title, 300, escape)
-        blocks = [_section(f"{mention}{mark}*{title}*")]
+        blocks = [_section(f"{mention}{icon}*{title}*")]
         facts = "   ".join(f"{escape(name)} *{value}*" for name, value in note.facts())
         if facts:
-            blocks.append(_section(fit(facts, _SECTION)))
+            blocks.append(_section(fit(facts, _MAX_SECTION)))
         if note.text:
-            blocks.append(_section(_code(note.text, _SECTION)))
+            blocks.append(_section(_code(note.text, _MAX_SECTION)))
         for sample in note.samples[:_MAX_SAMPLES]:
-            asked = fit(sample.prompt, 500, escape)
-            blocks.append(_section(f"{asked}\n{_code(sample.answer, _SECTION - 500 - 1)}"))
+            prompt = fit(sample.prompt, 500, escape)
+            blocks.append(_section(f"{prompt}\n{_code(sample.answer, _MAX_SECTION - 500 - 1)}"))
         if note.origin:
             job = {"type": "mrkdwn", "text": fit(note.origin, 200, escape), "verbatim": True}
             blocks.append({"type": "context", "elements": [job]})
@@ -56,9 +56,9 @@ class SlackNotifier(HttpNotifier):
 
 
 def escape(text: str) -> str:
-    """Escape what Slack gives a meaning: mentions and links are written in angle brackets."""
+    """Escape angle brackets, in which Slack writes mentions and links, and ends of code blocks."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return escaped.replace("```", f"`{ZERO_WIDTH}`{ZERO_WIDTH}`")
+    return escaped.replace("```", f"`{ZERO_WIDTH_SPACE}`{ZERO_WIDTH_SPACE}`")
 
 
 def _code(text: str, limit: int) -> str:
@@ -66,5 +66,5 @@ def _code(text: str, limit: int) -> str:
 
 
 def _section(text: str) -> Dict[str, Any]:
-    # Verbatim, so that Slack does not look for names of channels and people in plain text.
+    # Verbatim, so that Slack does not turn names of channels and people into mentions.
     return {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}

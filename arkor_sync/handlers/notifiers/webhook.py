@@ -1,6 +1,4 @@
-"""Any HTTP endpoint, with a body of one's own. The callbacks run on the run's worker thread."""
-
-from __future__ import annotations
+"""Notifies any HTTP endpoint, with JSON of your own choice. Runs on a thread of its own."""
 
 import base64
 import dataclasses
@@ -22,23 +20,23 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclasses.dataclass(repr=False, eq=False)
 class WebhookNotifier(HttpNotifier):
-    """Posts JSON to an endpoint of your own when something happens to a run.
+    """Posts notifications as JSON to an endpoint of your own.
 
     The URL is `ARKOR_WEBHOOK_URL` by default, the secret `ARKOR_WEBHOOK_SECRET`. For the other
     arguments see `Notifier` and `HttpNotifier`.
 
-    Every request has the headers `webhook-id`, the same for every attempt and for a notification
-    that another process sends again, and `webhook-timestamp`, in Unix seconds. With a secret there
-    is a `webhook-signature`, `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, as
-    Standard Webhooks has it, so that its libraries can verify it.
+    Every request has the headers `webhook-id` and `webhook-timestamp` (Unix seconds). The id is the
+    same for each attempt, and for a notification that another process sends again. With a secret
+    there is also `webhook-signature`: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.
+    This is the format of Standard Webhooks, so its libraries can verify the requests.
 
     Args:
-        template: The body: a JSON value in whose texts `{title}`, `{step}` and any other field of
-            a `Notification` are filled in. A text that is nothing but one placeholder becomes the
-            value itself. Or a function that is given the `Notification` and returns the body. By
-            default all fields.
-        secret: Signs every request: `whsec_` and base64, or any other text.
-        headers: Sent with every request.
+        template: The body: a JSON value. In its texts, `{title}`, `{step}` and the other fields of
+            a `Notification` are replaced by their values; a text that is one placeholder and
+            nothing else becomes the value itself. Or a function that gets the `Notification` and
+            returns the body. By default the body has all fields.
+        secret: The key that signs every request: `whsec_` and base64, or any other text.
+        headers: More headers for every request.
     """
 
     template: Union[Mapping[str, Any], Callable[[Notification], Any], None] = None
@@ -49,62 +47,68 @@ class WebhookNotifier(HttpNotifier):
 
     def __post_init__(self, url: Optional[str], secret: Optional[str]) -> None:
         super().__post_init__(url)
-        self._key = _key(secret or os.environ.get("ARKOR_WEBHOOK_SECRET") or "")
+        self._key = _signing_key(secret or os.environ.get("ARKOR_WEBHOOK_SECRET") or "")
         if not callable(self.template):
-            _check(self.template)
+            _check_placeholders(self.template)
 
     def body(self, note: Notification) -> Any:
-        """Return the filled template, or what the function returns."""
+        """Return the filled template, or the value that the function returns."""
         if callable(self.template):
-            return _json(self.template(note))
-        fields = _json(dataclasses.asdict(note))
-        return fields if self.template is None else _filled(self.template, fields)
+            return _replace_nan(self.template(note))
+        fields = _replace_nan(dataclasses.asdict(note))
+        return fields if self.template is None else _fill(self.template, fields)
 
-    def _redacted(self, text: str) -> str:
-        """Cut the headers of one's own as well: an endpoint may repeat a key that it refuses."""
+    def _redact(self, text: str) -> str:
+        """Remove the values of `headers` too: an endpoint may repeat a key that it refuses."""
         for value in (self.headers or {}).values():
             for piece in (str(value), *str(value).split()):
                 if len(piece) > 5:
                     text = text.replace(piece, "[redacted]")
-        return super()._redacted(text)
+        return super()._redact(text)
 
     def _headers(self, note: Notification, body: bytes) -> Mapping[str, str]:
-        stamp = str(int(time.time()))
+        timestamp = str(int(time.time()))
         message_id = f"msg_{note.id}"
         headers = {
             **(self.headers or {}),
             "webhook-id": message_id,
-            "webhook-timestamp": stamp,
+            "webhook-timestamp": timestamp,
         }
         if self._key:
-            signed = b".".join((message_id.encode(), stamp.encode(), body))
+            signed = b".".join((message_id.encode(), timestamp.encode(), body))
             digest = hmac.new(self._key, signed, hashlib.sha256).digest()
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
         return headers
 
 
-def _key(secret: str) -> bytes:
+def _signing_key(secret: str) -> bytes:
     if not secret.startswith("whsec_"):
         return secret.encode()
     try:
         return base64.b64decode(secret[len("whsec_") :], validate=True)
     except ValueError:
-        pass  # raised below, so that no chain repeats the secret
-    raise ArkorUsageError("secret: what follows whsec_ must be base64")
+        pass  # the error is raised below, so that it has no cause that contains the secret
+    raise ArkorUsageError(
+        "secret: got a text whose part after whsec_ is no base64; give whsec_ and base64, or any "
+        "text without whsec_"
+    )
 
 
-def _check(value: Any) -> None:
-    """Refuse placeholders that would never be filled in."""
+def _check_placeholders(value: Any) -> None:
+    """Refuse placeholders for which a notification has no field."""
     for name in _PLACEHOLDER.findall(repr(value)):
         if name not in _FIELDS:
-            raise ArkorUsageError(f"template: {{{name}}} is none of {', '.join(sorted(_FIELDS))}")
+            raise ArkorUsageError(
+                f"template: got {{{name}}}; give only fields of Notification: "
+                f"{', '.join(sorted(_FIELDS))}"
+            )
 
 
-def _filled(value: Any, fields: Mapping[str, Any]) -> Any:
+def _fill(value: Any, fields: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _filled(each, fields) for key, each in value.items()}
+        return {key: _fill(each, fields) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_filled(each, fields) for each in value]
+        return [_fill(each, fields) for each in value]
     if not isinstance(value, str):
         return value
     whole = _PLACEHOLDER.fullmatch(value)
@@ -113,10 +117,10 @@ def _filled(value: Any, fields: Mapping[str, Any]) -> Any:
     return _PLACEHOLDER.sub(lambda match: str(fields[match.group(1)]), value)
 
 
-def _json(value: Any) -> Any:
-    """Make numbers that JSON does not have null."""
+def _replace_nan(value: Any) -> Any:
+    """Replace numbers that JSON cannot hold (NaN, infinity) with None."""
     if isinstance(value, Mapping):
-        return {key: _json(each) for key, each in value.items()}
+        return {key: _replace_nan(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(each) for each in value]
+        return [_replace_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -51,58 +51,58 @@ def progress(max_steps: Any = None, name: str = "triage") -> Any:
 def test_the_rate_and_the_time_left_are_those_of_the_clouds_clock() -> None:
     told = progress(100)
     for step in range(10, 60, 10):
-        told.log(log(step, f"2026-01-01T00:00:{step // 2:02d}Z", loss=0.123456))
-    assert told.position() == "step 50/100 (50%)"
-    assert told.figures() == "loss 0.1235, 2 steps/s, 25 s left"
+        told.update(log(step, f"2026-01-01T00:00:{step // 2:02d}Z", loss=0.123456))
+    assert told.step_text() == "step 50/100 (50%)"
+    assert told.metrics_text() == "loss 0.1235, 2 steps/s, 25 s left"
 
 
 def test_a_slow_run_is_told_in_seconds_a_step() -> None:
     told = progress(10)
-    told.log(log(1, "2026-01-01T00:00:00Z"))
-    told.log(log(2, "2026-01-01T00:20:00.5Z", eval_loss=1))
-    assert told.figures() == "eval loss 1, 1.2e+03 s/step, 2 h 40 min left"
+    told.update(log(1, "2026-01-01T00:00:00Z"))
+    told.update(log(2, "2026-01-01T00:20:00.5Z", eval_loss=1))
+    assert told.metrics_text() == "eval loss 1, 1.2e+03 s/step, 2 h 40 min left"
 
 
 def test_a_step_that_comes_again_and_one_that_goes_back_count_once() -> None:
     told = progress(100)
     for step, second in ((10, 1), (20, 2), (20, 3), (20, 9)):
-        told.log(log(step, f"2026-01-01T00:00:{second:02d}Z"))
+        told.update(log(step, f"2026-01-01T00:00:{second:02d}Z"))
     assert (told.step, told.rate) == (20, 10)
-    told.log(log(15, "2026-01-01T00:00:10Z"))  # it trains on from a checkpoint
+    told.update(log(15, "2026-01-01T00:00:10Z"))  # it trains on from a checkpoint
     assert (told.step, told.rate) == (15, None)
 
 
 @pytest.mark.parametrize("limit", [None, 0, -1, "100", 1.5, True])
 def test_without_a_number_of_steps_there_is_no_share_and_no_time_left(limit: Any) -> None:
     told = progress(limit)
-    told.log(log(10, "2026-01-01T00:00:01Z"))
-    told.log(log(20, "2026-01-01T00:00:02Z"))
-    assert told.position() == "step 20"
-    assert told.figures() == "10 steps/s"
+    told.update(log(10, "2026-01-01T00:00:01Z"))
+    told.update(log(20, "2026-01-01T00:00:02Z"))
+    assert told.step_text() == "step 20"
+    assert told.metrics_text() == "10 steps/s"
 
 
 def test_a_run_that_goes_on_past_its_steps_has_no_known_end() -> None:
     told = progress(10)
-    told.log(log(11))
-    assert told.position() == "step 11"
+    told.update(log(11))
+    assert told.step_text() == "step 11"
 
 
 def test_times_that_cannot_be_read_are_those_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     told = progress()
     for step, second in ((1, 100.0), (2, 104.0), (3, 104.0)):
         monkeypatch.setattr("time.time", lambda second=second: second)
-        told.log(log(step, "t1"))
+        told.update(log(step, "t1"))
     assert told.rate == 0.5
     told = progress()
     for step in (1, 2):
-        told.log(log(step, "2026-01-01T00:00:00Z"))
+        told.update(log(step, "2026-01-01T00:00:00Z"))
     assert told.rate is None  # at the same moment
 
 
 def test_a_number_that_no_float_can_hold_is_infinite() -> None:
     told = progress()
-    told.log(log(1, loss=10**400, eval_loss=-(10**400)))
-    assert told.figures() == "loss inf, eval loss -inf"
+    told.update(log(1, loss=10**400, eval_loss=-(10**400)))
+    assert told.metrics_text() == "loss inf, eval loss -inf"
 
 
 # How it is written.
@@ -316,7 +316,7 @@ def test_one_object_serves_several_runs_at_a_time(
         mine = [line for line in out.getvalue().splitlines() if line.startswith(f"run {i}: ")]
         assert len(mine) == 32
         assert "completed at step 30, loss" in mine[-1]
-    assert bar._shown == {}
+    assert bar._displays == {}
 
 
 # A broken stream.
@@ -358,7 +358,7 @@ def test_a_stream_that_breaks_is_given_up_and_the_run_goes_on(
     assert steps == list(range(1, 21))
     assert run.health().given_up == 0
     [record] = [each for each in caplog.records if "ProgressBar" in each.message]
-    assert "the stream of 'triage' is given up" in record.message
+    assert "nothing more is written for 'triage', because its stream failed" in record.message
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=20))
@@ -369,7 +369,7 @@ def test_a_stream_that_is_closed_in_the_middle_of_a_run_harms_nothing(
     bar = ProgressBar(file=out, refresh_rate=OFTEN)
     run = run_of(arkor_emulator, arkor_client, bar, Do(lambda ctx: out.close()))
     assert run.wait(PATIENCE).status == "completed"
-    assert caplog.text.count("is given up") == 1
+    assert caplog.text.count("its stream failed") == 1
     assert run_of(arkor_emulator, arkor_client, bar).wait(PATIENCE).status == "completed"
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, ResponseError
-from arkor_sync.emulator.chat_rules import check_chat
 from arkor_sync.emulator.engine import structured
-from arkor_sync.handlers.evaluation.schema import answer_format, build, schema_of
+from arkor_sync.emulator.routes.chat_validation import check_chat
+from arkor_sync.handlers.evaluation.schema import answer_format, build_value, schema_of
 
 
 class Team(enum.Enum):
@@ -145,16 +145,16 @@ def test_what_does_not_fit_is_refused_with_its_place(change: Dict[str, Any], tol
 
 def test_true_is_not_one_and_one_is_not_true() -> None:
     one: Any = Literal[1, "a"]
-    assert build(one, 1) == 1
+    assert build_value(one, 1) == 1
     for wrong in (True, 1.0, 2):
         with pytest.raises(ResponseError, match="expected 1 or 'a', got"):
-            build(one, wrong)
+            build_value(one, wrong)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_an_answer_of_any_other_shape_is_refused_and_nothing_else_happens(answer: Any) -> None:
     with pytest.raises(ResponseError, match="the answer: expected object, got"):
-        build(Triage, answer)
+        build_value(Triage, answer)
 
 
 def test_a_schema_as_a_dict_is_sent_as_it_is_and_its_answers_stay_dicts() -> None:
@@ -176,12 +176,12 @@ def test_a_schema_as_a_dict_is_sent_as_it_is_and_its_answers_stay_dicts() -> Non
         (dict, "schema: got a type; give"),
         (Contact("Ann", 1), "schema: got a Contact; give"),
         ({"a": object()}, "schema cannot be sent as JSON"),
-        (Endless, "schema.next: .*do not contain themselves"),
-        (Loose, "schema.anything: typing.Dict.* has no strict JSON schema"),
-        (Bare, "schema.items: <class 'list'> has no strict JSON schema"),
-        (Pair, "schema.odd: <enum 'Odd'> has no strict JSON schema"),
-        (Coloured, "schema.team: typing.Literal.* has no strict JSON schema"),
-        (Unknown, "schema: the annotations of Unknown cannot be read: name 'Nowhere'"),
+        (Endless, "schema.next: .*does not contain itself"),
+        (Loose, "schema.anything: got typing.Dict.*, which has no strict JSON schema"),
+        (Bare, "schema.items: got <class 'list'>, which has no strict JSON schema"),
+        (Pair, "schema.odd: got <enum 'Odd'>, which has no strict JSON schema"),
+        (Coloured, "schema.team: got typing.Literal.*, which has no strict JSON schema"),
+        (Unknown, "schema: got Unknown, whose annotations cannot be read .name 'Nowhere'"),
     ],
 )
 def test_a_schema_that_cannot_work_is_refused_with_what_would(schema: Any, told: str) -> None:

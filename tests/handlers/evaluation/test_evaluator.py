@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, cast
 
 import pytest
-from expiring_round import expiring
+from expiring_pool import expiring
 
 from arkor_sync import ArkorUsageError, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
@@ -182,7 +182,7 @@ def test_an_answer_that_trickles_in_for_ever_does_not_hold_the_run_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits: List[float] = []
-    monkeypatch.setattr("arkor_sync.handlers.evaluation.evaluator.Round", expiring(limits))
+    monkeypatch.setattr("arkor_sync.handlers.evaluation.evaluator.WorkerPool", expiring(limits))
     arkor_emulator.faults.add(Fault("slow_drip", route="chat", nth=1, seconds=0.1))
     evaluator = CheckpointEvaluator(["a", "b"], expected=["a!", "b!"], timeout=PATIENCE)
     logs: List[int] = []
@@ -280,12 +280,12 @@ def test_the_end_of_another_run_stops_nothing_of_this_one() -> None:
     stopped: List[str] = []
     mine, other = SimpleNamespace(), SimpleNamespace()
     evaluator._run = cast(Any, mine)
-    evaluator._round = cast(Any, SimpleNamespace(stop=lambda: stopped.append("stopped")))
+    evaluator._pool = cast(Any, SimpleNamespace(stop=lambda: stopped.append("stopped")))
     evaluator.on_end(cast(Any, SimpleNamespace(run=other)))  # it was refused this evaluator
     assert stopped == []
     evaluator.on_end(cast(Any, SimpleNamespace(run=mine)))
     assert stopped == ["stopped"]
-    assert evaluator._round is evaluator._run is None
+    assert evaluator._pool is evaluator._run is None
 
 
 def test_a_score_that_is_reached_stops_the_job(
@@ -493,7 +493,7 @@ def test_what_is_kept_for_a_restart_is_bounded_and_has_the_best_and_the_latest()
     prompts = ["a", "b"]
     evaluator = CheckpointEvaluator(prompts, expected=[1, 2])
     evaluator._rows = rows_of(400, prompts, "word " * 200)
-    evaluator._keep()
+    evaluator._update_saved_rows()
     state = json.dumps(evaluator.state_dict())
     assert len(state) < 300_000
     second = CheckpointEvaluator(prompts, expected=[1, 2])
@@ -503,7 +503,7 @@ def test_what_is_kept_for_a_restart_is_bounded_and_has_the_best_and_the_latest()
     assert steps == [3, *range(401 - (len(steps) - 1), 401)]
     assert len(steps) > 50
     evaluator._rows = rows_of(5, prompts, "word " * 100_000)
-    evaluator._keep()
+    evaluator._update_saved_rows()
     second.load_state_dict(evaluator.state_dict())
     assert list(second.scores) == [3, 5]
 
@@ -519,7 +519,7 @@ def test_prompts_that_end_alike_get_their_own_expected_answers_back() -> None:
         for step in (1, 2)
         for answer in ("please", "no")
     ]
-    first._keep()
+    first._update_saved_rows()
     second.load_state_dict(first.state_dict())
     assert second.table == first.table
     assert second.state_dict() == first.state_dict()  # for a second restart
@@ -570,7 +570,10 @@ def test_one_object_serves_one_run_after_the_other(
         ({"scorer": 1}, "scorer: got int 1; give a function"),
         ({"max_concurrency": 0}, "max_concurrency: got int 0; give a whole number from 1"),
         ({"stop_when": "1"}, "stop_when: got str '1'; give a score, or a function"),
-        ({"stop_when": 0.5}, "stop_when: a score needs a scorer, or expected answers"),
+        (
+            {"stop_when": 0.5},
+            "stop_when: got a score, but no scorer and no expected answers; give one of them",
+        ),
         ({"notify": "#channel"}, "notify: got str '#channel'; give a function of a text"),
         ({"timeout": 0}, "timeout: got int 0; give seconds above 0"),
         ({"temperature": 3}, "temperature: got int 3; give a number from 0 to 2, or None"),

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, ErrorPolicy, FileCursorStore, RunAborted, follow
+from arkor_sync.callbacks import stateful
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import EarlyStopping, EarlyStoppingReason
-from arkor_sync.stream.lease import stateful
 from support.waiting import PATIENCE
 
 Reason = EarlyStoppingReason
@@ -364,7 +364,7 @@ def test_a_state_that_cannot_be_read_costs_what_it_held_and_not_the_run(
     stopping, run = EarlyStopping("loss", patience=1), FakeRun()
     fresh = stopping.state_dict()
     stopping.load_state_dict(state)
-    assert "EarlyStopping: its state cannot be read, and it begins anew: " in caplog.text
+    assert "EarlyStopping: the saved state cannot be read and is ignored: " in caplog.text
     assert stopping.state_dict() == fresh
     tell(stopping, run, 1, loss=1.0)
     assert stopping.best_step == 1

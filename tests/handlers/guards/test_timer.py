@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from arkor_sync import ArkorUsageError, FileCursorStore, ReconnectPolicy, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import Timer
-from arkor_sync.handlers.guards.timer import _seconds
+from arkor_sync.handlers.guards.timer import duration_in_seconds
 from support.clocks import HandClock
 from support.waiting import PATIENCE, until
 
@@ -284,7 +284,7 @@ def test_the_clouds_times_are_only_believed_as_far_as_they_can_be_read(
     event = SimpleNamespace(timestamp=until)
     timer.on_log(cast(Any, SimpleNamespace(run=run, job=job, event=event)))
     try:
-        assert timer._began == 1000.0 - seconds
+        assert timer._started == 1000.0 - seconds
     finally:
         run.end()
 
@@ -322,7 +322,11 @@ def test_all_ways_to_write_a_duration_mean_the_same(
 ) -> None:
     delta = datetime.timedelta(days=days, hours=hours, minutes=rest, seconds=more)
     text = f"{days:02}:{hours:02}:{rest:02}:{more:02}"
-    assert _seconds(text) == _seconds(delta) == _seconds(delta.total_seconds())
+    assert (
+        duration_in_seconds(text)
+        == duration_in_seconds(delta)
+        == duration_in_seconds(delta.total_seconds())
+    )
 
 
 @pytest.mark.parametrize(

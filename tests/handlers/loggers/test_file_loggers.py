@@ -293,13 +293,13 @@ def test_of_a_long_file_only_what_is_of_the_job_is_parsed(
         logger = logger_of(path, append=True)
         logger.on_log(log(1, a_job(f"job-{number}"), loss=1.0))
     parsed: List[str] = []
-    rows = logger_of._rows  # type: ignore[attr-defined]
+    rows = logger_of._parse_rows  # type: ignore[attr-defined]
 
     def spy(self: Any, lines: Any) -> Any:
         parsed.extend(lines)
         return rows(self, parsed)
 
-    monkeypatch.setattr(logger_of, "_rows", spy)
+    monkeypatch.setattr(logger_of, "_parse_rows", spy)
     logger = logger_of(path, append=True)
     logger.on_log(log(1, a_job("job-1"), loss=1.0))
     assert len(parsed) == 1

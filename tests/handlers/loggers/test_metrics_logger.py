@@ -23,8 +23,8 @@ from arkor_sync import (
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import MetricsLogger
 from arkor_sync.handlers.loggers import base as module
-from arkor_sync.handlers.loggers.base import Row, describe, metrics_of
-from arkor_sync.render.hyperparams import hyperparams_of
+from arkor_sync.handlers.loggers.base import LogRow, describe_without_secrets, metrics_of
+from arkor_sync.render.hyperparams import flatten_hyperparams
 from support.logger_contexts import a_job, end, log, started
 from support.waiting import PATIENCE
 
@@ -39,7 +39,7 @@ EVENTS = [
 
 @pytest.fixture(autouse=True)
 def _threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._LINGER", 0.01)
+    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._IDLE_SECONDS", 0.01)
 
 
 class Noted(MetricsLogger):
@@ -92,7 +92,7 @@ def test_a_run_is_logged_in_order_before_wait_returns(arkor_client: Any) -> None
     ]
     assert noted.of("end") == ["completed"]
     assert set(noted.threads) == {"arkor-Noted"}
-    assert noted._following._states == {}
+    assert noted._states._states == {}
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))
@@ -113,11 +113,11 @@ def test_no_secret_of_the_job_is_a_hyperparameter(arkor_client: Any) -> None:
 
 def test_a_configuration_is_flattened() -> None:
     config = {"a": {"b": {"c": 1}}, "gpus": ["x", {"y": 2}], "none": None, "flag": False}
-    assert hyperparams_of(config) == {"a.b.c": 1, "gpus.0": "x", "gpus.1.y": 2, "flag": False}
+    assert flatten_hyperparams(config) == {"a.b.c": 1, "gpus.0": "x", "gpus.1.y": 2, "flag": False}
     config = {"prompt": "Is it? See https://me:s3cret@h/a?sig=s3cret and ftp://h/b#c"}
-    assert hyperparams_of(config) == {"prompt": "Is it? See https://h/a and ftp://h/b"}
+    assert flatten_hyperparams(config) == {"prompt": "Is it? See https://h/a and ftp://h/b"}
     config = {"gpuTypes": ["h100", "a100"], "ratios": [1, 0.5], "nothing": []}
-    assert hyperparams_of(config) == {"gpuTypes": "h100, a100", "ratios": "1, 0.5"}
+    assert flatten_hyperparams(config) == {"gpuTypes": "h100, a100", "ratios": "1, 0.5"}
 
 
 def test_what_is_no_finite_number_is_no_metric() -> None:
@@ -127,12 +127,15 @@ def test_what_is_no_finite_number_is_no_metric() -> None:
 
 def test_what_no_backend_could_take_is_not_logged() -> None:
     noted = Batched()
-    rows: List[Row] = []
+    rows: List[LogRow] = []
     noted._log_rows = rows.extend  # type: ignore[method-assign]
     for step, timestamp in ((1, "2026-01-01T00:00:00Z"), (2**63, "t"), (2, "t\0")):
         noted.on_log(log(step, loss=1.0, timestamp=timestamp))
     noted.on_end(end())
-    assert rows == [Row(1, {"loss": 1.0}, "2026-01-01T00:00:00Z"), Row(2, {"loss": 1.0}, None)]
+    assert rows == [
+        LogRow(1, {"loss": 1.0}, "2026-01-01T00:00:00Z"),
+        LogRow(2, {"loss": 1.0}, None),
+    ]
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=5, fails_at=3))
@@ -158,7 +161,7 @@ def test_a_stopped_run_is_finalized_as_cancelled_and_one_with_an_error_as_error(
     with pytest.raises(LookupError, match="mine"):
         train(arkor_client, [noted, {"on_log": break_off}])
     assert noted.of("end") == ["cancelled", "error"]
-    assert noted._following._states == {}
+    assert noted._states._states == {}
 
 
 def test_a_job_that_was_never_heard_of_is_not_made_up() -> None:
@@ -230,14 +233,14 @@ class Batched(Noted):
         super().__init__(**more)
         self.up = True
 
-    def _log_rows(self, rows: List[Row]) -> None:
+    def _log_rows(self, rows: List[LogRow]) -> None:
         if not self.up:
             raise ConnectionError("refused")
         self._note("rows", [row.step for row in rows])
 
 
 def drain(logger: MetricsLogger) -> None:
-    for run in list(logger._following._states.values()):
+    for run in list(logger._states._states.values()):
         assert run.outbox.flush(PATIENCE)
 
 
@@ -267,7 +270,7 @@ def test_what_is_not_delivered_at_the_end_is_counted(caplog: pytest.LogCaptureFi
 def test_only_so_many_rows_wait_and_the_others_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT", 3)
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
     batched = Batched()
     batched.up = False
     for step in range(10):
@@ -284,7 +287,7 @@ def test_a_backend_that_refuses_is_left_alone_for_a_while() -> None:
     tries: List[int] = []
 
     class Refusing(MetricsLogger):
-        def _log_rows(self, rows: List[Row]) -> None:
+        def _log_rows(self, rows: List[LogRow]) -> None:
             tries.append(len(rows))
             raise ConnectionError("refused")
 
@@ -317,11 +320,11 @@ def test_a_backend_that_ends_its_thread_harms_nothing(caplog: pytest.LogCaptureF
 def test_only_so_many_rows_wait_for_a_backend_that_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT", 3)
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
     entered, let_go = threading.Event(), threading.Event()
 
     class Hanging(Batched):
-        def _log_rows(self, rows: List[Row]) -> None:
+        def _log_rows(self, rows: List[LogRow]) -> None:
             entered.set()
             assert let_go.wait(PATIENCE)
             super()._log_rows(rows)
@@ -331,7 +334,7 @@ def test_only_so_many_rows_wait_for_a_backend_that_hangs(
     assert entered.wait(PATIENCE)
     for step in range(1, 10):
         hanging.on_log(log(step, loss=1.0))
-        assert len(hanging._following._states["job-1"].waiting) <= 3
+        assert len(hanging._states._states["job-1"].waiting) <= 3
     let_go.set()
     hanging.on_end(end())
     assert hanging.of("rows") == [[0], [7, 8, 9]]
@@ -402,7 +405,7 @@ def test_one_logger_serves_many_runs_at_once() -> None:
             (step, {"loss": float(number)}) for step in range(1, 21)
         ]
         assert told[-1] == ("end", "completed")
-    assert noted._following._states == {}
+    assert noted._states._states == {}
     assert noted.state_dict() == {}
 
 
@@ -410,8 +413,8 @@ def test_a_forked_child_knows_of_no_run() -> None:
     noted = Noted()
     noted.on_log(log(1, loss=1.0))
     drain(noted)
-    with noted._following.lock, noted._following._guard:  # as threads of the parent may have them
-        noted._following.after_fork()
+    with noted._states.lock, noted._states._states_lock:  # as threads of the parent may have them
+        noted._states.after_fork()
         noted.load_state_dict({"job-1": {"seen": [], "rows": [[7, {"loss": 7.0}, None]]}})
         noted.on_log(log(1, loss=1.0))
         drain(noted)
@@ -450,16 +453,18 @@ def test_a_flush_timeout_that_cannot_be_is_refused(seconds: Any) -> None:
 
 def test_an_error_is_told_in_one_line_without_secrets() -> None:
     error = OSError("//u:pw1@h/p?token=tok1&x=1 'apiKey': 'key1' own1\nParameters: more")
-    told = describe(error, ["own1"])
+    told = describe_without_secrets(error, ["own1"])
     assert told == "OSError: //...@h/p?token=...&x=1 'apiKey': '...' ..."
-    assert describe(OSError("Authorization: Bearer abc.def"), []) == (
+    assert describe_without_secrets(OSError("Authorization: Bearer abc.def"), []) == (
         "OSError: Authorization: Bearer ..."
     )
 
 
 @pytest.mark.parametrize("before", range(470, 500))
 def test_no_half_of_a_secret_is_left_where_an_error_is_cut(before: int) -> None:
-    assert "s3c" not in describe(OSError("x" * before + "s3cret-s3cret"), ["s3cret-s3cret"])
+    assert "s3c" not in describe_without_secrets(
+        OSError("x" * before + "s3cret-s3cret"), ["s3cret-s3cret"]
+    )
 
 
 def test_an_error_that_has_no_text_is_told_all_the_same() -> None:
@@ -467,7 +472,7 @@ def test_an_error_that_has_no_text_is_told_all_the_same() -> None:
         def __str__(self) -> str:
             raise LookupError("no text")
 
-    assert describe(Mute(), []) == "Mute: (it has no text)"
+    assert describe_without_secrets(Mute(), []) == "Mute: (it has no text)"
 
 
 def test_a_run_saves_its_own_state_and_that_of_no_other() -> None:

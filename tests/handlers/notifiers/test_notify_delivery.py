@@ -207,7 +207,7 @@ def test_progress_gives_way_when_a_run_has_ended(caplog: pytest.LogCaptureFixtur
         service.answers.append((500, {}, ""))
         deliver(notifier, PING)
         assert len(service.bodies) == 2, "afterwards it is tried again as ever"
-    assert "answered 500; the end of a run had to be told first" in caplog.text
+    assert "answered 500; a notification about the end of a run had to be sent first" in caplog.text
 
 
 def test_when_too_many_wait_the_oldest_progress_goes_and_the_end_stays() -> None:

@@ -28,7 +28,7 @@ class Kept(Notifier):
         self.threads.append(threading.current_thread().name)
 
     def flushed(self) -> List[Notification]:
-        assert self._asking.flush(PATIENCE)
+        assert self._sample_outbox.flush(PATIENCE)
         assert self._outbox.flush(PATIENCE)
         return self.notes
 

@@ -331,19 +331,25 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"template": {"a": ["{nmae}"]}}, "{nmae} is none of"),
-        ({"secret": "whsec_not base64!"}, "must be base64"),
-        ({"on": "finished"}, "'finished' is none of"),
-        ({"prompts": "hi"}, "add 'checkpoint' to on"),
-        ({"prompts": [{"role": "user"}], "on": "checkpoint"}, "into a list of its own"),
+        ({"template": {"a": ["{nmae}"]}}, "template: got {nmae}; give only fields of Notification"),
+        (
+            {"secret": "whsec_not base64!"},
+            "secret: got a text whose part after whsec_ is no base64; give",
+        ),
+        ({"on": "finished"}, "on: got str 'finished'; give only started, checkpoint"),
+        ({"prompts": "hi"}, "give 'checkpoint' in on"),
+        (
+            {"prompts": [{"role": "user"}], "on": "checkpoint"},
+            "prompts: got a dict; give each prompt as a text or a list",
+        ),
         ({"secret": "whsec_é"}, "base64"),
-        ({"timeout": (0, 1)}, "timeout: got (0, 1)"),
-        ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1"),
-        ({"every_n_steps": -1}, "every_n_steps must be a whole number from 1"),
-        ({"every_n_steps": 2.5}, "every_n_steps must be a whole number from 1"),
-        ({"attempts": True}, "attempts must be"),
-        ({"min_interval": -1}, "min_interval must be"),
-        ({"flush_timeout": "5"}, "flush_timeout must be"),
+        ({"timeout": (0, 1)}, "timeout: got tuple (0, 1)"),
+        ({"every_n_steps": 0}, "every_n_steps: got int 0; give a whole number from 1"),
+        ({"every_n_steps": -1}, "every_n_steps: got int -1; give a whole number from 1"),
+        ({"every_n_steps": 2.5}, "every_n_steps: got float 2.5; give a whole number from 1"),
+        ({"attempts": True}, "attempts: got bool True; give"),
+        ({"min_interval": -1}, "min_interval: got int -1; give"),
+        ({"flush_timeout": "5"}, "flush_timeout: got str '5'; give"),
     ],
 )
 def test_mistakes_are_found_at_once(arguments: Any, says: str) -> None:

@@ -96,7 +96,7 @@ def test_an_error_in_deliver_costs_its_batch_only(caplog: pytest.LogCaptureFixtu
 
 
 def test_the_thread_is_there_only_while_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._LINGER", 0.01)
+    monkeypatch.setattr("arkor_sync.handlers._shared.outbox._IDLE_SECONDS", 0.01)
     backend = Backend()
     box: Outbox[int] = Outbox("box", backend.deliver)
     assert box.flush(0)
@@ -130,7 +130,7 @@ def test_a_forked_child_begins_with_an_empty_one() -> None:
     with box._changed:  # as a thread of the parent may have it
         box.after_fork()
         assert box.flush(0)
-        assert not box.pressing.is_set()
+        assert not box.undroppable_waiting.is_set()
         box.put(3)
         assert box.flush(PATIENCE)
     assert delivered == [[3]]
@@ -182,17 +182,17 @@ def test_nothing_that_is_raised_ends_the_deliveries(
     assert f"box failed; 1 lost ({type(ending).__name__})" in caplog.text
 
 
-def test_it_is_pressing_while_something_waits_that_may_not_be_dropped() -> None:
+def test_an_item_that_may_not_be_dropped_is_announced_while_it_waits() -> None:
     backend = Backend()
     box: Outbox[int] = Outbox("box", backend.deliver)
     box.put(1)
-    assert not box.pressing.is_set()
+    assert not box.undroppable_waiting.is_set()
     box.put(2, droppable=False)
     box.put(3, droppable=False)
-    assert box.pressing.is_set()
+    assert box.undroppable_waiting.is_set()
     backend.open.set()
     assert box.flush(PATIENCE)
-    assert not box.pressing.is_set()
+    assert not box.undroppable_waiting.is_set()
 
 
 def test_a_thread_that_cannot_be_started_raises_nothing(
@@ -209,7 +209,7 @@ def test_a_thread_that_cannot_be_started_raises_nothing(
         patch.setattr(threading.Thread, "start", refuse)
         box.put(1)
         assert not box.flush(PATIENCE), "there is nobody to wait for"
-    assert "box: can't start new thread; 1 wait for the next" in caplog.text
+    assert "box: can't start new thread; 1 wait for the next attempt" in caplog.text
     assert "box: 1 not delivered" in caplog.text
     box.put(2)
     assert box.flush(PATIENCE)

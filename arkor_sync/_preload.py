@@ -1,0 +1,17 @@
+"""Imports what the threads of a run need, before there are any. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+from arkor_sync.stream.reconnect import ReconnectPolicy
+
+
+def import_for_the_threads() -> None:
+    """Import what the threads would, while there are none.
+
+    The first recovery is then as quick as any other. And a Ctrl-C in the middle of an import of the
+    main thread can leave the interpreter's import lock taken for good, for all other threads.
+    """
+    import arkor_sync.cloud.chat
+    import arkor_sync.cloud.chat_request  # noqa: F401
+
+    next(ReconnectPolicy().delays())  # it imports what draws the delays

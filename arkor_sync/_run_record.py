@@ -1,0 +1,91 @@
+"""What the events tell of one job: its copy, its outcome and its history. Pure.
+
+The worker thread writes it; any thread may read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+
+from arkor_sync._log_context import log_contexts
+from arkor_sync.contexts import Context, LogContext, build_context
+from arkor_sync.history import History
+from arkor_sync.result import Metrics, TrainingResult
+from arkor_sync.stream import events
+from arkor_sync.stream.batches import Batch
+from arkor_sync.stream.events import RunEnded, TrainingEvent
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.stream.protocols import Event
+
+_STATUS = {
+    events.COMPLETED: "completed",
+    events.FAILED: "failed",
+    events.CANCELLED: "cancelled",
+}
+
+
+class RunRecord:
+    """One job as its events tell it.
+
+    Args:
+        job: The job as it was when the run began.
+        run: What contexts carry as `run`.
+
+    Attributes:
+        job: The job as of the last event that was applied.
+        outcome: The result, from the terminal event on; None before.
+        history: The logs and checkpoints so far.
+    """
+
+    def __init__(self, job: TrainingJob, run: Any) -> None:
+        self.job = job
+        self.outcome: Optional[TrainingResult] = None
+        self.history = History()
+        self.append = self.history.append
+        self.append_logs = self.history.append_logs
+        self._run = run
+
+    def apply(self, event: TrainingEvent) -> None:
+        """Bring the job up to date. The first terminal event fixes the outcome."""
+        if event.type == events.STARTED:
+            self.job = dataclasses.replace(
+                self.job,
+                status="running",
+                started_at=event.timestamp,
+                completed_at=None,
+                error=None,
+            )
+        if event.type not in _STATUS or self.outcome is not None:
+            return
+        error = events.text(event.data.get("error"))
+        if event.type == events.FAILED:
+            error = error or "the cloud gave no reason"
+        self.job = dataclasses.replace(
+            self.job, status=_STATUS[event.type], error=error, completed_at=event.timestamp
+        )
+        completed = event.type == events.COMPLETED
+        self.outcome = TrainingResult(
+            self.job,
+            events.items(event.data.get("artifacts")) if completed else [],
+            Metrics.from_json(event.data.get("metrics")),
+        )
+
+    def stopped(self, reason: str) -> None:
+        """Fix the outcome of a job that the program has cancelled."""
+        self.job = dataclasses.replace(self.job, status="cancelled")
+        self.outcome = TrainingResult(self.job, stop_reason=reason)
+
+    def ended(self, error: Optional[BaseException]) -> RunEnded:
+        """Return what the callbacks are told at the end, from what `wait()` raises."""
+        return RunEnded(self.outcome if error is None else None, error)
+
+    def context(self, event: Event, attempt: int) -> Context:
+        """Build the argument of an event's callbacks."""
+        return build_context(event, attempt, self.job, self._run)
+
+    def log_contexts(self, batch: Batch, logs: List[Dict[str, Any]]) -> Iterator[Context]:
+        """Build the arguments for plain logs, one after the other."""
+        return log_contexts(LogContext, batch, logs, self.job, self._run)

@@ -1,0 +1,142 @@
+"""How a run comes to its end, once: by its last event, an error, an abort or a stop. Any thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional, Tuple
+
+from arkor_sync.errors import WaitTimeout
+from arkor_sync.stream.awaiting import Interrupted
+from arkor_sync.stream.error_policy import Failure
+
+logger = logging.getLogger("arkor_sync.run")
+
+
+class Settlement:
+    """Fixes the end of one run, and has others wait for it.
+
+    Args:
+        run: The run; the functions of `add_done_callback` are called with it.
+
+    Attributes:
+        settled: Whether the end is fixed.
+        error: What `wait()` raises then, or None.
+        failure: The callback's failure that ended the run, or None.
+        aborted: The reason of an abort, and when it was asked for (`time.monotonic`); or None.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.settled = False
+        self.failure: Optional[Failure] = None
+        self._run = run
+        self.error: Optional[BaseException] = None
+        self.aborted: Optional[Tuple[object, float]] = None
+        self._stopping = 0  # requests to cancel that the cloud has not answered yet
+        self._callbacks: List[Callable[[Any], None]] = []
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Replace the lock, in a forked child: the thread that held it does not exist there."""
+        self._changed = threading.Condition()
+
+    def abort(self, reason: object, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Ask for the end; return False if it is fixed, or asked for, already.
+
+        Args:
+            reason: Why.
+            unless: Called under the lock; if it returns true, nothing is asked for.
+        """
+        with self._changed:
+            if self.settled or self.aborted is not None or unless():
+                return False
+            self.aborted = (reason, time.monotonic())
+            self._changed.notify_all()
+            return True
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Mark that the cloud is being asked to cancel the job; see `finish_stop`."""
+        with self._changed:
+            self._stopping += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._stopping -= 1
+                self._changed.notify_all()
+
+    def finish_stop(self) -> None:
+        """Wait until no request to cancel is under way: the stream may tell of its effect first.
+
+        Raises:
+            Interrupted: The run was stopped or aborted.
+        """
+        with self._changed:
+            while self._stopping and self.aborted is None:
+                self._changed.wait()
+            if self.aborted is not None:
+                raise Interrupted
+
+    def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
+        """Fix the end; return False if it was fixed before. `call_back` is to follow."""
+        with self._changed:
+            if self.settled:
+                return False
+            self.error = error
+            self.failure = failure
+            self.settled = True
+            self._changed.notify_all()
+            return True
+
+    def add_done_callback(self, function: Callable[[Any], None]) -> None:
+        """Have a function called by `call_back`, or at once where the end is fixed already."""
+        with self._changed:
+            if not self.settled:
+                self._callbacks.append(function)
+                return
+        self._call(function)
+
+    def call_back(self) -> None:
+        """Call the functions that were to be called at the end."""
+        callbacks, self._callbacks = self._callbacks, []
+        for function in callbacks:
+            self._call(function)
+
+    def _call(self, function: Callable[[Any], None]) -> None:
+        try:
+            function(self._run)
+        except Exception:
+            logger.exception("a done callback of job %s failed", self._run.job.id)
+
+    def wait(self, deadline: Optional[float], abort_grace: float) -> bool:
+        """Wait until the end is fixed.
+
+        Args:
+            deadline: On `time.monotonic`; None for no limit.
+            abort_grace: Seconds to go on waiting after an abort.
+
+        Returns:
+            False if the grace of an abort is over and the end is still not fixed.
+
+        Raises:
+            WaitTimeout: The deadline has passed.
+        """
+        with self._changed:
+            while not self.settled:
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    job = self._run.job
+                    raise WaitTimeout(f"job {job.id} is still {job.status}")
+                limits = [threading.TIMEOUT_MAX]
+                if deadline is not None:
+                    limits.append(deadline - now)
+                if self.aborted is not None:
+                    grace = self.aborted[1] + abort_grace - now
+                    if grace <= 0:
+                        return False
+                    limits.append(grace)
+                self._changed.wait(min(limits))
+            return True

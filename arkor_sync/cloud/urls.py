@@ -1,0 +1,51 @@
+"""The URLs of requests. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from arkor_sync._common.arguments import refusal, show
+
+
+def check_base_url(url: str) -> str:
+    """Return a base URL without its trailing slashes.
+
+    Raises:
+        ArkorUsageError: It is not an HTTP address, or has parts that a base URL cannot have. The
+            message does not show it: it may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises ValueError if it is no number
+    except (ValueError, AttributeError, TypeError):
+        fits = False
+    got = f"{show(url, secret=True)} that is not an HTTP address"
+    if fits and (parts.username is not None or parts.query or parts.fragment):
+        fits, got = False, "an address with a user name, a query or a fragment"
+    if not fits:
+        wanted = (
+            "the base URL of the cloud, such as https://api.arkor.ai, as base_url, in "
+            "ARKOR_CLOUD_API_URL or in the credentials"
+        )
+        raise refusal("base_url", url, wanted, got=got)
+    return url.rstrip("/")
+
+
+def build_url(base_url: str, *segments: str, **query: str) -> str:
+    """Join a base URL, path segments and query parameters; segments and values are encoded.
+
+    Raises:
+        ArkorUsageError: The base URL, a segment or a value cannot work.
+    """
+    url = "/".join([check_base_url(base_url), *map(_encoded, segments)])
+    pairs = [f"{name}={_encoded(value)}" for name, value in query.items()]
+    return f"{url}?{'&'.join(pairs)}" if pairs else url
+
+
+def _encoded(text: str) -> str:
+    try:
+        return quote(text, safe="!*'()")
+    except UnicodeError:
+        wanted = "text that can be encoded in UTF-8: it becomes part of a URL"
+        raise refusal("an id or a slug", text, wanted) from None

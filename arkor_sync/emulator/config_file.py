@@ -1,0 +1,32 @@
+"""Reads a JSON or TOML file. Any thread."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, Dict, Union
+
+
+def load_data(path: Union[str, Path]) -> Dict[str, Any]:
+    """Read a JSON or TOML file whose top level is an object.
+
+    Raises:
+        ValueError: The file is malformed, or it is TOML and Python is older than 3.11.
+        OSError: It cannot be read.
+    """
+    path = Path(path)
+    text = path.read_text(encoding="utf-8")
+    try:
+        data = _toml(text) if path.suffix == ".toml" else json.loads(text)
+    except ImportError:
+        raise ValueError(f"{path.name}: TOML needs Python 3.11 or later; use JSON here") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name}: the top level must be an object")
+    return data
+
+
+def _toml(text: str) -> Any:
+    return importlib.import_module("tomllib").loads(text)

@@ -1,0 +1,42 @@
+"""How a run ended, as a status and a reason. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional, Tuple
+
+from arkor_sync.errors import RunAborted
+from arkor_sync.render.text import strip_escape_codes
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.result import TrainingResult
+
+
+def describe_outcome(
+    job: TrainingJob, result: Optional[TrainingResult], error: Optional[BaseException]
+) -> Tuple[str, str]:
+    """Describe how a run ended.
+
+    Args:
+        job: The job as it was at the end of the run.
+        result: What `wait()` returns, or None.
+        error: What `wait()` raises, or None.
+
+    Returns:
+        A status of one word, and the reason; the reason is empty where none is known.
+    """
+    if isinstance(error, RunAborted):
+        note = "the job goes on"
+        reason = "" if error.reason is None else str(error.reason) or type(error.reason).__name__
+        return "aborted", f"{reason}; {note}" if reason else note
+    if error is not None:
+        raised = ": ".join(filter(None, [type(error).__name__, str(error)]))
+        return job.status, f"the run ended with {raised}"
+    if result is not None and result.stop_reason is not None:
+        return "stopped", result.stop_reason
+    return job.status, strip_escape_codes(job.error or "")
+
+
+def shorten_reason(reason: str) -> str:
+    """Shorten a reason so that it fits on a line: of a traceback, only the last line is kept."""
+    return reason.strip().splitlines()[-1] if reason.startswith("Traceback ") else reason

@@ -1,0 +1,135 @@
+"""Every check that CI makes, by name: `nox -l` lists them, `nox -s lint` runs one."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+
+SETUP = configparser.ConfigParser()
+SETUP.read("setup.cfg")
+PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
+LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
+
+# The README's two commands, as they stand there.
+QUICKSTART = "pip install . && python examples/quickstart.py"
+TESTS = "pip install '.[test]' && python -m pytest"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and layout with ruff."""
+    session.install(".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy."""
+    session.install(".[test,lint]")
+    session.run("mypy")
+    session.run("mypy", "tests/typing")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the reference with pdoc; a warning is an error."""
+    session.install(".", "pdoc")
+    rooms = ["handlers", "emulator", "testing", "client", "credentials", "project"]
+    names = [f"arkor_sync.{room}" for room in rooms]
+    output = session.create_tmp()
+    session.run("pdoc", "arkor_sync", *names, "-o", output, env={"PYTHONWARNINGS": "error"})
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Run the README's two commands."""
+    for command in (QUICKSTART, TESTS):
+        session.run("bash", "-c", command, external=True)
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """Run the whole suite, the slow tests and 300 chaos seeds included."""
+    session.install(".[test]")
+    arguments = ["-n", "auto", "-m", "", *session.posargs]
+    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "300"})
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the plain suite on one version of CPython."""
+    session.install(".[test]")
+    session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """Run the plain suite on the lowest versions of Python and of the dependencies."""
+    session.install(".[test]", *LOWEST, "urllib3<2")
+    session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def orjson(session: nox.Session) -> None:
+    """Run the plain suite with orjson installed."""
+    session.install(".[test,speed]")
+    session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def handlers(session: nox.Session) -> None:
+    """Test the ready-made callbacks that need other libraries, with those libraries."""
+    session.install(".[test,handlers-test]")
+    session.run("pytest", "tests/extras", *session.posargs)
+
+
+@nox.session(name="benchmarks-quick")
+def benchmarks_quick(session: nox.Session) -> None:
+    """Run every benchmark in its short form: it shows that they work, not how fast it is."""
+    session.install(".[bench]")
+    packages = session.create_tmp()
+    if shutil.which("npm"):
+        session.run("npm", "install", "--prefix", packages, "eventsource-parser", external=True)
+    session.run("python", "tests/benchmarks", "--quick", env={"ARKOR_BENCH_NODE": packages})
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the sdist and the wheel, and use each in a new environment."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        (sdist,) = Path(folder).glob("*.tar.gz")
+        (built,) = Path(folder).glob("*.whl")
+
+        names = zipfile.ZipFile(built).namelist()
+        if "arkor_sync/py.typed" not in names:
+            session.error("the wheel has no py.typed")
+        if any(not name.startswith(("arkor_sync/", "arkor_sync-")) for name in names):
+            session.error("the wheel has files outside arkor_sync")
+
+        shutil.unpack_archive(sdist, folder)
+        source = Path(folder, sdist.name[: -len(".tar.gz")])
+        with session.chdir(folder):
+            in_new_environment(
+                session, f"pip install {built.name} && python {source}/examples/quickstart.py"
+            )
+        with session.chdir(source):
+            in_new_environment(session, f"{QUICKSTART} && {TESTS} tests/package tests/cloud")
+
+
+def in_new_environment(session: nox.Session, command: str) -> None:
+    """Run a shell command where nothing but pip is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "venv", folder)
+        session.run("bash", "-c", f". {folder}/bin/activate && {command}", external=True)
