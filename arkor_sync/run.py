@@ -10,7 +10,6 @@ import contextvars
 import logging
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
@@ -73,8 +72,8 @@ class Run:
             on_stall=lambda: self._worker.current.warn_if_stuck(),
         )
         self._reader = Reader(
-            open_stream=partial(client.jobs.events, job.id),
-            read_job=partial(client.jobs.get, job.id),
+            open_stream=lambda **how: client.jobs.events(job.id, **how),
+            read_job=lambda **how: client.jobs.get(job.id, **how),
             transport=client.transport(),
             channel=self._channel,
             policy=options.reconnect or ReconnectPolicy(),

@@ -83,7 +83,7 @@ class CloudApiClient:
         self._session = CloudSession(
             base_url,
             credentials,
-            lambda found: scope or ensure_project_state(self, found, cwd),
+            scope or (lambda found: ensure_project_state(self, found, cwd)),
             HttpClient(timeout, session, client_header, on_deprecation),
         )
         self.jobs = Jobs(self._session)

@@ -51,8 +51,8 @@ class CloudSession:
         base_url: The cloud. None: `ARKOR_CLOUD_API_URL`, else the credentials', else production.
         credentials: The identity; a function that returns it at each request; or None to find it
             at the first request.
-        find_scope: Finds the project of the identity. It is called at the first request that needs
-            a project.
+        scope: The project; or a function that finds that of an identity, which is called at the
+            first request that needs a project.
         http: Makes the requests.
 
     Attributes:
@@ -68,12 +68,12 @@ class CloudSession:
         self,
         base_url: Optional[str],
         credentials: Union[Credentials, Callable[[], Credentials], None],
-        find_scope: Callable[[Credentials], ProjectState],
+        scope: Union[ProjectState, Callable[[Credentials], ProjectState]],
         http: HttpClient,
     ) -> None:
         self.base_url = base_url = None if base_url is None else check_base_url(base_url)
         self.http = http
-        self.scope = Once(lambda: find_scope(self._credentials()))
+        self.scope = Once(lambda: scope(self._credentials()) if callable(scope) else scope)
         self._credentials: Callable[[], Credentials]
         self._refresher: Optional[Once[Refresher]] = None
         if callable(credentials):

@@ -12,6 +12,7 @@ from typing import (
     Dict,
     Hashable,
     Iterator,
+    List,
     Mapping,
     Optional,
     Tuple,
@@ -167,10 +168,10 @@ class Worker:
     def _deliver(self, batch: Batch) -> bool:
         """Call the callbacks of each event, one event after the other.
 
-        The inner loop is the way of every event. `_prepare` does beforehand what an event needs
-        besides its callbacks, and `_recover` what is left of an event when a callback raised; the
-        loop then goes on with the next. The cursor moves at the end, over all that is done; with a
-        cursor store, after each event.
+        The inner loop is the way of every event. `_prepare` or `_prepare_each` does beforehand what
+        an event needs besides its callbacks, and `_recover` what is left of an event when a
+        callback raised; the loop then goes on with the next. The cursor moves at the end, over all
+        that is done; with a cursor store, after each event.
 
         Returns:
             False if the first event that is not acknowledged will come again, and all after it.
@@ -178,7 +179,9 @@ class Worker:
         delivery = Delivery(batch, self.delivered)
         self._delivery = delivery
         current, now, save = self.current, self._clock.now, self._save
-        prepared = enumerate(self._prepare(delivery), 1)
+        logs = None if self._interrupted else batch.plain_logs()
+        prepare = self._prepare_each(delivery) if logs is None else self._prepare(delivery, logs)
+        prepared = enumerate(prepare, 1)
         done = 0
         handlers: Handlers = ()
         call: Any = None
@@ -186,7 +189,7 @@ class Worker:
             while True:
                 try:
                     for begun, (handlers, ctx) in prepared:
-                        if self._stopping:
+                        if self._stopping and logs is not None:
                             raise Interrupted
                         delivery.begun = begun
                         current.ctx = ctx
@@ -197,9 +200,9 @@ class Worker:
                                 self._awaiter.wait_for(result)
                         current.name = None
                         current.since = now()
-                        done = begun
                         if save is not None:
-                            self._save_position(done)
+                            self._acknowledge(begun)
+                        done = begun
                     return True
                 except Exception as error:
                     if current.name is None or isinstance(error, Interrupted):
@@ -209,29 +212,30 @@ class Worker:
                     if not self._recover(current.ctx, handlers[failed:], error):
                         return False
                 current.since = now()
-                done = delivery.begun
                 if save is not None:
-                    self._save_position(done)
+                    self._acknowledge(delivery.begun)
+                done = delivery.begun
+        except _ComesAgain:
+            return False
         finally:
             current.name = None
             self._acknowledge(done)
 
-    def _prepare(self, delivery: Delivery) -> Iterator[Tuple[Handlers, Any]]:
-        """Give the callbacks of each event, and their argument, in order.
-
-        What has to be done for each event in turn, before its callbacks, happens when the loop asks
-        for it. For plain logs it is done for all together.
-        """
-        logs = None if self._interrupted else delivery.batch.plain_logs()
-        if logs is None:
-            return self._prepare_each(delivery.batch)
+    def _prepare(
+        self, delivery: Delivery, logs: List[Dict[str, Any]]
+    ) -> Iterator[Tuple[Handlers, Any]]:
+        """Give the callbacks of plain logs, and their argument. All logs are prepared together."""
         self._record.append_logs(delivery)
-        return zip(
-            repeat(self._handlers.get(LOG, ())), self._record.log_contexts(delivery.batch, logs)
-        )
+        contexts = self._record.log_contexts(delivery.batch, logs)
+        return zip(repeat(self._handlers.get(LOG, ())), contexts)
 
-    def _prepare_each(self, batch: Batch) -> Iterator[Tuple[Handlers, Any]]:
-        for event in batch:
+    def _prepare_each(self, delivery: Delivery) -> Iterator[Tuple[Handlers, Any]]:
+        """Give the callbacks of each event, and their argument.
+
+        What an event needs beforehand is done when the loop asks for it: the events before it have
+        been delivered by then.
+        """
+        for number, event in enumerate(delivery.batch, 1):
             if self._stopping:
                 raise Interrupted
             if event.problem is not None:
@@ -243,13 +247,19 @@ class Worker:
                 self._control.finish_stop()
             if event.type in _CHANGES_THE_JOB:
                 self._record.apply(event)
-            handlers, attempt = self._handlers.get(event.type, ()), 1
             again = self._interrupted.pop(_identity(event), None) if self._interrupted else None
             if again is None:
                 self._record.append(event)
-            else:
-                handlers, attempt = again
-            yield handlers, self._record.context(event, attempt) if handlers else None
+                handlers = self._handlers.get(event.type, ())
+                yield handlers, self._record.context(event, 1) if handlers else None
+                continue
+            # It comes again. Only the callback that raised has an attempt of its own, so what is
+            # left to call is called here, and not by the loop.
+            delivery.begun = number
+            handlers, attempt = again
+            if not self._recover(self._record.context(event, attempt), handlers):
+                raise _ComesAgain
+            yield (), None
 
     def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Call those who want to hear of the end, and return the error that the run ends with."""
@@ -276,21 +286,19 @@ class Worker:
             self._recover(self._record.context(event, 1), handlers)
 
     def _acknowledge(self, done: int) -> None:
-        """Move the cursor over the events in hand that the callbacks are done with."""
+        """Move the cursor over the events in hand that the callbacks are done with, and save it.
+
+        What could not be saved does not count as acknowledged.
+        """
         delivery = self._delivery
         known = delivery.acknowledged
         if done > known:
             batch = delivery.batch
             self._channel.acknowledge(batch if done - known == len(batch) else batch[known:done])
+            if self._save is not None:
+                self._save(batch.terminal and done == len(batch))
             delivery.acknowledged = done
             self._acknowledged_at = self.current.since
-
-    def _save_position(self, done: int) -> None:
-        """Acknowledge at once, and keep the position in the cursor store."""
-        self._acknowledge(done)
-        batch = self._delivery.batch
-        if self._save is not None:
-            self._save(batch.terminal and done == len(batch))
 
     def _recover(self, ctx: Any, handlers: Handlers, error: Optional[Exception] = None) -> bool:
         """Call the callbacks that are left of one event, and ask the policy where one raises.
@@ -353,7 +361,7 @@ class Worker:
             return refused
         if event.type in KNOWN:
             self.current.since = self._clock.now()
-            self._save_position(self._delivery.begun)
+            self._acknowledge(self._delivery.begun)
         raise Interrupted from None
 
     def _rewind(self, event: Event) -> bool:
@@ -370,6 +378,10 @@ class Worker:
     def _wait(self, seconds: float) -> None:
         if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
             raise Interrupted
+
+
+class _ComesAgain(Exception):
+    """The event at hand, and all after it, will come again."""
 
 
 def _identity(event: Event) -> Hashable:

@@ -269,15 +269,14 @@ class Driver:
 
         class Recording(Cursor):
             def acknowledge(self, events: Sequence[TrainingEvent]) -> None:
-                # Many logs may be acknowledged together; each was done with after its last call.
+                # Events may be acknowledged together; each was done with after its last call.
                 told = [n for n, each in enumerate(trace) if each.callback is None]
                 position = told[-1] + 1 if told else 0
                 for event in events:
                     key, identity = key_of(event)
                     entry = Entry(key, identity, event.id, problem=event.problem is not None)
                     calls = [n for n, each in enumerate(trace) if each.identity == identity]
-                    alone = len(events) == 1
-                    position = len(trace) if alone else max([position, *(n + 1 for n in calls)])
+                    position = max([position, *(n + 1 for n in calls)])
                     trace.insert(position, entry)
                     position += 1
                 super().acknowledge(events)
