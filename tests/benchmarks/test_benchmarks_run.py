@@ -64,6 +64,7 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
         assert name in done.stdout
 
 
+@pytest.mark.slow
 def test_two_checkouts_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "comparison.json"
     this = str(HERE.parents[1])

@@ -51,6 +51,7 @@ def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
     return done.returncode, [line.partition("nightly: ")[2] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_training_that_completes_exits_0(script: Path) -> None:
     code, lines = log_of(script)
     assert code == 0, lines

@@ -11,6 +11,7 @@ import pytest
 from support.example_runs import EXAMPLES, printed_by, run
 
 
+@pytest.mark.slow
 def test_it_trains_shows_each_checkpoint_getting_better_and_exits_0() -> None:
     printed = printed_by("quickstart.py")
     losses = [float(loss) for loss in re.findall(r"step .* loss +(\d+\.\d+)", printed)]

@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
+import pytest
+
+from support.hang_phases import PHASES
 from support.waiting import PATIENCE, until
 
 HERE = Path(__file__).parent
@@ -34,6 +37,16 @@ COMMAND = [
     "-W",
     "ignore:This process:DeprecationWarning",
 ]
+
+# For tests that need new processes in each phase: a plain run takes a few of the phases.
+_PLAIN = {"connecting", "reading the body", "full channel", "awaiting a coroutine"}
+EACH_PHASE = pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param(phase, id=phase.name, marks=[] if phase.name in _PLAIN else pytest.mark.slow)
+        for phase in PHASES
+    ],
+)
 
 
 class Child:

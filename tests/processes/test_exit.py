@@ -11,11 +11,11 @@ from typing import Iterator
 
 import pytest
 import scenarios
-from children import COMMAND, PYTHONPATH, Child, Nursery
+from children import COMMAND, EACH_PHASE, PYTHONPATH, Child, Nursery
 
 from arkor_sync._common.process import EXIT_GRACE
 from arkor_sync.emulator import Emulator, ScriptedEngine
-from support.hang_phases import BY_NAME, PHASES, Cloud, Phase, cloud_of, serve
+from support.hang_phases import BY_NAME, Cloud, Phase, cloud_of, serve
 from support.waiting import PATIENCE, shortest
 
 LIMIT = 1.0  # seconds
@@ -42,7 +42,7 @@ def traceback_of(child: Child) -> str:
     return rest[0]
 
 
-@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+@EACH_PHASE
 def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase: Phase) -> None:
     def measure() -> float:
         with serve(phase, tls=phase.name == "TLS handshake") as cloud:

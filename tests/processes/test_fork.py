@@ -6,10 +6,10 @@ from typing import Iterator
 
 import fork_scenarios as scenarios
 import pytest
-from children import Nursery
+from children import EACH_PHASE, Nursery
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from support.hang_phases import PHASES, Phase, cloud_of, serve
+from support.hang_phases import Phase, cloud_of, serve
 from support.waiting import shortest
 
 LIMIT = 1.0  # seconds
@@ -29,7 +29,7 @@ def waiting_job(emulator: Emulator) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+@EACH_PHASE
 def test_a_fork_in_any_phase_disturbs_neither_side(nursery: Nursery, phase: Phase) -> None:
     def measure() -> float:
         with serve(phase, tls=True) as cloud:
