@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
 
-from arkor_sync._common.arguments import check_callback
+from arkor_sync._common.arguments import check_callback, refusal
 from arkor_sync.contexts import Callback, Callbacks
-from arkor_sync.errors import ArkorUsageError
 from arkor_sync.stream.events import CALLBACK_NAMES, unknown_callback
 
 __all__ = [
@@ -79,9 +78,10 @@ def _pairs(callbacks: Any) -> Iterable[Tuple[str, Callable[[Any], Any]]]:
                 raise unknown_callback(name)
             yield name, check_callback(name, function)
     else:
-        raise ArkorUsageError(
-            "callbacks must be Callbacks(on_log=...), a Callback object, a dict of functions "
-            f"or a list of these, not {callbacks!r:.80}"
+        raise refusal(
+            "callbacks",
+            callbacks,
+            "Callbacks(on_log=...), a Callback object, a dict of functions or a list of these",
         )
 
 

@@ -6,10 +6,10 @@ import dataclasses
 import threading
 from typing import Optional
 
+from arkor_sync._common.arguments import check, refusal, show
 from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import CallbacksInput, flatten, handler_table
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
-from arkor_sync.errors import ArkorUsageError
 from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
@@ -58,27 +58,26 @@ class RunOptions:
         _check_type("reconnect", self.reconnect, ReconnectPolicy)
         for method in ("load", "save", "lease"):
             if self.cursor_store is not None and not hasattr(self.cursor_store, method):
-                raise ArkorUsageError(
-                    "cursor_store must be a CursorStore such as FileCursorStore('cursors'), not "
-                    f"{self.cursor_store!r:.80}: it has no {method}()"
+                raise refusal(
+                    "cursor_store",
+                    self.cursor_store,
+                    "a CursorStore such as FileCursorStore('cursors')",
+                    got=f"{show(self.cursor_store)} without {method}()",
                 )
-        if self.abort_event is not None and not hasattr(self.abort_event, "is_set"):
-            raise ArkorUsageError(f"abort_event must be a threading.Event: {self.abort_event!r}")
+        event = self.abort_event
+        check("abort_event", event, event is None or hasattr(event, "is_set"), "a threading.Event")
         for name in ("stale_after", "max_buffered_events", "max_buffered_bytes", "max_event_bytes"):
             value = getattr(self, name)
-            if not (_is_number(value) and value > 0):
-                raise ArkorUsageError(f"{name} must be above 0, not {value!r:.80}")
-        if not (_is_number(self.abort_grace) and self.abort_grace >= 0):
-            raise ArkorUsageError(
-                f"abort_grace must be seconds from 0, not {self.abort_grace!r:.80}"
-            )
+            check(name, value, _is_number(value) and value > 0, "a number above 0")
+        grace = self.abort_grace
+        check("abort_grace", grace, _is_number(grace) and grace >= 0, "seconds from 0")
 
 
 def _is_number(value: object) -> bool:
+    """Whether it is a number; infinity is one, and means that there is no limit."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_type(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise ArkorUsageError(f"{name} must be {article} {kind.__name__}, not {value!r:.80}")
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    check(name, value, value is None or isinstance(value, kind), f"{article} {kind.__name__}")

@@ -22,7 +22,7 @@ from typing import (
     Union,
 )
 
-from arkor_sync._common.arguments import check_callback
+from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.contexts import _TrainerDecorators
@@ -276,7 +276,7 @@ def create_trainer(
         ArkorUsageError: An argument cannot work. It is also a `ValueError`.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ArkorUsageError(f"name must be a text that names the job, not {name!r}")
+        raise refusal("name", name, "a text that names the job")
     # Imported here because this part of the package is large.
     from arkor_sync.cloud.job_config import build_job_config
 
@@ -395,6 +395,5 @@ def _client(
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
     if credentials is not None or base_url is not None or cwd is not None:
         raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
-    if not hasattr(client, "jobs"):
-        raise ArkorUsageError(f"client must be a CloudApiClient, not {client!r:.80}")
+    check("client", client, hasattr(client, "jobs"), "a CloudApiClient")
     return client

@@ -274,15 +274,15 @@ def test_a_run_that_was_waited_for_can_be_collected() -> None:
     ("name", "value", "says"),
     [
         ("callbacks", {"on_chekpoint": print}, "did you mean 'on_checkpoint'"),
-        ("callbacks", 5, "callbacks must be"),
-        ("callbacks", {"on_log": 5}, "on_log must be a function"),
+        ("callbacks", 5, "callbacks: got int 5; give Callbacks"),
+        ("callbacks", {"on_log": 5}, "on_log: got int 5; give a function"),
         ("callbacks", {"on_log": lambda: None}, "called with one argument"),
-        ("error_policy", "log", "error_policy must be an ErrorPolicy"),
-        ("reconnect", 5, "reconnect must be a ReconnectPolicy"),
-        ("abort_event", 5, "abort_event must be a threading.Event"),
-        ("stale_after", 0, "stale_after must be above 0"),
-        ("max_buffered_events", 0, "max_buffered_events must be above 0"),
-        ("abort_grace", -1, "abort_grace must be seconds from 0"),
+        ("error_policy", "log", "error_policy: got str 'log'; give an ErrorPolicy"),
+        ("reconnect", 5, "reconnect: got int 5; give a ReconnectPolicy"),
+        ("abort_event", 5, "abort_event: got int 5; give a threading.Event"),
+        ("stale_after", 0, "stale_after: got int 0; give a number above 0"),
+        ("max_buffered_events", 0, "max_buffered_events: got int 0; give a number above 0"),
+        ("abort_grace", -1, "abort_grace: got int -1; give seconds from 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_anything_starts(

@@ -74,7 +74,7 @@ def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
     """
     function: Callable[[Any], Any] = given
     if not callable(function):
-        raise ArkorUsageError(f"{name} must be a function of one context, not {function!r:.80}")
+        raise refusal(name, function, "a function of one context")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -83,9 +83,11 @@ def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
         signature.bind(None)
     except TypeError as error:
         label = getattr(function, "__qualname__", repr(function))
-        raise ArkorUsageError(
-            f"{name} is called with one argument, the context; {label}{signature} cannot be: "
-            f"{error}"
+        raise refusal(
+            name,
+            function,
+            "a function that can be called with one argument, the context",
+            got=f"{label}{signature} ({error})",
         ) from None
     return function
 
