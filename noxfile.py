@@ -43,11 +43,12 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
-    session.install(".", "pdoc")
+    session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
     rooms = ["handlers", "emulator", "testing", "client", "credentials", "project"]
     names = [f"arkor_sync.{room}" for room in rooms]
-    output = session.create_tmp()
-    session.run("pdoc", "arkor_sync", *names, "-o", output, env={"PYTHONWARNINGS": "error"})
+    pdoc = ("python", "-W", "error", "-m", "pdoc", "--docformat", "google")
+    with session.chdir(session.create_tmp()):  # elsewhere: here is a folder of the same name
+        session.run(*pdoc, "arkor_sync", *names, "-o", "reference")
 
 
 @nox.session

@@ -285,9 +285,7 @@ def test_what_does_not_is_refused_before_the_run(function: Any) -> None:
 @pytest.mark.parametrize("value", [3, "print", [first], object()])
 def test_what_cannot_be_called_is_refused(value: Any) -> None:
     for build in (lambda: Callbacks(on_log=value), lambda: handler_table({"on_log": value})):
-        with pytest.raises(
-            ArkorUsageError, match=r"^on_log: got .*; give a function"
-        ):
+        with pytest.raises(ArkorUsageError, match=r"^on_log: got .*; give a function"):
             build()
 
 
