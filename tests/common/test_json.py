@@ -18,11 +18,12 @@ from arkor_sync._common import json as module
 from arkor_sync._common.json import decode_json, parse_json
 
 
-@pytest.fixture(params=["orjson", "json"], autouse=True)
+DECODERS = ["json"] if module._orjson is None else ["orjson", "json"]
+
+
+@pytest.fixture(params=DECODERS, autouse=True)
 def _with_and_without(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "orjson":
-        if module._orjson is None:
-            pytest.skip("orjson is not installed")
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
