@@ -36,6 +36,7 @@ PALETTES: Dict[str, Dict[str, str]] = {
 _MAX_ROWS = 1500  # rows that are drawn
 _MIN_LOG_LOSS = 1e-100  # the lowest loss that a logarithmic scale can show
 _LOG_RATIO = 50.0  # highest loss / lowest loss, from which the scale is logarithmic
+_MIN_SPAN = 1e-300  # floats nearer to each other leave no room for ticks between them
 _MAX_THICK_ROWS = 600  # with more rows, the train loss is a thin line
 _MAX_DESCRIPTION = 500  # columns of the name, and of the status, for screen readers
 MAX_DOTS = 60  # with more evaluations, the eval loss has no dots
@@ -262,7 +263,9 @@ def _split_at_nan(points: Sequence[Point]) -> List[List[Point]]:
 
 
 def _pad(low: float, high: float, share: float) -> Tuple[float, float]:
-    span = high - low or max(1.0, abs(low))
+    span = high - low
+    if span < _MIN_SPAN:
+        span = max(1.0, abs(low))
     return low - span * share, high + span * share
 
 

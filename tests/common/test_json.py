@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from arkor_sync._common import json as module
 from arkor_sync._common.json import decode_json, parse_json
 
-
 DECODERS = ["json"] if module._orjson is None else ["orjson", "json"]
 
 

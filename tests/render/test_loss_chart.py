@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arkor_sync import ArkorUsageError, Callback, FileCursorStore, RunAborted, follow
@@ -165,6 +165,7 @@ def test_the_scale_is_logarithmic_where_the_losses_span_much(
     assert ("loss (log scale)" in texts(render_svg(chart))) is log
 
 
+@example([0.0, 5e-324], 0)
 @given(st.lists(st.floats(-1e99, 1e99) | st.just(math.nan), max_size=30), st.integers(0, 10**9))
 def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
     values: List[float], first: int
