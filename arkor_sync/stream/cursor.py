@@ -153,9 +153,13 @@ class Cursor:
         self.read = self.acknowledged
 
     def restore(self, events: Sequence[TrainingEvent]) -> None:
-        """Undo a rewind: these events will not come again, and are in hand."""
+        """Undo a rewind: these events are in hand, and are not waited for any more.
+
+        They came on an earlier connection than the one at hand. If that one brings one of them
+        after all, it is recognised, also without an id.
+        """
         for event in events:
-            self._admit(event)
+            self._admit(event, self._connection - 1)
 
     def _accept_one(self, event: TrainingEvent) -> bool:
         position = self._position
@@ -171,16 +175,16 @@ class Cursor:
         seen = self._brought_by(event)
         if seen is not None and (event.id is not None or seen != self._connection):
             return False
-        self._admit(event)
+        self._admit(event, self._connection)
         return True
 
     def _brought_by(self, event: TrainingEvent) -> Optional[int]:
         found = self._new.find(event)
         return self._old.find(event) if found is None else found
 
-    def _admit(self, event: TrainingEvent) -> None:
+    def _admit(self, event: TrainingEvent, connection: int) -> None:
         self._count(1)
-        self._new.add(EventBatch([event]), self._connection)
+        self._new.add(EventBatch([event]), connection)
         if event.id is not None:
             self.read = event.id
             self._highest = max(self._highest, id_order(event.id))

@@ -182,6 +182,19 @@ def test_a_lost_connection_resumes_after_what_was_read() -> None:
     assert (cursor.read, cursor.acknowledged) == ("3", "1")
 
 
+def test_an_event_without_an_id_that_was_given_back_is_recognised_when_it_comes_after_all() -> None:
+    cursor = Cursor()
+    cursor.connect()
+    one, two = numbered(1, 2)
+    bare = event((None, '{"type":"training.log","step":3}'))
+    accepted(cursor, [one, two, bare])
+    cursor.acknowledge(EventBatch([one]))
+    cursor.rewind([two, bare])
+    cursor.connect()
+    cursor.restore([two, bare])
+    assert accepted(cursor, [two, bare]) == []
+
+
 def test_a_rewind_resumes_after_what_was_acknowledged() -> None:
     cursor = Cursor()
     cursor.connect()
