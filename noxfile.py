@@ -44,8 +44,8 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
-    rooms = ["handlers", "emulator", "testing", "client", "credentials", "project"]
-    names = [f"arkor_sync.{room}" for room in rooms]
+    modules = ["handlers", "emulator", "testing", "client", "credentials", "project"]
+    names = [f"arkor_sync.{module}" for module in modules]
     pdoc = ("python", "-W", "error", "-m", "pdoc", "--docformat", "google")
     with session.chdir(session.create_tmp()):  # elsewhere: here is a folder of the same name
         session.run(*pdoc, "arkor_sync", *names, "-o", "reference")

@@ -14,4 +14,4 @@ def import_for_the_threads() -> None:
     import arkor_sync.cloud.chat
     import arkor_sync.cloud.chat_request  # noqa: F401
 
-    next(ReconnectPolicy().delays())  # it imports what draws the delays
+    next(ReconnectPolicy().delays())  # this imports backoff

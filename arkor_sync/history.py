@@ -1,4 +1,4 @@
-"""What a run has told so far: its metrics and checkpoints, bounded. Pure.
+"""The metrics and checkpoints of a run so far, up to a limit. Pure.
 
 The worker thread writes it; any thread may read it, also while the run goes on.
 """
@@ -19,9 +19,9 @@ LIMIT = 10_000
 
 
 class History:
-    """The last events of a run: `run.history`. An event is in it from before its callbacks.
+    """The last logs and checkpoints of a run: `run.history`. Each is added before its callbacks.
 
-    An event that is delivered again is in it once. What an earlier process was told is not.
+    An event that is delivered again is kept once. Events of an earlier process are not kept.
 
     Args:
         limit: How many events are kept; older ones are dropped.
@@ -29,7 +29,7 @@ class History:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        # Bursts are kept as the JSON that they are: nobody may ever look at them.
+        # Logs that came together stay JSON text: many programs never read them.
         self._logs: Deque[Delivery] = deque()
         self._counted = 0  # the logs of all entries but the last, which may still grow
         self._checkpoints: Deque[int] = deque(maxlen=limit)
@@ -63,7 +63,7 @@ class History:
         logs: List[Dict[str, Any]] = []
         for each in _snapshot(self._logs):
             fields = each.batch.plain_logs()
-            if fields is None:  # a stack that is too deep here, though the worker's was not
+            if fields is None:  # nested too deeply for the stack of this caller
                 fields = [event.data for event in each.batch]
             logs += map(_own, fields[: each.begun])
         return logs[max(0, len(logs) - self._limit) :]

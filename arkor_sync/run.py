@@ -319,7 +319,7 @@ class Run:
             return
         current = self._worker.current
         call = current.get()
-        if self.outcome is not None and call is not None:  # a result has no room for it
+        if self.outcome is not None and call is not None:  # a result cannot name the callback
             what = "%s of job %s is still running:\n%s"
             logger.warning(what, call.callback, self.job.id, current.stack())
         self._settle(Interrupted(), None)
@@ -339,7 +339,7 @@ class Run:
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        """Fix the outcome, once; then let everything go that still runs."""
+        """Fix the outcome, once; then stop the threads and call the done callbacks."""
         error = self._ending(error)
         if not self._settlement.settle(error, failure):
             return
@@ -348,8 +348,9 @@ class Run:
             self._watch.stop()
         self._settlement.call_back()
         if error is not None and not self._awaited and self._settlement.aborted is None:
-            # Nobody may ever ask for it.
-            logger.error("the run of job %s ended, unawaited", self.job.id, exc_info=error)
+            # If the program never calls wait(), this is the only report.
+            what = "the run of job %s ended with an error, and nothing waited for it"
+            logger.error(what, self.job.id, exc_info=error)
 
     def _stop_threads(self) -> None:
         self._worker.stop()  # first: it then knows why the reader ends

@@ -170,8 +170,8 @@ class EventBatch(Batch):
 class LogBatch(Batch):
     """A burst of logs, whose JSON is decoded when it is asked for: one by one, or all at once.
 
-    What they have of their own is kept as two texts: many small ones take longer to keep and to
-    forget than all else that is done with them.
+    The ids are joined into one text, and what differs in the JSON into another: to keep and free
+    thousands of small texts would take longer than all other work on them.
 
     Attributes:
         head: How the JSON of each begins: the fields that all have in common.

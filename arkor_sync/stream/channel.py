@@ -15,7 +15,7 @@ from arkor_sync.stream.events import StreamLost, TrainingEvent
 
 MAX_EVENTS = 1024
 MAX_BYTES = 8 << 20
-_FEW = 16  # events that are handed over at once; with more, what comes next is read meanwhile
+_FEW = 16  # after more new events than this, the reader does not pause for the worker
 _HANDOVER = 50e-6  # seconds: about what the worker needs to begin
 _STALL = 15.0  # seconds
 _NOTHING: Batch = EventBatch([])
@@ -37,8 +37,8 @@ class Channel:
     """Hands events from the reader to the worker in order, and lets the worker ask for them again.
 
     It is bounded in events and in bytes. A full channel blocks the reader, which then stops
-    reading, which in the end stops the server. The worker takes what was put together at once, so
-    at most one more batch of that size is in its hands.
+    reading, which in the end stops the server. The worker takes one batch at a time, so at most
+    one more batch, no larger than the channel's limits, is with the worker.
 
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
@@ -263,7 +263,7 @@ class Channel:
         stalled = not self._drained.wait(_STALL)
         self._blocked = False
         if stalled:
-            # Without the lock: whoever is told may want to close the channel.
+            # Without the lock: on_stall may want to close the channel.
             self._lock.release()
             try:
                 self._on_stall()

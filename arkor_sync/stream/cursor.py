@@ -1,6 +1,6 @@
 """The two positions in a job's event stream, and which events have been seen. Pure.
 
-The channel's lock guards it.
+The channel's lock guards it, except for `acknowledge`: only the worker calls that, without a lock.
 
 The *read* position is the last event put on the channel: where a broken connection resumes. The
 *acknowledged* position is the last event that the callbacks are done with: where a redelivery
@@ -27,10 +27,10 @@ def _fingerprint(event: TrainingEvent) -> str:
 
 
 class _Generation:
-    """So many accepted events, by their keys, and the connection that brought each.
+    """Accepted events by their keys, each with the number of the connection that brought it.
 
     Attributes:
-        begins: How many events had been accepted before.
+        begins: How many events had been accepted before its first one.
         size: How many it has.
     """
 

@@ -73,7 +73,7 @@ class Failures:
         event: Event,
         attempt: int,
     ) -> Decision:
-        """Ask the policy, and do all of what it says but the waiting and the repeat.
+        """Ask the policy and do what it decides. The caller does the waiting and the repeat.
 
         Args:
             error: What the callback raised.

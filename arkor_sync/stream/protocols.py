@@ -36,7 +36,7 @@ class Record(Protocol):
 
 
 class Canceller(Protocol):
-    """What a callback's exception may have done to the job."""
+    """Cancels the job, where a callback's exception asks for it."""
 
     def stop(self, reason: str) -> bool:
         """Cancel the job and end the run with a result; False if the job has ended already."""

@@ -148,7 +148,7 @@ class Reader:
 
     def redeliver(self) -> None:
         """Connect again from where the channel was rewound to."""
-        self._last_news = self._clock.now()  # the stream was not silent, nobody listened
+        self._last_news = self._clock.now()  # the time until now does not count as silence
         self._transport.interrupt()
 
     def expect_end(self) -> None:
@@ -171,7 +171,7 @@ class Reader:
         error: Optional[BaseException] = None
         try:
             self._read_until_stopped()
-        except BaseException as ending:  # whatever it is, the run must hear of it
+        except BaseException as ending:  # whatever it is, the run must report it
             error = ending
         finally:
             self.state = State.ENDED
@@ -207,7 +207,7 @@ class Reader:
         position = self._channel.connect()
         if self._replaying_all:
             position = Position(position.epoch, None)
-        silence = self._clock.now() - self._last_news  # before: a process may sleep for hours in it
+        silence = self._clock.now() - self._last_news  # before connecting: that may take hours
         try:
             return self._follow_connection(position, silence)
         except GoneError as gone:
@@ -234,7 +234,7 @@ class Reader:
             return 0.0
         if self.events == read_before:
             if self._cancelled and silence >= CANCEL_GRACE and self._put_recorded_end(position):
-                return None  # it was heard, and had nothing more to tell
+                return None  # the stream was read and had no new event
             raise ArkorConnectionError(f"the event stream brought no new event before {end.value}")
         return min(self._policy.cap, self._policy.base if self._retry is None else self._retry)
 
@@ -296,7 +296,7 @@ class Reader:
         return end
 
     def _put(self, batch: Batch, epoch: int) -> bool:
-        """Put events on the channel; return False if nobody wants them any more."""
+        """Put events on the channel; return False if the epoch is over."""
         before = self._clock.now()
         accepted = self._channel.put(batch, epoch)
         if accepted is None:
@@ -386,7 +386,7 @@ class Reader:
     def _with_true_end(self, batch: Batch) -> Batch:
         """Tell a failure from a cancellation by the job's record: the stream calls both failed.
 
-        Where the record cannot be read, the stream's event stands: it is not to be risked.
+        Where the record cannot be read, the event is delivered as the stream sent it.
         """
         if batch[-1].type != FAILED:
             return batch

@@ -142,7 +142,7 @@ class Worker:
         error: Optional[BaseException] = None
         try:
             self._deliver_until_the_end()
-        except BaseException as ending:  # whatever it is, the run must hear of it
+        except BaseException as ending:  # whatever it is, the run must report it
             error = ending
         error = self._call_on_end(error)
         try:
@@ -262,10 +262,10 @@ class Worker:
             yield (), None
 
     def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
-        """Call those who want to hear of the end, and return the error that the run ends with."""
+        """Call the `on_end` callbacks, and return the error that the run ends with."""
         ending = self._control.ending(error)
         event = self._record.ended(ending)
-        for handler in self._handlers.get(ENDED, ()):  # each alone: whatever one does, all hear it
+        for handler in self._handlers.get(ENDED, ()):  # one by one: an error skips no other
             failure = self.failures.final
             try:
                 self._deliver_run_event(event, [handler])
@@ -385,5 +385,5 @@ class _ComesAgain(Exception):
 
 
 def _identity(event: Event) -> Hashable:
-    """Tell an event when it comes again, also where the server words it anew."""
+    """Return what identifies an event that is sent again, even if its JSON has changed."""
     return event.key if event.id is None else (event.type, event.id)

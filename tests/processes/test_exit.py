@@ -110,7 +110,7 @@ def test_a_run_that_nobody_waited_for_changes_nothing_but_says_why_it_ended(
     child = nursery.start(scenarios.raise_in_a_callback, cloud, error, False)
     assert child.status() == 0
     first, *_, last = child.err.splitlines()
-    assert first.endswith("ended, unawaited")
+    assert first.endswith("ended with an error, and nothing waited for it")
     assert last.startswith((f"{error}: ", "job "))
 
 
