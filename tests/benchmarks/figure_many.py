@@ -20,7 +20,7 @@ from bench_server import Server, raise_file_limit
 
 from arkor_sync import follow
 
-TLS = Path(__file__).parents[1] / "emulator" / "tls"
+TLS = Path(__file__).parents[1] / "support" / "tls"
 CERTIFICATE, KEY = str(TLS / "cert.pem"), str(TLS / "key.pem")
 EVENTS = 10  # of each run
 MOST = 200  # kB

@@ -14,9 +14,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 import pytest
 
-import arkor_sync
-
-PACKAGE = Path(arkor_sync.__file__).parent
+PACKAGE = Path(__file__).parents[2] / "arkor_sync"
 
 # From the top to the bottom. A module imports from the floors below its own, or from its own.
 FLOORS: List[Set[str]] = [
