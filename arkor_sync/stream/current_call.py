@@ -46,7 +46,7 @@ class CurrentCall:
     def get(self) -> Optional[Call]:
         """Return the callback that is running or awaited, or None."""
         name, ctx = self.name, self.ctx
-        return None if name is None else Call(name, ctx.event, self.since)
+        return None if name is None or ctx is None else Call(name, ctx.event, self.since)
 
     def stack(self) -> str:
         """Format what the worker thread is doing at this moment."""

@@ -180,13 +180,14 @@ class Worker:
         self._delivery = delivery
         current, now, save = self.current, self._clock.now, self._save
         logs = None if self._interrupted else batch.plain_logs()
-        prepare = self._prepare_each(delivery) if logs is None else self._prepare(delivery, logs)
+        prepare = self._prepare_each(batch) if logs is None else self._prepare(delivery, logs)
         prepared = enumerate(prepare, 1)
         done = 0
         handlers: Handlers = ()
         call: Any = None
         try:
             while True:
+                raised: Optional[Exception] = None
                 try:
                     for begun, (handlers, ctx) in prepared:
                         if self._stopping and logs is not None:
@@ -207,16 +208,19 @@ class Worker:
                 except Exception as error:
                     if current.name is None or isinstance(error, Interrupted):
                         raise
-                    current.name = None
-                    failed = [each is call for each in handlers].index(True)
-                    if not self._recover(current.ctx, handlers[failed:], error):
-                        return False
+                    raised = error
+                # Outside of `except`: what is called now must not see the exception as its context.
+                current.name = None
+                if isinstance(raised, _Again):
+                    left, raised = raised.handlers, None
+                else:
+                    left = handlers[[each is call for each in handlers].index(True) :]
+                if not self._recover(current.ctx, left, raised):
+                    return False
                 current.since = now()
                 if save is not None:
                     self._acknowledge(delivery.begun)
                 done = delivery.begun
-        except _ComesAgain:
-            return False
         finally:
             current.name = None
             self._acknowledge(done)
@@ -229,13 +233,13 @@ class Worker:
         contexts = self._record.log_contexts(delivery.batch, logs)
         return zip(repeat(self._handlers.get(LOG, ())), contexts)
 
-    def _prepare_each(self, delivery: Delivery) -> Iterator[Tuple[Handlers, Any]]:
+    def _prepare_each(self, batch: Batch) -> Iterator[Tuple[Handlers, Any]]:
         """Give the callbacks of each event, and their argument.
 
         What an event needs beforehand is done when the loop asks for it: the events before it have
         been delivered by then.
         """
-        for number, event in enumerate(delivery.batch, 1):
+        for event in batch:
             if self._stopping:
                 raise Interrupted
             if event.problem is not None:
@@ -253,13 +257,11 @@ class Worker:
                 handlers = self._handlers.get(event.type, ())
                 yield handlers, self._record.context(event, 1) if handlers else None
                 continue
-            # It comes again. Only the callback that raised has an attempt of its own, so what is
-            # left to call is called here, and not by the loop.
-            delivery.begun = number
+            # Only the callback that raised has an attempt of its own, so `_recover` is to call what
+            # is left. The loop gets there by an exception.
             handlers, attempt = again
-            if not self._recover(self._record.context(event, attempt), handlers):
-                raise _ComesAgain
-            yield (), None
+            first = [(handlers[0][0], _Again(handlers).throw)]
+            yield first, self._record.context(event, attempt)
 
     def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Call the `on_end` callbacks, and return the error that the run ends with."""
@@ -297,6 +299,7 @@ class Worker:
             self._channel.acknowledge(batch if done - known == len(batch) else batch[known:done])
             if self._save is not None:
                 self._save(batch.terminal and done == len(batch))
+                self.current.since = self._clock.now()  # a slow store is no slow callback
             delivery.acknowledged = done
             self._acknowledged_at = self.current.since
 
@@ -335,7 +338,7 @@ class Worker:
 
     def _call(self, name: str, function: Callable[[Any], Any], ctx: Any) -> Optional[Exception]:
         """Call one callback and wait for what it returns. Return its error, if there is one."""
-        self.current.name, self.current.ctx = name, ctx
+        self.current.ctx, self.current.name = ctx, name
         try:
             result = function(ctx)
             if result is not None:
@@ -380,8 +383,15 @@ class Worker:
             raise Interrupted
 
 
-class _ComesAgain(Exception):
-    """The event at hand, and all after it, will come again."""
+class _Again(Exception):
+    """An event has come again, and these of its callbacks are still to be called."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self.handlers = handlers
+
+    def throw(self, _: Any) -> None:
+        """Raise it, in the place of the callbacks."""
+        raise self
 
 
 def _identity(event: Event) -> Hashable:

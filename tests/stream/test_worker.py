@@ -89,6 +89,33 @@ def test_retry_calls_again_with_the_event_in_hand_and_keeps_the_order() -> None:
     assert jobs.resumed == [None]
 
 
+def test_an_exception_has_no_other_callbacks_exception_as_its_context() -> None:
+    def first(ctx: Any) -> None:
+        raise OSError("logged")
+
+    def second(ctx: Any) -> None:
+        raise Boom("ends the run")
+
+    policy = ErrorPolicy().on(OSError, do=Action.LOG)
+    run, _ = make_run(
+        [logs(1, 3)], callbacks=[{"on_log": first}, {"on_log": second}], error_policy=policy
+    )
+    with pytest.raises(Boom) as caught:
+        run.start().wait(PATIENCE)
+    assert caught.value.__context__ is None
+
+
+def test_an_iterator_that_is_used_up_is_an_exception_like_any_other() -> None:
+    error = StopIteration()
+    policy = ErrorPolicy.reconnect(attempts=2)
+    run, _ = follow(
+        [logs(1, 3)], [logs(1, 3)], on_log=failing(2, times=9, error=error), policy=policy
+    )
+    with pytest.raises(StopIteration) as caught:
+        run.wait(PATIENCE)
+    assert caught.value is error
+
+
 def test_retry_exhausted_does_what_then_says() -> None:
     on_log = failing(2, times=99)
     policy = ErrorPolicy().on(Boom, do=Action.RETRY, attempts=3, then=Action.LOG)
