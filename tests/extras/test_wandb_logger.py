@@ -178,7 +178,7 @@ def on_log(ctx):
     if ctx.step == 2:
         assert logger._states._states[ctx.job.id].outbox.flush(20)
         listed = subprocess.run(
-            ["ps", "-axo", "pid=,ppid=,command="], capture_output=True, text=True
+            ["ps", "-axwwo", "pid=,ppid=,command="], capture_output=True, text=True
         )
         for line in listed.stdout.splitlines():
             pid, parent, command = line.split(None, 2)
