@@ -39,7 +39,8 @@ def outcome(decode: Any, document: Any) -> Any:
     try:
         return exact(decode(document))
     except (ValueError, RecursionError) as error:
-        return "too deep" if "recursion" in str(error) or "deeply" in str(error) else str(error)
+        too_deep = isinstance(error, RecursionError) or "deeply" in str(error)
+        return "too deep" if too_deep else str(error)
 
 
 def exact(value: Any) -> Any:
