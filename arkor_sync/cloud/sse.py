@@ -110,9 +110,9 @@ class FrameParser:
         end = chunk.rfind(b"\n\n") + 2
         if end == len(chunk) > 1 and not self._pending:
             return chunk
-        if end == 1 and chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n":
-            end = 1  # the two newlines of the blank line are in two chunks
-        elif end == 1:
+        # The two newlines of a blank line may be in two chunks.
+        split = chunk[:1] == b"\n" and self._pending and self._pending[-1][-1:] == b"\n"
+        if end == 1 and not split:
             self._hold(chunk)
             return b""
         blocks = b"".join([*self._pending, chunk[:end]])
