@@ -108,12 +108,14 @@ def test_an_exception_has_no_other_callbacks_exception_as_its_context() -> None:
 def test_an_iterator_that_is_used_up_is_an_exception_like_any_other() -> None:
     error = StopIteration()
     policy = ErrorPolicy.reconnect(attempts=2)
-    run, _ = follow(
-        [logs(1, 3)], [logs(1, 3)], on_log=failing(2, times=9, error=error), policy=policy
+    # The first connection stays open, so that the second is the one that was asked for again.
+    run, jobs = follow(
+        [logs(1, 3), Hold()], [logs(1, 3)], on_log=failing(2, times=9, error=error), policy=policy
     )
     with pytest.raises(StopIteration) as caught:
         run.wait(PATIENCE)
     assert caught.value is error
+    assert jobs.resumed == [None, "1"]
 
 
 def test_retry_exhausted_does_what_then_says() -> None:
