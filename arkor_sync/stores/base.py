@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync.errors import CursorStoreError
+
+VERSION = 2  # of what is stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +18,18 @@ class SavedCursor:
     Attributes:
         acknowledged_id: Id of the last event that the callbacks have finished with; the stream is
             resumed after it. None: from the start.
-        delivered: How many events the callbacks have finished with. A server that ignores the id
-            sends the whole history, and so many of its events are skipped.
-        opening: Fingerprints of the job's first two events. They show whether a server has sent
-            the whole history.
+        delivered: How many events that were, from the job's start.
+        opening: Fingerprints of the job's first two events. They show whether a server sends the
+            whole history again.
         finished: Whether the callbacks have finished with the terminal event.
         state: What each callback's `state_dict()` returned after that event, by the callback's key.
+        before_ids: How many of those events came before the first one with an id, without those
+            that could not be delivered. So many are skipped of a history in which none has an id.
+        latest: Fingerprints of those events from the first one with `acknowledged_id` on: that one,
+            others with the same id, and those without an id that came behind it. The newest 1,000.
+        owner: The process that saved it, as text for people.
+        epoch: How many runs have followed the job with this store, this one included. A store that
+            serves several machines refuses to replace a higher epoch by a lower one.
     """
 
     acknowledged_id: Optional[str] = None
@@ -29,6 +37,10 @@ class SavedCursor:
     opening: Sequence[str] = ()
     finished: bool = False
     state: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    before_ids: int = 0
+    latest: Sequence[str] = ()
+    owner: Optional[str] = None
+    epoch: int = 0
 
 
 class CursorStore(Protocol):
@@ -68,11 +80,16 @@ def encode_cursor(job_id: str, saved: SavedCursor) -> str:
         CursorStoreError: The state of a callback cannot be written as JSON.
     """
     fields = {
+        "version": VERSION,
         "jobId": job_id,
         "acknowledgedId": saved.acknowledged_id,
         "delivered": saved.delivered,
+        "beforeIds": saved.before_ids,
         "opening": list(saved.opening),
+        "latest": list(saved.latest),
         "finished": saved.finished,
+        "owner": saved.owner,
+        "epoch": saved.epoch,
         "state": saved.state,
     }
     try:
@@ -82,21 +99,40 @@ def encode_cursor(job_id: str, saved: SavedCursor) -> str:
 
 
 def decode_cursor(document: bytes) -> SavedCursor:
-    """Read what `encode_cursor` returned.
+    """Read what `encode_cursor` returned, in this version or an older one.
 
     Raises:
         ValueError: It is something else.
+        CursorStoreError: A newer version wrote it.
     """
     fields = parse_json(document)
     if not isinstance(fields, dict):
         raise ValueError(f"expected an object, got {fields!r:.40}")
+    version = _typed({"version": 1, **fields}, "version", int)
+    if version > VERSION:
+        raise CursorStoreError(
+            f"it is of version {version}, and this arkor_sync reads up to version {VERSION}; "
+            "upgrade arkor_sync"
+        )
+    if version == 1:
+        fields = _from_version_1(fields)
     return SavedCursor(
         acknowledged_id=_typed(fields, "acknowledgedId", str, type(None)),
-        delivered=_typed(fields, "delivered", int),
-        opening=_typed(fields, "opening", list),
+        delivered=_count(fields, "delivered"),
+        opening=_texts(fields, "opening"),
         finished=_typed(fields, "finished", bool),
         state=_typed(fields, "state", dict),
+        before_ids=_count(fields, "beforeIds"),
+        latest=_texts(fields, "latest"),
+        owner=_typed(fields, "owner", str, type(None)),
+        epoch=_count(fields, "epoch"),
     )
+
+
+def _from_version_1(fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Add what 0.1 did not write. It counted all events, and had no use for a version."""
+    counted = fields.get("delivered") if fields.get("acknowledgedId") is None else 0
+    return {"beforeIds": counted, "latest": [], "owner": None, "epoch": 0, **fields}
 
 
 def _typed(fields: Dict[str, Any], key: str, *types: type) -> Any:
@@ -105,4 +141,18 @@ def _typed(fields: Dict[str, Any], key: str, *types: type) -> Any:
     if type(value) not in types:
         got = "nothing" if value is ... else f"{value!r:.40}"
         raise ValueError(f"{key}: expected {types[0].__name__}, got {got}")
+    return value
+
+
+def _count(fields: Dict[str, Any], key: str) -> int:
+    value: int = _typed(fields, key, int)
+    if value < 0:
+        raise ValueError(f"{key}: expected 0 or more, got {value}")
+    return value
+
+
+def _texts(fields: Dict[str, Any], key: str) -> List[str]:
+    value: List[str] = _typed(fields, key, list)
+    if not all(type(each) is str for each in value):
+        raise ValueError(f"{key}: expected texts, got {value!r:.40}")
     return value

@@ -44,6 +44,8 @@ class FileCursorStore:
             return SavedCursor()
         except OSError as error:
             raise CursorStoreError(f"{path} cannot be read: {error.strerror}") from error
+        except CursorStoreError as error:
+            raise CursorStoreError(f"{path} cannot be used: {error}") from None
         except ValueError as error:
             raise CursorStoreError(
                 f"{path} is not a saved cursor ({error}); move it away to follow from the start"

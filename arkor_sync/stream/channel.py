@@ -213,7 +213,7 @@ class Channel:
             if event.key == self._set_aside[0].key:
                 self._set_aside = []
                 return
-            if not self.cursor.knows(event):
+            if event.problem is None and not self.cursor.knows(event):
                 self._restore()
                 return
 

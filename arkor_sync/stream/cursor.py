@@ -9,21 +9,20 @@ begins, and the only position that may outlive the process.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+import logging
+from collections import deque
+from typing import Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from arkor_sync.stores.base import SavedCursor
 from arkor_sync.stream.batches import Batch, EventBatch, id_order
 from arkor_sync.stream.events import TrainingEvent
+from arkor_sync.stream.replay import Replay, fingerprint, lasting_key
 
 _OPENING = 2
-REMEMBERED = 10_000  # at least so many events are recognised when they come again
+REMEMBERED = 10_000  # at least half so many events are recognised when they come again
+_MAX_LATEST = 1_000
 
-
-def _fingerprint(event: TrainingEvent) -> str:
-    """Tell events apart across processes. `key` is faster, but only within one."""
-    text = f"{event.id!r} {event.type!r} {event.timestamp!r} {event.step!r}"
-    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+logger = logging.getLogger("arkor_sync.stream.reader")
 
 
 class _Generation:
@@ -72,13 +71,13 @@ class _Generation:
 class Cursor:
     """Knows what was read, what is done with, and what has been seen before.
 
-    Threads: the worker calls `acknowledge`; everything else comes under the channel's lock.
+    Threads: the worker calls `acknowledge`, and reads what is done with; everything else comes
+    under the channel's lock.
 
     Attributes:
         read: Id of the last event put on the channel; `None` before the first.
         acknowledged: Id of the last event that the callbacks are done with.
         delivered: How many events that were, in earlier processes too.
-        opening: Fingerprints of the job's first two events.
     """
 
     def __init__(self, saved: Optional[SavedCursor] = None, remembered: int = REMEMBERED) -> None:
@@ -86,17 +85,23 @@ class Cursor:
         self.read = saved.acknowledged_id
         self.acknowledged = saved.acknowledged_id
         self.delivered = saved.delivered
-        self.opening = list(saved.opening)
+        self._opening = list(saved.opening)
+        self._before_ids = saved.before_ids
+        # The events that were done with from the first one with the acknowledged id on: that one
+        # as the last of a batch, for it is made at every event; the others by their lasting keys.
+        self._last: Optional[Batch] = None
+        self._latest: Deque[str] = deque(saved.latest, _MAX_LATEST)
+        self._known_latest = frozenset(saved.latest)  # as of the last restart or rewind
+        self._saved_id = None if saved.latest else saved.acknowledged_id
         self._remembered = remembered
         self._connection = 0
-        self._position = 0  # data events of this connection
-        self._from_start = False  # whether this connection has sent nothing but the history so far
+        self._replay: Optional[Replay] = None
         self._accepted = saved.delivered
-        self._forgotten = saved.delivered  # the oldest events, which `_old` and `_new` do not have
+        self._forgets = saved.delivered > 0  # whether `_old` and `_new` do not have all events
         # The older half of what is remembered is dropped as a whole when the newer one is full.
         self._old = _Generation(saved.delivered)
         self._new = _Generation(saved.delivered)
-        self._highest = 0, ""  # of all ids so far, ordered by length and then as text
+        self._highest = id_order(self.read or "")  # of all ids so far, as far as they are known
 
     def connect(self) -> Optional[str]:
         """Begin a connection.
@@ -105,29 +110,30 @@ class Cursor:
             The id to resume after.
         """
         self._connection += 1
-        self._position = 0
-        self._from_start = True
+        self._replay = None
+        # What is new on this connection must not displace what it may send again.
+        self._forget_beyond(self._remembered // 2)
+        if self._forgets:
+            remembers = self._old.size or self._new.size
+            replay = Replay(self._opening, self.read, 0 if remembers else self._before_ids)
+            self._replay = None if replay.over else replay
         return self.read
 
     def accept(self, batch: Batch) -> Batch:
         """Move the read position over events, and return those that were not here before.
 
         An event with an id is recognised wherever it comes again. One without is only recognised
-        on a later connection: on the same one, two equal events are two events.
-
-        A server that ignores the resume id sends the whole history. Its first events may be too
-        old to be remembered, but they come in the old order, so counting them is enough. Two
-        events must match before that is believed: a server may greet with the first one.
+        on a later connection: on the same one, two equal events are two events. What is no longer
+        remembered is recognised by `Replay`.
         """
-        counting = self._position < max(_OPENING, self._forgotten if self._from_start else 0)
-        ids = None if counting else batch.rising_ids()
+        replay = self._replay
+        ids = None if replay is not None else batch.rising_ids()
         if ids is None or id_order(ids[0]) <= self._highest:
-            new = [event for event in batch if self._accept_one(event)]
-            return batch if len(new) == len(batch) else EventBatch(new)
+            arrived = batch if replay is None else self._after_replay(replay, batch)
+            new = [event for event in arrived if self._accept_one(event)]
+            return batch if replay is None and len(new) == len(batch) else EventBatch(new)
         # The id of each is above all that came before, so none of them can have been here.
-        count = len(batch)
-        self._position += count
-        self._count(count)
+        self._count(len(batch))
         self._new.add(batch, self._connection)
         self.read = ids[1]
         self._highest = id_order(ids[1])
@@ -140,11 +146,34 @@ class Cursor:
     def acknowledge(self, batch: Batch) -> None:
         """Move the acknowledged position over the next events."""
         self.delivered += len(batch)
-        if batch.last_id is not None:
-            self.acknowledged = batch.last_id
+        if len(self._opening) < _OPENING:
+            self._remember_opening(batch)
+        ids = batch.rising_ids()
+        if ids is None or ids[0] == self.acknowledged:
+            self._acknowledge_each(batch)
+        else:
+            self.acknowledged = ids[1]
+            self._last = batch
+            if self._latest:
+                self._latest.clear()
+
+    def position(self) -> SavedCursor:
+        """Return what another process needs in order to go on behind the acknowledged position."""
+        latest = [] if self._last is None else [lasting_key(self._last[-1])]
+        return SavedCursor(
+            acknowledged_id=self.acknowledged,
+            delivered=self.delivered,
+            opening=list(self._opening),
+            before_ids=self._before_ids,
+            latest=[*latest, *self._latest],
+        )
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
-        """Move the read position back to the acknowledged one, as if these had never come."""
+        """Move the read position back to the acknowledged one, as if these had never come.
+
+        The worker calls it, so what is acknowledged does not change meanwhile.
+        """
+        self._known_latest = frozenset(self.position().latest)
         for event in unacknowledged:
             self._new.discard(event)
             self._old.discard(event)
@@ -161,17 +190,42 @@ class Cursor:
         for event in events:
             self._admit(event, self._connection - 1)
 
+    def _remember_opening(self, batch: Batch) -> None:
+        for event in batch:
+            if event.problem is None and len(self._opening) < _OPENING:
+                self._opening.append(fingerprint(event))
+
+    def _acknowledge_each(self, batch: Batch) -> None:
+        for number, event in enumerate(batch):
+            if event.id is not None and event.id != self.acknowledged:
+                self.acknowledged = event.id
+                self._last = batch[number : number + 1]
+                self._latest.clear()
+            elif event.problem is not None:
+                continue
+            elif self.acknowledged is None:
+                self._before_ids += 1
+            else:
+                self._latest.append(lasting_key(event))
+
+    def _after_replay(self, replay: Replay, batch: Batch) -> Iterator[TrainingEvent]:
+        """Give the events that are not held back as long forgotten."""
+        for event in batch:
+            if self._replay is None:
+                yield event
+                continue
+            known = self._remembered_from(event) not in (None, self._connection)
+            taken = replay.take(event, known)
+            if replay.over:
+                self._replay = None
+                if replay.missed:
+                    what = "event %r did not come again; what came before may be delivered twice"
+                    logger.warning(what, self.read)
+                    if replay.lost:
+                        logger.error("%d events were not kept and are lost", replay.lost)
+            yield from taken
+
     def _accept_one(self, event: TrainingEvent) -> bool:
-        position = self._position
-        self._position += 1
-        if position < _OPENING:
-            fingerprint = _fingerprint(event)
-            if position == len(self.opening) == self._accepted:
-                self.opening.append(fingerprint)
-            known = self.opening[position : position + 1]
-            self._from_start = self._from_start and known == [fingerprint]
-        if self._from_start and position < self._forgotten:
-            return False
         seen = self._brought_by(event)
         if seen is not None and (event.id is not None or seen != self._connection):
             return False
@@ -179,6 +233,15 @@ class Cursor:
         return True
 
     def _brought_by(self, event: TrainingEvent) -> Optional[int]:
+        """Return the connection that brought an event: 0 if that is not remembered."""
+        found = self._remembered_from(event)
+        if found is None and self._known_latest and lasting_key(event) in self._known_latest:
+            return 0
+        if found is None and event.id is not None and event.id == self._saved_id:
+            return 0  # the store kept nothing else of it
+        return found
+
+    def _remembered_from(self, event: TrainingEvent) -> Optional[int]:
         found = self._new.find(event)
         return self._old.find(event) if found is None else found
 
@@ -190,8 +253,11 @@ class Cursor:
             self._highest = max(self._highest, id_order(event.id))
 
     def _count(self, events: int) -> None:
-        """Count accepted events, and forget the older half of the keys where that is due."""
-        if self._new.size >= self._remembered and self.delivered >= self._new.begins:
-            self._forgotten = self._new.begins
-            self._old, self._new = self._new, _Generation(self._accepted)
+        self._forget_beyond(self._remembered)
         self._accepted += events
+
+    def _forget_beyond(self, size: int) -> None:
+        """Forget the older half of the keys if the newer one has so many."""
+        if self._new.size >= size and self.delivered >= self._new.begins:
+            self._forgets = self._forgets or self._old.size > 0
+            self._old, self._new = self._new, _Generation(self._accepted)

@@ -5,7 +5,10 @@ The position is saved on the worker thread.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol
+import dataclasses
+import os
+import socket
+from typing import Any, Callable, Mapping, Optional, Protocol
 
 from arkor_sync.stores import CursorStore, SavedCursor
 from arkor_sync.stream.cursor import Cursor
@@ -68,10 +71,15 @@ class Lease:
         if store is None:
             return None
 
+        owner, epoch = f"process {os.getpid()} on {socket.gethostname()}", self.saved.epoch + 1
+
         def save(finished: bool) -> None:
-            state: Dict[str, Any] = {key: each.state_dict() for key, each in self._states.items()}
-            saved = SavedCursor(
-                cursor.acknowledged, cursor.delivered, cursor.opening, finished, state
+            saved = dataclasses.replace(
+                cursor.position(),
+                finished=finished,
+                state={key: each.state_dict() for key, each in self._states.items()},
+                owner=owner,
+                epoch=epoch,
             )
             store.save(self._job_id, saved)
 

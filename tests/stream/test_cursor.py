@@ -303,7 +303,7 @@ def test_another_process_recognises_a_replay_of_everything_as_well() -> None:
     first.connect()
     for each in first.accept(EventBatch(history[:5])):
         first.acknowledge(EventBatch([each]))
-    saved = SavedCursor(first.acknowledged, first.delivered, first.opening)
+    saved = first.position()
     for overlap in (0, 5):
         second = Cursor(saved)
         assert second.connect() == "4"

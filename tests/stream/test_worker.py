@@ -110,7 +110,10 @@ def test_an_iterator_that_is_used_up_is_an_exception_like_any_other() -> None:
     policy = ErrorPolicy.reconnect(attempts=2)
     # The first connection stays open, so that the second is the one that was asked for again.
     run, jobs = follow(
-        [logs(1, 3), Hold()], [logs(1, 3)], on_log=failing(2, times=9, error=error), policy=policy
+        [logs(1, 3), Hold()],
+        [logs(1, 3), Hold()],
+        on_log=failing(2, times=9, error=error),
+        policy=policy,
     )
     with pytest.raises(StopIteration) as caught:
         run.wait(PATIENCE)
