@@ -47,7 +47,7 @@ class CursorStore(Protocol):
     """Keeps the acknowledged position of jobs, and lets one run at a time follow each job.
 
     `FileCursorStore` is one; an object with these methods will do. A method that fails should raise
-    `CursorStoreError`; whatever it raises ends the run, and `wait()` raises it.
+    `CursorStoreError`.
     """
 
     def load(self, job_id: str) -> SavedCursor:
@@ -59,7 +59,8 @@ class CursorStore(Protocol):
     def save(self, job_id: str, saved: SavedCursor) -> None:
         """Replace what was saved, atomically.
 
-        It is called on the worker thread, after every event.
+        It is called on the worker thread, after every event. If it raises, the error policy
+        decides, as if the exception were that of a callback `cursor_store`.
         """
 
     def lease(self, job_id: str) -> Callable[[], None]:

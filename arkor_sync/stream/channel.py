@@ -108,10 +108,7 @@ class Channel:
             if self._set_aside and epoch == self._epoch:
                 self._check_redelivery(batch)
             while batch:
-                while self._is_full() and not self._closed and epoch == self._epoch:
-                    self._wake_worker()
-                    self._wait_for_room()
-                if self._closed or epoch != self._epoch:
+                if not self._has_room(epoch):
                     return None
                 count = self._fitting(batch)
                 fitting, batch = (
@@ -119,10 +116,12 @@ class Channel:
                 )
                 new = self.cursor.accept(fitting)
                 self.duplicates += len(fitting) - len(new)
-                if new:
+                accepted += len(new)
+                if len(new) > count and not self._append_in_parts(new, epoch):
+                    return None
+                if 0 < len(new) <= count:
                     self._append(new)
                     self.high_water = max(self.high_water, self._count)
-                    accepted += len(new)
         # Without the lock: the worker takes it as soon as it is awake.
         if accepted and self._wake_worker() and accepted <= _FEW:
             time.sleep(_HANDOVER)  # give up the GIL, so that the worker just woken can run
@@ -253,6 +252,26 @@ class Channel:
         self._batches.append(batch)
         self._count += len(batch)
         self._bytes += batch.size
+
+    def _append_in_parts(self, new: Batch, epoch: int) -> bool:
+        """Append more events than there is room for: some that were held, and are new after all."""
+        while new:
+            if not self._has_room(epoch):
+                self.cursor.forget(new)
+                self._set_aside.extend(new)
+                return False
+            count = self._fitting(new)
+            self._append(new[:count])
+            self.high_water = max(self.high_water, self._count)
+            new = new[count:]
+        return True
+
+    def _has_room(self, epoch: int) -> bool:
+        """Wait while the channel is full; return False if the epoch is over or it is closed."""
+        while self._is_full() and not self._closed and epoch == self._epoch:
+            self._wake_worker()
+            self._wait_for_room()
+        return not self._closed and epoch == self._epoch
 
     def _empty(self) -> None:
         self._batches.clear()

@@ -174,12 +174,16 @@ class Cursor:
         The worker calls it, so what is acknowledged does not change meanwhile.
         """
         self._known_latest = frozenset(self.position().latest)
-        for event in unacknowledged:
-            self._new.discard(event)
-            self._old.discard(event)
+        self.forget(unacknowledged)
         self._accepted = self.delivered
         self._new.begins = min(self._new.begins, self.delivered)
         self.read = self.acknowledged
+
+    def forget(self, events: Sequence[TrainingEvent]) -> None:
+        """Take events for new ones if they come again."""
+        for event in events:
+            self._new.discard(event)
+            self._old.discard(event)
 
     def restore(self, events: Sequence[TrainingEvent]) -> None:
         """Undo a rewind: these events are in hand, and are not waited for any more.

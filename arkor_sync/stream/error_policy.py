@@ -11,6 +11,9 @@ from typing import Callable, FrozenSet, Iterable, NamedTuple, Optional, Tuple, T
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_seconds, refusal
 from arkor_sync.stream.events import CALLBACK_NAMES, RunEvent, TrainingEvent, unknown_callback
 
+CURSOR_STORE = "cursor_store"
+"""What a policy knows saving a position by, beside the names of the callbacks."""
+
 
 class Action(enum.Enum):
     """What the worker thread does about one failure of one callback."""
@@ -36,7 +39,8 @@ class Failure:
 
     Attributes:
         error: What the callback, or the future that it returned, raised.
-        callback: Its name: `"on_log"` and so on.
+        callback: Its name: `"on_log"` and so on; `"cursor_store"` if the position could not be
+            saved after the event's callbacks.
         event: The event that it was called for.
         attempt: How often this callback was called for this event, this call included. It is
             counted by event, so it survives a reconnect.
@@ -84,7 +88,7 @@ class Rule:
             fits = isinstance(error, type) and issubclass(error, Exception)
             check("errors", error, fits, "exception classes")
         for name in self.callbacks:
-            if name not in CALLBACK_NAMES:
+            if name != CURSOR_STORE and name not in CALLBACK_NAMES:
                 raise unknown_callback(name)
         for name, action in (("do", self.do), ("then", self.then)):
             check(name, action, isinstance(action, Action), "an Action such as Action.LOG")
@@ -130,6 +134,9 @@ class ErrorPolicy:
     The first rule with an opinion wins; `otherwise` answers for the rest. The worker thread asks
     it, once for each failed call. Only `Exception`s get here: a `SystemExit` or `KeyboardInterrupt`
     in a callback ends the run and surfaces in `wait()`.
+
+    It also decides about a position that the cursor store could not save. LOG goes on, and the next
+    event saves it; RETRY and RECONNECT save it again.
 
     Args:
         rules: In order. `on()` appends one.
@@ -193,7 +200,8 @@ class ErrorPolicy:
         Args:
             errors: Exception classes; none means `Exception`.
             do: What to do.
-            callbacks: Only for these: `"on_log"` and so on. Empty means all.
+            callbacks: Only for these: `"on_log"` and so on; `"cursor_store"` is saving the
+                position. Empty means all.
             when: Only where this function of the `Failure` is true.
             attempts: For RETRY and RECONNECT: calls in all, the first included.
             base: Seconds. The longest wait before the second call; it doubles with each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import count
 from typing import Callable, Optional
 
 from arkor_sync.errors import add_note, still_runs
@@ -34,6 +35,7 @@ class Failures:
         policy: ErrorPolicy,
         canceller: Canceller,
         wait: Callable[[float], None],
+        random: Callable[[], float],
         label: str,
     ) -> None:
         """Count from 0.
@@ -42,6 +44,7 @@ class Failures:
             policy: What an exception does.
             canceller: Cancels the job.
             wait: Waits for so many seconds, unless the run is stopped.
+            random: Returns a random number from 0 up to 1.
             label: The job's id, for log lines.
         """
         self.given_up = 0
@@ -49,6 +52,7 @@ class Failures:
         self._policy = policy
         self._canceller = canceller
         self._wait = wait
+        self._random = random
         self._label = label
 
     def stops_training(self, error: StopTraining) -> bool:
@@ -65,6 +69,32 @@ class Failures:
         what = "job %s had ended before it could be stopped (%s)"
         logger.warning(what, self._label, error.reason)
         return False
+
+    def wait_before_repeat(self, decision: Decision) -> None:
+        """Wait a random time, up to the one that was decided on."""
+        self._wait(decision.max_delay * self._random())
+
+    def repeat(self, act: Callable[[], None], name: str, event: Event) -> None:
+        """Do something that is no callback until it works, or until the policy lets it be.
+
+        Args:
+            act: What to do. There is nothing to be sent again, so RECONNECT is the same as RETRY.
+            name: What the policy knows it by.
+            event: What it is done for.
+
+        Raises:
+            Exception: What it raised, where the run ends with it.
+        """
+        for attempt in count(1):
+            try:
+                act()
+                break
+            except Exception as error:
+                raised = error
+            decision = self.decide(raised, name, event, attempt)
+            if decision.action is Action.LOG:
+                break
+            self.wait_before_repeat(decision)
 
     def decide(
         self,

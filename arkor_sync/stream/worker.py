@@ -5,18 +5,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from functools import partial
 from itertools import repeat
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Hashable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync.errors import RunError
@@ -24,7 +15,7 @@ from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.batches import Batch, Delivery, EventBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.current_call import CurrentCall
-from arkor_sync.stream.error_policy import Action, ErrorPolicy, StopTraining
+from arkor_sync.stream.error_policy import CURSOR_STORE, Action, ErrorPolicy, StopTraining
 from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, RunEvent
 from arkor_sync.stream.failures import Failures
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
@@ -74,7 +65,7 @@ class Worker:
             label: The job's id, for names and log lines.
         """
         self.skipped = 0
-        self.failures = Failures(policy, control, self._wait, label)
+        self.failures = Failures(policy, control, self._wait, clock.random, label)
         self._channel = channel
         self._handlers = handlers
         self._record = record
@@ -290,7 +281,8 @@ class Worker:
     def _acknowledge(self, done: int) -> None:
         """Move the cursor over the events in hand that the callbacks are done with, and save it.
 
-        What could not be saved does not count as acknowledged.
+        If that fails, the policy decides. Where the run ends with it, they do not count as
+        acknowledged.
         """
         delivery = self._delivery
         known = delivery.acknowledged
@@ -298,7 +290,8 @@ class Worker:
             batch = delivery.batch
             self._channel.acknowledge(batch if done - known == len(batch) else batch[known:done])
             if self._save is not None:
-                self._save(batch.terminal and done == len(batch))
+                last = batch.terminal and done == len(batch)
+                self.failures.repeat(partial(self._save, last), CURSOR_STORE, batch[done - 1])
                 self.current.since = self._clock.now()  # a slow store is no slow callback
             delivery.acknowledged = done
             self._acknowledged_at = self.current.since
@@ -328,7 +321,7 @@ class Worker:
                 error = None
                 if decision.action is not Action.LOG:
                     attempt += 1
-                    self._wait(decision.max_delay * self._clock.random())
+                    self.failures.wait_before_repeat(decision)
                     if decision.action is Action.RECONNECT and self._rewind(event):
                         self._interrupted[_identity(event)] = (handlers, attempt)
                         return False

@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Optional
 import pytest
 
 from arkor_sync.cloud.sse import Frame
+from arkor_sync.stores import SavedCursor
 from arkor_sync.stream.batches import Batch, EventBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
@@ -287,6 +288,62 @@ def test_a_cloud_that_begins_elsewhere_loses_nothing() -> None:
     line.rewind(batch[1:])
     assert line.put(numbered(4, 5), line.connect().epoch) == 1
     assert [ids(line.take()), ids(line.take())] == [["2", "3", "4"], ["5"]]
+
+
+def held_by_a_replay() -> Channel:
+    """A channel for two events, whose connection has sent three old ones of a trimmed history."""
+    line = Channel(Cursor(SavedCursor(acknowledged_id="9", delivered=9)), max_events=2)
+    line.connect()
+    assert line.put(numbered(4, 5, 6), 0) == 0
+    return line
+
+
+def test_what_a_replay_gives_back_waits_for_room() -> None:
+    line = held_by_a_replay()
+    putting = blocked_put(line, numbered(10))  # above "9", which has not come
+    assert len(line) == 2
+    assert ids(line.take()) == ["4", "5"]
+    assert putting.result() == 4
+    assert ids(line.take()) == ["6", "10"]
+    assert line.high_water == 2
+
+
+def test_what_a_replay_gives_back_comes_again_after_a_rewind() -> None:
+    line = held_by_a_replay()
+    putting = blocked_put(line, numbered(10))
+    in_hand = line.take()
+    assert in_hand is not None
+    assert line.rewind(in_hand)
+    assert putting.result() is None
+    epoch, after = line.connect()
+    assert after == "9"
+    line.put(numbered(4, 5, 6), epoch)
+    putting = blocked_put(line, numbered(10), epoch)
+    assert ids(line.take()) == ["4", "5"]
+    assert putting.result() == 4
+
+
+def test_what_a_replay_gave_back_is_not_lost_if_it_cannot_come_again() -> None:
+    line = held_by_a_replay()
+    putting = blocked_put(line, numbered(10))
+    assert line.rewind(numbered())
+    assert putting.result() is None
+    epoch, _ = line.connect()
+    line.restore(epoch)
+    assert ids(line.take()) == ["4", "5", "6", "10"]
+
+
+def test_a_frame_that_cannot_be_delivered_is_no_sign_that_the_cloud_begins_elsewhere() -> None:
+    line = channel()
+    line.put(numbered(1, 2), 0)
+    in_hand = line.take()
+    assert in_hand is not None
+    line.rewind(in_hand)
+    epoch, _ = line.connect()
+    keepalive = decode(Frame("message", '{"type":"keepalive"}', ""))
+    line.put(EventBatch([keepalive, *numbered(1, 2)]), epoch)
+    assert [event.type for event in line.take() or ()] == ["keepalive", *["training.log"] * 2]
+    assert len(line) == 0
 
 
 def test_an_older_connection_can_neither_replace_nor_restore() -> None:

@@ -13,7 +13,8 @@ from typing import Any, List
 import pytest
 
 from arkor_sync.callbacks import Callback
-from arkor_sync.errors import ArkorConnectionError, ConflictError
+from arkor_sync.errors import ArkorConnectionError, ConflictError, CursorStoreError
+from arkor_sync.stores import SavedCursor
 from arkor_sync.stream.error_policy import Action, ErrorPolicy, Redeliver, Skip, StopTraining
 from support.clocks import FakeClock
 from support.fake_cloud import Hold, Seen, completed, failed, log, logs, make_run, started
@@ -489,3 +490,108 @@ def test_a_stop_that_the_cloud_refuses_is_the_policys_business() -> None:
     with pytest.raises(ArkorConnectionError, match="no route"):
         run.start().wait(PATIENCE)
     assert run.failure is not None
+
+
+# A position that cannot be saved
+
+
+class FailingStore:
+    """A cursor store whose saves fail, so often for each position."""
+
+    def __init__(self, *positions: str, times: int = 1) -> None:
+        self.saves: List[Any] = []
+        self._left = dict.fromkeys(positions, times)
+
+    def load(self, job_id: str) -> SavedCursor:
+        return SavedCursor()
+
+    def lease(self, job_id: str) -> Any:
+        return lambda: None
+
+    def save(self, job_id: str, saved: SavedCursor) -> None:
+        position = str(saved.acknowledged_id)
+        if self._left.get(position):
+            self._left[position] -= 1
+            raise CursorStoreError(f"no room for {position}")
+        self.saves.append(position)
+
+
+def test_a_save_that_fails_ends_the_run_by_default() -> None:
+    store = FailingStore("2")
+    run, _ = follow([logs(1, 3)], on_log=failing(), policy=ErrorPolicy.abort(), cursor_store=store)
+    with pytest.raises(CursorStoreError, match="no room for 2") as caught:
+        run.wait(PATIENCE)
+    assert "cursor_store raised, step 2, event 2, attempt 1" in caught.value.__notes__[0]
+    assert run.failure.callback == "cursor_store"
+    assert store.saves == ["1"]
+    assert run.health().delivered == 1
+
+
+@pytest.mark.parametrize("do", [Action.RETRY, Action.RECONNECT])
+def test_a_save_that_fails_is_tried_again_without_another_call(do: Action) -> None:
+    clock = FakeClock(random=1.0)
+    on_log = failing()
+    policy = ErrorPolicy().on(CursorStoreError, do=do, attempts=3, base=0.5)
+    store = FailingStore("2", times=2)
+    run, jobs = follow(
+        [logs(1, 3) + completed()], on_log=on_log, policy=policy, cursor_store=store, clock=clock
+    )
+    assert run.wait(PATIENCE).status == "completed"
+    assert on_log.calls == [(1, 1), (2, 1), (3, 1)]
+    assert store.saves == ["1", "2", "3", "end"]
+    assert clock.waits == [0.5, 1.0]
+    assert jobs.resumed == [None]
+
+
+def test_a_save_that_fails_for_good_does_what_then_says() -> None:
+    policy = ErrorPolicy().on(do=Action.RETRY, attempts=2, base=0, callbacks="cursor_store")
+    run, _ = follow(
+        [logs(1, 3)], on_log=failing(), policy=policy, cursor_store=FailingStore("2", times=9)
+    )
+    with pytest.raises(CursorStoreError):
+        run.wait(PATIENCE)
+    assert run.failure.attempt == 2
+
+
+def test_a_save_that_fails_may_be_logged_and_the_next_one_saves_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    letters: List[Any] = []
+    policy = ErrorPolicy(otherwise=Action.LOG, dead_letter=letters.append)
+    store = FailingStore("2")
+    run, _ = follow([logs(1, 3) + completed()], on_log=failing(), policy=policy, cursor_store=store)
+    assert run.wait(PATIENCE).status == "completed"
+    assert store.saves == ["1", "3", "end"]
+    assert "cursor_store raised, step 2, event 2, attempt 1; logged, going on" in caplog.text
+    assert [(each.callback, each.event.step) for each in letters] == [("cursor_store", 2)]
+    assert run.health().given_up == 1
+
+
+def test_a_rule_for_callbacks_says_nothing_about_saves() -> None:
+    policy = ErrorPolicy().on(do=Action.LOG, callbacks=["on_log"])
+    run, _ = follow([logs(1, 3)], on_log=failing(), policy=policy, cursor_store=FailingStore("1"))
+    with pytest.raises(CursorStoreError):
+        run.wait(PATIENCE)
+
+
+def test_state_that_cannot_be_told_is_a_save_that_failed() -> None:
+    class Stateful(Callback):
+        def state_dict(self) -> Any:
+            raise Boom("no state")
+
+        def load_state_dict(self, state: Any) -> None:
+            raise AssertionError
+
+        def on_log(self, ctx: Any) -> None:
+            pass
+
+    run, _ = make_run(
+        [logs(1, 3)],
+        callbacks=Stateful(),
+        error_policy=ErrorPolicy.abort(),
+        cursor_store=FailingStore(),
+    )
+    with pytest.raises(Boom, match="no state"):
+        run.start().wait(PATIENCE)
+    assert run.failure is not None
+    assert run.failure.callback == "cursor_store"
