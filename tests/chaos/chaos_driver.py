@@ -18,7 +18,7 @@ from unittest import mock
 
 import requests
 from chaos_oracle import AGAIN_ATTEMPTS, Entry, Oracle, Wrong, check_complete, check_order
-from chaos_schedule import ABORT_RUN, AGAIN, END, ERRORS, EXIT, SKIP, STOP, Key, Schedule
+from chaos_schedule import ABORT_RUN, AGAIN, END, ERRORS, EXIT, SAVE, SKIP, STOP, Key, Schedule
 
 from arkor_sync import (
     ArkorConnectionError,
@@ -65,8 +65,11 @@ class Driver:
         self.trace: List[Entry] = []
         self._schedule = schedule
         self._emulator = emulator
-        self._store = Store(directory, schedule.failing_saves) if schedule.phases > 1 else None
-        self._acked: List[Key] = []  # by all runs
+        self._store = Store(directory, self) if schedule.phases > 1 else None
+        self._acked: List[Key] = []  # and saved, by all runs
+        self._saved = 0  # of what the run at hand has acknowledged
+        self._killed = False
+        self._saves = 0  # by all runs
         self._dead: List[Any] = []
         self._calls = 0
         self._interrupted = False  # whether somebody stopped the run at hand
@@ -145,6 +148,7 @@ class Driver:
         """Follow the job with one run; return whether there is nothing left to do."""
         schedule = self._schedule
         self.trace, self._dead, self._calls, self._interrupted = [], [], 0, False
+        self._saved, self._killed = 0, False
         run = self._begin()
         error: Optional[BaseException] = None
         result: Optional[TrainingResult] = None
@@ -158,16 +162,16 @@ class Driver:
             error = ending
         oracle = Oracle(schedule)
         oracle.read(self.trace)
-        if isinstance(error, CursorStoreError) and self.trace[-1].key is not None:
-            oracle.acked.pop()  # acknowledged here, but another process will not know
-        self._acked += oracle.acked
-        check_order(schedule, self._keys(), self._acked, self._losses())
+        acked = [*self._acked, *oracle.acked]
+        check_order(schedule, self._keys(), acked, self._losses())
         self._check_ending(run, oracle, result, error)
-        if result is None or (self._interrupted and self._acked[-1:] != [END]):
+        # What was acknowledged and not saved, another process does not know.
+        self._acked += oracle.acked if self._store is None else oracle.acked[: self._saved]
+        if self._killed or result is None or (self._interrupted and acked[-1:] != [END]):
             return False  # stopped in the last event's callbacks, a run still has its result
         if not result.stop_reason and not self._may_lose_the_rest():
-            check_complete(schedule, self._keys(), self._acked, self._losses())
-        if self._store is not None and not result.stop_reason:
+            check_complete(schedule, self._keys(), acked, self._losses())
+        if self._store is not None and not result.stop_reason and self._acked == acked:
             self._check_finished()
         return True
 
@@ -254,7 +258,10 @@ class Driver:
                     raise
             return
         self._interrupted = True
-        if action == "abort":
+        if action == "kill":
+            self._killed = True
+            run.close()
+        elif action == "abort":
             run.abort("chaos")
         elif action == "close":
             run.close()
@@ -320,8 +327,29 @@ class Driver:
     # -- what must be true afterwards ---------------------------------------------------------
 
     def _all_acked(self) -> List[Key]:
+        return [*self._acked, *self.acked_now()]
+
+    def acked_now(self) -> List[Key]:
+        """List what the run at hand has acknowledged."""
         now = [entry.key for entry in self.trace if entry.callback is None]
-        return [*self._acked, *(key for key in now if key is not None)]
+        return [key for key in now if key is not None]
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Save a position, if the run at hand was not killed."""
+        if self._killed:
+            return
+        write()
+        self._saved = len(self.acked_now())
+
+    def save_fails(self) -> bool:
+        """Tell whether the next save fails."""
+        self._saves += 1
+        if self._saves not in self._schedule.failing_saves:
+            return False
+        acked = self.trace[-1]
+        attempt = 1 + (acked.attempt if acked.callback == SAVE else 0)
+        self.trace.append(acked._replace(callback=SAVE, attempt=attempt))
+        return True
 
     def _losses(self) -> int:
         """Count how often the server itself lost, changed or moved an event."""
@@ -360,7 +388,8 @@ class Driver:
         if health.queue_high_water > self._schedule.max_events:
             raise Wrong(f"{health.queue_high_water} events were queued")
         if oracle.verdict is not None:
-            wanted = {**ERRORS, AGAIN: Redeliver, EXIT: SystemExit}[oracle.verdict]
+            own = {AGAIN: Redeliver, EXIT: SystemExit, SAVE: CursorStoreError}
+            wanted = {**ERRORS, **own}[oracle.verdict]
             if type(error) is not wanted:
                 raise Wrong(f"a callback raised {wanted.__name__}, wait() {error!r}")
         elif result is not None:
@@ -369,9 +398,6 @@ class Driver:
             called = {entry.callback for entry in self.trace if entry.key == END} - {None}
             if result.status != self._job.status or called - {f"on_{result.status}"}:
                 raise Wrong(f"{result.status}, called {called}, the job: {self._job.status}")
-        elif isinstance(error, CursorStoreError):
-            if self._store is None or not self._store.failed:
-                raise error
         elif isinstance(error, RunAborted):
             if not self._interrupted:
                 raise Wrong(f"nobody aborted it: {error}")
@@ -398,18 +424,14 @@ class Driver:
 class Store(FileCursorStore):
     """A cursor store that fails now and then."""
 
-    def __init__(self, directory: Path, failing: frozenset[int]) -> None:
+    def __init__(self, directory: Path, driver: Driver) -> None:
         super().__init__(directory)
-        self.failed = False
-        self._failing = failing
-        self._saves = 0
+        self._driver = driver
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
-        self._saves += 1
-        if self._saves in self._failing:
-            self.failed = True
+        if self._driver.save_fails():
             raise CursorStoreError("the disk is full")
-        super().save(job_id, saved)
+        self._driver.save(lambda: super(Store, self).save(job_id, saved))
 
 
 def key_of(event: TrainingEvent) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from chaos_schedule import ABORT_RUN, AGAIN, END, EXIT, OK, SKIP, STOP, Key, Schedule
+from chaos_schedule import ABORT_RUN, AGAIN, END, EXIT, OK, SAVE, SKIP, STOP, Key, Schedule
 
 from arkor_sync import Action
 
@@ -90,6 +90,8 @@ class Oracle:
             raise Wrong(f"the run was over: {self.verdict}")
         if entry.callback is None:
             self._see_ack(entry)
+        elif entry.callback == SAVE:
+            self._see_failed_save(entry)
         else:
             self._see_call(entry)
 
@@ -109,6 +111,15 @@ class Oracle:
         if self._identities[entry.identity] > 1 and not self._may_repeat(entry):
             raise Wrong("acknowledged twice")
         self.acked.append(entry.key)
+
+    def _see_failed_save(self, entry: Entry) -> None:
+        if not self.between_events:
+            raise Wrong("saved before its callbacks")
+        action = self._schedule.decide(SAVE, SAVE, entry.attempt, self.given_up)
+        if action is Action.LOG:
+            self.given_up += 1
+        elif action in (Action.ABORT, Action.CANCEL):
+            self.verdict = SAVE
 
     def _see_call(self, entry: Entry) -> None:
         if self._current is None:
