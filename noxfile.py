@@ -60,10 +60,10 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def everything(session: nox.Session) -> None:
-    """Run the whole suite, the slow tests and 300 chaos seeds included."""
+    """Run the whole suite, the slow tests, 1,000 chaos schedules and 60 kills included."""
     session.install(".[test]")
     arguments = ["-n", "auto", "-m", "", *session.posargs]
-    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "300"})
+    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "1000", "ARKOR_KILLS": "10"})
 
 
 @nox.session(python=PYTHONS)

@@ -1,10 +1,13 @@
 """A process that follows a job with a cursor store is killed, and another one carries on.
 
-It is killed a few dozen times; with the tests marked `slow`, a few hundred times.
+It is killed a few times beside each of the clouds; more often with the environment::
+
+    ARKOR_KILLS=100 python -m pytest tests/processes/test_kill_and_restart.py
 """
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -18,6 +21,7 @@ from children import Child, Nursery
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from support.hang_phases import Cloud, cloud_of
 
+KILLS = int(os.environ.get("ARKOR_KILLS", "4"))
 AT_MOST = 20  # events of a process that is to be killed: it must not come to the end before
 
 Event = Tuple[Dict[str, Union[str, int]], None]
@@ -104,6 +108,14 @@ FAULTS: Dict[str, List[Fault]] = {
     "one that replays all": [Fault("replay_all", route="stream", count=None)],
     "one without ids": [],
     "one that breaks off": [Fault("cut_mid_event", route="stream", probability=0.02, count=None)],
+    "one that replays all, with frames of its own": [
+        Fault("replay_all", route="stream", count=None),
+        Fault("unknown_event", route="stream", probability=0.1, count=None),
+        Fault("garbage", route="stream", probability=0.1, count=None),
+    ],
+    "one whose bytes drip": [
+        Fault("slow_drip", route="stream", size=100, seconds=0.001, count=None),
+    ],
 }
 
 
@@ -112,17 +124,16 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "cursors"
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cloud", FAULTS)
 def test_killed_at_random_moments_it_loses_nothing(
-    nursery: Nursery, store: Path, cloud: str, kills: int
+    nursery: Nursery, store: Path, cloud: str
 ) -> None:
     moments = random.Random(f"killed while it follows {cloud}")
-    training = Training(steps=AT_MOST * kills, with_ids=cloud != "one without ids")
+    training = Training(steps=AT_MOST * KILLS, with_ids=cloud != "one without ids")
     with Emulator(training.engine) as emulator:
         emulator.faults.add(*FAULTS[cloud])
         follower = Follower(nursery, emulator, store)
-        for _ in range(kills):
+        for _ in range(KILLS):
             child = follower.start(at_most=AT_MOST)
             if moments.random() < 0.2:
                 threading.Event().wait(moments.random() / 50)  # while it starts
@@ -130,7 +141,7 @@ def test_killed_at_random_moments_it_loses_nothing(
                 child.until_said_lines(moments.randrange(1, 10))
             follower.kill(child)
         assert follower.finish().out[-1] == "result completed"
-        assert check(training, follower.rounds) <= kills
+        assert check(training, follower.rounds) <= KILLS
 
 
 @pytest.mark.parametrize("event", ["started", "log-7", "checkpoint-5", "completed"])
