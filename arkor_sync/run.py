@@ -57,7 +57,7 @@ class Run:
 
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
-        self._record = RunRecord(job, self)
+        self._record = RunRecord(job, self, options.max_history_bytes)
         self._options = options
         self._clock = options.clock
         self._pid = os.getpid()
