@@ -285,7 +285,7 @@ class Run:
             queue_high_water=self._channel.high_water,
             delivered=worker.delivered,
             duplicates=self._channel.duplicates,
-            skipped=worker.skipped,
+            skipped=worker.skipped.count,
             given_up=worker.failures.given_up,
             failures=reader.failures,
             reconnects=reader.reconnects,
