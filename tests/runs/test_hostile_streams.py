@@ -64,7 +64,7 @@ def test_the_history_of_large_logs_is_bounded_in_bytes() -> None:
             held = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-    assert held < 40 * MEBIBYTE  # of 129 MiB that were sent
+    assert held < 48 * MEBIBYTE  # of 129 MiB that were sent
     steps = [each["step"] for each in run.history.logs]
     assert steps == list(range(steps[0], 150))
     assert 30 <= len(steps) <= 40
