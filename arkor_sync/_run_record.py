@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from arkor_sync._log_context import log_contexts
 from arkor_sync.contexts import Context, LogContext, build_context
-from arkor_sync.history import History
+from arkor_sync.history import MAX_HISTORY_BYTES, History
 from arkor_sync.result import Metrics, TrainingResult
 from arkor_sync.stream import events
 from arkor_sync.stream.batches import Batch
@@ -33,6 +33,7 @@ class RunRecord:
     Args:
         job: The job as it was when the run began.
         run: What contexts carry as `run`.
+        max_history_bytes: How much memory the history may take.
 
     Attributes:
         job: The job as of the last event that was applied.
@@ -40,10 +41,12 @@ class RunRecord:
         history: The logs and checkpoints so far.
     """
 
-    def __init__(self, job: TrainingJob, run: Any) -> None:
+    def __init__(
+        self, job: TrainingJob, run: Any, max_history_bytes: float = MAX_HISTORY_BYTES
+    ) -> None:
         self.job = job
         self.outcome: Optional[TrainingResult] = None
-        self.history = History()
+        self.history = History(max_bytes=max_history_bytes)
         self.append = self.history.append
         self.append_logs = self.history.append_logs
         self._run = run

@@ -6,16 +6,23 @@ The worker thread writes it; any thread may read it, also while the run goes on.
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections import deque
 from pathlib import Path
 from typing import Any, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
-from arkor_sync.stream.batches import COMMON, Delivery, EventBatch
+from arkor_sync.stream.batches import COMMON, Batch, Delivery, EventBatch, LogBatch
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
 
 LIMIT = 10_000
+MAX_HISTORY_BYTES = 32 << 20
+
+# A log with no more text, with few fields and nothing nested in them takes less than this memory.
+_SMALL_TEXT, _SMALL_FIELDS, _SMALL_BYTES = 512, 16, 3 << 10
+_MOST_BYTES_PER_CHARACTER = 32  # of any other log, once it is decoded: `[],` is an object
+_NESTED = {list, dict}
 
 
 class History:
@@ -25,13 +32,19 @@ class History:
 
     Args:
         limit: How many events are kept; older ones are dropped.
+        max_bytes: How much memory the logs may take. What the worker delivers at this moment is
+            there in any case.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, max_bytes: float = MAX_HISTORY_BYTES) -> None:
         self._limit = limit
+        self._max_bytes = max_bytes
         # Logs that came together stay JSON text: many programs never read them.
         self._logs: Deque[Delivery] = deque()
-        self._counted = 0  # the logs of all entries but the last, which may still grow
+        # Of all entries but the last, which may still grow: the logs, and the memory of each.
+        self._counted = 0
+        self._sizes: Deque[int] = deque()
+        self._bytes = 0
         self._checkpoints: Deque[int] = deque(maxlen=limit)
 
     def append(self, event: TrainingEvent) -> None:
@@ -44,10 +57,25 @@ class History:
     def append_logs(self, delivery: Delivery) -> None:
         """Keep plain logs, each from when the worker, which calls it, begins to deliver it."""
         if self._logs:
-            self._counted += self._logs[-1].begun
+            size = self._close_last()
+            self._sizes.append(size)
+            self._bytes += size
         self._logs.append(delivery)
-        while self._counted - self._logs[0].begun >= self._limit:
+        while (
+            self._counted - self._logs[0].begun >= self._limit or self._bytes > self._max_bytes
+        ) and self._sizes:
             self._counted -= self._logs.popleft().begun
+            self._bytes -= self._sizes.popleft()
+
+    def _close_last(self) -> int:
+        """Count the last entry, which does not grow any more; return how many bytes it takes."""
+        last = self._logs[-1]
+        self._counted += last.begun
+        batch = last.batch if last.begun == len(last.batch) else last.batch[: last.begun]
+        batch, size = _compact(batch)
+        if batch is not last.batch:
+            self._logs[-1] = Delivery(batch, begun=last.begun)
+        return size
 
     def __len__(self) -> int:
         """How many logs it holds."""
@@ -107,6 +135,27 @@ class History:
         writer.writeheader()
         writer.writerows(self.to_dicts())
         write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
+
+
+def _compact(batch: Batch) -> Tuple[Batch, int]:
+    """Return a batch of logs in a form that takes little memory, and how many bytes it takes."""
+    if isinstance(batch, LogBatch):
+        return batch, batch.compact()
+    if all(map(_is_small, batch)):
+        return batch, _SMALL_BYTES * len(batch)
+    try:
+        texts = [json.dumps(event.data, ensure_ascii=False, allow_nan=False) for event in batch]
+    except (ValueError, RecursionError):  # it holds 1e400, or is nested too deeply
+        return batch, batch.size * _MOST_BYTES_PER_CHARACTER + _SMALL_BYTES * len(batch)
+    packed = LogBatch("{", [""] * len(texts), [text[1:] for text in texts])
+    return packed, packed.compact()
+
+
+def _is_small(event: TrainingEvent) -> bool:
+    data = event.data
+    if event.size > _SMALL_TEXT or len(data) > _SMALL_FIELDS:
+        return False
+    return _NESTED.isdisjoint(map(type, data.values()))
 
 
 def _own(log: Dict[str, Any]) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ from arkor_sync._common.arguments import check, refusal, show
 from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import CallbacksInput, flatten, handler_table
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
+from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.stores import CursorStore
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
@@ -33,6 +34,7 @@ class RunOptions:
         max_buffered_events: Events that may wait for the callbacks before reading stops.
         max_buffered_bytes: The same in characters of JSON.
         max_event_bytes: The largest event that is accepted; a larger one ends the run.
+        max_history_bytes: How much memory `run.history` may take; it drops the oldest logs.
         clock: Time, for tests.
 
     Raises:
@@ -49,6 +51,7 @@ class RunOptions:
     max_buffered_events: int = MAX_EVENTS
     max_buffered_bytes: int = MAX_BYTES
     max_event_bytes: int = MAX_EVENT_BYTES
+    max_history_bytes: int = MAX_HISTORY_BYTES
     clock: Clock = dataclasses.field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class RunOptions:
                 )
         event = self.abort_event
         check("abort_event", event, event is None or hasattr(event, "is_set"), "a threading.Event")
-        for name in ("stale_after", "max_buffered_events", "max_buffered_bytes", "max_event_bytes"):
+        for name in ("stale_after", *(each for each in vars(self) if each.startswith("max_"))):
             value = getattr(self, name)
             check(name, value, _is_number(value) and value > 0, "a number above 0")
         grace = self.abort_grace

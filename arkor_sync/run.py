@@ -57,7 +57,7 @@ class Run:
 
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
-        self._record = RunRecord(job, self)
+        self._record = RunRecord(job, self, options.max_history_bytes)
         self._options = options
         self._clock = options.clock
         self._pid = os.getpid()
@@ -285,7 +285,7 @@ class Run:
             queue_high_water=self._channel.high_water,
             delivered=worker.delivered,
             duplicates=self._channel.duplicates,
-            skipped=worker.skipped,
+            skipped=worker.skipped.count,
             given_up=worker.failures.given_up,
             failures=reader.failures,
             reconnects=reader.reconnects,

@@ -27,6 +27,7 @@ from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.contexts import _TrainerDecorators
 from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
+from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
@@ -39,16 +40,8 @@ from arkor_sync.stream.reconnect import ReconnectPolicy
 if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.credentials import Credentials
-    from arkor_sync.cloud.job_config import (
-        BlobDataset,
-        HuggingFaceDataset,
-        LoraConfig,
-        Ratio,
-        Steps,
-    )
+    from arkor_sync.cloud.job_config import Dataset, LoraConfig, StepConfig
     from arkor_sync.cloud.models import TrainingJob
-
-    StepsInput = Union[int, Steps, Ratio, Mapping[str, Any]]
 
 
 class Trainer(_TrainerDecorators):
@@ -192,7 +185,7 @@ def create_trainer(
     *,
     name: str,
     model: str,
-    dataset: Union[HuggingFaceDataset, BlobDataset, Mapping[str, Any]],
+    dataset: Dataset,
     lora: Optional[LoraConfig] = None,
     max_steps: Optional[int] = None,
     num_train_epochs: Optional[float] = None,
@@ -201,10 +194,10 @@ def create_trainer(
     optim: Optional[str] = None,
     lr_scheduler_type: Optional[str] = None,
     weight_decay: Optional[float] = None,
-    warmup_steps: Optional[StepsInput] = None,
-    logging_steps: Optional[StepsInput] = None,
-    save_steps: Optional[StepsInput] = None,
-    eval_steps: Optional[StepsInput] = None,
+    warmup_steps: Optional[StepConfig] = None,
+    logging_steps: Optional[StepConfig] = None,
+    save_steps: Optional[StepConfig] = None,
+    eval_steps: Optional[StepConfig] = None,
     train_on_responses_only: Optional[Any] = None,
     dataset_format: Optional[Any] = None,
     dataset_split: Optional[Mapping[str, Any]] = None,
@@ -225,6 +218,7 @@ def create_trainer(
     max_buffered_events: int = MAX_EVENTS,
     max_buffered_bytes: int = MAX_BYTES,
     max_event_bytes: int = MAX_EVENT_BYTES,
+    max_history_bytes: int = MAX_HISTORY_BYTES,
 ) -> Trainer:
     """Describe a training. The arguments are checked; nothing is read, sent or started.
 
@@ -268,6 +262,7 @@ def create_trainer(
         max_buffered_events: How many events may wait for the callbacks before reading stops.
         max_buffered_bytes: The same limit in characters of JSON.
         max_event_bytes: The largest event that is accepted. A larger one ends the run.
+        max_history_bytes: How much memory `run.history` may take; it drops the oldest logs.
 
     Returns:
         The trainer; `wait()`, `follow()` or `start()` submits the job.
@@ -313,6 +308,7 @@ def create_trainer(
         max_buffered_events=max_buffered_events,
         max_buffered_bytes=max_buffered_bytes,
         max_event_bytes=max_event_bytes,
+        max_history_bytes=max_history_bytes,
     )
     return Trainer(name, config, _client(client, credentials, base_url, cwd), options)
 
@@ -334,6 +330,7 @@ def follow(
     max_buffered_events: int = MAX_EVENTS,
     max_buffered_bytes: int = MAX_BYTES,
     max_event_bytes: int = MAX_EVENT_BYTES,
+    max_history_bytes: int = MAX_HISTORY_BYTES,
 ) -> Run:
     """Follow a job that was submitted elsewhere, from its first event or from a saved position.
 
@@ -355,6 +352,7 @@ def follow(
         max_buffered_events: How many events may wait for the callbacks.
         max_buffered_bytes: The same limit in characters of JSON.
         max_event_bytes: The largest event that is accepted.
+        max_history_bytes: How much memory `run.history` may take.
 
     Returns:
         The run, at once. Its threads have started.
@@ -378,6 +376,7 @@ def follow(
         max_buffered_events=max_buffered_events,
         max_buffered_bytes=max_buffered_bytes,
         max_event_bytes=max_event_bytes,
+        max_history_bytes=max_history_bytes,
     )
     chosen = _client(client, credentials, base_url, cwd)
     return Run(chosen, chosen.jobs.get(job_id), options).start()

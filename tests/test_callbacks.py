@@ -463,6 +463,7 @@ def test_options_are_checked_where_they_are_given() -> None:
         ({"max_buffered_events": 0}, "max_buffered_events: got int 0; give a number above 0"),
         ({"max_buffered_bytes": -5}, "max_buffered_bytes: got int -5; give a number above 0"),
         ({"max_event_bytes": 0}, "max_event_bytes: got int 0; give a number above 0"),
+        ({"max_history_bytes": 0}, "max_history_bytes: got int 0; give a number above 0"),
     ],
 )
 def test_an_option_that_cannot_work_is_named(wrong: Dict[str, Any], text: str) -> None:

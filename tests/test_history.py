@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gc
+import tracemalloc
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.history import History
-from arkor_sync.stream.batches import Delivery, read_logs
-from arkor_sync.stream.events import CHECKPOINT, LOG, TrainingEvent
+from arkor_sync.cloud.sse import Frame
+from arkor_sync.history import LIMIT, History
+from arkor_sync.stream.batches import COMMON, Delivery, EventBatch, read_logs
+from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, decode
 
 
 def log(step: int, **metrics: Any) -> TrainingEvent:
@@ -76,6 +79,97 @@ def test_a_batch_has_no_more_fields_there_than_an_event_has() -> None:
     history = History()
     history.append_logs(Delivery(logs, begun=1))
     assert history.logs == [{"timestamp": "t", "step": 1}]
+
+
+def decoded(step: int, rest: str, event_id: str = "") -> TrainingEvent:
+    return decode(Frame(LOG, f'{{"type":"{LOG}","jobId":"j","step":{step}{rest}}}', event_id))
+
+
+def logs_together(steps: range, rest: str) -> Delivery:
+    text = '{"type":"training.log","jobId":"j","step":%d%s}'
+    blocks = (f"id: {n}\nevent: {LOG}\ndata: {text % (n, rest)}\n\n" for n in steps)
+    logs = read_logs("".join(blocks).encode())
+    assert logs is not None
+    return Delivery(logs, begun=len(logs))
+
+
+LARGE = {
+    "one text": ',"note":"' + "x" * 30_000 + '"',
+    "a text of wide characters": ',"note":"' + "\N{PARTY POPPER}" * 8_000 + '"',
+    "a list of lists": ',"note":[' + ",".join(["[]"] * 6_000) + "]",
+    "objects": ',"note":[' + ",".join(["{}"] * 6_000) + "]",
+    "many fields": "".join(f',"f{n}":1' for n in range(2_000)),
+    "small, but nested": ',"note":[' + ",".join(["{}"] * 150) + "]",
+    "a number that JSON cannot hold": ',"loss":1e999,"note":"' + "x" * 20_000 + '"',
+}
+
+
+@pytest.mark.parametrize("rest", list(LARGE.values()), ids=list(LARGE))
+@pytest.mark.parametrize("together", [False, True])
+def test_it_is_bounded_in_bytes_of_memory(rest: str, together: bool) -> None:
+    limit, count = 400_000, 2 * max(10, 500_000 // len(rest))
+    tracemalloc.start()
+    try:
+        history = History(max_bytes=limit)
+        for step in range(0, count, 2):
+            if together:
+                logs = logs_together(range(step, step + 2), rest)
+                # The worker looks at the logs one by one, which makes the batch keep its parts.
+                assert [event.step for event in logs.batch] == [step, step + 1]
+                history.append_logs(logs)
+            else:
+                history.append(decoded(step, rest))
+                history.append(decoded(step + 1, rest))
+        last = history.logs[-1]["step"]
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert last == count - 1
+    newest = 30 * len(rest) * 2  # what is delivered at this moment is there in any case
+    assert held < 1.2 * limit + newest + 100_000
+    assert len(history) >= 1
+
+
+def test_ids_count_as_well() -> None:
+    history = History(max_bytes=100_000)
+    for step in range(20):
+        history.append(decoded(step, "", "x" * 50_000 + str(step)))
+        history.append_logs(Delivery(EventBatch([decoded(step, "", "y" * 50_000)]), begun=1))
+    held = sum(event.size for each in history._logs for event in each.batch)
+    assert held < 200_000
+    assert history.logs[-1] == {"step": 19}
+
+
+def test_usual_logs_are_bounded_by_their_number_and_not_by_their_bytes() -> None:
+    history = History()
+    rest = "".join(f',"{field}":{0.1 + n}' for n, field in enumerate(METRICS.values()) if n)
+    for step in range(LIMIT + 50):
+        history.append(decoded(step, rest, f"{step:013d}-0"))
+    assert len(history) == LIMIT
+
+
+@pytest.mark.parametrize(
+    "rest", ["", ',"note":[1,{"a":["b"]}]', ',"n":{"a":1.5}', ',"t":"\\ud800ä"']
+)
+def test_a_log_that_is_kept_as_text_has_the_same_fields(rest: str) -> None:
+    padding = ',"long":"' + "x" * 600 + '"'
+    events = [decoded(step, rest + padding) for step in range(3)]
+    history = History()
+    for event in events:
+        history.append(event)
+    expected = [{k: v for k, v in event.data.items() if k not in COMMON} for event in events]
+    assert history.logs == history.logs == expected
+
+
+def test_of_a_batch_that_comes_again_only_what_was_begun_is_kept() -> None:
+    history = History()
+    logs = logs_together(range(10), LARGE["one text"])
+    logs.begun = 1
+    history.append_logs(logs)
+    history.append(decoded(10, ""))
+    assert [each["step"] for each in history.logs] == [0, 10]
+    assert [len(each.batch) for each in history._logs] == [1, 1]
 
 
 def test_it_may_keep_nothing() -> None:

@@ -17,6 +17,7 @@ from abc import abstractmethod
 from functools import lru_cache
 from itertools import repeat
 from operator import contains, lt
+from sys import getsizeof
 from typing import (
     Any,
     Dict,
@@ -53,7 +54,7 @@ class Batch(Sequence[TrainingEvent]):
     """Consecutive events of one job. It never changes.
 
     Attributes:
-        size: Characters of JSON, of all events together.
+        size: Characters of JSON and of ids, of all events together.
         keys_are_known: Whether `keys()` costs nothing; otherwise it decodes every event.
         last_id: The id of the last event that has one; None where none has.
         terminal: Whether its last event is the job's end.
@@ -188,7 +189,7 @@ class LogBatch(Batch):
         self._count = len(ids)
         self._ids = "\n".join(ids)
         self._body = _SEPARATOR.join(texts)
-        self.size = _size(texts) + len(head) * len(texts)
+        self.size = _size(ids) + _size(texts) + len(head) * len(texts)
         self._rising = (ids[0], ids[-1]) if ids and _rise(ids) else None
         self.last_id = ids[-1] if ids else None
         self._split: Optional[Tuple[List[str], List[str]]] = None  # until one is asked for
@@ -239,15 +240,29 @@ class LogBatch(Batch):
     def __getitem__(self, index: slice) -> LogBatch: ...
 
     def __getitem__(self, index: Union[int, slice]) -> Union[TrainingEvent, LogBatch]:
-        if self._split is None:
-            self._split = self.ids, self._body.split(_SEPARATOR)
-        ids, texts = self._split
+        split = self._split
+        if split is None:
+            self._split = split = self._parts()
+        ids, texts = split
         if isinstance(index, slice):
             return LogBatch(self.head, ids[index], texts[index])
         return decode(Frame(LOG, self.head + texts[index], ids[index]))
 
+    def __iter__(self) -> Iterator[TrainingEvent]:
+        for event_id, text in zip(*(self._split or self._parts())):
+            yield decode(Frame(LOG, self.head + text, event_id))
+
     def __len__(self) -> int:
         return self._count
+
+    def compact(self) -> int:
+        """Drop what only spares time, and return how many bytes of memory are left."""
+        self._split = None
+        texts = getsizeof(self._ids) + getsizeof(self._body) + getsizeof(self.head)
+        return texts + 2 * getsizeof(self)  # the other objects are small
+
+    def _parts(self) -> Tuple[List[str], List[str]]:
+        return self.ids, self._body.split(_SEPARATOR)
 
 
 class Delivery:

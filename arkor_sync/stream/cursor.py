@@ -21,6 +21,7 @@ from arkor_sync.stream.replay import Replay, fingerprint, lasting_key
 _OPENING = 2
 REMEMBERED = 10_000  # at least half so many events are recognised when they come again
 _MAX_LATEST = 1_000
+_MAX_LATER = 4 << 20  # characters of batches that wait for their keys
 
 logger = logging.getLogger("arkor_sync.stream.reader")
 
@@ -39,6 +40,7 @@ class _Generation:
         self._keys: Dict[int, int] = {}
         # Batches whose keys are made when one of their ids comes again, which may be never.
         self._later: List[Tuple[int, Batch]] = []
+        self._later_size = 0
         self._ids: Set[Optional[str]] = set()  # of those batches that were looked through
         self._looked_through = 0
 
@@ -48,6 +50,9 @@ class _Generation:
             self._keys.update(dict.fromkeys(batch.keys(), connection))
         else:
             self._later.append((connection, batch))
+            self._later_size += batch.size
+            if self._later_size > _MAX_LATER:
+                self._make_keys()
 
     def find(self, event: TrainingEvent) -> Optional[int]:
         """Return the connection that brought an event, or None."""
@@ -55,12 +60,15 @@ class _Generation:
             self._ids.update(batch.ids)
         self._looked_through = len(self._later)
         if event.id in self._ids:
-            for connection, batch in self._later:
-                self._keys.update(dict.fromkeys(batch.keys(), connection))
-            self._later.clear()
-            self._ids.clear()
-            self._looked_through = 0
+            self._make_keys()
         return self._keys.get(event.key)
+
+    def _make_keys(self) -> None:
+        for connection, batch in self._later:
+            self._keys.update(dict.fromkeys(batch.keys(), connection))
+        self._later.clear()
+        self._ids.clear()
+        self._looked_through = self._later_size = 0
 
     def discard(self, event: TrainingEvent) -> None:
         if self.find(event) is not None:

@@ -76,7 +76,7 @@ class TrainingEvent(NamedTuple):
         key: Tells events apart within this process: equal for an event that is sent again. It is
             made of the id, and of the type, the step and the number of fields, because an id that
             is a time may be shared; of the whole text where there is no id or no type.
-        size: Characters of JSON, for the bound of the channel.
+        size: Characters of JSON and of the id, for the bounds of the channel and of the history.
     """
 
     type: str
@@ -195,7 +195,8 @@ def decode(frame: Frame) -> TrainingEvent:
         key = event_key(event_id, kind, step, len(data))
     else:
         key = hash((event_id, raw))
-    return TrainingEvent(kind, data, event_id, problem, False, key, len(raw))
+    size = len(raw) if event_id is None else len(raw) + len(event_id)
+    return TrainingEvent(kind, data, event_id, problem, False, key, size)
 
 
 def _inspect(data: Dict[str, Any]) -> Tuple[str, Optional[str]]:

@@ -19,6 +19,7 @@ from arkor_sync.stream.error_policy import CURSOR_STORE, Action, ErrorPolicy, St
 from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, RunEvent
 from arkor_sync.stream.failures import Failures
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
+from arkor_sync.stream.skipped import Skipped
 
 logger = logging.getLogger("arkor_sync.stream.worker")
 
@@ -32,7 +33,7 @@ class Worker:
     worker and may be read by anyone.
 
     Attributes:
-        skipped: Events that could not be read, or whose type is unknown.
+        skipped: The events that could not be read, or whose type is unknown.
         failures: What became of the callbacks' exceptions.
         current: The callback that is running.
     """
@@ -64,7 +65,7 @@ class Worker:
             clock: Time.
             label: The job's id, for names and log lines.
         """
-        self.skipped = 0
+        self.skipped = Skipped(label)
         self.failures = Failures(policy, control, self._wait, clock.random, label)
         self._channel = channel
         self._handlers = handlers
@@ -135,6 +136,7 @@ class Worker:
             self._deliver_until_the_end()
         except BaseException as ending:  # whatever it is, the run must report it
             error = ending
+        self.skipped.log_total()
         error = self._call_on_end(error)
         try:
             self._awaiter.close()
@@ -234,8 +236,7 @@ class Worker:
             if self._stopping:
                 raise Interrupted
             if event.problem is not None:
-                self.skipped += 1
-                logger.warning("skipped event %s: %s", event.id, event.problem)
+                self.skipped.add(event)
                 yield (), None
                 continue
             if event.type in TERMINAL:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Dict, List, Optional, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.cloud.sse import MAX_EVENT_LINES, Frame, FrameParser
+from arkor_sync.cloud.sse import MAX_EVENT_BYTES, MAX_EVENT_LINES, Frame, FrameParser
 from arkor_sync.errors import StreamProtocolError
+from support.waiting import shortest
 
 
 def reference(body: bytes) -> Tuple[List[Frame], Optional[int]]:
@@ -172,6 +174,57 @@ def test_comments_without_blank_lines_may_go_on_for_ever() -> None:
 def test_comments_do_not_count_as_lines_of_an_event() -> None:
     body = b": c\n" * (MAX_EVENT_LINES * 2) + b"data: a\n\n"
     assert FrameParser().feed(body) == [Frame("message", "a", None)]
+
+
+NEARLY_FULL = b"data: " + b"x" * (MAX_EVENT_BYTES - 30) + b"\n"
+COMMENT_CHUNKS = {
+    "one comment each": [b":\n"] * 15_000,
+    "byte by byte": [b":", b"\n"] * 15_000,
+    "CRLF": [b":\r\n"] * 10_000,
+    "one endless comment": [b":", *[b"c"] * 30_000, b"\n"],
+    "behind a field that is unfinished": [b"id: 1", *[b"\n:c"] * 10_000, b"\n"],
+}
+
+
+@pytest.mark.parametrize("chunks", list(COMMENT_CHUNKS.values()), ids=list(COMMENT_CHUNKS))
+def test_comments_behind_a_nearly_full_event_cost_linear_time(chunks: List[bytes]) -> None:
+    def parse_all() -> float:
+        begun = time.thread_time()
+        parser = FrameParser()
+        assert parser.feed(NEARLY_FULL) == []
+        for chunk in chunks:
+            assert parser.feed(chunk) == []
+        (frame,) = parser.feed(b"\n")
+        assert len(frame.data) == MAX_EVENT_BYTES - 30
+        return time.thread_time() - begun
+
+    assert shortest(parse_all, 0.5) < 0.5  # looking at the whole event for each takes 5 s
+
+
+def test_comments_within_a_block_cost_linear_time() -> None:
+    def parse_all() -> float:
+        begun = time.thread_time()
+        assert len(FrameParser().feed(b":\n" * 500_000 + b"data: a\n\n")) == 1
+        return time.thread_time() - begun
+
+    assert shortest(parse_all, 1.0) < 1.0  # joined line by line, they take 10 s
+
+
+def test_comments_that_are_left_out_change_no_event() -> None:
+    parser = FrameParser(max_event_bytes=60)
+    chunks = [b"id: 1\n", *[b": c", b"omment\n"] * 40, b"event: e\n", *[b":\n"] * 40, b"data: :a\n"]
+    for chunk in [*chunks, *[b":" * 70] * 3, b"\n:data: no\n"]:
+        assert parser.feed(chunk) == []
+    assert parser.feed(b"data:b\n\n") == [Frame("e", ":a\nb", "1")]
+
+
+def test_comments_hide_no_event_that_is_too_large() -> None:
+    parser = FrameParser(max_event_bytes=200)
+    parser.feed(b"data: " + b"x" * 150 + b"\n")
+    for _ in range(50):
+        parser.feed(b": c\n")
+    with pytest.raises(StreamProtocolError, match="larger"):
+        parser.feed(b"data: " + b"x" * 100)
 
 
 def test_small_chunks_of_a_large_event_stay_linear() -> None:

@@ -111,6 +111,7 @@ RUN_OPTIONS: Dict[str, Any] = {
     "max_buffered_events": 9,
     "max_buffered_bytes": 99,
     "max_event_bytes": 999,
+    "max_history_bytes": 9999,
 }
 
 
@@ -239,7 +240,14 @@ def test_a_client_and_what_makes_one_exclude_each_other(more: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["stale_after", "abort_grace", "max_buffered_events", "max_buffered_bytes", "max_event_bytes"],
+    [
+        "stale_after",
+        "abort_grace",
+        "max_buffered_events",
+        "max_buffered_bytes",
+        "max_event_bytes",
+        "max_history_bytes",
+    ],
 )
 @pytest.mark.parametrize("value", ["5", None, True, [1], float("nan"), -1], ids=repr)
 def test_a_number_that_cannot_work_is_named(name: str, value: Any) -> None:
