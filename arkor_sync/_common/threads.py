@@ -54,9 +54,12 @@ class OwnThread(threading.Thread):
             if not self.forked:
                 raise
             error = raised
-        # The greenlets of the program go on in the child, and end it.
         if self.forked and self._greenlet is None:
             _end_process(error)
+        while self.forked:
+            # The green threads of the program go on in the child. This one may not end there:
+            # `threading` does not know it any more, and would report an error.
+            self._greenlet.parent.switch()
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait for its end."""
