@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import SLICE, wait_in_slices
 from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.error_policy import Failure
@@ -25,7 +26,7 @@ class Settlement:
         settled: Whether the end is fixed.
         error: What `wait()` raises then, or None.
         failure: The callback's failure that ended the run, or None.
-        aborted: The reason of an abort, and when it was asked for (`time.monotonic`); or None.
+        aborted: The reason of an abort, and when it was asked for (`Clock.now`); or None.
     """
 
     def __init__(self, run: Any) -> None:
@@ -52,7 +53,7 @@ class Settlement:
         with self._changed:
             if self.settled or self.aborted is not None or unless():
                 return False
-            self.aborted = (reason, time.monotonic())
+            self.aborted = (reason, Clock.now())
             self._changed.notify_all()
             return True
 
@@ -75,8 +76,7 @@ class Settlement:
             Interrupted: The run was stopped or aborted.
         """
         with self._changed:
-            while self._stopping and self.aborted is None:
-                self._changed.wait()
+            wait_in_slices(self._changed, lambda: not self._stopping or self.aborted is not None)
             if self.aborted is not None:
                 raise Interrupted
 
@@ -97,26 +97,38 @@ class Settlement:
             if not self.settled:
                 self._callbacks.append(function)
                 return
-        self._call(function)
+        interruption = self._call(function)
+        if interruption is not None:
+            raise interruption
 
-    def call_back(self) -> None:
-        """Call the functions that were to be called at the end."""
-        callbacks, self._callbacks = self._callbacks, []
-        for function in callbacks:
-            self._call(function)
+    def call_back(self) -> Optional[BaseException]:
+        """Call the functions that were to be called at the end.
 
-    def _call(self, function: Callable[[Any], None]) -> None:
+        Returns:
+            The last exception of one that was no `Exception`, such as a Ctrl-C at this moment.
+        """
+        interruption: Optional[BaseException] = None
+        while self._callbacks:  # one by one: if a Ctrl-C ends this, a later call does the rest
+            interruption = self._call(self._callbacks.pop(0)) or interruption
+        return interruption
+
+    def _call(self, function: Callable[[Any], None]) -> Optional[BaseException]:
         try:
             function(self._run)
-        except Exception:
+        except BaseException as error:  # even `sys.exit()` in one must not skip the others
             logger.exception("a done callback of job %s failed", self._run.job.id)
+            return None if isinstance(error, Exception) else error
+        return None
 
-    def wait(self, deadline: Optional[float], abort_grace: float) -> bool:
+    def wait(
+        self, deadline: Optional[float], abort_grace: float, check: Callable[[], None]
+    ) -> bool:
         """Wait until the end is fixed.
 
         Args:
-            deadline: On `time.monotonic`; None for no limit.
+            deadline: On `Clock.now`; None for no limit.
             abort_grace: Seconds to go on waiting after an abort.
+            check: Called again and again; what it raises ends the wait.
 
         Returns:
             False if the grace of an abort is over and the end is still not fixed.
@@ -124,13 +136,15 @@ class Settlement:
         Raises:
             WaitTimeout: The deadline has passed.
         """
-        with self._changed:
+        changed = self._changed  # a fork replaces it
+        with changed:
             while not self.settled:
-                now = time.monotonic()
+                check()
+                now = Clock.now()
                 if deadline is not None and now >= deadline:
                     job = self._run.job
                     raise WaitTimeout(f"job {job.id} is still {job.status}")
-                limits = [threading.TIMEOUT_MAX]
+                limits = [SLICE]
                 if deadline is not None:
                     limits.append(deadline - now)
                 if self.aborted is not None:
@@ -138,5 +152,5 @@ class Settlement:
                     if grace <= 0:
                         return False
                     limits.append(grace)
-                self._changed.wait(min(limits))
+                changed.wait(min(limits))
             return True

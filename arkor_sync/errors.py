@@ -302,6 +302,17 @@ def still_runs(job_id: str) -> str:
     return f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
 
 
+def text_of(value: object, form: Callable[[object], str] = str) -> str:
+    """Return `str(value)`, or another form of it. If that raises, as its own method may, say so.
+
+    Every text of an exception that code of the program has raised is made here.
+    """
+    try:
+        return form(value)
+    except Exception as error:
+        return f"(a {type(value).__name__} whose text cannot be made: {type(error).__name__})"
+
+
 def add_note(error: BaseException, note: str) -> None:
     """Attach a line to an error, as `add_note` does. Python 3.11 and later print it."""
     untyped: Any = error

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-import time
 from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
+from arkor_sync._common.clock import Clock
 from arkor_sync._preload import import_for_the_threads
+from arkor_sync._run_health import run_health
 from arkor_sync._run_record import RunRecord
 from arkor_sync._settlement import Settlement
 from arkor_sync.callbacks import handler_table, stateful
@@ -26,6 +27,7 @@ from arkor_sync.errors import (
     WaitTimeout,
     add_note,
     still_runs,
+    text_of,
 )
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
@@ -39,6 +41,7 @@ from arkor_sync.stream.job_end import terminal_event
 from arkor_sync.stream.lease import Lease
 from arkor_sync.stream.reader import Reader
 from arkor_sync.stream.reconnect import ReconnectPolicy
+from arkor_sync.stream.run_threads import RunThreads
 from arkor_sync.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ class Run:
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
+        self._handlers = handler_table(options.callbacks)
+        self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         cursor = Cursor(self._lease.saved)
         self._channel = Channel(
@@ -74,7 +79,7 @@ class Run:
         self._reader = Reader(
             open_stream=lambda **how: client.jobs.events(job.id, **how),
             read_job=lambda **how: client.jobs.get(job.id, **how),
-            transport=client.transport(),
+            transport=self._transport,
             channel=self._channel,
             policy=options.reconnect or ReconnectPolicy(),
             stale_after=options.stale_after,
@@ -85,7 +90,7 @@ class Run:
         )
         self._worker = Worker(
             channel=self._channel,
-            handlers=handler_table(options.callbacks),
+            handlers=self._handlers,
             policy=options.error_policy or ErrorPolicy.abort(),
             record=self._record,
             control=_Control(self),
@@ -94,10 +99,16 @@ class Run:
             clock=self._clock,
             label=job.id,
         )
-        self._watch = options.abort_event and AbortWatch(options.abort_event, self.abort, job.id)
+        event = options.abort_event
+        watch = None if event is None else AbortWatch(event, self.abort, job.id)
+        self._threads = RunThreads(self._reader, self._worker, watch)
 
     def start(self) -> Run:
-        """Start the threads. `Trainer.follow` and `follow` have done so already."""
+        """Start the threads. `Trainer.follow` and `follow` have done so already.
+
+        Raises:
+            RunError: No thread can start. Nothing of the run is left, its lease neither.
+        """
         process.register_hooks(self)
         end = terminal_event(self.job)
         if self._lease.saved.finished and end is not None:
@@ -105,13 +116,14 @@ class Run:
             self._record.apply(end)
             self._worker_done(None, None)
             return self
-        import_for_the_threads()
-        if end is not None:
-            self._reader.expect_end()  # nothing but what the stream still has will come
-        self._worker.start()
-        self._reader.start()
-        if self._watch:
-            self._watch.start()
+        try:
+            import_for_the_threads()
+            if end is not None:
+                self._reader.expect_end()  # nothing but what the stream still has will come
+            self._threads.start(self.job.id)
+        except BaseException:
+            self._release_lease()
+            raise
         return self
 
     @property
@@ -157,7 +169,7 @@ class Run:
         self._check_process()
         if self._worker.is_current():
             raise ArkorUsageError("wait() in a callback would wait for itself")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else Clock.now() + timeout
         self._awaited = True
         try:
             self._wait_until_settled(deadline)
@@ -189,8 +201,8 @@ class Run:
         """
         if os.getpid() != self._pid:
             return
-        if self._settlement.abort(reason):
-            self._stop_threads()
+        self._settlement.abort(reason)
+        self._threads.stop()  # also if it was aborted before: a Ctrl-C may have ended that halfway
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Abort, and wait for the threads to end. After the end of the run it only tidies up.
@@ -206,16 +218,19 @@ class Run:
         limit = self._options.abort_grace if timeout is None else timeout
         if self._worker.is_current():
             return
-        ended = self._worker.join(limit) and self._reader.join(limit)
-        if self._watch:
-            self._watch.join(limit)
-        if not ended:
+        if not self._threads.join(limit):
             logger.warning("job %s: a thread did not end within %.1f s", self.job.id, limit)
 
     def after_fork(self) -> None:
-        """Give a forked child locks of its own. The fork hook calls it."""
+        """Do nothing more in a forked child: it is the parent's run. The fork hook calls it.
+
+        The lease is not given back: it is the parent's too.
+        """
         self._settlement.renew_lock()
-        self._lease.release()  # closes the child's copy; the parent's lease stands
+        self._transport.abandon()
+        self._worker.abandon()
+        for handlers in self._handlers.values():
+            handlers.clear()  # one of these lists may be what the worker goes through
 
     def at_exit(self, timeout: float) -> Optional[str]:
         """Abort when the interpreter exits. The exit hook calls it."""
@@ -269,30 +284,9 @@ class Run:
 
     def health(self) -> RunHealth:
         """Look at the run: states, ages and counts. It never blocks."""
-        now = self._clock.now()
-
-        def age(moment: Optional[float]) -> Optional[float]:
-            return None if moment is None else max(0.0, now - moment)
-
-        reader, worker, call = self._reader, self._worker, self._worker.current.get()
         ending = "settled" if self.done() else "stopping" if self._settlement.aborted else None
-        return RunHealth(
-            state=ending or reader.state.value,
-            last_byte_age=age(reader.last_byte),
-            last_event_age=age(reader.last_event),
-            last_acknowledged_age=age(worker.last_acknowledged),
-            queue_depth=len(self._channel),
-            queue_high_water=self._channel.high_water,
-            delivered=worker.delivered,
-            duplicates=self._channel.duplicates,
-            skipped=worker.skipped.count,
-            given_up=worker.failures.given_up,
-            failures=reader.failures,
-            reconnects=reader.reconnects,
-            callback=call and call.callback,
-            callback_age=call and age(call.since),
-            acknowledged_id=worker.acknowledged_id,
-        )
+        now = self._clock.now()
+        return run_health(ending, self._reader, self._channel, self._worker, now)
 
     def add_done_callback(self, function: Callable[[Run], None]) -> None:
         """Have a function called with this run once it has settled.
@@ -315,7 +309,7 @@ class Run:
         return f"<Run {self.job.id} {self.job.status} {state}>"
 
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
-        if self._settlement.wait(deadline, self._options.abort_grace):
+        if self._settlement.wait(deadline, self._options.abort_grace, self._check_process):
             return
         current = self._worker.current
         call = current.get()
@@ -335,26 +329,22 @@ class Run:
 
         if not self._settlement.abort(reason, unless=ended_otherwise):
             return False
-        self._stop_threads()
+        self._threads.stop()
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then stop the threads and call the done callbacks."""
         error = self._ending(error)
-        if not self._settlement.settle(error, failure):
-            return
-        self._stop_threads()
-        if self._watch:
-            self._watch.stop()
-        self._settlement.call_back()
-        if error is not None and not self._awaited and self._settlement.aborted is None:
+        is_first = self._settlement.settle(error, failure)
+        self._threads.stop()
+        interruption = self._settlement.call_back()
+        unseen = is_first and not self._awaited and self._settlement.aborted is None
+        if error is not None and unseen:
             # If the program never calls wait(), this is the only report.
             what = "the run of job %s ended with an error, and nothing waited for it"
             logger.error(what, self.job.id, exc_info=error)
-
-    def _stop_threads(self) -> None:
-        self._worker.stop()  # first: it then knows why the reader ends
-        self._reader.stop()
+        if interruption is not None and not self._worker.is_current():
+            raise interruption
 
     def _ending(self, error: Optional[BaseException]) -> Optional[BaseException]:
         """Return what `wait()` raises, from what the worker ended with."""
@@ -365,14 +355,21 @@ class Run:
         return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        self._lease.release()  # first, so that whoever waits may follow the job again at once
+        self._release_lease()  # first, so that whoever waits may follow the job again at once
         self._settle(error, failure)
+
+    def _release_lease(self) -> None:
+        try:
+            self._lease.release()
+        except BaseException as error:  # a store may raise anything; the run ends all the same
+            what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
+            logger.error(what, self.job.id, text_of(error))
 
     def _aborted(self) -> RunAborted:
         reason = self._settlement.aborted and self._settlement.aborted[0]
         message = f"stopped following job {self.job.id}; the job itself goes on"
         if reason is not None:
-            message += f" (reason: {reason!r})"
+            message += f" (reason: {text_of(reason, repr)})"
         call = self._worker.current.get()
         if call is None:
             return RunAborted(message, reason)

@@ -86,11 +86,13 @@ def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
 @pytest.fixture
 def arkor_no_leaks() -> Iterator[None]:
     """Fail if the test leaves threads of arkor_sync, sockets or other file descriptors open."""
+    from arkor_sync._common.clock import Clock  # a frozen clock would not end the wait below
+
     threads, files = _threads(), _files()
     yield
-    deadline = time.monotonic() + LEAK_GRACE
+    deadline = Clock.now() + LEAK_GRACE
     left = _left(threads, files)
-    while left and time.monotonic() < deadline:
+    while left and Clock.now() < deadline:
         gc.collect()  # closes what only a reference cycle keeps open
         time.sleep(0.01)
         left = _left(threads, files)

@@ -23,6 +23,7 @@ from typing import (
 )
 
 from arkor_sync._common.arguments import check, check_callback, refusal
+from arkor_sync._common.locks import ProcessLock
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.contexts import _TrainerDecorators
@@ -64,7 +65,7 @@ class Trainer(_TrainerDecorators):
         self._client = client
         self._options = options
         self._added: List[Mapping[str, Callable[[Any], Any]]] = []
-        self._locks: Dict[int, threading.Lock] = {}
+        self._lock = ProcessLock()
         self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
 
@@ -161,10 +162,6 @@ class Trainer(_TrainerDecorators):
             raise ArkorUsageError(f"too late to add {name}: the run has started")
         self._added.append({name: check_callback(name, function)})
         return function
-
-    def _lock(self) -> threading.Lock:
-        """Return the lock of this process. A forked child may inherit one that stays locked."""
-        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _start(self) -> TrainingJob:
         if self._job is None:

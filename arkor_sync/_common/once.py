@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import Callable, Generic, List, TypeVar
+
+from arkor_sync._common.locks import ProcessLock
 
 T = TypeVar("T")
 
@@ -19,15 +19,12 @@ class Once(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._made: List[T] = []  # empty, or the value: None may be one
-        self._guard = (os.getpid(), threading.Lock())
+        self._lock = ProcessLock()
 
     def __call__(self) -> T:
         """Return the value, and make it if this is the first call."""
         if not self._made:
-            if self._guard[0] != os.getpid():
-                # A forked child inherits the lock, but not the thread that may hold it.
-                self._guard = (os.getpid(), threading.Lock())
-            with self._guard[1]:
+            with self._lock():
                 if not self._made:
                     self._made.append(self._make())
         return self._made[0]

@@ -10,9 +10,10 @@ import atexit
 import logging
 import os
 import threading
-import time
 import weakref
 from typing import Any, List, Optional, Protocol
+
+from arkor_sync._common.clock import Clock
 
 logger = logging.getLogger("arkor_sync.run")
 
@@ -51,8 +52,8 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    deadline = time.monotonic() + EXIT_GRACE
+    deadline = Clock.now() + EXIT_GRACE
     for owner in list(_registered):
-        running = owner.at_exit(max(0.0, deadline - time.monotonic()))
+        running = owner.at_exit(max(0.0, deadline - Clock.now()))
         if running is not None:
             logger.warning("the interpreter exits while %s", running)

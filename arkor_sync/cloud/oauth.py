@@ -16,13 +16,16 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from contextlib import closing, nullcontext
+from functools import partial
 from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.credentials import OAuthCredentials, read_credentials, write_credentials
 from arkor_sync.cloud.http import read_body
@@ -96,8 +99,8 @@ class Refresher:
         if refresh is None:
             return self._current
         failure: Optional[BaseException] = ArkorTimeoutError("refreshing the token: timed out")
-        deadline = time.monotonic() + MAX_WAIT
-        while time.monotonic() < deadline:
+        deadline = Clock.now() + MAX_WAIT
+        while Clock.now() < deadline:
             if wait([refresh], _POLL_INTERVAL).done:
                 failure = refresh.exception()
                 break
@@ -123,12 +126,14 @@ class Refresher:
                 return None
             if self._refresh is None:
                 refresh: Future[OAuthCredentials] = Future()
-                threading.Thread(
-                    target=self._run_refresh,
-                    args=(refresh, rejected),
-                    name="arkor-refresh",
-                    daemon=True,
-                ).start()
+                try:
+                    OwnThread(
+                        partial(self._run_refresh, refresh, rejected), "arkor-refresh"
+                    ).start()
+                except (RuntimeError, MemoryError) as error:
+                    text = f"refreshing the token: this process cannot start a thread ({error})"
+                    refresh.set_exception(ArkorConnectionError(text))
+                    return refresh  # and the next caller tries again
                 self._refresh = refresh
             return self._refresh
 

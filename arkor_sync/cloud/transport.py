@@ -25,6 +25,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 from urllib3.util.wait import wait_for_write
 
+from arkor_sync._common.locks import Flag
 from arkor_sync.cloud.chunked import ChunkedDecoder
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.connections import Adapter
@@ -50,10 +51,11 @@ class Transport:
         Args:
             template: A session whose proxies, certificates, headers and `trust_env` are taken over.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # taken twice where a signal handler interrupts
         self._duplicates: Dict[socket.socket, socket.socket] = {}  # for the shutdown, by socket
-        self.interruption = threading.Event()
+        self.interruption = Flag()
         self._closed = False
+        self._pid = os.getpid()
         self._session = _Session()
         if template is not None:
             for name in ("headers", "proxies", "verify", "cert", "trust_env"):
@@ -92,6 +94,8 @@ class Transport:
 
     def interrupt(self) -> None:
         """Make the owner's blocked call fail, and its next calls, until it resets the transport."""
+        if os.getpid() != self._pid:
+            return  # a forked child: the connections are the parent's
         with self._lock:
             self.interruption.set()
             for duplicate in self._duplicates.values():
@@ -104,6 +108,17 @@ class Transport:
         """Interrupt, and refuse all later requests."""
         self._closed = True
         self.interrupt()
+
+    def abandon(self) -> None:
+        """End in a forked child, whose copies of the sockets must not take the parent's bytes."""
+        self._lock, self.interruption, self._closed = threading.RLock(), Flag(), True
+        self.interruption.set()
+        null = os.open(os.devnull, os.O_RDWR)
+        for pair in self._duplicates.items():
+            for descriptor in (each.fileno() for each in pair):
+                if descriptor >= 0:
+                    os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
 
     def __enter__(self) -> Transport:
         return self

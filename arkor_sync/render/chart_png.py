@@ -7,10 +7,10 @@ matplotlib stay as they are.
 from __future__ import annotations
 
 import io
-import threading
 from importlib import import_module
 from typing import Any, Dict, List, Tuple
 
+from arkor_sync._common.locks import ProcessLock
 from arkor_sync.render.chart import (
     MAX_CHECKPOINT_LINES,
     MAX_DOTS,
@@ -24,7 +24,7 @@ from arkor_sync.render.text import one_line
 
 _FONT = "DejaVu Sans"  # it comes with matplotlib
 _DPI = 160
-_draw_lock = threading.Lock()  # matplotlib shares its fonts between figures
+_draw_lock = ProcessLock()  # matplotlib shares its fonts between figures
 
 
 def render_png(chart: Chart, theme: str) -> bytes:
@@ -35,7 +35,7 @@ def render_png(chart: Chart, theme: str) -> bytes:
         theme: `dark`; every other value means light.
     """
     picture = io.BytesIO()
-    with _draw_lock:
+    with _draw_lock():
         figure = _figure(chart, PALETTES["dark" if theme == "dark" else "light"])
         figure.savefig(picture, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
     return picture.getvalue()

@@ -66,8 +66,10 @@ class CursorStore(Protocol):
     def lease(self, job_id: str) -> Callable[[], None]:
         """Reserve the job for one run, and return the function that ends the reservation.
 
-        It is called on the thread that starts to follow the job. What it returns may be called
-        more than once, on any thread, and in a forked child.
+        It is called on the thread that starts to follow the job. What it returns is called when
+        the run ends, on any thread, but only in the process that reserved the job: a reservation
+        outlives a fork. Where a forked child inherits what holds it, such as an open file, the
+        store has to close the child's copy (`os.register_at_fork`). If it raises, that is logged.
 
         Raises:
             LeaseHeldError: Another run has reserved the job.

@@ -6,9 +6,10 @@ import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 from urllib.parse import quote
 
+from arkor_sync._common import process
 from arkor_sync._common.files import write_atomically
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
@@ -76,13 +77,13 @@ class FileCursorStore:
             CursorStoreError: The file cannot be opened or written.
         """
         path = self._path(job_id, "lock")
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise CursorStoreError(f"{path} cannot be opened: {error.strerror}") from error
         with ExitStack() as stack:
-            stack.callback(os.close, descriptor)
+            lock_file = stack.enter_context(_LockFile())
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                descriptor = lock_file.open(path)
+            except OSError as error:
+                raise CursorStoreError(f"{path} cannot be opened: {error.strerror}") from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -99,3 +100,32 @@ class FileCursorStore:
 
     def _path(self, job_id: str, suffix: str) -> Path:
         return self._directory / f"{quote(job_id, safe='')}.{suffix}"
+
+
+class _LockFile:
+    """An open file whose lock is held until it is closed, in every process that has it open.
+
+    So a forked child closes its copy at once. It does not unlock the file: that would end the lock
+    of its parent.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor: Optional[int] = None
+        process.register_hooks(self)
+
+    def open(self, path: Path) -> int:
+        self._descriptor = descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        return descriptor
+
+    def __enter__(self) -> _LockFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    after_fork = __exit__
+
+    def at_exit(self, timeout: float) -> None:
+        """Do nothing: the end of the process closes it."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Callable, Optional
 
+from arkor_sync._common.locks import Flag
+from arkor_sync._common.threads import OwnThread
+
 _PERIOD = 0.05  # seconds; one cannot wait for two events at once
 
 
@@ -17,8 +20,8 @@ class AbortWatch:
     def __init__(self, event: threading.Event, abort: Callable[[object], None], label: str) -> None:
         self._event = event
         self._abort = abort
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=f"arkor-abort-{label}", daemon=True)
+        self._stopped = Flag()
+        self._thread = OwnThread(self._main, f"arkor-abort-{label}")
 
     def start(self) -> None:
         """Start the thread."""
@@ -30,11 +33,10 @@ class AbortWatch:
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait for the thread to end."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self._thread.join(timeout)
 
     def _main(self) -> None:
         while not self._event.is_set():
-            if self._stopped.wait(_PERIOD):
+            if self._stopped.wait(_PERIOD) or self._thread.forked:
                 return
         self._abort("abort_event was set")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
+
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import Flag
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,8 +31,8 @@ class Awaiter:
     """
 
     def __init__(self) -> None:
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
+        self._wake = Flag()
+        self._stopped = Flag()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._task: Optional[asyncio.Future[Any]] = None
 
@@ -78,6 +80,11 @@ class Awaiter:
                 "it must not contain yield"
             )
 
+    def abandon(self) -> None:
+        """Wait for nothing any more, in a forked child. The loop is the parent's."""
+        self._wake, self._stopped = Flag(), Flag()
+        self._stopped.set()
+
     def close(self) -> None:
         """Close the event loop, if there is one; what still runs in the background is cancelled."""
         loop = self._loop
@@ -118,6 +125,7 @@ class Awaiter:
             raise Interrupted
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._loop.time = Clock.now  # type: ignore[method-assign]  # see there
         self._task = asyncio.ensure_future(awaitable, loop=self._loop)
         if self._stopped.is_set():  # too early to have seen the task
             self._task.cancel()

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from itertools import accumulate, takewhile
+from types import BuiltinFunctionType
 from typing import Callable, Deque, List, NamedTuple, Optional, Sequence
 
 from arkor_sync.stream.batches import Batch, EventBatch
@@ -69,11 +70,9 @@ class Channel:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._on_stall = on_stall
-        self._lock = threading.Lock()
-        self._filled = threading.Lock()  # held while there is nothing new to take
-        self._filled.acquire()
-        self._idle = False  # whether the worker waits for it
-        self._drained = threading.Condition(self._lock)
+        # Green threads (gevent) have another `sleep`, which takes a millisecond, and no GIL.
+        self._gives_up_gil = isinstance(time.sleep, BuiltinFunctionType)
+        self._new_locks()
         self._batches: Deque[Batch] = deque()
         self._count = 0
         self._bytes = 0
@@ -123,7 +122,7 @@ class Channel:
                     self._append(new)
                     self.high_water = max(self.high_water, self._count)
         # Without the lock: the worker takes it as soon as it is awake.
-        if accepted and self._wake_worker() and accepted <= _FEW:
+        if accepted and self._wake_worker() and accepted <= _FEW and self._gives_up_gil:
             time.sleep(_HANDOVER)  # give up the GIL, so that the worker just woken can run
         return accepted
 
@@ -203,8 +202,22 @@ class Channel:
             self._closed = True
             self._empty()
             self._set_aside = []
+            self._idle = True  # an earlier call may have been ended by a Ctrl-C halfway
             self._wake_worker()
             self._drained.notify()
+
+    def abandon(self) -> None:
+        """Close it in a forked child, where the threads that hold its locks do not exist."""
+        self._new_locks()
+        self._closed = True
+
+    def _new_locks(self) -> None:
+        # It can be taken twice: a signal handler or a finalizer may close the channel.
+        self._lock = threading.RLock()
+        self._filled = threading.Lock()  # held while there is nothing new to take
+        self._filled.acquire()
+        self._idle = False  # whether the worker waits for it
+        self._drained = threading.Condition(self._lock)
 
     def _check_redelivery(self, events: Batch) -> None:
         """Drop what was set aside if it comes again; if the cloud begins elsewhere, use it."""

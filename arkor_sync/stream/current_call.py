@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
-import threading
-import traceback
 from typing import Any, NamedTuple, Optional, Union
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.stream.events import RunEvent, TrainingEvent
 
 logger = logging.getLogger("arkor_sync.stream.worker")
@@ -34,7 +32,7 @@ class CurrentCall:
         since: When the event at hand was taken up, on the clock.
     """
 
-    def __init__(self, clock: Clock, thread: threading.Thread) -> None:
+    def __init__(self, clock: Clock, thread: OwnThread) -> None:
         self.name: Optional[str] = None
         self.ctx: Any = None
         self.since = 0.0
@@ -50,8 +48,7 @@ class CurrentCall:
 
     def stack(self) -> str:
         """Format what the worker thread is doing at this moment."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return "".join(traceback.format_stack(frame)) if frame else ""
+        return self._thread.stack()
 
     def warn_if_stuck(self) -> None:
         """Log a callback that has been running for long, with its stack."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from itertools import count
-from typing import Callable, Optional
+from typing import Any, Callable, Hashable, Optional
 
-from arkor_sync.errors import add_note, still_runs
+from arkor_sync.errors import add_note, still_runs, text_of
 from arkor_sync.stream.error_policy import (
     Action,
     Decision,
@@ -17,7 +17,7 @@ from arkor_sync.stream.error_policy import (
     StopTraining,
 )
 from arkor_sync.stream.events import KNOWN, TERMINAL
-from arkor_sync.stream.protocols import Canceller, Event
+from arkor_sync.stream.protocols import Canceller, Event, Handlers
 
 logger = logging.getLogger("arkor_sync.stream.worker")
 
@@ -139,7 +139,7 @@ class Failures:
             raise broken from error
         if decision.action in (Action.RETRY, Action.RECONNECT):
             logger.warning(
-                "%s: %s: %s; %s", where, type(error).__name__, str(error), decision.action
+                "%s: %s: %s; %s", where, type(error).__name__, text_of(error), decision.action
             )
             return decision
         self.final = failure
@@ -154,8 +154,25 @@ class Failures:
         try:
             self._canceller.cancel()
         except Exception as refused:
-            add_note(error, f"and the job could not be cancelled, it may still run: {refused}")
-            logger.error("the job could not be cancelled, it may still run: %s", str(refused))
+            what = f"the job could not be cancelled, it may still run: {text_of(refused)}"
+            add_note(error, f"and {what}")
+            logger.error(what)
+
+
+class Again(Exception):
+    """An event has come again, and these of its callbacks are still to be called."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self.handlers = handlers
+
+    def throw(self, _: Any) -> None:
+        """Raise it, in the place of the callbacks."""
+        raise self
+
+
+def identity(event: Event) -> Hashable:
+    """Return what identifies an event that is sent again, even if its JSON has changed."""
+    return event.key if event.id is None else (event.type, event.id)
 
 
 def _where(failure: Failure) -> str:

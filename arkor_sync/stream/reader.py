@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.sse import FrameParser
 from arkor_sync.cloud.transport import ByteStream, Transport
 from arkor_sync.errors import (
@@ -133,9 +133,7 @@ class Reader:
         self._connected_at = 0.0
         self._cancelled = False
         self._replaying_all = False
-        self._thread = threading.Thread(
-            target=self._main, name=f"arkor-reader-{label}", daemon=True
-        )
+        self._thread = OwnThread(self._main, f"arkor-reader-{label}")
 
     @property
     def reconnects(self) -> int:
@@ -163,8 +161,7 @@ class Reader:
 
     def join(self, timeout: Optional[float] = None) -> bool:
         """Wait for the thread to end; return whether it has."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _main(self) -> None:
@@ -173,11 +170,14 @@ class Reader:
             self._read_until_stopped()
         except BaseException as ending:  # whatever it is, the run must report it
             error = ending
-        finally:
-            self.state = State.ENDED
-            self._transport.close()
-            self._transport.reset()
-            self._channel.finish(error)
+        if self._thread.forked:
+            if error is not None and not isinstance(error, ArkorError):
+                raise error
+            return
+        self.state = State.ENDED
+        self._transport.close()
+        self._transport.reset()
+        self._channel.finish(error)
 
     def _read_until_stopped(self) -> None:
         self._last_news = self._clock.now()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import threading
 from functools import partial
 from itertools import repeat
 from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import Flag
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.errors import RunError
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.batches import Batch, Delivery, EventBatch
@@ -17,7 +18,7 @@ from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.current_call import CurrentCall
 from arkor_sync.stream.error_policy import CURSOR_STORE, Action, ErrorPolicy, StopTraining
 from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, RunEvent
-from arkor_sync.stream.failures import Failures
+from arkor_sync.stream.failures import Again, Failures, identity
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
 from arkor_sync.stream.skipped import Skipped
 
@@ -75,15 +76,13 @@ class Worker:
         self._clock = clock
         self._label = label
         self._awaiter = Awaiter()
-        self._stopped = threading.Event()
+        self._stopped = Flag()
         self._stopping = False  # the same, where it is looked at for every event
         self._delivery = Delivery(EventBatch([]))  # the batch in hand, or the last one
         self._acknowledged_at: Optional[float] = None
         # Of an event that will come again: the callbacks still to call, and with which attempt.
         self._interrupted: Dict[Hashable, Tuple[Handlers, int]] = {}
-        self._thread = threading.Thread(
-            target=context.run, args=(self._main,), name=f"arkor-worker-{label}", daemon=True
-        )
+        self._thread = OwnThread(partial(context.run, self._main), f"arkor-worker-{label}")
         self.current = CurrentCall(clock, self._thread)
 
     @property
@@ -120,15 +119,23 @@ class Worker:
         self._awaiter.stop()
         self._channel.close()
 
+    def abandon(self) -> None:
+        """End without another call, in a forked child: a callback may have forked."""
+        self._stopping = True
+        self._stopped = Flag()
+        self._stopped.set()
+        self._awaiter.abandon()
+        self._channel.abandon()
+        self._save = None
+
     def join(self, timeout: Optional[float] = None) -> bool:
         """Wait for the thread to end; return whether it has."""
-        if self._thread.ident is not None and not self.is_current():
-            self._thread.join(timeout)
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def is_current(self) -> bool:
         """Whether the caller is this thread: a callback."""
-        return self._thread is threading.current_thread()
+        return self._thread.is_current()
 
     def _main(self) -> None:
         error: Optional[BaseException] = None
@@ -136,11 +143,15 @@ class Worker:
             self._deliver_until_the_end()
         except BaseException as ending:  # whatever it is, the run must report it
             error = ending
+        if self._thread.forked:
+            if error is not None and not isinstance(error, Interrupted):
+                raise error
+            return
         self.skipped.log_total()
         error = self._call_on_end(error)
         try:
             self._awaiter.close()
-        except Exception:
+        except BaseException:  # a task in the background may raise `SystemExit`
             logger.exception("closing the callbacks' event loop failed")
         self._control.settle(error, self.failures.final)
 
@@ -204,7 +215,7 @@ class Worker:
                     raised = error
                 # Outside of `except`: what is called now must not see the exception as its context.
                 current.name = None
-                if isinstance(raised, _Again):
+                if isinstance(raised, Again):
                     left, raised = raised.handlers, None
                 else:
                     left = handlers[[each is call for each in handlers].index(True) :]
@@ -243,7 +254,7 @@ class Worker:
                 self._control.finish_stop()
             if event.type in _CHANGES_THE_JOB:
                 self._record.apply(event)
-            again = self._interrupted.pop(_identity(event), None) if self._interrupted else None
+            again = self._interrupted.pop(identity(event), None) if self._interrupted else None
             if again is None:
                 self._record.append(event)
                 handlers = self._handlers.get(event.type, ())
@@ -252,7 +263,7 @@ class Worker:
             # Only the callback that raised has an attempt of its own, so `_recover` is to call what
             # is left. The loop gets there by an exception.
             handlers, attempt = again
-            first = [(handlers[0][0], _Again(handlers).throw)]
+            first = [(handlers[0][0], Again(handlers).throw)]
             yield first, self._record.context(event, attempt)
 
     def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
@@ -315,6 +326,8 @@ class Worker:
                 if ctx.attempt != attempt:
                     ctx = self._record.context(event, attempt)
                 error = self._call(name, function, ctx)
+            if self._thread.forked:  # the callback has forked, and this is the child
+                raise error or Interrupted
             if isinstance(error, StopTraining):
                 error = self._stop_training(error, event)
             if error is not None:
@@ -324,7 +337,7 @@ class Worker:
                     attempt += 1
                     self.failures.wait_before_repeat(decision)
                     if decision.action is Action.RECONNECT and self._rewind(event):
-                        self._interrupted[_identity(event)] = (handlers, attempt)
+                        self._interrupted[identity(event)] = (handlers, attempt)
                         return False
                     continue
             handlers, attempt = handlers[1:], 1
@@ -375,19 +388,3 @@ class Worker:
     def _wait(self, seconds: float) -> None:
         if self._stopped.is_set() or (seconds > 0 and self._clock.wait(self._stopped, seconds)):
             raise Interrupted
-
-
-class _Again(Exception):
-    """An event has come again, and these of its callbacks are still to be called."""
-
-    def __init__(self, handlers: Handlers) -> None:
-        self.handlers = handlers
-
-    def throw(self, _: Any) -> None:
-        """Raise it, in the place of the callbacks."""
-        raise self
-
-
-def _identity(event: Event) -> Hashable:
-    """Return what identifies an event that is sent again, even if its JSON has changed."""
-    return event.key if event.id is None else (event.type, event.id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
 from collections import deque
 from typing import Callable, Deque, Generic, List, Optional, TypeVar
 
 from arkor_sync._common import process
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.threads import OwnThread
 
 logger = logging.getLogger("arkor_sync.handlers")
 
@@ -75,7 +76,7 @@ class Outbox(Generic[Item]):
         self._delivering: List[_QueuedItem[Item]] = []
         self._dropped: int = 0
         self._flushing: int = 0
-        self._thread: Optional[threading.Thread] = None
+        self._thread: Optional[OwnThread] = None
 
     def at_exit(self, timeout: float) -> None:
         """Deliver what waits, as far as the time allows. The exit hook calls it."""
@@ -107,7 +108,7 @@ class Outbox(Generic[Item]):
         Returns:
             Whether all were delivered in time.
         """
-        deadline = time.monotonic() + timeout
+        deadline = Clock.now() + timeout
         with self._changed:
             last = self._last_number
             if self._items and self._thread is None:
@@ -116,7 +117,7 @@ class Outbox(Generic[Item]):
             self._changed.notify_all()
             try:
                 while self._first_undelivered() <= last and self._thread is not None:
-                    left = deadline - time.monotonic()
+                    left = deadline - Clock.now()
                     if left <= 0:
                         break
                     self._changed.wait(left)
@@ -142,7 +143,7 @@ class Outbox(Generic[Item]):
         return self._last_number + 1
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._main, name=f"arkor-{self._name}", daemon=True)
+        thread = OwnThread(self._main, f"arkor-{self._name}")
         try:
             thread.start()
         except RuntimeError as error:  # too many threads, or the interpreter is about to exit
@@ -176,6 +177,8 @@ class Outbox(Generic[Item]):
                 self._deliver([each.item for each in self._delivering])
             except BaseException as error:  # no exception of a backend may end this thread
                 logger.error("%s failed; %d lost (%s)", self._name, count, type(error).__name__)
+            if threading.current_thread() is not self._thread:
+                return  # `deliver` has forked, and this is the child
             with self._changed:
                 self._undroppable -= sum(not each.droppable for each in self._delivering)
                 if not self._undroppable:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Union
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
@@ -27,7 +27,7 @@ from arkor_sync.render.rows import collect_rows
 
 logger = logging.getLogger("arkor_sync.handlers")
 
-_now = time.monotonic
+_now = Clock.now
 _MAX_NAME = 60  # characters of a job's name in the name of a file
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import deque
 from importlib import import_module
 from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
@@ -26,7 +26,7 @@ from arkor_sync.render.text import (
 
 logger = logging.getLogger("arkor_sync.handlers")
 
-_now = time.monotonic
+_now = Clock.now
 _RATE_LOGS = 20  # the rate is measured over so many logs
 _MAX_NAME = 40  # columns
 _MAX_LINE = 200  # columns
@@ -112,6 +112,7 @@ class Progress:
         self.step = 0
         self._losses: Dict[str, float] = {}
         self._recent: Deque[Tuple[float, int]] = deque(maxlen=_RATE_LOGS)
+        self._has_timestamps = True  # whether the times in it are the cloud's
         self._took: Optional[float] = None
 
     def update(self, ctx: LogContext) -> None:
@@ -121,7 +122,10 @@ class Progress:
             if value is not None:
                 self._losses[name] = value
         timestamp = parse_timestamp(ctx.event.timestamp)
-        now = time.time() if timestamp is None else timestamp
+        now = _now() if timestamp is None else timestamp
+        if (timestamp is None) is self._has_timestamps:  # times of two clocks have no difference
+            self._recent.clear()
+        self._has_timestamps = timestamp is not None
         if self._recent and self._recent[-1][1] >= ctx.step:
             if self._recent[-1][1] > ctx.step:  # the job continues from an earlier checkpoint
                 self._recent.clear()

@@ -10,11 +10,11 @@ import json
 import logging
 import math
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from arkor_sync._common.arguments import check, is_number
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.json import parse_json
 from arkor_sync.cloud.chat_request import build_chat_body
@@ -221,7 +221,7 @@ class CheckpointEvaluator(SingleRunCallback):
 
     def _ask(self, ctx: CheckpointContext, index: int) -> EvaluationRow:
         answer = error = None
-        started = time.monotonic()
+        started = Clock.now()
         try:
             with ctx.infer(self._conversations[index], **self._options) as response:
                 answer = response.content()
@@ -229,7 +229,7 @@ class CheckpointEvaluator(SingleRunCallback):
                     error = f"no text came; the answer ended by {response.finish_reason}"
         except Exception as raised:
             error = describe_error(raised)
-        return self._row(ctx.step, index, answer, error, time.monotonic() - started)
+        return self._row(ctx.step, index, answer, error, Clock.now() - started)
 
     def _row(
         self, step: int, index: int, answer: Optional[str], error: Optional[str], seconds: float

@@ -6,7 +6,10 @@ import contextvars
 import logging
 import threading
 from concurrent.futures import Future
+from functools import partial
 from typing import Callable, Generic, List, Optional, TypeVar
+
+from arkor_sync._common.threads import OwnThread
 
 logger = logging.getLogger("arkor_sync.handlers")
 
@@ -57,12 +60,7 @@ class WorkerPool(Generic[Result]):
         self._over = threading.Event()
         mains = [self._watch_limit, *[self._main] * min(count, threads)]
         self._threads = [
-            threading.Thread(
-                target=contextvars.copy_context().run,
-                args=(main,),
-                name=f"{name}-{number}",
-                daemon=True,
-            )
+            OwnThread(partial(contextvars.copy_context().run, main), f"{name}-{number}")
             for number, main in enumerate(mains)
         ]
 

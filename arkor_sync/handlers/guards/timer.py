@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import Flag
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.contexts import (
     CheckpointContext,
     Context,
@@ -138,9 +140,8 @@ class _DeadlineThread:
         self._deadline = deadline
         self._clock = clock
         self._cancelled = False
-        self._wake = threading.Event()
-        name = f"arkor-timer-{run.job.id}"
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._wake = Flag()
+        self._thread = OwnThread(self._main, f"arkor-timer-{run.job.id}")
 
     def start(self) -> None:
         self._thread.start()

@@ -11,11 +11,11 @@ import logging
 import re
 import sys
 import threading
-import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -293,12 +293,12 @@ class MetricsLogger(Callback):
         """
         run: _RunState = self._current.run
         name = method.__name__
-        if not is_last and time.monotonic() < run.paused_until.get(name, 0.0):
+        if not is_last and Clock.now() < run.paused_until.get(name, 0.0):
             return False
         if self._call(method, argument):
             return True
         pause = min(_PAUSE * 2 ** min(run.failures[name], 20), _MAX_PAUSE)
-        run.paused_until[name] = time.monotonic() + pause
+        run.paused_until[name] = Clock.now() + pause
         return False
 
     def _call(self, method: Callable[..., None], *args: Any) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any, Dict, List
 
+from arkor_sync._common.locks import ProcessLock
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
@@ -40,7 +40,7 @@ class DatabaseLogger(MetricsLogger):
         if self._engine.url.password:
             self._secrets.append(str(self._engine.url.password))
         self._tables_exist = False
-        self._create_lock = threading.Lock()
+        self._create_lock = ProcessLock()
         text, schema = sql.Text, sql.MetaData()
         key = sql.String(100)
         self._runs = sql.Table(
@@ -111,7 +111,7 @@ class DatabaseLogger(MetricsLogger):
 
     def _begin(self) -> Any:
         """Begin a transaction; create the tables before the first one."""
-        with self._create_lock:
+        with self._create_lock():
             if not self._tables_exist:
                 self._runs.metadata.create_all(self._engine)
                 self._tables_exist = True

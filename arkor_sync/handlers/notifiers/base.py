@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 import threading
-import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from arkor_sync._common.arguments import check
@@ -241,9 +240,9 @@ class Notifier(Callback, abc.ABC):
         """Notify about the end if no earlier callback did; wait for the queue to be sent."""
         self._notify_end(ctx)
         self._jobs.remove(ctx)
-        deadline = time.monotonic() + self.flush_timeout
+        deadline = Clock.now() + self.flush_timeout
         for outbox in (self._outbox, self._sample_outbox, self._outbox):
-            if not outbox.flush(max(0.0, deadline - time.monotonic())):
+            if not outbox.flush(max(0.0, deadline - Clock.now())):
                 break
 
     def state_dict(self) -> Dict[str, Any]:

@@ -90,7 +90,8 @@ def test_a_run_that_goes_on_past_its_steps_has_no_known_end() -> None:
 def test_times_that_cannot_be_read_are_those_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     told = progress()
     for step, second in ((1, 100.0), (2, 104.0), (3, 104.0)):
-        monkeypatch.setattr("time.time", lambda second=second: second)
+        clock = "arkor_sync.handlers.display.progress._now"
+        monkeypatch.setattr(clock, lambda second=second: second)
         told.update(log(step, "t1"))
     assert told.rate == 0.5
     told = progress()

@@ -1,0 +1,125 @@
+"""The threads of this package, which a forked child does not share. Any thread.
+
+A fork shares nothing: no thread goes on in the child. A real thread does not exist there, unless it
+is the one that forked, in a function of the program that it had called. A green thread (gevent,
+eventlet) does exist there, and would read what is meant for the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any, Callable, Optional
+
+from arkor_sync._common import process
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import SLICE
+
+
+class OwnThread(threading.Thread):
+    """A daemon thread that this package has started.
+
+    Args:
+        main: What it runs. It has to return soon once `forked` is true.
+        name: Its name.
+    """
+
+    def __init__(self, main: Callable[[], Any], name: str) -> None:
+        super().__init__(target=main, name=name, daemon=True)
+        self._greenlet: Any = None
+        self._pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child, to which the thread does not belong."""
+        return os.getpid() != self._pid
+
+    def is_current(self) -> bool:
+        """Whether it is the caller."""
+        return threading.current_thread() is self
+
+    def run(self) -> None:
+        """Run the main function; in a forked child, end the child when it comes back."""
+        self._pid = os.getpid()
+        self._greenlet = _current_greenlet()
+        if self._greenlet is not None:
+            process.register_hooks(self)
+        error: Optional[BaseException] = None
+        try:
+            super().run()
+        except BaseException as raised:
+            if not self.forked:
+                raise
+            error = raised
+        if self.forked and self._greenlet is None:
+            _end_process(error)
+        while self.forked:
+            # The green threads of the program go on in the child. This one may not end there:
+            # `threading` does not know it any more, and would report an error.
+            self._greenlet.parent.switch()
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Wait for its end."""
+        deadline = None if timeout is None else Clock.now() + timeout
+        while self.is_alive() and not self.is_current():
+            left = SLICE if deadline is None else min(SLICE, deadline - Clock.now())
+            if left <= 0:
+                return
+            super().join(left)
+
+    def stack(self) -> str:
+        """Format what it is doing at this moment; empty if it has ended."""
+        frame: Optional[FrameType] = sys._current_frames().get(self.ident or 0)
+        if frame is None and self._greenlet is not None:
+            frame = self._greenlet.gr_frame  # None while it is the one that runs
+        return "".join(traceback.format_stack(frame)) if frame else ""
+
+    def after_fork(self) -> None:
+        """End the green thread in the child before it runs there, unless it is what forked."""
+        if self._greenlet is _current_greenlet() or self._greenlet.dead:
+            return
+        try:
+            self._greenlet.kill(block=False)  # gevent
+        except TypeError:
+            self._greenlet.kill()  # eventlet
+
+    def at_exit(self, timeout: float) -> None:
+        """Do nothing. The exit hook calls it on every registered object."""
+
+
+def _current_greenlet() -> Any:
+    """Return the green thread that runs; None in a real thread."""
+    greenlet = sys.modules.get("greenlet")  # if it is not imported, there are none
+    current = None if greenlet is None else greenlet.getcurrent()
+    return None if getattr(current, "parent", None) is None else current
+
+
+def _end_process(error: Optional[BaseException]) -> None:
+    """End a forked child whose main thread has nothing more to do, as an interpreter does.
+
+    Exit handlers are not called: they belong to the parent.
+
+    Args:
+        error: What ended the main thread.
+    """
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    code: Any = 0
+    if isinstance(error, SystemExit):
+        code = error.code or 0
+        if not isinstance(code, int):
+            sys.stderr.write(f"{code}\n")
+            code = 1
+    elif error is not None:
+        traceback.print_exception(type(error), error, error.__traceback__)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # there is none, or it is closed
+    os._exit(code & 0xFF)

@@ -1,0 +1,59 @@
+"""The threads of one run, which start together or not at all. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from arkor_sync.errors import RunError
+from arkor_sync.stream.abort_watch import AbortWatch
+from arkor_sync.stream.reader import Reader
+from arkor_sync.stream.worker import Worker
+
+_UNDO = 1.0  # seconds for the threads that have started to end, if one cannot start
+
+
+class RunThreads:
+    """Starts, stops and joins the reader, the worker and, where there is one, the abort watch."""
+
+    def __init__(self, reader: Reader, worker: Worker, watch: Optional[AbortWatch]) -> None:
+        self._reader = reader
+        self._worker = worker
+        self._watch = watch
+
+    def start(self, job_id: str) -> None:
+        """Start all of them. If one cannot start, end those that have.
+
+        Args:
+            job_id: For the error.
+
+        Raises:
+            RunError: The process cannot have another thread. No callback was called.
+        """
+        try:
+            if self._watch is not None:
+                self._watch.start()
+            self._reader.start()
+            self._worker.start()  # last: it calls the callbacks
+        except BaseException as error:
+            self.stop()
+            self.join(_UNDO)
+            if not isinstance(error, (RuntimeError, MemoryError)):
+                raise
+            raise RunError(
+                f"job {job_id} is not followed: this process cannot start another thread "
+                f"({error}); end some, or raise the limit (`ulimit -u`, or that of the container)"
+            ) from error
+
+    def stop(self) -> None:
+        """Have them end. It may be called again: an earlier call may have been interrupted."""
+        self._worker.stop()  # first: it then knows why the reader ends
+        self._reader.stop()
+        if self._watch is not None:
+            self._watch.stop()
+
+    def join(self, limit: float) -> bool:
+        """Wait for their end, for so many seconds each; return whether all have ended."""
+        ended = self._worker.join(limit) and self._reader.join(limit)
+        if self._watch is not None:
+            self._watch.join(limit)
+        return ended
