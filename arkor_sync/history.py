@@ -106,7 +106,7 @@ class History:
         writer = csv.DictWriter(table, ["timestamp", *METRICS], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.to_dicts())
-        write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
+        write_atomically(Path(path), table.getvalue(), 0o644)
 
 
 def _own(log: Dict[str, Any]) -> Dict[str, Any]:

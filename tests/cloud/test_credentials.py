@@ -193,11 +193,11 @@ def test_an_unreadable_file(
 ) -> None:
     path.write_text(ANON_TEXT)
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr("arkor_sync.cloud.credentials.read_text", refuse)
         with pytest.raises(CredentialsError, match="cannot be read: Permission denied") as caught:
             ensure_credentials(cloud.url)
     assert isinstance(caught.value.__cause__, PermissionError)
