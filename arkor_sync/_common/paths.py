@@ -91,18 +91,20 @@ def find_target(path: Path) -> Tuple[Path, bool]:
             return path, False
         if os.path.realpath(path.parent).startswith("/proc/"):
             return path, True
-        owner = path.lstat().st_uid
-        if owner not in (0, _user_id()) and {owner} != {
-            path.parent.stat().st_uid,
-            path.stat().st_uid,
-        }:
+        owner = owner_of(path, follow_symlinks=False)
+        if owner not in (0, _user_id()) and {owner} != {owner_of(path.parent), owner_of(path)}:
             raise PermissionError(errno.EACCES, "it is a link that another user made", str(path))
         path = path.parent / os.readlink(path)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
+def owner_of(path: Path, *, follow_symlinks: bool = True) -> int:
+    """Return the id of the user whom a file or a directory belongs to; on Windows always 0."""
+    return os.stat(path, follow_symlinks=follow_symlinks).st_uid
+
+
 def _user_id() -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows says that 0 owns everything
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def reason_of(error: Exception) -> str:
