@@ -134,7 +134,7 @@ class History:
         writer = csv.DictWriter(table, ["timestamp", *METRICS], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.to_dicts())
-        write_atomically(Path(path), table.getvalue(), 0o644, durable=False)
+        write_atomically(Path(path), table.getvalue(), 0o644)
 
 
 def _compact(batch: Batch) -> Tuple[Batch, int]:

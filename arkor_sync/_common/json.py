@@ -37,12 +37,15 @@ _LONG_INTEGER = b":" + b"0" * 19  # shorter ones fit into 64 bits
 
 
 def parse_json(document: Union[str, bytes]) -> Any:
-    """Decode strictly: bytes are UTF-8, and `NaN` and `Infinity` are refused.
+    """Decode strictly: `NaN` and `Infinity` are refused.
+
+    Bytes are UTF-8. A byte order mark before them is ignored, as fetch() does it (RFC 8259, section
+    8.1, leaves that to the reader).
 
     Raises:
         ValueError: It is not JSON.
     """
-    return decode_json(document.decode("utf-8") if isinstance(document, bytes) else document)
+    return decode_json(document.decode("utf-8-sig") if isinstance(document, bytes) else document)
 
 
 def decode_json(text: str) -> Any:

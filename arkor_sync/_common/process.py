@@ -41,7 +41,8 @@ def register_hooks(owner: ProcessHooks) -> None:
     """Call the object's hooks after each fork and at exit, for as long as the object lives."""
     _registered.add(owner)
     if _installing.acquire(blocking=False):
-        os.register_at_fork(after_in_child=_after_fork)
+        if hasattr(os, "register_at_fork"):  # Windows has no fork
+            os.register_at_fork(after_in_child=_after_fork)
         atexit.register(_at_exit)
 
 

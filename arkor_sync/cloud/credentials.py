@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
 
 from arkor_sync._common.arguments import refusal, show
-from arkor_sync._common.files import locked, write_atomically
+from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
+from arkor_sync._common.paths import reason_of
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
@@ -140,11 +141,11 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     """
     path = Path(path or credentials_path())
     try:
-        data = parse_json(path.read_bytes())
+        data = parse_json(read_text(path))
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be read: {_reason(error)}") from error
+        raise CredentialsError(f"{path} cannot be read: {reason_of(error)}") from error
     try:
         found = _decode(data)
     except ResponseError as error:
@@ -191,7 +192,7 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
     try:
         write_atomically(path, dump_json(wire), 0o600)
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be written: {_reason(error)}") from error
+        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def ensure_credentials(
@@ -222,13 +223,22 @@ def ensure_credentials(
     try:
         lock = locked(path.parent)
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be written: {_reason(error)}") from error
+        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
     with lock:
         found = read_credentials(path)
         if found:
             return found  # another process was first
         if path.exists():
-            _logger.warning("%s is not JSON; replacing it with a new anonymous identity", path)
+            _logger.warning(
+                "%s is not JSON; replacing it with a new anonymous identity; the old content is in "
+                "%s.bak",
+                path,
+                path.name,
+            )
+            try:
+                keep_copy(path)
+            except OSError as error:
+                raise CredentialsError(f"{path} cannot be copied: {reason_of(error)}") from error
         base_url = (resolve_base_url() if base_url is None else base_url).rstrip("/")
         issued = request_anonymous_token(base_url, http=http)
         created = AnonymousCredentials(
@@ -269,7 +279,3 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
     if url is None:
         url = getattr(credentials, "arkor_cloud_api_url", None)
     return url.rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

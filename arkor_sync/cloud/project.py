@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple, Union
 
-from arkor_sync._common.files import write_atomically
+from arkor_sync._common.files import read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
+from arkor_sync._common.paths import reason_of
 from arkor_sync.cloud.record import Record
 from arkor_sync.errors import ProjectStateError, ResponseError
 
@@ -49,7 +50,7 @@ def read_project_state(cwd: Optional[PathLike] = None) -> Optional[ProjectState]
         The state; `None` if the file is missing, cannot be read, or does not hold a state.
     """
     try:
-        return ProjectState.from_dict(parse_json(project_state_path(cwd).read_bytes()))
+        return ProjectState.from_dict(parse_json(read_text(project_state_path(cwd))))
     except (OSError, ValueError, ResponseError):
         return None
 
@@ -62,10 +63,9 @@ def write_project_state(state: ProjectState, cwd: Optional[PathLike] = None) -> 
     """
     path = project_state_path(cwd)
     try:
-        write_atomically(path, dump_json(state.to_dict()) + "\n", 0o666)
+        write_atomically(path, dump_json(state.to_dict()) + "\n", 0o644)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ProjectStateError(f"{path} cannot be written: {reason}") from error
+        raise ProjectStateError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def derive_project(cwd: Optional[PathLike] = None) -> Tuple[str, str]:

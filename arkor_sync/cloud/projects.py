@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import List, Optional, Protocol
 
+from arkor_sync._common.files import keep_copy
 from arkor_sync.cloud.credentials import AnonymousCredentials, Credentials
 from arkor_sync.cloud.models import Project
 from arkor_sync.cloud.project import (
@@ -93,6 +95,8 @@ def ensure_project_state(
         )
     if state is None:
         state = _create_project(client.projects, credentials.org_slug, cwd)
+        with suppress(OSError):  # there may be no file, or not one that can be written
+            keep_copy(path)
         write_project_state(state, cwd)
     return state
 

@@ -16,7 +16,7 @@ def load_data(path: Union[str, Path]) -> Dict[str, Any]:
         OSError: It cannot be read.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     try:
         data = _toml(text) if path.suffix == ".toml" else json.loads(text)
     except ImportError:

@@ -69,7 +69,7 @@ def load_recording(path: Union[str, Path]) -> List[Item]:
         ValueError: It is not a recording; the text names the line.
     """
     items = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
         try:
             items.append(_item(json.loads(line)))
         except (ValueError, KeyError, AttributeError, TypeError):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Callable, Optional, Union
-from urllib.parse import quote
 
 from arkor_sync._common import process
-from arkor_sync._common.files import write_atomically
+from arkor_sync._common.files import (
+    open_lock_file,
+    read_file,
+    remove_leftovers,
+    try_lock,
+    write_atomically,
+)
+from arkor_sync._common.paths import file_name, reason_of
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
 
@@ -23,7 +28,8 @@ class FileCursorStore:
     be an older one, and events are delivered again.
 
     Args:
-        directory: Where the files are; made when it is needed. It must be on a local disk.
+        directory: Where the files are; made when it is needed, for this user only. It must be on a
+            local disk of a system that has flock(2), which Windows does not have.
     """
 
     def __init__(self, directory: Union[str, os.PathLike[str]]) -> None:
@@ -40,11 +46,11 @@ class FileCursorStore:
         """
         path = self._path(job_id, "json")
         try:
-            return decode_cursor(path.read_bytes())
+            return decode_cursor(read_file(path))
         except FileNotFoundError:
             return SavedCursor()
         except OSError as error:
-            raise CursorStoreError(f"{path} cannot be read: {error.strerror}") from error
+            raise CursorStoreError(f"{path} cannot be read: {reason_of(error)}") from error
         except CursorStoreError as error:
             raise CursorStoreError(f"{path} cannot be used: {error}") from None
         except ValueError as error:
@@ -65,7 +71,7 @@ class FileCursorStore:
             write_atomically(path, text, 0o600, durable=saved.finished)
         except OSError as error:
             raise CursorStoreError(
-                f"{path} cannot be written: {error.strerror}; the events after "
+                f"{path} cannot be written: {reason_of(error)}; the events after "
                 f"{saved.acknowledged_id!r} will be delivered again"
             ) from error
 
@@ -74,32 +80,38 @@ class FileCursorStore:
 
         Raises:
             LeaseHeldError: It is locked; the message names the process.
-            CursorStoreError: The file cannot be opened or written.
+            CursorStoreError: The file cannot be opened, locked or written; it is a link, or holds
+                something else than the id of a process.
         """
         path = self._path(job_id, "lock")
         with ExitStack() as stack:
             lock_file = stack.enter_context(_LockFile())
             try:
-                self._directory.mkdir(parents=True, exist_ok=True)
                 descriptor = lock_file.open(path)
-            except OSError as error:
-                raise CursorStoreError(f"{path} cannot be opened: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                raise CursorStoreError(f"{path} cannot be opened: {reason_of(error)}") from error
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_free = try_lock(descriptor)
             except OSError as error:
+                raise CursorStoreError(
+                    f"{path} cannot be locked: {reason_of(error)}; give a directory on a local "
+                    "disk, and on a system that has flock, such as Linux"
+                ) from error
+            if not is_free:
                 holder = os.read(descriptor, 64).decode("ascii", "replace").strip() or "unknown"
                 raise LeaseHeldError(
                     f"job {job_id} is followed already, by process {holder} ({path})"
-                ) from error
+                )
             try:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, b"%d\n" % os.getpid())
             except OSError as error:
-                raise CursorStoreError(f"{path} cannot be written: {error.strerror}") from error
+                raise CursorStoreError(f"{path} cannot be written: {reason_of(error)}") from error
+            remove_leftovers(self._path(job_id, "json"))
             return stack.pop_all().close  # a second call does nothing
 
     def _path(self, job_id: str, suffix: str) -> Path:
-        return self._directory / f"{quote(job_id, safe='')}.{suffix}"
+        return self._directory / f"{file_name(job_id)}.{suffix}"
 
 
 class _LockFile:
@@ -114,7 +126,7 @@ class _LockFile:
         process.register_hooks(self)
 
     def open(self, path: Path) -> int:
-        self._descriptor = descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = descriptor = open_lock_file(path)
         return descriptor
 
     def __enter__(self) -> _LockFile:

@@ -10,6 +10,7 @@ import os
 import socket
 from typing import Any, Callable, Mapping, Optional, Protocol
 
+from arkor_sync.errors import ArkorError, CursorStoreError
 from arkor_sync.stores import CursorStore, SavedCursor
 from arkor_sync.stream.cursor import Cursor
 
@@ -38,7 +39,7 @@ class Lease:
 
     Raises:
         LeaseHeldError: Another run has the lease.
-        CursorStoreError: The store cannot be read.
+        CursorStoreError: The store cannot be read, or a callback cannot use its state.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Lease:
             self.saved = store.load(job_id)
             for key, callback in states.items():
                 if key in self.saved.state:
-                    callback.load_state_dict(self.saved.state[key])
+                    _restore(callback, self.saved.state[key], job_id)
         except BaseException:
             self.release()
             raise
@@ -84,3 +85,16 @@ class Lease:
             store.save(self._job_id, saved)
 
         return save
+
+
+def _restore(callback: Stateful, state: Any, job_id: str) -> None:
+    try:
+        callback.load_state_dict(state)
+    except ArkorError:
+        raise
+    except Exception as error:
+        raise CursorStoreError(
+            f"{type(callback).__name__} cannot use the state that was saved of job {job_id} "
+            f"({type(error).__name__}: {error}); if it is of another program, follow with another "
+            "store"
+        ) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -193,11 +194,11 @@ def test_an_unreadable_file(
 ) -> None:
     path.write_text(ANON_TEXT)
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr("arkor_sync.cloud.credentials.read_text", refuse)
         with pytest.raises(CredentialsError, match="cannot be read: Permission denied") as caught:
             ensure_credentials(cloud.url)
     assert isinstance(caught.value.__cause__, PermissionError)
@@ -310,6 +311,64 @@ def test_without_a_base_url_the_environment_names_the_cloud(
     assert ensure_credentials().arkor_cloud_api_url == cloud.url
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_file_that_an_editor_of_windows_saved_keeps_the_identity(
+    path: Path, cloud: ScriptedCloud, encoding: str
+) -> None:
+    path.write_bytes(ANON_TEXT.encode(encoding))
+    assert ensure_credentials(cloud.url) == ANON
+    assert not cloud.received
+    write_credentials(ANON)
+    assert path.read_text() == ANON_TEXT
+
+
+def test_a_link_stays_a_link_and_the_new_token_is_where_it_leads_to(
+    path: Path, tmp_path: Path
+) -> None:
+    dotfile = tmp_path / "dotfiles.json"
+    dotfile.write_text(ANON_TEXT)
+    path.symlink_to(dotfile)
+    write_credentials(OAUTH)
+    assert path.is_symlink()
+    assert dotfile.read_text() == OAUTH_TEXT
+    assert files(path) == ["credentials.json"]
+
+
+def test_a_file_that_is_mounted_gets_the_new_token(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    path.write_text(ANON_TEXT)
+    monkeypatch.setattr("os.replace", busy)
+    write_credentials(OAUTH)
+    assert path.read_text() == OAUTH_TEXT
+    assert files(path) == ["credentials.json"]
+
+
+def test_what_is_made_is_the_users_own_whatever_the_umask_is(home: Path) -> None:
+    old = os.umask(0)
+    try:
+        write_credentials(ANON)
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (home / ".arkor").glob("**/*")]
+    assert modes == [0o600]
+    assert stat.S_IMODE((home / ".arkor").stat().st_mode) == 0o700
+
+
+def test_a_corrupt_file_is_not_replaced_if_it_cannot_be_kept(
+    path: Path, cloud: ScriptedCloud
+) -> None:
+    path.write_text("{")
+    path.with_name("credentials.json.bak").mkdir()
+    with pytest.raises(CredentialsError, match="cannot be copied: Is a directory"):
+        ensure_credentials(cloud.url)
+    assert path.read_text() == "{"
+    assert not cloud.received
+
+
 def test_a_corrupt_file_is_replaced_with_one_warning(
     path: Path, cloud: ScriptedCloud, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,6 +380,9 @@ def test_a_corrupt_file_is_replaced_with_one_warning(
     assert str(path) in record.getMessage()
     assert "old-secret" not in caplog.text
     assert read_credentials() is not None
+    copy = path.with_name("credentials.json.bak")
+    assert copy.read_text() == '{"token": "old-secret'
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
 def test_a_refused_identity_writes_nothing(path: Path, cloud: ScriptedCloud) -> None:

@@ -54,13 +54,15 @@ def test_the_file_is_that_of_the_command_line(path: Path, work: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["state.json"]
 
 
-def test_the_file_has_the_usual_permissions(path: Path) -> None:
-    old = os.umask(0o022)
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_the_file_has_the_usual_permissions(path: Path, umask: int) -> None:
+    old = os.umask(umask)
     try:
         write_project_state(STATE)
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o644
+    assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_unknown_keys_survive(path: Path) -> None:
@@ -90,6 +92,13 @@ def test_what_is_not_usable_reads_as_none(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
     assert read_project_state() is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_that_an_editor_of_windows_saved_is_read(path: Path, encoding: str) -> None:
+    path.parent.mkdir()
+    path.write_bytes(TEXT.encode(encoding))
+    assert read_project_state() == STATE
 
 
 def test_missing_and_unreadable_read_as_none(path: Path, work: Path) -> None:

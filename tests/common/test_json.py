@@ -232,7 +232,7 @@ def test_a_float_is_the_same_to_its_last_bit(value: float) -> None:
 @example(b'["\xed\xa0\x80"]')
 def test_bytes_are_strict_utf_8(document: bytes) -> None:
     try:
-        text = document.decode("utf-8")
+        text = document.decode("utf-8-sig")
     except UnicodeDecodeError:
         with pytest.raises(UnicodeDecodeError):
             parse_json(document)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import stat
 import struct
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -189,3 +191,21 @@ def test_a_file_that_cannot_be_read_to_its_end_is_left_alone(tmp_path: Path) -> 
     [written] = [path for path in folder.iterdir() if path.name != "events.out.tfevents.1"]
     written.rename(tmp_path / "tfevents")
     assert scalars_in(tmp_path) == [("train/loss", 1, 1.0)]
+
+
+@pytest.mark.parametrize("job_id", ["../../victim", "..", "", "a/b", "a_b", "nul\0", "x" * 300])
+def test_any_id_is_a_directory_of_its_own(tmp_path: Path, job_id: str) -> None:
+    folder = tmp_path / "above" / "boards"
+    logger = TensorBoardLogger(folder)
+    old = os.umask(0)
+    try:
+        for job in (a_job(job_id), a_job("a-b")):
+            logger.on_log(log(1, job, loss=1.0))
+            logger.on_end(end("completed", job))
+    finally:
+        os.umask(old)
+    made = [each.relative_to(folder).parts for each in tmp_path.rglob("*tfevents*")]
+    assert [len(each) for each in made] == [3, 3]
+    assert len({each[1] for each in made}) == 2
+    modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*")}
+    assert modes == {0o755, 0o644}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, Callable, Dict, Generic, Mapping, TypeVar
 
 from arkor_sync._common import process
+from arkor_sync._common.arguments import show
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context
+from arkor_sync.handlers._shared.exceptions import describe_error
 
 State = TypeVar("State")
 _MAX_RESTORED = 1000  # restored states that no run has asked for yet
+
+logger = logging.getLogger("arkor_sync.handlers")
 
 
 class StatePerRun(Generic[State]):
@@ -59,7 +64,14 @@ class StatePerRun(Generic[State]):
         with self._states_lock:
             state = self._states.get(job.id)
             if state is None:
-                state = self._create(job, self._restored.pop(job.id, None))
+                restored = self._restored.pop(job.id, None)
+                try:
+                    state = self._create(job, restored)
+                except Exception as error:
+                    if restored is None:
+                        raise
+                    _warn(f"of job {job.id}", error)
+                    state = self._create(job, None)
                 self._states[job.id] = state
             return state
 
@@ -83,11 +95,23 @@ class StatePerRun(Generic[State]):
                     saved[job_id] = self._save(self._states[job_id])
             return saved
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep what `state_dict` returned until a run of that job asks for its state."""
+    def load_state_dict(self, state: Any) -> None:
+        """Keep what `state_dict` returned until a run of that job asks for its state.
+
+        A state of another shape is logged and ignored, here and when a run asks for it.
+        """
+        if not isinstance(state, Mapping):
+            _warn("of a handler", TypeError(f"expected an object, got {show(state)}"))
+            return
         with self._states_lock:
             for job_id, saved in state.items():
                 self._restored.pop(job_id, None)
                 self._restored[job_id] = saved
             while len(self._restored) > _MAX_RESTORED:
                 del self._restored[next(iter(self._restored))]
+
+
+def _warn(whose: str, error: Exception) -> None:
+    logger.warning(
+        "the saved state %s cannot be read and is ignored: %s", whose, describe_error(error)
+    )

@@ -14,6 +14,7 @@ from typing import Dict, List, NamedTuple, Union
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
+from arkor_sync._common.paths import file_name, readable_name
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
 from arkor_sync.handlers._shared.extras import import_extra
@@ -49,8 +50,8 @@ class LossPlot(Recorder):
 
     Args:
         path: The file, ending in `.svg` or `.png`; `{job_id}` and `{name}` in it are replaced by
-            the job's id and name. Its directory is made if it does not exist. `.png` needs the
-            extra `plot` (matplotlib).
+            the job's id and name, each as one component of the path. Its directory is made if it
+            does not exist. `.png` needs the extra `plot` (matplotlib).
         every: The shortest time between two pictures of a run, in seconds.
         theme: `light`, `dark`, or `auto`: an SVG then follows the system of its reader, and a PNG
             is light.
@@ -124,11 +125,10 @@ class LossPlot(Recorder):
     def _path_of(self, job_id: str, name: str) -> Path:
         """Return the file of a job. Two jobs at a time never have the same file."""
         if job_id not in self._paths:
-            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-            text = self._path.replace("{name}", safe[:_MAX_NAME].lstrip("."))
-            path = Path(text.replace("{job_id}", job_id))
+            text = self._path.replace("{name}", readable_name(name[:_MAX_NAME]))
+            path = Path(text.replace("{job_id}", file_name(job_id)))
             if self._owners.setdefault(path, job_id) != job_id:
-                path = path.with_name(f"{path.stem}-{job_id}{path.suffix}")
+                path = path.with_name(f"{path.stem}-{file_name(job_id)}{path.suffix}")
             self._paths[job_id] = path
         return self._paths[job_id]
 
@@ -139,7 +139,7 @@ class LossPlot(Recorder):
             chart = dataclasses.replace(chart, rows=collect_rows(history.logs, chart.rows))
             try:
                 render = render_svg if path.suffix == ".svg" else render_png
-                write_atomically(path, render(chart, self._theme), 0o644, durable=False)
+                write_atomically(path, render(chart, self._theme), 0o644)
             except Exception as error:
                 if not self._failing:  # log it once, and not for every picture
                     logger.warning(

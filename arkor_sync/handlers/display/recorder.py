@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any, Dict, NamedTuple
 
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import CheckpointContext, LogContext
-from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
+from arkor_sync.handlers._shared.exceptions import log_exceptions
 from arkor_sync.handlers._shared.state_per_run import StatePerRun
 from arkor_sync.render.rows import Row, Rows, add_log, downsample
-
-logger = logging.getLogger("arkor_sync.handlers")
 
 MAX_ROWS = 500  # few enough to be saved after every event
 
@@ -53,22 +50,15 @@ class Recorder(Callback):
         """Return the recording of the run whose worker thread asks."""
         return self._recordings.state_dict()
 
-    @log_exceptions
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore the recording of an earlier process."""
         self._recordings.load_state_dict(state)
 
 
-def _from_json(job: TrainingJob, saved: Any) -> Recording:
-    try:
-        rows, checkpoints = json.loads(saved or "[[], []]")
-        known = {int(step): Row(*values) for step, values in rows}
-        return Recording(known, dict.fromkeys(checkpoints))
-    except Exception as error:
-        logger.warning(
-            "the saved recording of job %s cannot be read: %s", job.id, describe_error(error)
-        )
-        return Recording({}, {})
+def _from_json(_: TrainingJob, saved: Any) -> Recording:
+    rows, checkpoints = json.loads(saved or "[[], []]")
+    known = {int(step): Row(*values) for step, values in rows}
+    return Recording(known, dict.fromkeys(map(int, checkpoints)))
 
 
 def _to_json(recording: Recording) -> str:

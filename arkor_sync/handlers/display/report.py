@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
+from arkor_sync._common.paths import file_name
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import EndContext
 from arkor_sync.handlers._shared.exceptions import log_exceptions
@@ -38,8 +39,8 @@ class HtmlReport(Recorder):
     another process continues is complete.
 
     Args:
-        path: The file; `{job_id}` in it is replaced by the job's id. Its directory is made if it
-            does not exist.
+        path: The file; `{job_id}` in it is replaced by the job's id, as one component of the path
+            whatever the id is. Its directory is made if it does not exist.
         samples: Answers of the checkpoints, by step: one text or several. They are read at the end
             of the run, so your own callback may add to them during the run.
     """
@@ -57,8 +58,8 @@ class HtmlReport(Recorder):
         rows = collect_rows(ctx.run.history.logs, rows)
         steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
         text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
-        path = Path(self._path.replace("{job_id}", ctx.job.id))
-        write_atomically(path, text, 0o644, durable=False)
+        path = Path(self._path.replace("{job_id}", file_name(ctx.job.id)))
+        write_atomically(path, text, 0o644)
 
 
 def write_report(run: Run, path: PathLike, *, samples: Optional[Samples] = None) -> None:
@@ -82,7 +83,7 @@ def write_report(run: Run, path: PathLike, *, samples: Optional[Samples] = None)
     result = run.outcome if error is None else None
     rows, steps = collect_rows(run.history.logs), sorted(set(run.history.checkpoints))
     text = _page(run.job, result, error, rows, steps, samples or {})
-    write_atomically(Path(path), text, 0o644, durable=False)
+    write_atomically(Path(path), text, 0o644)
 
 
 def _page(

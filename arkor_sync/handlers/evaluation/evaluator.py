@@ -181,7 +181,7 @@ class CheckpointEvaluator(SingleRunCallback):
         Raises:
             OSError: It could not be written; an older file stays as it is.
         """
-        write_atomically(Path(path), as_csv(self._rows), 0o644, durable=False)
+        write_atomically(Path(path), as_csv(self._rows), 0o644)
 
     def table_text(self) -> str:
         """Return the table for a terminal: one line for each row, with long texts shortened."""

@@ -192,9 +192,9 @@ class EarlyStopping(SingleRunCallback):
     def _restore(self, state: Dict[str, Any]) -> None:
         self.best_score = float_from_json(state["bestScore"])
         self.best_step = state["bestStep"]
-        self.wait_count = state["waitCount"]
+        self.wait_count = int(state["waitCount"])
         self._last_step = state["lastStep"]
-        self._window.extend(state["window"])
+        self._window.extend(map(float, state["window"]))
 
     def _check_value(self, value: float, step: int) -> EarlyStoppingReason:
         """Take in one value. Return whether to stop, and set `stopping_text` if so."""

@@ -241,7 +241,7 @@ class MetricsLogger(Callback):
     def _new_state(self, job: TrainingJob, restored: Any) -> _RunState:
         run = _RunState(job, params=flatten_hyperparams(job.config))
         restored = restored or {}
-        run.seen.extend((step, names) for step, names in restored.get("seen", ()))
+        run.seen.extend((int(step), list(names)) for step, names in restored.get("seen", ()))
         run.waiting.extend(LogRow(*row) for row in restored.get("rows", ()))
         run.outbox = Outbox(
             type(self).__name__, lambda _: self._deliver(run), limit=MAX_ROWS, batch=MAX_ROWS

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, Union
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.files import is_special, write_special
+from arkor_sync._common.paths import make_directory
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 from arkor_sync.stream.events import METRICS
@@ -53,25 +55,38 @@ class _FileLogger(MetricsLogger):
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore what `state_dict` returned in an earlier process."""
-        self._keep_file = self._keep_file or state["begun"]
-        super().load_state_dict(state["jobs"])
+        known = isinstance(state, dict) and {"begun", "jobs"} <= set(state)
+        # A state of another shape shows an earlier process too, whose rows are kept.
+        self._keep_file = self._keep_file or not known or bool(state["begun"])
+        super().load_state_dict(state["jobs"] if known else state)
 
     def _log_rows(self, rows: List[LogRow]) -> None:
         with self._states.lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self._path.parent)
+            special = is_special(self._path)
             if not self._keep_file:
-                self._path.write_bytes(b"")
+                if special:
+                    write_special(self._path, self._header)
+                else:
+                    self._open("wb").close()
                 self._keep_file = True
             if self.job.id not in self._existing:
-                self._existing[self.job.id] = self._repair_and_read()
+                self._existing[self.job.id] = set() if special else self._repair_and_read()
             existing = self._existing[self.job.id]
             new = [row for row in rows if (row.step, self._names(row)) not in existing]
             data = "".join(map(self._format_row, new)).encode(errors="replace")
             if data:
-                self._append(data)
+                if special:
+                    write_special(self._path, data)
+                else:
+                    self._append(data)
+
+    def _open(self, mode: str) -> io.FileIO:
+        """Open the file; others can never write to one that is made."""
+        return io.FileIO(self._path, mode, opener=lambda path, flags: os.open(path, flags, 0o644))
 
     def _append(self, data: bytes) -> None:
-        with open(self._path, "ab", buffering=0) as file:
+        with self._open("ab") as file:
             size = file.tell()
             data = data if size else self._header + data
             try:
@@ -166,10 +181,13 @@ class CSVLogger(_FileLogger):
         return self._to_csv(values.get(name) for name in COLUMNS)
 
     def _parse_rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
-        for row in csv.DictReader(lines, COLUMNS, delimiter=self._separator):
-            if str(row["step"]).lstrip("-").isdecimal():
-                names = frozenset(name for name in _METRICS if row[name])
-                yield row["job_id"], int(row["step"] or 0), names
+        for line in lines:
+            try:
+                (row,) = csv.DictReader([line], COLUMNS, delimiter=self._separator)
+                step = int(row["step"])
+            except (csv.Error, ValueError, TypeError):
+                continue  # this line was written by something else, or was damaged
+            yield row["job_id"], step, frozenset(name for name in _METRICS if row[name])
 
     def _to_csv(self, values: Any) -> str:
         line = io.StringIO()
@@ -199,7 +217,7 @@ class JSONLLogger(_FileLogger):
         for line in lines:
             try:
                 row = json.loads(line)
-                names = frozenset(row) - {"job_id", "timestamp", "step"}
-                yield row["job_id"], row["step"], names
-            except (ValueError, LookupError, TypeError):
-                continue  # this line was written by something else
+                job_id, step = row["job_id"], int(row["step"])
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+                continue  # this line was written by something else, or was damaged
+            yield job_id, step, frozenset(row) - {"job_id", "timestamp", "step"}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
+from arkor_sync._common.paths import file_name, make_directory, readable_name
 from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 from arkor_sync.render.text import parse_timestamp
@@ -72,9 +73,9 @@ class TensorBoardLogger(MetricsLogger):
         writer = self._writers.get(self.job.id)
         if writer is None:
             job = self.job
-            name = job.name if self._name is None else self._name
-            version = job.id if self._version is None else self._version
-            folder = self._save_dir / _directory_name(name) / _directory_name(version)
+            name = readable_name(job.name if self._name is None else self._name)
+            version = file_name(job.id) if self._version is None else readable_name(self._version)
+            folder = self._save_dir / name / version
             writer = self._writers[job.id] = _EventFile(folder)
         try:
             for summary, step, wall_time in summaries:
@@ -95,11 +96,13 @@ class _EventFile:
             "tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger"
         ).Event
         records = import_extra("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
-        folder.mkdir(parents=True, exist_ok=True)
-        files = folder.glob("*.tfevents.*")
+        make_directory(folder)
+        files = filter(Path.is_file, folder.glob("*.tfevents.*"))
         self._existing = {key for path in files for key in self._read_keys(path)}
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
         self._path = folder / name
+        # The library would make a file that others can write, if the umask allowed it.
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         self._records = records.RecordWriter(str(self._path))
         version = self._event(wall_time=time.time(), file_version="brain.Event:2")
         self._records.write(version.SerializeToString())
@@ -139,9 +142,3 @@ def _tag(name: str) -> str:
     """Return `train/...`, or `eval/...` for a name such as `eval_loss` or `evalLoss`."""
     found = re.fullmatch(r"eval(?:_|(?=[A-Z]))(.+)", name)
     return f"eval/{found[1][0].lower()}{found[1][1:]}" if found else f"train/{name}"
-
-
-def _directory_name(name: str) -> str:
-    """Convert the name of a job to a name for a directory, which may have at most 255 bytes."""
-    safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
-    return safe.encode()[:200].decode(errors="ignore")

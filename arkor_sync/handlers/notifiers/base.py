@@ -74,7 +74,7 @@ class _Sent:
         """Restore what an earlier process saved; None if there was none."""
         if saved is None:
             return cls()
-        return cls(set(saved["once"]), saved["checkpoint"], saved["progress"])
+        return cls(set(saved["once"]), int(saved["checkpoint"]), int(saved["progress"]))
 
     def to_json(self) -> Dict[str, Any]:
         """Return what is saved for the next process."""

@@ -304,13 +304,15 @@ def test_a_state_that_is_none_of_ours_is_left_aside(caplog: pytest.LogCaptureFix
     job = TrainingJob("job-1", "o", "p", "triage", "running", {"model": MODEL}, "")
     ctx: Any = SimpleNamespace(job=job, event=TrainingEvent("training.log", {"step": 7}))
     report.on_log(ctx)
-    assert "the saved recording of job job-1 cannot be read: JSONDecodeError" in caplog.text
+    assert (
+        "the saved state of job job-1 cannot be read and is ignored: JSONDecodeError" in caplog.text
+    )
     report.on_log(ctx)
     assert json.loads(report.state_dict()["job-1"])[0][0][0] == 7
     assert len(caplog.records) == 1
     none: Any = []
     report.load_state_dict(none)
-    assert "HtmlReport.load_state_dict failed" in caplog.text
+    assert "expected an object, got a list" in caplog.text
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=10))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -316,6 +318,96 @@ def test_whatever_a_job_is_called_its_rows_are_found_again(
         logger = logger_of(path, append=True)
         logger.on_log(log(1, job, loss=1.0))
     assert [row["job_id"] for row in rows_of(path)] == [job_id]
+
+
+DAMAGED = {
+    CSVLogger: [
+        b"job-1,\0\0\0,1,2.0\n",
+        b"job-1," + b"x" * 200_000 + b",1\n",
+        b"job-1,,--1,\n",
+        b"job-1,," + b"9" * 5000 + b",\n",
+        b'job-1,"\n',
+        b"job-1\n",
+    ],
+    JSONLLogger: [
+        b'{"job_id": "job-1", "step": 1\0}\n',
+        b'{"job_id": "job-1", "step": [1], "loss": 1}\n',
+        b'{"job_id": "job-1", "step": 1e999, "loss": 1}\n',
+        b'{"job_id": "job-1", "step": ' + b"9" * 5000 + b"}\n",
+        b'["job-1"]\n',
+        b'"job-1"\n',
+        b"[" * 100_000 + b'"job-1"\n',
+    ],
+}
+
+
+@LOGGERS
+@pytest.mark.parametrize("number", range(7))
+def test_a_damaged_line_costs_no_row(
+    logger_of: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    path = path_for(logger_of, tmp_path)
+    logger_of(path).on_log(log(1, loss=1.0))
+    damaged = path.read_bytes() + DAMAGED[logger_of][number % len(DAMAGED[logger_of])]
+    path.write_bytes(damaged)
+    again = logger_of(path, append=True)
+    for step in (1, 2):  # the first is there already
+        again.on_log(log(step, loss=1.0))
+    assert caplog.text == ""
+    added = path.read_bytes()[len(damaged) :]
+    assert path.read_bytes().startswith(damaged)
+    assert added.count(b"\n") == 1
+    assert b"1.0" in added
+
+
+@LOGGERS
+def test_what_is_made_cannot_be_written_by_others(logger_of: Make, tmp_path: Path) -> None:
+    path = path_for(logger_of, tmp_path / "made" / "folder")
+    old = os.umask(0)
+    try:
+        logger_of(path).on_log(log(1, loss=1.0))
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (path.parents[1], path.parent, path)]
+    assert modes == [0o755, 0o755, 0o644]
+
+
+@LOGGERS
+@pytest.mark.parametrize("append", [False, True])
+def test_rows_can_be_sent_through_a_fifo(logger_of: Make, tmp_path: Path, append: bool) -> None:
+    path = path_for(logger_of, tmp_path)
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    logger = logger_of(path, append=append)
+    for step in (1, 2):
+        logger.on_log(log(step, loss=1.0))
+    with os.fdopen(reader) as file:
+        rows = file.read().splitlines()
+    assert [row for row in rows if "1.0" in row] == rows[-2:]
+    assert (",".join(COLUMNS) in rows) == (logger_of is CSVLogger and not append)
+
+
+@LOGGERS
+def test_a_fifo_that_nobody_reads_does_not_hold_the_run_up(
+    logger_of: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = path_for(logger_of, tmp_path)
+    os.mkfifo(path)
+    logger_of(path).on_log(log(1, loss=1.0))
+    assert os.strerror(errno.ENXIO) in caplog.text
+
+
+@LOGGERS
+@pytest.mark.parametrize("state", [[], None, "text", {}, {"other": 1}])
+def test_a_state_of_another_shape_keeps_the_rows(
+    logger_of: Make, tmp_path: Path, state: Any
+) -> None:
+    path = path_for(logger_of, tmp_path)
+    logger_of(path).on_log(log(1, loss=1.0))
+    logger = logger_of(path)
+    logger.load_state_dict(state)
+    logger.on_log(log(2, loss=1.0))
+    assert steps_of(path) == [1, 2]
 
 
 def test_a_header_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
