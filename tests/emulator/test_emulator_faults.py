@@ -117,7 +117,7 @@ def test_a_stall_before_the_headers_follows_the_clock() -> None:
 def test_stop_ends_a_stall(emu: Emulator) -> None:
     emu.faults.add(Fault("stall_before_headers"))
     with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as sock:
-        sock.sendall(b"GET /v1/me HTTP/1.1\r\n\r\n")
+        sock.sendall(b"GET /v1/me HTTP/1.1\r\nHost: localhost\r\n\r\n")
         emu.wait_for(emu.faults.fired)
         emu.stop()
         assert sock.recv(1) == b""

@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import Any, Dict, List, Optional
 
 from arkor_sync.emulator.faults import Fault
+from arkor_sync.emulator.http.messages import decode_json
 from arkor_sync.emulator.http.sse import encode
 from arkor_sync.emulator.models import Frame, LogEntry
 
@@ -74,7 +75,7 @@ class FaultyEncoder:
 def _with(frame: Frame, extra: Dict[str, Any], without: Optional[str] = None) -> Frame:
     """Add fields to the JSON object of a frame, or remove one. Other data is not changed."""
     try:
-        event = json.loads(frame.data)
+        event = decode_json(frame.data)
     except ValueError:
         return frame
     if not isinstance(event, dict):
