@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import tracemalloc
@@ -418,13 +419,16 @@ def test_a_connection_that_gets_no_thread_is_reset_and_the_next_is_served(
     emu.errors.clear()
 
 
-def test_an_emulator_that_gets_no_thread_leaves_nothing_behind(no_thread: Refusal) -> None:
+def test_an_emulator_that_gets_no_thread_leaves_nothing_behind(
+    no_thread: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     no_thread.name = "arkor-emulator-accept"
     emu = Emulator(ScriptedEngine(steps=1))
     with no_descriptor_left():
         with pytest.raises(RuntimeError, match="can't start new thread"):
             emu.start()
-        emu.stop()
+        assert list(tmp_path.iterdir()) == []
     no_thread.name = ""
     with emu, Client(emu) as client:
         assert client.get("/v1/me").ok
