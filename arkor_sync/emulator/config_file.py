@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any, Dict, Union
+
+from arkor_sync.emulator.http.messages import decode_json
 
 
 def load_data(path: Union[str, Path]) -> Dict[str, Any]:
@@ -18,7 +19,7 @@ def load_data(path: Union[str, Path]) -> Dict[str, Any]:
     path = Path(path)
     text = path.read_text(encoding="utf-8-sig")
     try:
-        data = _toml(text) if path.suffix == ".toml" else json.loads(text)
+        data = _toml(text) if path.suffix == ".toml" else decode_json(text)
     except ImportError:
         raise ValueError(f"{path.name}: TOML needs Python 3.11 or later; use JSON here") from None
     except ValueError as error:

@@ -127,6 +127,7 @@ class Emulator(Inspection):
         Raises:
             RuntimeError: It is already running.
             OSError: The port is in use.
+            RuntimeError: No thread can be started.
         """
         if self._server is not None:
             raise RuntimeError("the emulator is already running")
@@ -160,7 +161,7 @@ class Emulator(Inspection):
         )
         try:
             server.listen(self._port)
-        except OSError:
+        except (OSError, RuntimeError):
             self._cleanup.close()
             raise
         self._server = server

@@ -37,8 +37,10 @@ KINDS: Dict[str, Kind] = {
     "replay_gone": Kind(REQUEST),
     # How a whole answer is sent: http/faulty_connection.py and http/stream_body.py.
     "replay_all": Kind(ANSWER),
+    "trim": Kind(ANSWER, {"size": 1}),
     "slice": Kind(ANSWER, {"size": 1}),
     "slow_drip": Kind(ANSWER, {"size": 1, "seconds": 0.01}),
+    "drip": Kind(ANSWER, {"size": 8, "seconds": 0.001}),
     "split_crlf": Kind(ANSWER),
     "mixed_newlines": Kind(ANSWER),
     "bom": Kind(ANSWER),
@@ -59,6 +61,7 @@ KINDS: Dict[str, Kind] = {
     "repeat_id": Kind(EVENT),
     "garbage": Kind(EVENT, {"value": "malformed", "replace": False}),
     "unknown_event": Kind(EVENT, {"value": "training.progress"}),
+    "extra_frame": Kind(EVENT, {"value": "keepalive", "times": 1}),
     "missing_field": Kind(EVENT, {"value": "type"}),
 }
 """The kinds of faults: their names, when they fire, and which fields they take."""
@@ -97,8 +100,13 @@ class Fault:
     How a whole answer is sent:
 
     * `replay_all`: ignores `Last-Event-ID`.
+    * `trim`: has forgotten the first `size` events of the log, or as many as there are. A stream
+      that would begin with one of them begins after them.
     * `slice`: sends the answer in pieces of `size` bytes.
     * `slow_drip`: does so, and waits `seconds` before each piece.
+    * `drip`: cuts the body of a stream into pieces of 1 to `size` bytes, drawn at random: also
+      inside a character, and between CR and LF. It waits `seconds` before each, and sends each as
+      a chunk of its own.
     * `split_crlf`: ends lines with CRLF, and sends CR and LF separately.
     * `mixed_newlines`: ends lines with LF, CRLF and CR in turn.
     * `bom`: begins the stream with a byte order mark.
@@ -127,6 +135,9 @@ class Fault:
     * `garbage`: sends data that is not an event before it, or with `replace` in its place: `value`
       is `malformed`, `null`, `scalar`, `nan` or the data itself.
     * `unknown_event`: sends an event of the type `value` before it.
+    * `extra_frame`: sends `times` frames without a name and an id before it, which no log holds;
+      at index 0 as a greeting. `value` is `keepalive` (`{"type": "keepalive"}`), a value of
+      `garbage`, or the data itself. With `nth` only one connection gets them.
     * `missing_field`: leaves out the field `value` of the event.
 
     Args:
@@ -244,12 +255,12 @@ class FaultBook:
 
     Args:
         routes: The names of the routes that exist.
-        seed: Seeds the faults that have a probability.
+        seed: Seeds the faults that have a probability, and where `drip` cuts.
     """
 
     def __init__(self, routes: FrozenSet[str], seed: int = 0) -> None:
+        self.seed = seed
         self._routes = routes
-        self._seed = seed
         self._lock = threading.Lock()
         self._entries: List[_Entry] = []
 
@@ -265,7 +276,7 @@ class FaultBook:
                     f"unknown route {fault.route!r}; there are: {', '.join(sorted(self._routes))}"
                 )
             with self._lock:
-                rng = random.Random(f"{self._seed}:{len(self._entries)}")
+                rng = random.Random(f"{self.seed}:{len(self._entries)}")
                 self._entries.append(_Entry(fault, rng))
 
     def load(self, path: Union[str, Path]) -> None:

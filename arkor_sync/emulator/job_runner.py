@@ -26,7 +26,11 @@ class JobRunner:
         self._threads: List[threading.Thread] = []
 
     def start(self, job: StoredJob) -> None:
-        """Start a job's thread. A job with a manual engine gets none: see `publish_next`."""
+        """Start a job's thread. A job with a manual engine gets none: see `publish_next`.
+
+        Raises:
+            RuntimeError: The thread cannot be started. The job is removed again.
+        """
         job.pending = job.engine.events(Ticket(job, self._store, manual=job.engine.manual))
         if job.engine.manual:
             return
@@ -35,7 +39,11 @@ class JobRunner:
         )
         with self._store.condition:
             self._threads = [known for known in self._threads if known.is_alive()]
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                self._store.remove_job(job)
+                raise
             self._threads.append(thread)
 
     def publish_next(self, job: StoredJob) -> bool:

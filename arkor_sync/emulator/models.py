@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
+
+from arkor_sync.emulator.http.messages import decode_json
 
 AUTO_ID = "\0auto"
 """Stands for an event id that the store fills in: the job's next number."""
@@ -19,8 +20,9 @@ def _finite(text: str) -> Optional[float]:
     return number if math.isfinite(number) else None
 
 
-# The record of a job is always valid JSON, also when its events hold NaN or infinity.
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
+def _decode_event(text: str) -> Any:
+    """Decode an event for the job's record, which is valid JSON: NaN and infinity become None."""
+    return decode_json(text, parse_float=_finite, parse_constant=lambda _: None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Job:
         events = []
         for entry in self.log:
             try:
-                event = _DECODER.decode(entry.frame.data) if entry.frame else None
+                event = _decode_event(entry.frame.data) if entry.frame else None
             except ValueError:
                 continue
             if isinstance(event, dict):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
+from arkor_sync.emulator.http.messages import decode_json
 from arkor_sync.emulator.models import Frame, Item, LogEntry
 
 REDACTED = "[redacted]"
@@ -71,7 +72,7 @@ def load_recording(path: Union[str, Path]) -> List[Item]:
     items = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
         try:
-            items.append(_item(json.loads(line)))
+            items.append(_item(decode_json(line)))
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(f"{path}: line {number} is not a recorded event") from None
     return items
@@ -90,7 +91,7 @@ def _item(line: Dict[str, Any]) -> Item:
         return raw.encode("latin-1")
     frame = Frame(line["data"], line["id"], line["event"])
     try:
-        event = json.loads(frame.data)
+        event = decode_json(frame.data)
     except ValueError:
         return frame
     # An ordinary event also has to update the job's record when it is played.

@@ -160,6 +160,12 @@ class Store:
             self.notify()
         return job
 
+    def remove_job(self, job: StoredJob) -> None:
+        """Remove a job that could not be started."""
+        with self.condition:
+            self.jobs.pop(job.id, None)
+            self.notify()
+
     def publish(self, job: StoredJob, item: Item, *, unless_terminal: bool = False) -> bool:
         """Append one item to the log, and update the job's record if the item is an event.
 

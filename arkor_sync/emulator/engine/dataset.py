@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import random
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from urllib.request import url2pathname
 
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.sample import RECORDS
+from arkor_sync.emulator.http.messages import decode_json
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FETCH_TIMEOUT = 5.0
@@ -70,7 +70,7 @@ def parse(data: bytes) -> List[Record]:
 
 def _record(number: int, line: bytes) -> Record:
     try:
-        value = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
+        value = decode_json(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
         raise TrainingFailed(f"the data set's line {number} is not valid JSON") from None
     messages = value.get("messages") if isinstance(value, dict) else None

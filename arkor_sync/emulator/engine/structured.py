@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+import json
+from typing import Any, Callable, Dict, List
+
+from arkor_sync.emulator.http.messages import ApiError, is_number
+
+# A schema of a few bytes can ask for any amount: by `minItems`, by arrays inside arrays, by a
+# `$ref` to itself. What is made has at most so many characters, and so many levels.
+MAX_CHARACTERS = 32_768
+MAX_LEVELS = 200
+
+# Below so many levels only what is required is made, so that a recursive schema comes to an end.
+FULL_LEVELS = 10
 
 
-def instance(schema: Any, text: Callable[[], str], root: Any = None) -> Any:
+def instance(schema: Any, text: Callable[[], str]) -> Any:
     """Return a small value that fits a JSON schema.
 
     Supports types, `enum`, `const`, `properties`, `items`, local `$ref`, `anyOf`, `oneOf` and
@@ -14,35 +25,107 @@ def instance(schema: Any, text: Callable[[], str], root: Any = None) -> Any:
     Args:
         schema: The JSON schema. An empty one gives an object with one text.
         text: Returns a text for a string of the value.
-        root: The schema in which `$ref` is looked up.
+
+    Raises:
+        ApiError: 400, if the schema is malformed or asks for too much.
     """
-    root = schema if root is None else root
-    if not isinstance(schema, dict) or not schema:
-        return {"text": text()} if schema is root else text()
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    if "$ref" in schema:
-        return instance(_lookup(schema["$ref"], root), text, root)
-    for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return instance(schema[key][0], text, root)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    if isinstance(kind, list):
-        kind = kind[0]
-    if kind == "object":
-        properties: Dict[str, Any] = schema.get("properties") or {}
-        return {name: instance(part, text, root) for name, part in properties.items()}
-    if kind == "array":
-        return [instance(schema.get("items"), text, root)] * max(1, schema.get("minItems", 1))
-    if kind in ("integer", "number"):
-        return schema.get("minimum", 0)
-    return {"boolean": True, "null": None}.get(kind, text()) if kind != "string" else text()
+    if schema == {}:
+        return {"text": text()}
+    return _Maker(schema, text).make(schema, 0)
 
 
-def _lookup(reference: str, root: Any) -> Any:
-    found = root
-    for part in reference.split("/")[1:]:
-        found = found.get(part, {}) if isinstance(found, dict) else {}
-    return found
+class _Maker:
+    def __init__(self, root: Any, text: Callable[[], str]) -> None:
+        self._root = root
+        self._text = text
+        self._left = MAX_CHARACTERS
+
+    def make(self, schema: Any, level: int) -> Any:
+        if level > MAX_LEVELS:
+            raise _too_much(f"more than {MAX_LEVELS} levels")
+        if not isinstance(schema, dict) or not schema:
+            return self._spend(self._text())
+        if "const" in schema:
+            return self._spend(schema["const"])
+        if _get(schema, "enum", list):
+            return self._spend(schema["enum"][0])
+        if _is_reference(schema):
+            return self.make(self._lookup(_get(schema, "$ref", str)), level + 1)
+        for key in ("anyOf", "oneOf", "allOf"):
+            parts: List[Any] = _get(schema, key, list)
+            if parts:
+                if level > FULL_LEVELS:
+                    parts = [part for part in parts if not _is_reference(part)] or parts
+                return self.make(parts[0], level + 1)
+        kind = schema.get("type", "object" if "properties" in schema else "string")
+        if isinstance(kind, list):
+            kind = kind[0] if kind else None
+        if kind == "object":
+            return self._object(schema, level)
+        if kind == "array":
+            return self._array(schema, level)
+        if kind in ("integer", "number"):
+            return self._spend(schema["minimum"] if is_number(schema.get("minimum")) else 0)
+        if kind == "boolean":
+            return self._spend(True)
+        return self._spend(None if kind == "null" else self._text())
+
+    def _object(self, schema: Dict[str, Any], level: int) -> Dict[str, Any]:
+        self._spend({})
+        required = _get(schema, "required", list)
+        made = {}
+        for name, part in _get(schema, "properties", dict).items():
+            if level <= FULL_LEVELS or name in required:
+                made[self._spend(name)] = self.make(part, level + 1)
+        return made
+
+    def _array(self, schema: Dict[str, Any], level: int) -> List[Any]:
+        least = schema.get("minItems", 0)
+        if not is_number(least):
+            raise _malformed("minItems")
+        count = max(int(least), 1 if level <= FULL_LEVELS else 0)
+        self._spend([])
+        if not count:
+            return []
+        before = self._left
+        item = self.make(schema.get("items"), level + 1)
+        self._count((before - self._left) * (count - 1))
+        return [item] * count
+
+    def _spend(self, value: Any) -> Any:
+        """Return a value, and count its characters with those around it."""
+        self._count(len(json.dumps(value)) + len(", "))
+        return value
+
+    def _count(self, characters: int) -> None:
+        self._left -= characters
+        if self._left < 0:
+            raise _too_much(f"more than {MAX_CHARACTERS} characters")
+
+    def _lookup(self, reference: str) -> Any:
+        found = self._root
+        for part in reference.split("/")[1:]:
+            found = found.get(part, {}) if isinstance(found, dict) else {}
+        return found
+
+
+def _is_reference(schema: Any) -> bool:
+    return isinstance(schema, dict) and "$ref" in schema
+
+
+def _get(schema: Dict[str, Any], key: str, kind: type) -> Any:
+    """Return a field of a schema; an empty one if it is left out or null."""
+    value = schema.get(key)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise _malformed(key)
+    return value
+
+
+def _malformed(key: str) -> ApiError:
+    return ApiError(400, f"the schema's {key!r} is malformed", "invalid_schema")
+
+
+def _too_much(what: str) -> ApiError:
+    return ApiError(400, f"the schema asks for {what}", "not_supported_by_emulator")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import partial
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar, Union
 
@@ -21,9 +20,10 @@ from arkor_sync.emulator.http.messages import (
     ApiError,
     Request,
     Response,
+    decode_json,
     encode_response,
-    read_request,
 )
+from arkor_sync.emulator.http.reading import read_request
 from arkor_sync.emulator.http.routing import Call, Handler, Route, StreamedResponse, find_route
 from arkor_sync.emulator.http.server import ClientGone, Connection
 from arkor_sync.emulator.http.stream_body import BodyEnded, StreamBody
@@ -69,10 +69,11 @@ class Dispatcher:
         keep_alive = True
         while keep_alive and connection.open:
             try:
-                request = read_request(connection.reader)
+                request = read_request(connection)
             except ApiError as error:
                 response = Response(error.status, error.body)
                 connection.send(encode_response(response, keep_alive=False))
+                connection.discard_rest()
                 return
             except (OSError, ValueError):
                 # The client reset the connection, or stop() closed it.
@@ -244,7 +245,7 @@ def _recorded_body(body: bytes) -> Any:
     if not body:
         return None
     try:
-        value = json.loads(body)
+        value = decode_json(body)
     except ValueError:
         return body.decode("utf-8", "replace")
     source = (value.get("config") or {}) if isinstance(value, dict) else {}

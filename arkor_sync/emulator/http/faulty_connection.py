@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Iterable, List, NoReturn, Optional
 
 from arkor_sync.emulator.faults import ANSWER, EVENT, Fault, FaultBook, RequestTarget, fire_faults
@@ -36,6 +37,8 @@ class FaultyConnection:
         self._faults = faults
         self._target = target
         self._token = token
+        # Draws where the answer is cut.
+        self.rng = random.Random(f"{faults.seed}:{target.job}:{target.number}")
         self._answer_faults = {fault.kind: fault for fault in fire_faults(faults, ANSWER, target)}
         kick = self._answer_faults.get("slow_consumer_kick")
         if kick is not None:
@@ -43,8 +46,12 @@ class FaultyConnection:
             real = (kick.seconds or 0) / (store.clock.speed or 1)
             connection.limit_sending(max(real, 0.001), kick.size or 1)
 
+    def fault(self, kind: str) -> Optional[Fault]:
+        """Return this answer's fault of that kind (one that fires for an answer), if any."""
+        return self._answer_faults.get(kind)
+
     def has_fault(self, kind: str) -> bool:
-        """Tell whether this answer has a fault of that kind (one that fires for an answer)."""
+        """Tell whether this answer has a fault of that kind."""
         return kind in self._answer_faults
 
     def faults_at_event(self, index: Optional[int], *names: Optional[str]) -> List[Fault]:

@@ -8,10 +8,12 @@ from itertools import cycle
 from typing import Any, Dict, List, Optional
 
 from arkor_sync.emulator.faults import Fault
+from arkor_sync.emulator.http.messages import decode_json
 from arkor_sync.emulator.http.sse import encode
 from arkor_sync.emulator.models import Frame, LogEntry
 
-GARBAGE = {
+DATA = {
+    "keepalive": '{"type": "keepalive"}',
     "malformed": '{"type": "training.log", "step": ',
     "null": "null",
     "scalar": "42",
@@ -41,12 +43,7 @@ class FaultyEncoder:
         sent = [] if "skip" in by_kind else [data]
         if "duplicate" in by_kind:
             sent *= 1 + (by_kind["duplicate"].times or 0)
-        for fault in reversed(faults):
-            if fault.kind == "garbage" and not fault.replace:
-                sent.insert(0, encode(Frame(_garbage(fault), name="training.log")))
-            elif fault.kind == "unknown_event":
-                text = json.dumps({"type": fault.value})
-                sent.insert(0, encode(Frame(text, name=fault.value)))
+        sent = frames_before(faults) + sent
         if "reorder" in by_kind:
             self._delayed += sent
             return []
@@ -61,7 +58,7 @@ class FaultyEncoder:
         if fault.kind == "repeat_id":
             return replace(frame, id=self._last_id or frame.id)
         if fault.kind == "garbage" and fault.replace:
-            return replace(frame, data=_garbage(fault))
+            return replace(frame, data=_data(fault))
         if fault.kind == "bad_utf8":
             return _with(frame, {"note": _BAD})
         if fault.kind == "huge_event":
@@ -74,7 +71,7 @@ class FaultyEncoder:
 def _with(frame: Frame, extra: Dict[str, Any], without: Optional[str] = None) -> Frame:
     """Add fields to the JSON object of a frame, or remove one. Other data is not changed."""
     try:
-        event = json.loads(frame.data)
+        event = decode_json(frame.data)
     except ValueError:
         return frame
     if not isinstance(event, dict):
@@ -84,9 +81,22 @@ def _with(frame: Frame, extra: Dict[str, Any], without: Optional[str] = None) ->
     return replace(frame, data=text)
 
 
-def _garbage(fault: Fault) -> str:
+def frames_before(faults: List[Fault]) -> List[bytes]:
+    """Return the frames without an id that are sent before an event, and are in no log."""
+    frames: List[bytes] = []
+    for fault in faults:
+        if fault.kind == "garbage" and not fault.replace:
+            frames.append(encode(Frame(_data(fault), name="training.log")))
+        elif fault.kind == "unknown_event":
+            frames.append(encode(Frame(json.dumps({"type": fault.value}), name=fault.value)))
+        elif fault.kind == "extra_frame":
+            frames += [encode(Frame(_data(fault)))] * (fault.times or 0)
+    return frames
+
+
+def _data(fault: Fault) -> str:
     value = str(fault.value)
-    return GARBAGE.get(value, value)
+    return DATA.get(value, value)
 
 
 def mix_newlines(data: bytes) -> bytes:

@@ -3,47 +3,87 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import selectors
 import socket
 import ssl
 import struct
 import threading
 import time
-from typing import Callable, List, Optional, Set
+from typing import Any, Callable, List, Optional, Set
 
 JOIN_SECONDS = 10.0
+
+# Real seconds to wait before the next accept, when one failed: after too many open files the
+# listener stays ready, and to try again at once would use the whole CPU.
+ACCEPT_PAUSE = 0.05
+
+HANDSHAKE_SECONDS = 30.0
+LINGER_SECONDS = 10.0
+
+# Neither takes a descriptor of its own, so that they also work after too many open files. Without
+# poll (on Windows) select has no limit on the numbers of descriptors.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class ClientGone(Exception):
     """The connection has ended: the client left, a fault ended it, or the emulator stops."""
 
 
+class TooSlow(Exception):
+    """What was to be read by a deadline has not come."""
+
+
 class Connection:
-    """One accepted connection. Its thread reads and writes; any thread may call `interrupt`."""
+    """One accepted connection. Its thread reads and writes; any thread may call `interrupt`.
+
+    Attributes:
+        reader: What the client sends. Reading raises `TooSlow` at the deadline that `read_within`
+            sets.
+        open: Whether nothing has ended the connection yet.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         # Some systems raise an error here if the client has already left.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
-        self.reader = sock.makefile("rb")
+        self._deadline = 0.0
+        self.reader = io.BufferedReader(_Incoming(self))
         self.open = True
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Make the TLS handshake, and use TLS from now on."""
-        self.reader.close()
         try:
             tls_socket = context.wrap_socket(
                 self._socket, server_side=True, do_handshake_on_connect=False
             )
             self._socket = tls_socket
-            self.reader = tls_socket.makefile("rb")
             # `interrupt` may have been called while the socket was being replaced: it shut down
             # nothing then, and the handshake would wait for the client.
             if self.open:
+                tls_socket.settimeout(HANDSHAKE_SECONDS)
                 tls_socket.do_handshake()
+                tls_socket.settimeout(None)
         except (OSError, ValueError) as error:
             raise ClientGone from error
+
+    def read_within(self, seconds: float) -> None:
+        """Let `reader` raise `TooSlow` in so many real seconds, however much has come by then."""
+        self._deadline = time.monotonic() + seconds
+
+    def receive_into(self, buffer: Any) -> int:
+        """Wait for bytes, until the deadline. Return how many came; 0 if the client has left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TooSlow
+        self._socket.settimeout(left)
+        try:
+            return self._socket.recv_into(buffer)
+        except socket.timeout:
+            raise TooSlow from None
+        finally:
+            self._socket.settimeout(None)
 
     def send(self, data: bytes) -> None:
         """Send all bytes, however long the client takes to read them.
@@ -64,11 +104,8 @@ class Connection:
     def client_has_gone(self) -> bool:
         """Tell, without waiting, whether the client has closed its side."""
         try:
-            # select.select fails for descriptors above 1023.
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._socket, selectors.EVENT_READ)
-                if not selector.select(0):
-                    return False
+            if not _readable(self._socket, 0):
+                return False
             if not isinstance(self._socket, ssl.SSLSocket):
                 return not self._socket.recv(1, socket.MSG_PEEK)
             timeout = self._socket.gettimeout()
@@ -87,6 +124,19 @@ class Connection:
         self.open = False
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def discard_rest(self) -> None:
+        """Read on for a while, after the answer to a request that was not read to its end.
+
+        To close a socket with unread bytes resets the connection, and the client may lose the
+        answer with it (RFC 9112, section 9.6).
+        """
+        self.read_within(LINGER_SECONDS)
+        with contextlib.suppress(OSError, ValueError, TooSlow):
+            self._socket.shutdown(socket.SHUT_WR)
+            buffer = bytearray(1 << 16)
+            while self.receive_into(buffer):
+                pass
 
     def close(self) -> None:
         """Close the connection so that the client can still read everything that was sent."""
@@ -108,9 +158,21 @@ class Connection:
         self._release()
 
     def _release(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self.reader.close()
+        self.reader.close()
         self._socket.close()
+
+
+class _Incoming(io.RawIOBase):
+    """What a connection receives, as a raw file."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._connection.receive_into(buffer)
 
 
 class Server:
@@ -141,17 +203,29 @@ class Server:
         self._threads: Set[threading.Thread] = set()
         self._accepted = 0
         self._thread: Optional[threading.Thread] = None
+        self._sockets = contextlib.ExitStack()
         self.port = 0
 
     def listen(self, port: int) -> None:
-        """Bind `127.0.0.1:port` (0: any free port) and start the accept thread."""
-        self._listener = _listen(port)
-        self.port = self._listener.getsockname()[1]
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._thread = threading.Thread(
-            target=self._accept_loop, name=f"arkor-emulator-accept-{self.port}", daemon=True
-        )
-        self._thread.start()
+        """Bind `127.0.0.1:port` (0: any free port) and start the accept thread.
+
+        Raises:
+            OSError: The port is in use, or there are too many open files. Nothing stays open.
+            RuntimeError: The thread cannot be started. Nothing stays open.
+        """
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(_listen(port))
+            self.port = listener.getsockname()[1]
+            wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
+            thread = threading.Thread(
+                target=self._accept_loop,
+                args=(listener, wake_read),
+                name=f"arkor-emulator-accept-{self.port}",
+                daemon=True,
+            )
+            thread.start()
+            self._thread = thread
+            self._sockets = opened.pop_all()
 
     def stop_listening(self) -> None:
         """Refuse new connections. Open ones stay open."""
@@ -160,8 +234,7 @@ class Server:
             return
         self._wake_write.send(b"x")
         thread.join(JOIN_SECONDS)
-        for sock in (self._listener, self._wake_read, self._wake_write):
-            sock.close()
+        self._sockets.close()
 
     def stop(self) -> List[str]:
         """End all connections and threads. Return the names of threads that have not ended."""
@@ -175,22 +248,25 @@ class Server:
             thread.join(max(0.0, deadline - time.monotonic()))
         return [thread.name for thread in threads if thread.is_alive()]
 
-    def _accept_loop(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_read, selectors.EVENT_READ)
+    def _accept_loop(self, listener: socket.socket, wake: socket.socket) -> None:
+        with _Selector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            selector.register(wake, selectors.EVENT_READ)
             while True:
                 ready = [key.fileobj for key, _ in selector.select()]
-                if self._wake_read in ready:
+                if wake in ready:
                     return
                 try:
-                    sock, _ = self._listener.accept()
+                    sock, _ = listener.accept()
                 except OSError:
+                    if _readable(wake, ACCEPT_PAUSE):
+                        return
                     continue
                 sock.setblocking(True)
                 self._start_connection(Connection(sock))
 
     def _start_connection(self, connection: Connection) -> None:
+        """Start the connection's thread. If there can be none, reset it: others may come later."""
         self._accepted += 1
         if not self._accept(self._accepted):
             connection.reset()
@@ -203,7 +279,14 @@ class Server:
             # A thread does not remove itself: it would still be running when it is no longer in
             # the set, and stop() would not join it.
             self._threads = {known for known in self._threads if known.is_alive()} | {thread}
-        thread.start()
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            with self._lock:
+                self._connections.discard(connection)
+                self._threads.discard(thread)
+            connection.reset()
+            self._report_error(error)
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -218,6 +301,13 @@ class Server:
             connection.close()
             with self._lock:
                 self._connections.discard(connection)
+
+
+def _readable(sock: socket.socket, seconds: float) -> bool:
+    """Wait until there is something to read. Return whether there is."""
+    with _Selector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
 
 
 def _listen(port: int) -> socket.socket:

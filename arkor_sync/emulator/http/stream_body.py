@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Optional
 
 from arkor_sync.emulator.faults import Fault
 from arkor_sync.emulator.http.faulty_connection import FaultyConnection
-from arkor_sync.emulator.http.faulty_encoder import FaultyEncoder, mix_newlines
+from arkor_sync.emulator.http.faulty_encoder import FaultyEncoder, frames_before, mix_newlines
 from arkor_sync.emulator.http.messages import encode_head
 from arkor_sync.emulator.http.sse import PING
 from arkor_sync.emulator.models import Frame, LogEntry
@@ -45,7 +45,10 @@ class StreamBody:
         self.faulty.send(encode_head(200, headers))
         if self.faulty.has_fault("bom"):
             self._send_data(b"\xef\xbb\xbf")
-        self._act_after_event(self.faulty.faults_at_event(0))
+        faults = self.faulty.faults_at_event(0)
+        for data in frames_before(faults):
+            self._send_data(data)
+        self._act_after_event(faults)
 
     def write(self, entry: LogEntry) -> bool:
         """Send one event. Return whether anything was sent for it.
@@ -99,10 +102,21 @@ class StreamBody:
                 self.faulty.end(fault)
 
     def _send_data(self, data: bytes) -> None:
-        for part in self._parts(data):
+        drip = self.faulty.fault("drip")
+        for part in self._parts(data) if drip is None else self._drops(data, drip.size or 1):
+            if drip is not None:
+                self.faulty.wait(drip.seconds)
             if self._chunked:
                 part = b"%x\r\n%s\r\n" % (len(part), part)
             self.faulty.send(part)
+
+    def _drops(self, data: bytes, size: int) -> Iterator[bytes]:
+        """Yield parts of 1 to `size` bytes."""
+        for part in self._parts(data):
+            while part:
+                cut = self.faulty.rng.randint(1, size)
+                yield part[:cut]
+                part = part[cut:]
 
     def _parts(self, data: bytes) -> Iterator[bytes]:
         """Yield the bytes that are sent at once. None is empty: that would end a chunked body."""

@@ -7,6 +7,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from arkor_sync.emulator.engine.base import ChatRequest
 from arkor_sync.emulator.http.messages import ApiError, is_integer, is_number
 
+# A longer answer is cut off, as by the context of a real model, and its finish reason says so.
+MAX_TOKENS = 131_072
+
 REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -35,7 +38,7 @@ def check_chat(body: Dict[str, Any], *, tool_calling: bool) -> ChatRequest:
         messages=messages,
         temperature=temperature,
         top_p=1.0 if body.get("topP") is None else body["topP"],
-        max_tokens=256 if body.get("maxTokens") is None else body["maxTokens"],
+        max_tokens=min(256 if body.get("maxTokens") is None else body["maxTokens"], MAX_TOKENS),
         seed=None if seed is None else int(seed),
         constraint=_constraint(body),
         tool=_tool(body, tool_calling=tool_calling),

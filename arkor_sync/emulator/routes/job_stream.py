@@ -44,6 +44,10 @@ class JobStream:
         """
         if not body.faulty.has_fault("replay_all"):
             self._position = resume_position(self._job, self._stream.last_event_id)
+        trim = body.faulty.fault("trim")
+        if trim is not None:
+            forgotten = min(trim.size or 0, len(self._job.log))
+            self._position = max(self._position, forgotten)
         body.begin()
         while True:
             entries = self._next_entries(body)
