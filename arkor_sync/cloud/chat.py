@@ -8,18 +8,17 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import requests
 
 from arkor_sync._common.json import parse_json
+from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
     EVENT_STREAM,
     UNBUFFERED,
     check_timeout,
     decode_json,
     media_type,
-    read_body,
 )
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.sse import Frame, FrameParser
-from arkor_sync.cloud.transport import ByteStream
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -62,7 +61,10 @@ def send_chat(
         kind = media_type(response)
         if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
             return StreamedChatResponse(response, stack.pop_all().close)
-        read_body(response)
+        # Kept where requests keeps it, so that `response.content` and `response.json()` work.
+        response._content = read_body(response, session.http.max_chat_bytes)
+        response._content_consumed = True  # type: ignore[attr-defined]
+        response.raw.close()
         return ChatResponse(response)
 
 

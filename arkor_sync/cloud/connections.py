@@ -5,9 +5,12 @@ A connection is used by the thread that owns its transport. All threads share th
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import ssl
+import time
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -79,7 +82,62 @@ class _HTTPSPool(HTTPSConnectionPool):
         return super().urlopen(*args, **kwargs)
 
 
+class AnswerSocket(io.RawIOBase):
+    """What arrives on the socket of one answer, until the time for the whole answer is over.
+
+    A timeout of a socket limits silence: a byte now and then satisfies it for ever. This limits the
+    time of headers and body together, informational answers before them included.
+    """
+
+    def __init__(self, raw: Any, sock: Any) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._seconds: Optional[float] = sock.gettimeout()
+        self._deadline = None if self._seconds is None else time.monotonic() + self._seconds
+
+    def lift_deadline(self) -> None:
+        """Limit nothing but silence from now on: an event stream has no end in time."""
+        self._deadline = None
+        self._sock.settimeout(self._seconds)
+
+    def recv(self, size: int) -> bytes:
+        """Wait for bytes of the body."""
+        self._check_time()
+        data: bytes = self._sock.recv(size)
+        return data
+
+    def readable(self) -> bool:
+        """Return True; `io` asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        """Wait for bytes; http.client calls this for the headers."""
+        self._check_time()
+        size: Optional[int] = self._raw.readinto(buffer)
+        return size
+
+    def close(self) -> None:
+        """Give up the socket's file."""
+        self._raw.close()
+        super().close()
+
+    def _check_time(self) -> None:
+        if self._deadline is not None:
+            seconds = self._deadline - time.monotonic()
+            if seconds <= 0:
+                raise socket.timeout("timed out")
+            self._sock.settimeout(seconds)
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: Any = io.BufferedReader(AnswerSocket(self.fp.detach(), sock))
+
+
 class _HTTPConnection(HTTPConnection):
+    response_class = _Answer
+
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
         self._connect = connect
         super().__init__(*args, **kwargs)
@@ -89,6 +147,8 @@ class _HTTPConnection(HTTPConnection):
 
 
 class _HTTPSConnection(HTTPSConnection):
+    response_class = _Answer
+
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
         self._connect = connect
         super().__init__(*args, **kwargs)

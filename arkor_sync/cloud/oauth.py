@@ -23,9 +23,9 @@ from requests.structures import CaseInsensitiveDict
 
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
+from arkor_sync.cloud.bodies import read_body
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.credentials import OAuthCredentials, read_credentials, write_credentials
-from arkor_sync.cloud.http import read_body
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
@@ -243,7 +243,7 @@ class Refresher:
                 stream=True,
             )
             with closing(response):
-                return response.status_code, read_body(response, _MAX_BYTES)
+                return response.status_code, read_body(response, _MAX_BYTES, cut=True)
 
 
 def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, Any]:

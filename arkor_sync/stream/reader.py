@@ -12,8 +12,9 @@ import threading
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.sse import FrameParser
-from arkor_sync.cloud.transport import ByteStream, Transport
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
