@@ -20,6 +20,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
+from arkor_sync.cloud.socks_proxy import through_socks
+
 Connect = Callable[[Tuple[str, int], Any, Optional[Tuple[str, int]], Any], socket.socket]
 
 
@@ -43,8 +45,7 @@ class Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Use our pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # urllib3 has other pools for those
-            manager.pool_classes_by_scheme = self._pools()
+        manager.pool_classes_by_scheme = self._pools()
         return manager
 
     def close(self) -> None:
@@ -138,23 +139,27 @@ class _Answer(http.client.HTTPResponse):
 class _HTTPConnection(HTTPConnection):
     response_class = _Answer
 
-    def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._connect = connect
+    def __init__(
+        self, *args: Any, connect: Connect, _socks_options: Any = None, **kwargs: Any
+    ) -> None:
+        self._open = partial(_open_socket, self, connect, _socks_options)
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open_socket(self, self._connect)
+        return self._open()
 
 
 class _HTTPSConnection(HTTPSConnection):
     response_class = _Answer
 
-    def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._connect = connect
+    def __init__(
+        self, *args: Any, connect: Connect, _socks_options: Any = None, **kwargs: Any
+    ) -> None:
+        self._open = partial(_open_socket, self, connect, _socks_options)
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open_socket(self, self._connect)
+        return self._open()
 
     def connect(self) -> None:
         # A context that holds a client's certificate must not be shared, and a connection through
@@ -190,15 +195,15 @@ def _context(requirement: Any, file: Optional[str], directory: Optional[str]) ->
     return context
 
 
-def _open_socket(connection: Any, connect: Connect) -> socket.socket:
+def _open_socket(connection: Any, connect: Connect, proxy: Any) -> socket.socket:
     """Open the socket of a connection. The errors are those that urllib3 raises itself."""
+    host, port = connection._dns_host, connection.port
+    address = (proxy["proxy_host"], int(proxy["proxy_port"] or 1080)) if proxy else (host, port)
     try:
-        return connect(
-            (connection._dns_host, connection.port),
-            connection.timeout,
-            connection.source_address,
-            connection.socket_options,
+        sock = connect(
+            address, connection.timeout, connection.source_address, connection.socket_options
         )
+        return through_socks(sock, proxy, host, port) if proxy else sock
     except socket.timeout as error:
         raise ConnectTimeoutError(connection, "connect timeout") from error
     except OSError as error:
