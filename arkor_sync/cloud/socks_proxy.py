@@ -44,12 +44,14 @@ def through_socks(
             proxy["password"],
         )
         asking.connect((host, port))
-        connected = socket.socket(fileno=asking.detach())
     except OSError as error:
-        asking.close()
-        raise getattr(error, "socket_err", None) or error from error
-    connected.settimeout(timeout)
-    return connected
+        failure: OSError = getattr(error, "socket_err", None) or error
+    else:
+        connected = socket.socket(fileno=asking.detach())
+        connected.settimeout(timeout)
+        return connected
+    asking.close()
+    raise failure  # outside of the except block: its context would be what PySocks made of it
 
 
 class _Connected(socket.socket):
