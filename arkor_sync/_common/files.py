@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ContextManager, Iterator, Union
+
+_LOCK_INTERVAL = 0.02  # seconds between two attempts to lock
 
 
 def write_atomically(
@@ -41,7 +44,7 @@ def write_atomically(
         raise
 
 
-def locked(directory: Path) -> ContextManager[None]:
+def locked(directory: Path, patience: float) -> ContextManager[None]:
     """Lock a directory, for one thread of one process at a time.
 
     The directory is created if it is missing. No lock file is needed. On a file system without
@@ -49,19 +52,20 @@ def locked(directory: Path) -> ContextManager[None]:
 
     Args:
         directory: What to lock, until the returned context ends.
+        patience: Seconds to wait for whoever has locked it. When they have passed, entering the
+            context raises `TimeoutError`.
 
     Raises:
         OSError: The directory cannot be made or opened.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return _hold_lock(os.open(directory, os.O_RDONLY))
+    return _hold_lock(os.open(directory, os.O_RDONLY), directory, patience)
 
 
 @contextmanager
-def _hold_lock(descriptor: int) -> Iterator[None]:
+def _hold_lock(descriptor: int, directory: Path, patience: float) -> Iterator[None]:
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _wait_for_lock(descriptor, directory, patience)
         yield
     finally:
         with suppress(OSError):
@@ -69,3 +73,21 @@ def _hold_lock(descriptor: int) -> Iterator[None]:
                 descriptor, fcntl.LOCK_UN
             )  # closing is not enough: a forked child may have it open
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, directory: Path, patience: float) -> None:
+    """Lock a file. The system's own wait for a lock has no limit (flock(2)), so this asks again."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"{directory} has been locked by another program for {patience:g} s"
+                ) from None
+            time.sleep(_LOCK_INTERVAL)
+        except OSError:
+            return  # this file system has no locks
+        else:
+            return

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
@@ -36,6 +34,7 @@ from arkor_sync.cloud.client_version import (
     upgrade_message,
 )
 from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -130,6 +129,12 @@ class HttpClient:
         header = self.client_header
         if not isinstance(header, str) or not re.fullmatch(r"[!-~]+", header):
             raise refusal("client_header", header, "a name and a version, such as 'arkor/1.2.3'")
+
+    @property
+    def patience(self) -> float:
+        """Seconds that one request may take, without those in which it is sent."""
+        connect, read = self.timeout
+        return connect + (math.inf if read is None else read)
 
     def open(
         self,
@@ -256,7 +261,9 @@ class HttpClient:
             message = upgrade_message(data, self.client_header)
         else:
             message = reason or text.strip() or f"the cloud-api answered with status {status}"
-        retry_after = parse_retry_after(response.headers.get("Retry-After"))
+        retry_after = parse_retry_after(
+            response.headers.get("Retry-After"), response.headers.get("Date")
+        )
         return CloudApiError.for_status(status, message, code, text, retry_after)
 
 
@@ -298,24 +305,6 @@ def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
     """
     data = decode_json(body, "the answer")
     return checked(shape, checked(dict, data, "").get(member) if member else data, member)
-
-
-def parse_retry_after(value: Optional[str]) -> Optional[float]:
-    """Read a `Retry-After` header: seconds, or an HTTP date.
-
-    Returns:
-        Seconds from now, 0 or more; `None` if there is no header, or it is something else.
-    """
-    if not value:
-        return None
-    value = value.strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        seconds = float(value)
-        return seconds if math.isfinite(seconds) else None
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _redirect_message(response: requests.Response) -> str:

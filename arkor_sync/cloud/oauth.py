@@ -55,6 +55,7 @@ class Refresher:
         credentials: The account, as it was given or read.
         template: A `requests` session whose proxies and certificates are copied. Its headers are
             not: they are meant for another server.
+        patience: Seconds that a request waits for a refresh, `MAX_WAIT` at most.
         clock: Returns the time in seconds since 1970.
     """
 
@@ -63,6 +64,7 @@ class Refresher:
         credentials: OAuthCredentials,
         template: Optional[requests.Session] = None,
         *,
+        patience: float = MAX_WAIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._current = credentials
@@ -70,6 +72,7 @@ class Refresher:
         self._in_file = credentials.access_token  # the one in the file when it was last read
         self._refused: Optional[str] = None  # the refresh token that was refused
         self._template = template
+        self._patience = patience
         self._clock = clock
         self._reset_locks()
 
@@ -96,7 +99,7 @@ class Refresher:
         if refresh is None:
             return self._current
         failure: Optional[BaseException] = ArkorTimeoutError("refreshing the token: timed out")
-        deadline = time.monotonic() + MAX_WAIT
+        deadline = time.monotonic() + min(MAX_WAIT, self._patience)
         while time.monotonic() < deadline:
             if wait([refresh], _POLL_INTERVAL).done:
                 failure = refresh.exception()
@@ -139,6 +142,8 @@ class Refresher:
         try:
             renewed = self._renew(rejected)
         except BaseException as error:  # of any kind: threads wait for it
+            if isinstance(error, TimeoutError):  # of the lock
+                error = ArkorTimeoutError(f"refreshing the token: {error}")
             with self._lock:
                 self._refresh = None
             refresh.set_exception(error)
@@ -165,7 +170,7 @@ class Refresher:
 
     def _file_lock(self) -> ContextManager[None]:
         try:
-            return locked(self._path.parent) if self._path else nullcontext()
+            return locked(self._path.parent, MAX_WAIT) if self._path else nullcontext()
         except OSError:
             return nullcontext()
 
