@@ -18,10 +18,12 @@ import os
 import re
 import select
 import stat
+import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import ContextManager, Iterator, Optional, Tuple, Union
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.paths import find_target, make_directory, reason_of, sync_directory
 
 STALL_LIMIT = 10.0
@@ -42,6 +44,8 @@ _NOT_REPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.E
 _MAX_PREFIX = 48  # characters of a file's name in the name of its temporary file
 
 _logger = logging.getLogger("arkor_sync.credentials")  # whose directory is locked
+
+_LOCK_INTERVAL = 0.02  # seconds between two attempts to lock
 
 
 def write_atomically(
@@ -320,7 +324,7 @@ def _flock(descriptor: int, *operations: str) -> bool:
     return True
 
 
-def locked(directory: Path) -> ContextManager[None]:
+def locked(directory: Path, patience: float) -> ContextManager[None]:
     """Lock a directory, for one thread of one process at a time.
 
     The directory is created if it is missing. No lock file is needed. Where the file system or the
@@ -328,6 +332,8 @@ def locked(directory: Path) -> ContextManager[None]:
 
     Args:
         directory: What to lock, until the returned context ends.
+        patience: Seconds to wait for whoever has locked it. When they have passed, entering the
+            context raises `TimeoutError`.
 
     Raises:
         OSError: The directory cannot be made or opened.
@@ -335,14 +341,16 @@ def locked(directory: Path) -> ContextManager[None]:
     make_directory(directory, 0o700)
     if os.name == "nt":
         return nullcontext()  # Windows does not open a directory
-    return _hold_lock(os.open(directory, os.O_RDONLY), directory)
+    return _hold_lock(os.open(directory, os.O_RDONLY), directory, patience)
 
 
 @contextmanager
-def _hold_lock(descriptor: int, directory: Path) -> Iterator[None]:
+def _hold_lock(descriptor: int, directory: Path, patience: float) -> Iterator[None]:
     try:
         try:
-            _flock(descriptor, "LOCK_EX")
+            _wait_for_lock(descriptor, directory, patience)
+        except TimeoutError:
+            raise
         except OSError as error:
             _logger.warning("%s cannot be locked: %s", directory, reason_of(error))
         yield
@@ -351,3 +359,12 @@ def _hold_lock(descriptor: int, directory: Path) -> Iterator[None]:
             # Closing is not enough: a forked child may have it open.
             _flock(descriptor, "LOCK_UN")
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, directory: Path, patience: float) -> None:
+    """Lock a file. The system's own wait for a lock has no limit (flock(2)), so this asks again."""
+    deadline = Clock.now() + patience
+    while not try_lock(descriptor):
+        if Clock.now() >= deadline:
+            raise TimeoutError(f"{directory} has been locked by another program for {patience:g} s")
+        time.sleep(_LOCK_INTERVAL)

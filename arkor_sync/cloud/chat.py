@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, closing, suppress
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import requests
 
 from arkor_sync._common.json import parse_json
+from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
     EVENT_STREAM,
     UNBUFFERED,
     check_timeout,
     decode_json,
     media_type,
-    read_body,
 )
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.sse import Frame, FrameParser
-from arkor_sync.cloud.transport import ByteStream
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
+    ArkorTimeoutError,
     ArkorUsageError,
     CloudApiError,
     ResponseError,
 )
 
 _TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
+_LEAST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
 
 
 def send_chat(
@@ -39,7 +41,8 @@ def send_chat(
     Args:
         session: Makes the request.
         body: What `build_chat_body` returned.
-        timeout: Seconds to wait for the next bytes; None for 300.
+        timeout: Seconds for a whole answer, or for the next piece of a streamed one; None for
+            300.
 
     Returns:
         The answer. A streamed one holds a connection until it is read to its end or closed.
@@ -61,8 +64,12 @@ def send_chat(
         stack.enter_context(closing(response))
         kind = media_type(response)
         if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
-            return StreamedChatResponse(response, stack.pop_all().close)
-        read_body(response)
+            limit = session.http.max_chat_bytes
+            return StreamedChatResponse(response, stack.pop_all().close, seconds, limit)
+        # Kept where requests keeps it, so that `response.content` and `response.json()` work.
+        response._content = read_body(response, session.http.max_chat_bytes)
+        response._content_consumed = True  # type: ignore[attr-defined]
+        response.raw.close()
         return ChatResponse(response)
 
 
@@ -162,16 +169,25 @@ class ChatResponse:
 class StreamedChatResponse(ChatResponse):
     """An answer that arrives as server-sent events."""
 
-    def __init__(self, response: requests.Response, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        close: Callable[[], None],
+        patience: float,
+        limit: int,
+    ) -> None:
         """Wrap a response whose body is unread.
 
         Args:
             response: A 2xx response.
             close: Closes its connection.
+            patience: Seconds to wait for the next frame that is no ping.
+            limit: The largest answer in bytes.
         """
         super().__init__(response)
         self._close_connection = close
-        self._stream = ByteStream(response)
+        self._stream = ByteStream(response, limit=limit)
+        self._patience = patience
         self._parser = FrameParser()
         self._pieces: List[str] = []
         self._chunks: List[Any] = []
@@ -220,10 +236,7 @@ class StreamedChatResponse(ChatResponse):
     def _read(self) -> None:
         """Wait for bytes, and process the frames that they complete."""
         try:
-            chunk = self._stream.read()
-            if not chunk:
-                raise ArkorConnectionError("the streamed answer was cut before its end")
-            for frame in self._parser.feed(chunk):
+            for frame in self._next_frames():
                 self._process(frame)
                 if self._ended:
                     break
@@ -236,9 +249,21 @@ class StreamedChatResponse(ChatResponse):
         if self._ended or self._failure is not None:
             self._close_connection()
 
+    def _next_frames(self) -> List[Frame]:
+        """Wait for frames that are no pings: those, and single bytes, may come for ever."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            self._stream.set_timeout(max(_LEAST_TIMEOUT, deadline - time.monotonic()))
+            chunk = self._stream.read()
+            if not chunk:
+                raise ArkorConnectionError("the streamed answer was cut before its end")
+            frames = [frame for frame in self._parser.feed(chunk) if frame.event != "ping"]
+            if frames:
+                return frames
+            if time.monotonic() > deadline:
+                raise ArkorTimeoutError("reading the stream: timed out")
+
     def _process(self, frame: Frame) -> None:
-        if frame.event == "ping":
-            return
         if frame.event == "end" or frame.data == "[DONE]":
             self._ended = True
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequen
 
 import requests
 
+from arkor_sync.cloud.bodies import MAX_ANSWER_BYTES, MAX_CHAT_BYTES, MAX_ERROR_BYTES
 from arkor_sync.cloud.client_version import CLIENT_HEADER, DeprecationSink
 from arkor_sync.cloud.credentials import Credentials
 from arkor_sync.cloud.http import DEFAULT_TIMEOUT, HttpClient, Timeout
@@ -42,13 +43,17 @@ class CloudApiClient:
         scope: The project. `None`: that of `.arkor/state.json` below `cwd`; an anonymous identity
             gets a new project there.
         cwd: The directory of the project; `None` for the working directory.
-        timeout: Seconds to connect, and seconds to wait for the next bytes. Streams have timeouts
-            of their own.
+        timeout: Seconds to connect, and seconds for the whole answer once the request is sent:
+            headers and body. Streams have timeouts of their own.
         session: A `requests` session whose proxies, certificates and headers are copied. It makes
             no requests itself.
         on_deprecation: Called with the cloud's deprecation notices, on the thread of the request.
             `None`: they are logged.
         client_header: What is sent in `X-Arkor-Client`.
+        max_answer_bytes: The largest JSON answer, after decoding. A larger one raises
+            `ResponseError`.
+        max_error_bytes: How much is read of the body of an error; the rest is dropped.
+        max_chat_bytes: The largest answer of a chat, streamed or not, as `max_answer_bytes`.
 
     Attributes:
         jobs: The routes below `/v1/jobs`.
@@ -69,6 +74,9 @@ class CloudApiClient:
         session: Optional[requests.Session] = None,
         on_deprecation: Optional[DeprecationSink] = None,
         client_header: str = CLIENT_HEADER,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_error_bytes: int = MAX_ERROR_BYTES,
+        max_chat_bytes: int = MAX_CHAT_BYTES,
     ) -> None:
         self._arguments: Dict[str, Any] = {
             "base_url": base_url,
@@ -79,12 +87,23 @@ class CloudApiClient:
             "session": session,
             "on_deprecation": on_deprecation,
             "client_header": client_header,
+            "max_answer_bytes": max_answer_bytes,
+            "max_error_bytes": max_error_bytes,
+            "max_chat_bytes": max_chat_bytes,
         }
         self._session = CloudSession(
             base_url,
             credentials,
             scope or (lambda found: ensure_project_state(self, found, cwd)),
-            HttpClient(timeout, session, client_header, on_deprecation),
+            HttpClient(
+                timeout,
+                session,
+                client_header,
+                on_deprecation,
+                max_answer_bytes,
+                max_error_bytes,
+                max_chat_bytes,
+            ),
         )
         self.jobs = Jobs(self._session)
         self.projects = Projects(self._session)
@@ -136,7 +155,8 @@ class CloudApiClient:
             response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
                 `json_object` (`structuredOutputs`).
-            timeout: Seconds to wait for the next bytes; 300 by default.
+            timeout: Seconds for the whole answer; of a streamed one, seconds for its headers and
+                then for each next piece, where pings are none. 300 by default.
             extra: More fields of the request, with their names on the wire.
 
         Raises:

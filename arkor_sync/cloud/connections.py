@@ -5,9 +5,12 @@ A connection is used by the thread that owns its transport. All threads share th
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import ssl
+import time
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -16,6 +19,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
+
+from arkor_sync.cloud.socks_proxy import through_socks
 
 Connect = Callable[[Tuple[str, int], Any, Optional[Tuple[str, int]], Any], socket.socket]
 
@@ -40,8 +45,7 @@ class Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Use our pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # urllib3 has other pools for those
-            manager.pool_classes_by_scheme = self._pools()
+        manager.pool_classes_by_scheme = self._pools()
         return manager
 
     def close(self) -> None:
@@ -79,22 +83,83 @@ class _HTTPSPool(HTTPSConnectionPool):
         return super().urlopen(*args, **kwargs)
 
 
+class AnswerSocket(io.RawIOBase):
+    """What arrives on the socket of one answer, until the time for the whole answer is over.
+
+    A timeout of a socket limits silence: a byte now and then satisfies it for ever. This limits the
+    time of headers and body together, informational answers before them included.
+    """
+
+    def __init__(self, raw: Any, sock: Any) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._seconds: Optional[float] = sock.gettimeout()
+        self._deadline = None if self._seconds is None else time.monotonic() + self._seconds
+
+    def lift_deadline(self) -> None:
+        """Limit nothing but silence from now on: an event stream has no end in time."""
+        self._deadline = None
+        self._sock.settimeout(self._seconds)
+
+    def recv(self, size: int) -> bytes:
+        """Wait for bytes of the body."""
+        self._check_time()
+        data: bytes = self._sock.recv(size)
+        return data
+
+    def readable(self) -> bool:
+        """Return True; `io` asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        """Wait for bytes; http.client calls this for the headers."""
+        self._check_time()
+        size: Optional[int] = self._raw.readinto(buffer)
+        return size
+
+    def close(self) -> None:
+        """Give up the socket's file."""
+        self._raw.close()
+        super().close()
+
+    def _check_time(self) -> None:
+        if self._deadline is not None:
+            seconds = self._deadline - time.monotonic()
+            if seconds <= 0:
+                raise socket.timeout("timed out")
+            self._sock.settimeout(seconds)
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: Any = io.BufferedReader(AnswerSocket(self.fp.detach(), sock))
+
+
 class _HTTPConnection(HTTPConnection):
-    def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._connect = connect
+    response_class = _Answer
+
+    def __init__(
+        self, *args: Any, connect: Connect, _socks_options: Any = None, **kwargs: Any
+    ) -> None:
+        self._open = partial(_open_socket, self, connect, _socks_options)
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open_socket(self, self._connect)
+        return self._open()
 
 
 class _HTTPSConnection(HTTPSConnection):
-    def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
-        self._connect = connect
+    response_class = _Answer
+
+    def __init__(
+        self, *args: Any, connect: Connect, _socks_options: Any = None, **kwargs: Any
+    ) -> None:
+        self._open = partial(_open_socket, self, connect, _socks_options)
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        return _open_socket(self, self._connect)
+        return self._open()
 
     def connect(self) -> None:
         # A context that holds a client's certificate must not be shared, and a connection through
@@ -130,15 +195,15 @@ def _context(requirement: Any, file: Optional[str], directory: Optional[str]) ->
     return context
 
 
-def _open_socket(connection: Any, connect: Connect) -> socket.socket:
+def _open_socket(connection: Any, connect: Connect, proxy: Any) -> socket.socket:
     """Open the socket of a connection. The errors are those that urllib3 raises itself."""
+    host, port = connection._dns_host, connection.port
+    address = (proxy["proxy_host"], int(proxy["proxy_port"] or 1080)) if proxy else (host, port)
     try:
-        return connect(
-            (connection._dns_host, connection.port),
-            connection.timeout,
-            connection.source_address,
-            connection.socket_options,
+        sock = connect(
+            address, connection.timeout, connection.source_address, connection.socket_options
         )
+        return through_socks(sock, proxy, host, port) if proxy else sock
     except socket.timeout as error:
         raise ConnectTimeoutError(connection, "connect timeout") from error
     except OSError as error:

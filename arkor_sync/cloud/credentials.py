@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
@@ -208,7 +209,8 @@ def ensure_credentials(
         http: Makes that request; `None` for the default settings.
 
     Raises:
-        CredentialsError: The file is not usable, or cannot be written.
+        CredentialsError: The file is not usable, or cannot be written, or another program has
+            locked its directory for longer than a request may take.
         AnonymousTokenRejectedError: The cloud issues no anonymous tokens. Nothing was written.
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
@@ -216,15 +218,20 @@ def ensure_credentials(
     token = os.environ.get("ARKOR_TOKEN", "").strip()
     if token:
         return TokenCredentials(token)
+    http = http or HttpClient()
     path = credentials_path()
     found = read_credentials(path)
     if found:
         return found
     try:
-        lock = locked(path.parent)
+        lock = locked(path.parent, http.patience)
     except OSError as error:
         raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
-    with lock:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except TimeoutError as error:
+            raise CredentialsError(f"{error}; end that program, or remove its lock") from None
         found = read_credentials(path)
         if found:
             return found  # another process was first

@@ -7,22 +7,24 @@ reused by a later request, or inherited by a forked child.
 
 from __future__ import annotations
 
-import http.client
 import math
 import re
-import time
 from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError
 
-from arkor_sync._common.arguments import refusal
+from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import parse_json
+from arkor_sync.cloud.bodies import (
+    MAX_ANSWER_BYTES,
+    MAX_CHAT_BYTES,
+    MAX_ERROR_BYTES,
+    read_body,
+)
 from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
     CLIENT_HEADER_NAME,
@@ -31,8 +33,8 @@ from arkor_sync.cloud.client_version import (
     record_deprecation,
     upgrade_message,
 )
-from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -43,15 +45,13 @@ from arkor_sync.errors import (
 )
 
 Timeout = Tuple[float, Optional[float]]
-"""Seconds to connect, and seconds to wait for the next bytes (`None`: no limit)."""
+"""Seconds to connect, and seconds for the whole answer (`None`: no limit)."""
 
 DEFAULT_TIMEOUT: Timeout = (10.0, 60.0)
 
 EVENT_STREAM = "text/event-stream"
 UNBUFFERED = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
 """Request headers that ask proxies not to hold back the events of a stream."""
-
-_MAX_ERROR_BYTES = 64 * 1024
 
 
 class BearerAuth(AuthBase):
@@ -104,6 +104,9 @@ class HttpClient:
             `None`. It makes no requests itself.
         client_header: Sent in `X-Arkor-Client`.
         on_deprecation: Called with the cloud's deprecation notices, or `None`.
+        max_answer_bytes: The largest JSON answer, decoded; a larger one is refused.
+        max_error_bytes: How much is read of the body of an error; the rest is dropped.
+        max_chat_bytes: The largest answer of a chat, decoded; a larger one is refused.
 
     Raises:
         ArkorUsageError: A value that cannot work.
@@ -113,12 +116,25 @@ class HttpClient:
     template: Optional[requests.Session] = None
     client_header: str = CLIENT_HEADER
     on_deprecation: Optional[DeprecationSink] = None
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    max_error_bytes: int = MAX_ERROR_BYTES
+    max_chat_bytes: int = MAX_CHAT_BYTES
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout)
+        for name in ("max_answer_bytes", "max_error_bytes", "max_chat_bytes"):
+            value = getattr(self, name)
+            fits = type(value) is int and value > 0
+            check(name, value, fits, "a whole number of bytes above 0")
         header = self.client_header
         if not isinstance(header, str) or not re.fullmatch(r"[!-~]+", header):
             raise refusal("client_header", header, "a name and a version, such as 'arkor/1.2.3'")
+
+    @property
+    def patience(self) -> float:
+        """Seconds that one request may take, without those in which it is sent."""
+        connect, read = self.timeout
+        return connect + (math.inf if read is None else read)
 
     def open(
         self,
@@ -216,13 +232,13 @@ class HttpClient:
             with Transport(self.template) as own:
                 return self.fetch(method, url, auth=auth, body=body, transport=own)
         with closing(self.open(transport, method, url, auth=auth, body=body)) as response:
-            return read_body(response)
+            return read_body(response, self.max_answer_bytes)
 
     def _status_error(
         self, response: requests.Response, auth: Optional[BearerAuth]
     ) -> CloudApiError:
         try:
-            body = read_body(response, _MAX_ERROR_BYTES)
+            body = read_body(response, self.max_error_bytes, cut=True)
         except ArkorConnectionError:
             body = b""
         text = body.decode("utf-8", "replace")
@@ -245,28 +261,10 @@ class HttpClient:
             message = upgrade_message(data, self.client_header)
         else:
             message = reason or text.strip() or f"the cloud-api answered with status {status}"
-        retry_after = parse_retry_after(response.headers.get("Retry-After"))
+        retry_after = parse_retry_after(
+            response.headers.get("Retry-After"), response.headers.get("Date")
+        )
         return CloudApiError.for_status(status, message, code, text, retry_after)
-
-
-def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes:
-    """Read the body of a response, or at most `limit` bytes of it.
-
-    Raises:
-        ArkorConnectionError: The connection broke, or brought nothing for longer than the timeout.
-    """
-    try:
-        if limit is None:
-            return response.content
-        body = b""
-        for chunk in response.iter_content(8192):
-            body += chunk
-            if len(body) >= limit:
-                break
-        return body[:limit]
-    except (requests.RequestException, HTTPError, OSError, http.client.HTTPException) as error:
-        failure, root = connection_error(error, "reading the answer")
-    raise failure from root
 
 
 def media_type(response: requests.Response) -> str:
@@ -307,24 +305,6 @@ def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
     """
     data = decode_json(body, "the answer")
     return checked(shape, checked(dict, data, "").get(member) if member else data, member)
-
-
-def parse_retry_after(value: Optional[str]) -> Optional[float]:
-    """Read a `Retry-After` header: seconds, or an HTTP date.
-
-    Returns:
-        Seconds from now, 0 or more; `None` if there is no header, or it is something else.
-    """
-    if not value:
-        return None
-    value = value.strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        seconds = float(value)
-        return seconds if math.isfinite(seconds) else None
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _redirect_message(response: requests.Response) -> str:

@@ -7,17 +7,17 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.json import json_copy
+from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
     EVENT_STREAM,
     UNBUFFERED,
     Timeout,
     decode_answer,
     media_type,
-    read_body,
 )
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.cloud.session import CloudSession
-from arkor_sync.cloud.transport import ByteStream, Transport
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     AuthenticationError,
@@ -99,7 +99,9 @@ class Jobs:
             closing(self._session.http.open(transport, "POST", url, auth=auth)) as response,
         ):
             try:
-                job: TrainingJob = decode_answer(read_body(response), TrainingJob, "job")
+                job: TrainingJob = decode_answer(
+                    read_body(response, self._session.http.max_answer_bytes), TrainingJob, "job"
+                )
             except (ArkorConnectionError, ResponseError):
                 return None  # the cloud has accepted the request, whatever the body is
         return job

@@ -26,9 +26,9 @@ from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
 from arkor_sync._common.threads import OwnThread
+from arkor_sync.cloud.bodies import read_body
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.credentials import OAuthCredentials, read_credentials, write_credentials
-from arkor_sync.cloud.http import read_body
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
@@ -58,6 +58,7 @@ class Refresher:
         credentials: The account, as it was given or read.
         template: A `requests` session whose proxies and certificates are copied. Its headers are
             not: they are meant for another server.
+        patience: Seconds that a request waits for a refresh, `MAX_WAIT` at most.
         clock: Returns the time in seconds since 1970.
     """
 
@@ -66,6 +67,7 @@ class Refresher:
         credentials: OAuthCredentials,
         template: Optional[requests.Session] = None,
         *,
+        patience: float = MAX_WAIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._current = credentials
@@ -73,6 +75,7 @@ class Refresher:
         self._in_file = credentials.access_token  # the one in the file when it was last read
         self._refused: Optional[str] = None  # the refresh token that was refused
         self._template = template
+        self._patience = patience
         self._clock = clock
         self._reset_locks()
 
@@ -99,7 +102,7 @@ class Refresher:
         if refresh is None:
             return self._current
         failure: Optional[BaseException] = ArkorTimeoutError("refreshing the token: timed out")
-        deadline = Clock.now() + MAX_WAIT
+        deadline = Clock.now() + min(MAX_WAIT, self._patience)
         while Clock.now() < deadline:
             if wait([refresh], _POLL_INTERVAL).done:
                 failure = refresh.exception()
@@ -144,6 +147,8 @@ class Refresher:
         try:
             renewed = self._renew(rejected)
         except BaseException as error:  # of any kind: threads wait for it
+            if isinstance(error, TimeoutError):  # of the lock
+                error = ArkorTimeoutError(f"refreshing the token: {error}")
             with self._lock:
                 self._refresh = None
             refresh.set_exception(error)
@@ -170,7 +175,7 @@ class Refresher:
 
     def _file_lock(self) -> ContextManager[None]:
         try:
-            return locked(self._path.parent) if self._path else nullcontext()
+            return locked(self._path.parent, MAX_WAIT) if self._path else nullcontext()
         except OSError:
             return nullcontext()
 
@@ -248,7 +253,7 @@ class Refresher:
                 stream=True,
             )
             with closing(response):
-                return response.status_code, read_body(response, _MAX_BYTES)
+                return response.status_code, read_body(response, _MAX_BYTES, cut=True)
 
 
 def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, Any]:

@@ -86,7 +86,9 @@ class CloudSession:
         else:
             raise refusal("credentials", credentials, _CREDENTIALS_WANTED, secret=True)
         self._refresher = Once(
-            lambda: Refresher(cast(OAuthCredentials, self._credentials()), http.template)
+            lambda: Refresher(
+                cast(OAuthCredentials, self._credentials()), http.template, patience=http.patience
+            )
         )
 
     def transport(self) -> Transport:

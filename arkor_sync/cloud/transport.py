@@ -17,8 +17,7 @@ import os
 import socket
 import sys
 import threading
-from functools import partial
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.auth import AuthBase
@@ -26,12 +25,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.wait import wait_for_write
 
 from arkor_sync._common.locks import Flag
-from arkor_sync.cloud.chunked import ChunkedDecoder
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.connections import Adapter
+from arkor_sync.cloud.content_coding import ACCEPT_ENCODING
 from arkor_sync.errors import ArkorConnectionError
-
-_CHUNK = 120 << 10  # bytes; an allocation of 128 KiB or more is a system call
 
 
 class Transport:
@@ -144,7 +141,8 @@ class Transport:
         Args:
             method: The HTTP method.
             url: The whole URL, without secrets.
-            timeout: Seconds to connect, and seconds of silence between two reads.
+            timeout: Seconds to connect, and seconds for the whole answer; of a body that is read
+                with an untimed `ByteStream`, seconds of silence.
             auth: Sets the authorisation header. If it is None no such header is sent, not even from
                 a `.netrc` file.
             params: Query parameters, not encoded.
@@ -166,7 +164,7 @@ class Transport:
                 method,
                 url,
                 params=params,
-                headers=dict(headers or {}),
+                headers={"Accept-Encoding": ACCEPT_ENCODING, **(headers or {})},
                 json=json,
                 auth=auth or _no_auth,
                 timeout=timeout,
@@ -240,93 +238,6 @@ class Transport:
         sock.close()
         if duplicate is not None:
             duplicate.close()
-
-
-class ByteStream:
-    """The body of one streamed response, chunk by chunk, as the bytes arrive.
-
-    Threads: only the owner of the transport reads and closes it.
-    """
-
-    def __init__(self, response: requests.Response, transport: Optional[Transport] = None) -> None:
-        """Read a response.
-
-        Args:
-            response: Made with `stream=True`.
-            transport: The one that made it; closing the body then closes its connections.
-        """
-        self.response = response
-        self._transport = transport
-        raw: Any = response.raw
-        plain = not response.headers.get("Content-Encoding")
-        # http.client's read1 returns what has arrived, and does not wait for more. urllib3's read1
-        # does the same and also decompresses. urllib3 1.26 has none: there gzip is read by bytes.
-        if plain and getattr(raw._fp, "chunked", False) and raw._fp.fp is not None:
-            self._read = partial(_read_chunks, _receive(raw._fp.fp), ChunkedDecoder())
-        elif plain and hasattr(raw._fp, "read1"):
-            self._read = partial(raw._fp.read1, _CHUNK)
-        elif hasattr(raw, "read1"):
-            self._read = partial(raw.read1, _CHUNK, decode_content=True)
-        else:
-            chunks = response.iter_content(1)
-            self._read = partial(next, chunks, b"")
-
-    def read(self) -> bytes:
-        """Wait for bytes.
-
-        Returns:
-            At least one byte, or `b""` at the end of the body.
-
-        Raises:
-            ArkorTimeoutError: The server sent nothing for longer than the read timeout.
-            ArkorConnectionError: The connection broke.
-        """
-        handled = sys.exc_info()[1]
-        try:
-            chunk: bytes = self._read()
-            return chunk
-        except (HTTPError, OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            # ValueError and AttributeError: http.client has closed its file after an error.
-            failure, root = connection_error(error, "reading the stream", handled)
-        raise failure from root
-
-    def set_timeout(self, seconds: float) -> None:
-        """Set the read timeout of the next `read`, in seconds."""
-        try:
-            raw: Any = self.response.raw
-            raw._fp.fp.raw._sock.settimeout(seconds)
-        except AttributeError:
-            return  # the body has ended, and the next read says so
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.response.close()
-        if self._transport is not None:
-            self._transport.close_connections()
-
-
-def _receive(file: Any) -> Iterator[bytes]:
-    """Wait for bytes, again and again: first those that came with the headers, then the socket's.
-
-    Reading the socket is faster than reading the file. Nothing is lost: the first `read1` returns
-    all that the file has buffered.
-    """
-    yield file.read1()
-    receive = file.raw._sock.recv
-    while True:
-        yield receive(_CHUNK)
-
-
-def _read_chunks(received: Iterator[bytes], decoder: ChunkedDecoder) -> bytes:
-    """Read what has arrived of a chunked body; `b""` at its end."""
-    while not decoder.finished:
-        data = next(received, b"")
-        if not data:
-            raise http.client.IncompleteRead(b"")
-        body = decoder.feed(data)
-        if body:
-            return body
-    return b""
 
 
 def _without_query(url: str) -> str:

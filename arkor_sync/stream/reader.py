@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.threads import OwnThread
+from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.sse import FrameParser
-from arkor_sync.cloud.transport import ByteStream, Transport
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -336,7 +337,7 @@ class Reader:
         if self._delays is None:
             self._delays = policy.delays(self._retry)
         delay = policy.jittered(next(self._delays), self._clock.random())
-        delay = max(delay, getattr(error, "retry_after", None) or 0.0)
+        delay = max(delay, policy.retry_after(error))
         logger.warning(
             "event stream of job %s lost (%s); failure %d in a row, reconnecting in %.1f s",
             self._label,

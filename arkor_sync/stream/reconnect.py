@@ -36,6 +36,7 @@ class ReconnectPolicy:
         idle_timeout: Seconds without a byte, pings included, after which a connection is dead.
         connect_timeout: Seconds to connect.
         permanent: HTTP statuses that are not tried again; `wait()` raises `CloudApiError`.
+        max_retry_after: Seconds. A `Retry-After` header that asks for more is taken for this.
 
     Raises:
         ArkorUsageError: A value that cannot work. It is also a `ValueError`.
@@ -48,6 +49,7 @@ class ReconnectPolicy:
     idle_timeout: float = 45.0
     connect_timeout: float = 10.0
     permanent: FrozenSet[int] = frozenset({401, 403, 410, 426})
+    max_retry_after: float = 900.0
 
     def __post_init__(self) -> None:
         wanted = "a set of HTTP statuses, such as {401, 403}"
@@ -55,7 +57,7 @@ class ReconnectPolicy:
         object.__setattr__(self, "permanent", frozenset(self.permanent))
         for status in self.permanent:
             check("permanent", status, isinstance(status, int), wanted)
-        for name in ("base", "cap"):
+        for name in ("base", "cap", "max_retry_after"):
             value = getattr(self, name)
             check(name, value, is_seconds(value), f"seconds from 0 to {MAX_SECONDS:,}")
         for name in ("idle_timeout", "connect_timeout"):
@@ -82,6 +84,10 @@ class ReconnectPolicy:
         delays = backoff.expo(base=2, factor=factor, max_value=self.cap)
         next(delays)  # a backoff generator is started by hand
         return delays
+
+    def retry_after(self, error: Exception) -> float:
+        """Return the least delay that an error asks for, in seconds; 0 if it asks for none."""
+        return min(self.max_retry_after, getattr(error, "retry_after", None) or 0.0)
 
     def jittered(self, delay: float, draw: float) -> float:
         """Vary a delay.

@@ -23,7 +23,7 @@ from arkor_sync.errors import (
     UnprocessableEntityError,
 )
 from support.scripted_cloud import Reply, ScriptedCloud
-from support.waiting import PATIENCES
+from support.waiting import PATIENCE, PATIENCES
 
 HELLO = [{"role": "user", "content": "Hello"}]
 DONE = b"data: [DONE]\n\n"
@@ -464,12 +464,16 @@ def _offline() -> Any:
     feed: List[bytes] = []
 
     class Stream:
+        def set_timeout(self, seconds: float) -> None:
+            pass
+
         def read(self) -> bytes:
             return feed.pop(0) if feed else b""
 
     answer: Any = StreamedChatResponse.__new__(StreamedChatResponse)
     answer.__dict__.update(
         _stream=Stream(),
+        _patience=PATIENCE,
         _parser=FrameParser(),
         _pieces=[],
         _chunks=[],

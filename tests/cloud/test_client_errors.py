@@ -10,8 +10,15 @@ import pytest
 from arkor_sync import errors
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
-from arkor_sync.cloud.http import parse_retry_after
-from arkor_sync.errors import ArkorConnectionError, ArkorError, CloudApiError, UpgradeRequiredError
+from arkor_sync.cloud.retry_after import parse_retry_after
+from arkor_sync.errors import (
+    ArkorConnectionError,
+    ArkorError,
+    CloudApiError,
+    RateLimitError,
+    UpgradeRequiredError,
+)
+from support.loopback import Connection, Server
 from support.scripted_cloud import Reply, ScriptedCloud
 
 
@@ -156,7 +163,8 @@ def test_retry_after(cloud: ScriptedCloud, client: CloudApiClient) -> None:
         ("soon", None),
         ("nan", None),
         ("inf", None),
-        ("9" * 400, None),
+        ("9" * 400, 1e9),
+        ("99999999999", 1e9),
         ("1e3", None),
         ("٣", None),
         ("Wed, 99 Oct 2015 07:28:00 GMT", None),
@@ -164,6 +172,42 @@ def test_retry_after(cloud: ScriptedCloud, client: CloudApiClient) -> None:
 )
 def test_retry_after_values(value: Any, seconds: Any) -> None:
     assert parse_retry_after(value) == seconds
+
+
+NOW = "Sun, 06 Nov 1994 08:49:37 GMT"
+LATER = {
+    "IMF-fixdate": "Sun, 06 Nov 1994 08:51:37 GMT",
+    "RFC 850": "Sunday, 06-Nov-94 08:51:37 GMT",
+    "asctime": "Sun Nov  6 08:51:37 1994",
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "XYZ-9", "XYZ+5"])
+@pytest.mark.parametrize("form", sorted(LATER))
+def test_retry_after_is_measured_against_the_answers_own_date(
+    form: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert parse_retry_after(LATER[form], NOW) == 120
+        assert parse_retry_after(NOW, LATER[form]) == 0
+        assert parse_retry_after(LATER[form], "yesterday") == 0  # by this machine's clock
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_date_of_an_answer_is_used() -> None:
+    def answer(connection: Connection, _: str) -> None:
+        connection.send(
+            f"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\nDate: {NOW}\r\n"
+            f"Retry-After: {LATER['asctime']}\r\n\r\n".encode()
+        )
+
+    with Server(answer) as server, pytest.raises(RateLimitError) as caught:
+        CloudApiClient(server.url, TokenCredentials("t")).me()
+    assert caught.value.retry_after == 120
 
 
 def test_retry_after_a_date() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
+from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     Credentials,
@@ -31,7 +32,9 @@ from arkor_sync.errors import (
     ResponseError,
     UpgradeRequiredError,
 )
-from support.scripted_cloud import ANONYMOUS, ScriptedCloud
+from support.forking import lock_of_another
+from support.scripted_cloud import ANONYMOUS, Reply, ScriptedCloud
+from support.waiting import Background
 
 ANON = AnonymousCredentials("anon-secret", "anonymous-1", "https://api.arkor.ai", "personal")
 OAUTH = OAuthCredentials(
@@ -449,6 +452,20 @@ def test_those_who_come_at_the_same_time_share_one_identity(
     assert len(set(found)) == 1
     assert len(cloud.received) == 1
     assert files(path) == ["credentials.json"]
+
+
+def test_a_lock_that_another_program_never_gives_up_ends_a_request_in_time(
+    cloud: ScriptedCloud, path: Path
+) -> None:
+    cloud.replies = [Reply(200, ANONYMOUS)]
+    client = CloudApiClient(cloud.url, timeout=(0.1, 0.2))
+    with (
+        lock_of_another(path.parent),
+        pytest.raises(CredentialsError, match=f"{path.parent} has been locked by another program"),
+    ):
+        Background(client.me).result()
+    assert cloud.received == []
+    assert ensure_credentials(cloud.url) == read_credentials()
 
 
 def test_processes_that_come_at_the_same_time_share_one_identity(

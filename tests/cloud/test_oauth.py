@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from arkor_sync.cloud import oauth
+from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
     OAuthCredentials,
@@ -24,9 +25,10 @@ from arkor_sync.cloud.credentials import (
 from arkor_sync.cloud.oauth import Refresher
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError, CredentialsError
-from support.forking import fork
+from support.forking import fork, lock_of_another
 from support.identity_provider import LATER, IdentityProvider
 from support.scripted_cloud import Received, Reply
+from support.waiting import PATIENCE, Background
 
 NOW = 1_800_000_000
 
@@ -285,12 +287,41 @@ def test_a_file_that_cannot_be_written_costs_the_run_nothing(
 def test_a_directory_that_cannot_be_locked_costs_the_run_nothing(
     provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Path) -> None:
+    def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     account = signed_in(provider)
     monkeypatch.setattr(oauth, "locked", refuse)
     assert refresher_of(provider, account).valid_credentials() == stored()
+
+
+def test_a_lock_that_another_program_never_gives_up_ends_a_request_in_time(
+    provider: IdentityProvider, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oauth, "MAX_WAIT", 0.2)
+    account = signed_in(provider)
+    with lock_of_another(path.parent):
+        refresher = refresher_of(provider, account)
+        with pytest.raises(ArkorTimeoutError):
+            Background(refresher.valid_credentials).result()
+        monkeypatch.setattr(oauth, "MAX_WAIT", PATIENCE)  # to see what the refresh says itself
+        with pytest.raises(ArkorTimeoutError, match=f"{path.parent} has been locked by another"):
+            Background(refresher.valid_credentials).result()
+    assert provider.spent == []
+    assert refresher.valid_credentials() == stored()
+
+
+def test_a_request_waits_for_a_refresh_no_longer_than_its_timeout(
+    provider: IdentityProvider,
+) -> None:
+    hold = Holding()
+    provider.answers = [hold]
+    client = CloudApiClient(
+        "http://127.0.0.1:1", provider.account(0), timeout=(0.1, 0.1), session=provider.session
+    )
+    with pytest.raises(ArkorTimeoutError, match="refreshing the token: timed out"):
+        Background(client.me).result()
+    hold.go.set()
 
 
 # -- refusals -----------------------------------------------------------------------------------

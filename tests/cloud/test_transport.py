@@ -19,8 +19,9 @@ import pytest
 import requests
 from urllib3.util.ssl_ import create_urllib3_context
 
-from arkor_sync.cloud import transport as transport_module
-from arkor_sync.cloud.transport import ByteStream, Transport, _receive
+from arkor_sync.cloud import bodies as bodies_module
+from arkor_sync.cloud.bodies import ByteStream, _receive
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from support.loopback import Connection, Server, answer, hang_up, stay_silent
 from support.servers import CERTIFICATE, full_backlog
@@ -806,7 +807,7 @@ def test_what_was_read_ahead_with_the_headers_comes_first_and_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However large the file's buffer is beside what is asked of the socket."""
-    monkeypatch.setattr(transport_module, "_CHUNK", 4)
+    monkeypatch.setattr(bodies_module, "_CHUNK", 4)
     near, far = socket.socketpair()
     with near, far, near.makefile("rb") as file:
         far.sendall(b"head\n0123456789")

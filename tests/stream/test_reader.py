@@ -154,6 +154,13 @@ def test_retry_after_is_honoured_even_above_the_cap() -> None:
     assert delays_of(status(429, retry_after=7.0), status(503, retry_after=120.0)) == [7, 120]
 
 
+@pytest.mark.parametrize("seconds", [901, 99999999999.0, 1e9])
+def test_retry_after_is_capped_as_the_policy_says(seconds: float) -> None:
+    assert delays_of(status(503, retry_after=seconds)) == [900]
+    policy = ReconnectPolicy(max_retry_after=3600)
+    assert policy.retry_after(status(503, retry_after=seconds)) == min(seconds, 3600)
+
+
 def test_retry_after_does_not_shorten_the_delay() -> None:
     assert delays_of(LOST, LOST, status(503, retry_after=0.1)) == [1, 2, 4]
 

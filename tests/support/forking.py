@@ -1,11 +1,14 @@
-"""A function in a forked child."""
+"""A function in a forked child, and what another process may hold."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import warnings
-from typing import Any, Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
 
 from support.waiting import PATIENCE
 
@@ -24,3 +27,15 @@ def fork(function: Callable[[], Any]) -> Callable[[], int]:
         finally:
             os._exit(code)
     return lambda: os.waitpid(pid, 0)[1]
+
+
+@contextmanager
+def lock_of_another(directory: Path) -> Iterator[None]:
+    """Lock a directory as another process does: a second descriptor counts as one (flock(2))."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import Any, Dict, Optional
 
-from arkor_sync.cloud.http import parse_retry_after
+from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.handlers.notifiers.http import Answer, HttpNotifier
 from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
 
@@ -70,7 +70,7 @@ class DiscordNotifier(HttpNotifier):
         if answer.status == 429:
             with suppress(ValueError, TypeError, KeyError):  # the answer may be Cloudflare's page
                 found.append(str(json.loads(answer.text)["retry_after"]))
-        return max(parse_retry_after(each) or 0.0 for each in found)
+        return max(parse_retry_after(each, headers.get("Date")) or 0.0 for each in found)
 
 
 def escape(text: str) -> str:

@@ -17,7 +17,8 @@ import requests
 
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.connection_errors import connection_error
-from arkor_sync.cloud.http import check_timeout, parse_retry_after
+from arkor_sync.cloud.http import check_timeout
+from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
 from arkor_sync.handlers.notifiers.notification import Notification, clean
@@ -97,7 +98,7 @@ class HttpNotifier(Notifier):
 
     def _retry_after(self, answer: Answer) -> Optional[float]:
         """Return for how many seconds the service asks to get no more requests."""
-        return parse_retry_after(answer.headers.get("Retry-After"))
+        return parse_retry_after(answer.headers.get("Retry-After"), answer.headers.get("Date"))
 
     def _attempt(self, note: Notification) -> None:
         answer = self._post(note)
