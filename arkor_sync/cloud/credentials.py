@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
 
 from arkor_sync._common.arguments import refusal, show
+from arkor_sync._common.environment import variable
 from arkor_sync._common.files import locked, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync.cloud.http import HttpClient, decode_json
@@ -212,7 +213,7 @@ def ensure_credentials(
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
-    token = os.environ.get("ARKOR_TOKEN", "").strip()
+    token = variable("ARKOR_TOKEN")
     if token:
         return TokenCredentials(token)
     path = credentials_path()
@@ -265,10 +266,10 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
         `ARKOR_CLOUD_API_URL` if it is set, else the URL in the credentials, else the production
         cloud. If the variable is set but empty, the first request fails.
     """
-    url = os.environ.get("ARKOR_CLOUD_API_URL")
+    url = variable("ARKOR_CLOUD_API_URL")
     if url is None:
         url = getattr(credentials, "arkor_cloud_api_url", None)
-    return url.rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL
+    return url.strip().rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL
 
 
 def _reason(error: OSError) -> str:

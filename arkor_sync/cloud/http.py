@@ -68,7 +68,7 @@ class BearerAuth(AuthBase):
 
     def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
         # http.client shows a header value that it refuses in its message: refuse the token first.
-        if not re.fullmatch(r"[!-~]+", token):
+        if not re.fullmatch(r"[!-~]+", token.strip()):
             raise CredentialsError(
                 "the token is empty or has characters that a header cannot carry (white space, "
                 "control characters, or beyond ASCII)"
@@ -78,20 +78,21 @@ class BearerAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Put the token on a request; `requests` calls this."""
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = f"Bearer {self._token.strip()}"
         return request
 
     def renewed(self, transport: Transport) -> Optional[BearerAuth]:
         """Return the authorisation to try after a 401, or `None` if there is no other bearer."""
         token = self._renew(self._token, transport) if self._renew else self._token
-        return None if token == self._token else BearerAuth(token)
+        return None if token.strip() == self._token.strip() else BearerAuth(token)
 
     def __repr__(self) -> str:
         return "BearerAuth(...)"
 
     def redact(self, text: str) -> str:
         """Remove the token from a text of the server; not a short one, which may be a word."""
-        return text.replace(self._token, "[token]") if len(self._token) >= 16 else text
+        token = self._token.strip()
+        return text.replace(token, "[token]") if len(token) >= 16 else text
 
 
 @dataclass(frozen=True)
