@@ -17,6 +17,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
+from arkor_sync.cloud.final_answer import FinalAnswer
+
 Connect = Callable[[Tuple[str, int], Any, Optional[Tuple[str, int]], Any], socket.socket]
 
 
@@ -80,6 +82,8 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class _HTTPConnection(HTTPConnection):
+    response_class = FinalAnswer
+
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
         self._connect = connect
         super().__init__(*args, **kwargs)
@@ -89,6 +93,8 @@ class _HTTPConnection(HTTPConnection):
 
 
 class _HTTPSConnection(HTTPSConnection):
+    response_class = FinalAnswer
+
     def __init__(self, *args: Any, connect: Connect, **kwargs: Any) -> None:
         self._connect = connect
         super().__init__(*args, **kwargs)

@@ -52,6 +52,8 @@ UNBUFFERED = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
 """Request headers that ask proxies not to hold back the events of a stream."""
 
 _MAX_ERROR_BYTES = 64 * 1024
+_LISTED = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # split at the commas outside of quotes
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'+.^_`|~0-9a-z-]+")  # not */*
 
 
 class BearerAuth(AuthBase):
@@ -271,8 +273,14 @@ def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes
 
 
 def media_type(response: requests.Response) -> str:
-    """Return the content type without its parameters; empty if there is none."""
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    """Return the content type without its parameters; empty if there is none.
+
+    RFC 9110, section 8.3: where the header came twice, recipients use the last valid value.
+    """
+    header = response.headers.get("Content-Type", "").lower()
+    values = [value.partition(";")[0].strip() for value in _LISTED.findall(header)]
+    valid = [value for value in values if _MEDIA_TYPE.fullmatch(value)]
+    return next(reversed(valid or values), "")
 
 
 def decode_json(body: bytes, what: str, secret: bool = False) -> Any:

@@ -25,6 +25,9 @@ from arkor_sync.errors import (
     StreamProtocolError,
 )
 
+MAX_ID_BYTES = 4096
+"""The longest id of an event that is sent back; servers take headers of 8 kB and more."""
+
 _MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
 
 
@@ -153,8 +156,11 @@ def is_sendable_id(event_id: str) -> bool:
     """Whether an event's id can be sent in a header and arrives unchanged.
 
     An empty id, an id with control characters, and one that starts or ends with white space cannot.
+    Nor can a long one: servers refuse requests with long headers, and would do so for ever.
     """
     if not event_id or event_id != event_id.strip():
+        return False
+    if len(event_id.encode("utf-8", "replace")) > MAX_ID_BYTES:
         return False
     return not any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in event_id)
 
