@@ -21,12 +21,16 @@ from arkor_sync.cloud.transport import ByteStream, Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     AuthenticationError,
+    CloudApiError,
     ResponseError,
     StreamProtocolError,
 )
 
 MAX_ID_BYTES = 4096
 """The longest id of an event that is sent back; servers take headers of 8 kB and more."""
+
+NO_STREAM = 204
+"""The status by which a server ends a stream for good (HTML standard, section 9.2.3)."""
 
 _MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
 
@@ -130,7 +134,8 @@ class Jobs:
             The body, unread.
 
         Raises:
-            CloudApiError: The cloud refused it.
+            CloudApiError: The cloud refused it, or says that the stream has ended (204). A run then
+                reads the job's record.
             StreamProtocolError: The answer is not an event stream.
             ArkorConnectionError: The request got no answer.
         """
@@ -143,6 +148,9 @@ class Jobs:
         response = self._session.http.open(
             transport, "GET", url, auth=auth, headers=headers, timeout=timeout
         )
+        if response.status_code == NO_STREAM:
+            response.close()
+            raise CloudApiError(NO_STREAM, "the event stream has ended, as the cloud says")
         kind = media_type(response)
         if kind not in ("", EVENT_STREAM):
             response.close()
