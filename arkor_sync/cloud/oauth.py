@@ -127,7 +127,9 @@ class Refresher:
         if self._pid != os.getpid():
             self._reset_locks()  # a forked child has no such thread, and the lock may be held
         with self._lock:
-            if self._current.access_token != rejected and not self._expires_soon(self._current):
+            current = self._current
+            is_good = current.access_token != rejected and not self._expires_soon(current)
+            if is_good or not current.refresh_token:
                 return None
             if self._refresh is None:
                 refresh: Future[OAuthCredentials] = Future()
@@ -207,8 +209,10 @@ class Refresher:
         host = account.auth0_domain
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", host):
             raise CredentialsError(f"auth0Domain: {host!r:.80} is not a host; sign in again")
-        if account.refresh_token == self._refused:
-            raise CredentialsError(f"{host} has refused to refresh the access token; sign in again")
+        if account.refresh_token in (None, self._refused):
+            raise CredentialsError(
+                f"{host} does not refresh the access token any more; sign in again"
+            )
         try:
             status, body = self._post(f"https://{host}/oauth/token", account)
         except ArkorConnectionError as error:
@@ -252,7 +256,7 @@ class Refresher:
                 return response.status_code, read_body(response, _MAX_BYTES)
 
 
-def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, Any]:
+def _decode(answer: Dict[str, Any], refresh_token: Optional[str], now: int) -> Dict[str, Any]:
     access_token = checked(str, answer.get("access_token"), "access_token", secret=True)
     if not re.fullmatch(r"[!-~]+", access_token):
         raise ResponseError("access_token: expected printable ASCII without spaces")

@@ -284,6 +284,18 @@ def one_module_imports(library: str) -> Rule:
     return rule
 
 
+def the_environment_is_read_in_one_place(sources: Sources) -> List[str]:
+    """White space around the value of a variable is removed there."""
+    return [
+        f"{name}:{node.lineno} reads the environment"
+        for name, source in sources.items()
+        if name != "_common.environment" and name.split(".")[0] != "emulator"
+        if "environ" in source or "getenv" in source
+        for node, _ in nodes_of(source)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+    ]
+
+
 PURE = '"""Rows of numbers. Pure."""\n'
 CHECK = "def f(x): return {}\n"
 
@@ -362,6 +374,13 @@ RULES: List[Tuple[Rule, List[Sources]]] = [
         [
             {"render.rows": PURE + "import time"},
             {"render.rows": PURE + "def f():\n    import os.path"},
+        ],
+    ),
+    (
+        the_environment_is_read_in_one_place,
+        [
+            {"run": 'import os\ndef f(): return os.environ.get("ARKOR_TOKEN")'},
+            {"handlers.x": 'import os\ndef f(): return os.getenv("SLACK_WEBHOOK_URL")'},
         ],
     ),
     *(
