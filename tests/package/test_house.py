@@ -267,7 +267,9 @@ def pure_modules_do_no_io(sources: Sources) -> List[str]:
     return complaints
 
 
-def one_module_imports(library: str) -> Rule:
+def one_module_imports(library: str, module: str) -> Rule:
+    """One private module stands between the package and a library that may have to be replaced."""
+
     def rule(sources: Sources) -> List[str]:
         found = sorted(
             {
@@ -278,7 +280,7 @@ def one_module_imports(library: str) -> Rule:
                 if each.split(".")[0] == library
             }
         )
-        return [] if len(found) == 1 else [f"{library} is imported by {found}"]
+        return [] if found == [module] else [f"{library} is imported by {found}"]
 
     rule.__name__ = f"one_module_imports_{library}"
     return rule
@@ -384,8 +386,15 @@ RULES: List[Tuple[Rule, List[Sources]]] = [
         ],
     ),
     *(
-        (one_module_imports(library), [{"result": f"def f():\n    import {library}"}])
-        for library in ("dataclasses_json", "backoff", "sseclient")
+        (
+            one_module_imports(library, module),
+            [{"result": f"def f():\n    import {library}"}, {module: ""}],
+        )
+        for library, module in [
+            ("dataclasses_json", "_common.camel_case"),
+            ("backoff", "_common.doubling"),
+            ("sseclient", "cloud.sse"),
+        ]
     ),
 ]
 
