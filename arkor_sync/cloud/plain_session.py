@@ -69,11 +69,9 @@ class PlainSession(requests.Session):
         """Refuse headers that cannot be sent, without their values: these may be secret."""
         try:
             prepared = super().prepare_request(request)
-            for value in prepared.headers.values():
-                if isinstance(value, str):
-                    value.encode("latin-1")  # as http.client sends it
-            return prepared
-        except (InvalidHeader, UnicodeEncodeError):
+            if all(map(_is_header_value, prepared.headers.values())):
+                return prepared
+        except InvalidHeader:
             pass  # raised below, so that the context does not hold the value
         names = [str(name) for name, value in (request.headers or {}).items()]
         names += [str(name) for name in self.headers]
@@ -111,6 +109,11 @@ class PlainSession(requests.Session):
             given = get_environ_proxies(url, no_proxy=given.get("no_proxy"))
         proxy = select_proxy(url, given)
         return {scheme: _checked_proxy(proxy)} if proxy else {}
+
+
+def _is_header_value(value: Any) -> bool:
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return bool(re.fullmatch(r"[\t -~\x80-\xff]*", text)) and text == text.strip(" \t")
 
 
 def is_loopback(host: str) -> bool:

@@ -68,7 +68,7 @@ def test_informational_answers_come_byte_by_byte_and_on_one_connection() -> None
             for _ in range(3):
                 response = transport.request("GET", server.url, timeout=(PATIENCE, PATIENCE))
                 assert (response.status_code, response.content) == (201, BODY)
-        assert server.accepted.acquire(blocking=False)
+        assert server.accepted.acquire(timeout=PATIENCE)
         assert not server.accepted.acquire(blocking=False)
 
 
@@ -173,5 +173,5 @@ def test_a_length_may_be_given_twice(headers: bytes) -> None:
         for _ in range(2):
             response = transport.request("GET", server.url, timeout=(PATIENCE, PATIENCE))
             assert response.content == b"ok"
-        assert server.accepted.acquire(blocking=False)
+        assert server.accepted.acquire(timeout=PATIENCE)
         assert not server.accepted.acquire(blocking=False)
