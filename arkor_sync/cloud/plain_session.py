@@ -32,9 +32,11 @@ from requests.exceptions import InvalidHeader
 from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
+from urllib3.util.connection import create_connection
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.environment import variable
+from arkor_sync.cloud.connections import Adapter, Connect
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _PROXY_WANTED = (
@@ -51,10 +53,17 @@ class PlainSession(requests.Session):
 
     Args:
         template: A session whose proxies, certificates, headers and `trust_env` are taken over.
+        connect: Opens the sockets; see `Adapter`.
     """
 
-    def __init__(self, template: Optional[requests.Session] = None) -> None:
+    def __init__(
+        self,
+        template: Optional[requests.Session] = None,
+        connect: Connect = create_connection,
+    ) -> None:
         super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, Adapter(connect))
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self.auth = _sign_in_with_url
         if template is not None:

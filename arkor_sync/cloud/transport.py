@@ -27,7 +27,6 @@ from urllib3.util.wait import wait_for_write
 
 from arkor_sync.cloud.chunked import ChunkedDecoder
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
-from arkor_sync.cloud.connections import Adapter
 from arkor_sync.cloud.plain_session import PlainSession
 from arkor_sync.errors import ArkorConnectionError, ArkorUsageError
 
@@ -55,10 +54,7 @@ class Transport:
         self._duplicates: Dict[socket.socket, socket.socket] = {}  # for the shutdown, by socket
         self.interruption = threading.Event()
         self._closed = False
-        self._session = PlainSession(template)
-        adapter = Adapter(self._connect)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._session = PlainSession(template, self._connect)
 
     @property
     def interrupted(self) -> bool:

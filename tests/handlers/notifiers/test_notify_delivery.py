@@ -28,6 +28,7 @@ from arkor_sync.handlers import (
 )
 from arkor_sync.handlers.notifiers.base import Notifier
 from support.clocks import FakeClock
+from support.loopback import Connection, Server
 from support.notifier_contexts import FakeRun
 from support.waiting import PATIENCE
 from support.webhook_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
@@ -413,6 +414,16 @@ def test_netrc_signs_no_notification(
     with Slack() as slack:
         deliver(SlackNotifier(slack.url))
         assert "Authorization" not in slack.wait_for(1)[0].headers
+
+
+def test_an_informational_answer_is_not_taken_for_the_answer() -> None:
+    def hints_first(connection: Connection, head: str) -> None:
+        connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Wait\r\n\r\n")
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with Server(hints_first) as server:
+        answer = WebhookNotifier(f"{server.url}/x")._post(NOTE)
+    assert (answer.status, answer.text) == (200, "ok")
 
 
 def test_a_user_name_in_the_url_signs_in_unless_there_is_a_header() -> None:
