@@ -44,7 +44,7 @@ class OwnThread(threading.Thread):
     def run(self) -> None:
         """Run the main function; in a forked child, end the child when it comes back."""
         self._pid = os.getpid()
-        self._greenlet = _current_greenlet()
+        greenlet = self._greenlet = _current_greenlet()
         if self._greenlet is not None:
             process.register_hooks(self)
         error: Optional[BaseException] = None
@@ -59,7 +59,7 @@ class OwnThread(threading.Thread):
         while self.forked:
             # The green threads of the program go on in the child. This one may not end there:
             # `threading` does not know it any more, and would report an error.
-            self._greenlet.parent.switch()
+            greenlet.parent.switch()
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait for its end."""

@@ -11,7 +11,6 @@ import http.client
 import math
 import socket
 import sys
-import time
 import zlib
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any, Callable, Iterator, Optional
 
 import requests
 
+from arkor_sync._common.clock import Clock
 from arkor_sync.cloud.chunked import ChunkedDecoder
 from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.connections import AnswerSocket
@@ -114,10 +114,10 @@ class ByteStream:
 
     def _wait(self, piece: Optional[bytes]) -> bytes:
         """Wait for bytes that stand for something: the size of a chunk, for instance, does not."""
-        begin = time.monotonic()
+        begin = Clock.now()
         while piece is not None and not piece:
             patience = self._answer._sock.gettimeout()
-            if patience is not None and time.monotonic() - begin > patience:
+            if patience is not None and Clock.now() - begin > patience:
                 raise socket.timeout("timed out")
             piece = self._next()
         return piece or b""

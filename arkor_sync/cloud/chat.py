@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, closing, suppress
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import requests
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import parse_json
 from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
@@ -251,16 +251,16 @@ class StreamedChatResponse(ChatResponse):
 
     def _next_frames(self) -> List[Frame]:
         """Wait for frames that are no pings: those, and single bytes, may come for ever."""
-        deadline = time.monotonic() + self._patience
+        deadline = Clock.now() + self._patience
         while True:
-            self._stream.set_timeout(max(_LEAST_TIMEOUT, deadline - time.monotonic()))
+            self._stream.set_timeout(max(_LEAST_TIMEOUT, deadline - Clock.now()))
             chunk = self._stream.read()
             if not chunk:
                 raise ArkorConnectionError("the streamed answer was cut before its end")
             frames = [frame for frame in self._parser.feed(chunk) if frame.event != "ping"]
             if frames:
                 return frames
-            if time.monotonic() > deadline:
+            if Clock.now() > deadline:
                 raise ArkorTimeoutError("reading the stream: timed out")
 
     def _process(self, frame: Frame) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import List
 
-_FIRST = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
+# Servers pad the size with zeros or white space. Padding is bounded by the longest size line.
+_FIRST = re.compile(rb"[ \t]*0*([1-9a-fA-F][0-9a-fA-F]{0,14}|0)[ \t]*(?:;[^\n]*)?\r?\n")
 _NEXT = re.compile(rb"\r?\n" + _FIRST.pattern)
 _LONGEST_SIZE_LINE = 4096  # bytes, extensions included
 

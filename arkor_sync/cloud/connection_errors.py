@@ -74,10 +74,11 @@ def close_sockets(error: BaseException) -> None:
     """Close the sockets that a failed request leaves open until they are garbage collected.
 
     These are the TLS socket of a connection that was reset before the handshake (Python before
-    3.13), and the incomplete answer of a proxy (urllib3 1.26).
+    3.13), and the answer of a proxy that is incomplete or refuses (older versions of Python).
     """
     for link in _chain(error, None):
         for frame, _ in traceback.walk_tb(link.__traceback__):
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
-                owner.close()
+            for name in ("self", "response"):
+                owner = frame.f_locals.get(name)
+                if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
+                    owner.close()

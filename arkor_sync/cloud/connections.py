@@ -5,12 +5,10 @@ A connection is used by the thread that owns its transport. All threads share th
 
 from __future__ import annotations
 
-import http.client
 import io
 import os
 import socket
 import ssl
-import time
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -20,6 +18,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
+from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.final_answer import FinalAnswer
 from arkor_sync.cloud.socks_proxy import through_socks
 
 Connect = Callable[[Tuple[str, int], Any, Optional[Tuple[str, int]], Any], socket.socket]
@@ -94,7 +94,7 @@ class AnswerSocket(io.RawIOBase):
         self._sock = sock
         self._raw = raw
         self._seconds: Optional[float] = sock.gettimeout()
-        self._deadline = None if self._seconds is None else time.monotonic() + self._seconds
+        self._deadline = None if self._seconds is None else Clock.now() + self._seconds
 
     def lift_deadline(self) -> None:
         """Limit nothing but silence from now on: an event stream has no end in time."""
@@ -124,13 +124,13 @@ class AnswerSocket(io.RawIOBase):
 
     def _check_time(self) -> None:
         if self._deadline is not None:
-            seconds = self._deadline - time.monotonic()
+            seconds = self._deadline - Clock.now()
             if seconds <= 0:
                 raise socket.timeout("timed out")
             self._sock.settimeout(seconds)
 
 
-class _Answer(http.client.HTTPResponse):
+class _Answer(FinalAnswer):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp: Any = io.BufferedReader(AnswerSocket(self.fp.detach(), sock))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
 
 from arkor_sync._common.arguments import refusal, show
+from arkor_sync._common.environment import variable
 from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync._common.paths import reason_of
@@ -62,12 +63,14 @@ class AnonymousCredentials(Record):
 class OAuthCredentials(Record):
     """A signed-in account. The client refreshes its access token before it expires.
 
+    Without a refresh token it is used as it is, until the cloud answers 401.
+
     Tokens that were read from a file are written back to it, and so shared with all processes that
     read it. Other tokens are refreshed in memory, by each client for itself.
 
     Attributes:
         access_token: `accessToken`, the bearer; not shown by `repr`.
-        refresh_token: `refreshToken`; not shown by `repr`.
+        refresh_token: `refreshToken`, or `None`; not shown by `repr`.
         expires_at: `expiresAt`, when the access token expires, in seconds since 1970.
         auth0_domain: `auth0Domain`, the host of the identity provider.
         audience: The API that the token is for.
@@ -80,7 +83,7 @@ class OAuthCredentials(Record):
     path: ClassVar[Optional[Path]] = None  # no field, because it is not in the file
 
     access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
+    refresh_token: Optional[str] = field(repr=False)
     expires_at: int
     auth0_domain: str
     audience: str
@@ -135,7 +138,8 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
         path: The file, or `None` for `~/.arkor/credentials.json`.
 
     Returns:
-        The credentials; `None` if there is no file or it is not JSON.
+        The credentials; `None` if there is no file, it is not JSON, or it is `null` or another
+        value that JavaScript takes for nothing.
 
     Raises:
         CredentialsError: It cannot be read, or it is JSON but not credentials.
@@ -147,6 +151,8 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
         return None
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {reason_of(error)}") from error
+    if data in (None, False, 0, ""):
+        return None  # as the TypeScript command line has it
     try:
         found = _decode(data)
     except ResponseError as error:
@@ -168,6 +174,9 @@ def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
     if mode == "anon":
         return AnonymousCredentials.from_dict(fields)
     if mode in ("oauth", "auth0"):  # older versions wrote auth0
+        if not fields.get("refreshToken"):  # the rest of a refresh is not needed then either
+            unused = dict.fromkeys(("auth0Domain", "audience", "clientId"), "")
+            fields = {"expiresAt": 0, **unused, **fields, "refreshToken": None}
         return OAuthCredentials.from_dict(fields)
     raise ResponseError(f"mode: expected 'anon' or 'oauth', got {show(mode)}")
 
@@ -188,8 +197,9 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
         raise refusal("credentials", credentials, wanted)
     path = Path(path or credentials_path())
     wire = {"mode": credentials.mode, **credentials.to_dict()}
-    if credentials.arkor_cloud_api_url is None:
-        del wire["arkorCloudApiUrl"]
+    for name in ("arkorCloudApiUrl", "refreshToken"):
+        if wire.get(name, "") is None:
+            del wire[name]
     try:
         write_atomically(path, dump_json(wire), 0o600)
     except OSError as error:
@@ -215,7 +225,7 @@ def ensure_credentials(
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
-    token = os.environ.get("ARKOR_TOKEN", "").strip()
+    token = variable("ARKOR_TOKEN")
     if token:
         return TokenCredentials(token)
     http = http or HttpClient()
@@ -237,8 +247,8 @@ def ensure_credentials(
             return found  # another process was first
         if path.exists():
             _logger.warning(
-                "%s is not JSON; replacing it with a new anonymous identity; the old content is in "
-                "%s.bak",
+                "%s holds no credentials; replacing it with a new anonymous identity; the old "
+                "content is in %s.bak",
                 path,
                 path.name,
             )
@@ -282,7 +292,7 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
         `ARKOR_CLOUD_API_URL` if it is set, else the URL in the credentials, else the production
         cloud. If the variable is set but empty, the first request fails.
     """
-    url = os.environ.get("ARKOR_CLOUD_API_URL")
+    url = variable("ARKOR_CLOUD_API_URL")
     if url is None:
         url = getattr(credentials, "arkor_cloud_api_url", None)
-    return url.rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL
+    return url.strip().rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL

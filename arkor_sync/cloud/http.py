@@ -53,6 +53,9 @@ EVENT_STREAM = "text/event-stream"
 UNBUFFERED = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
 """Request headers that ask proxies not to hold back the events of a stream."""
 
+_LISTED = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # split at the commas outside of quotes
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'+.^_`|~0-9a-z-]+")  # not */*
+
 
 class BearerAuth(AuthBase):
     """Sets the `Authorization` header. Its `repr` does not show the bearer.
@@ -68,7 +71,7 @@ class BearerAuth(AuthBase):
 
     def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
         # http.client shows a header value that it refuses in its message: refuse the token first.
-        if not re.fullmatch(r"[!-~]+", token):
+        if not re.fullmatch(r"[!-~]+", token.strip()):
             raise CredentialsError(
                 "the token is empty or has characters that a header cannot carry (white space, "
                 "control characters, or beyond ASCII)"
@@ -78,20 +81,21 @@ class BearerAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Put the token on a request; `requests` calls this."""
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = f"Bearer {self._token.strip()}"
         return request
 
     def renewed(self, transport: Transport) -> Optional[BearerAuth]:
         """Return the authorisation to try after a 401, or `None` if there is no other bearer."""
         token = self._renew(self._token, transport) if self._renew else self._token
-        return None if token == self._token else BearerAuth(token)
+        return None if token.strip() == self._token.strip() else BearerAuth(token)
 
     def __repr__(self) -> str:
         return "BearerAuth(...)"
 
     def redact(self, text: str) -> str:
         """Remove the token from a text of the server; not a short one, which may be a word."""
-        return text.replace(self._token, "[token]") if len(self._token) >= 16 else text
+        token = self._token.strip()
+        return text.replace(token, "[token]") if len(token) >= 16 else text
 
 
 @dataclass(frozen=True)
@@ -268,8 +272,14 @@ class HttpClient:
 
 
 def media_type(response: requests.Response) -> str:
-    """Return the content type without its parameters; empty if there is none."""
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    """Return the content type without its parameters; empty if there is none.
+
+    RFC 9110, section 8.3: where the header came twice, recipients use the last valid value.
+    """
+    header = response.headers.get("Content-Type", "").lower()
+    values = [value.partition(";")[0].strip() for value in _LISTED.findall(header)]
+    valid = [value for value in values if _MEDIA_TYPE.fullmatch(value)]
+    return next(reversed(valid or values), "")
 
 
 def decode_json(body: bytes, what: str, secret: bool = False) -> Any:

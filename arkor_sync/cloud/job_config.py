@@ -68,9 +68,12 @@ class BlobDataset:
             fits = False
         wanted = "a URL with its scheme: 'https://host/data.jsonl', 'file:///path/data.jsonl'"
         check("BlobDataset.url", _without_secrets(self.url), fits, wanted)
-        if self.token is not None and not (isinstance(self.token, str) and self.token):
+        if self.token is None:
+            return
+        if not isinstance(self.token, str) or not self.token.strip():
             wanted = "a string that is not empty, or None"
             raise refusal("BlobDataset.token", self.token, wanted, secret=True)
+        object.__setattr__(self, "token", self.token.strip())  # the newline at a file's end
 
     def __repr__(self) -> str:
         token = ", token=..." if self.token else ""

@@ -21,9 +21,16 @@ from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
     AuthenticationError,
+    CloudApiError,
     ResponseError,
     StreamProtocolError,
 )
+
+MAX_ID_BYTES = 4096
+"""The longest id of an event that is sent back; servers take headers of 8 kB and more."""
+
+NO_STREAM = 204
+"""The status by which a server ends a stream for good (HTML standard, section 9.2.3)."""
 
 _MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
 
@@ -129,7 +136,8 @@ class Jobs:
             The body, unread.
 
         Raises:
-            CloudApiError: The cloud refused it.
+            CloudApiError: The cloud refused it, or says that the stream has ended (204). A run then
+                reads the job's record.
             StreamProtocolError: The answer is not an event stream.
             ArkorConnectionError: The request got no answer.
         """
@@ -142,6 +150,9 @@ class Jobs:
         response = self._session.http.open(
             transport, "GET", url, auth=auth, headers=headers, timeout=timeout
         )
+        if response.status_code == NO_STREAM:
+            response.close()
+            raise CloudApiError(NO_STREAM, "the event stream has ended, as the cloud says")
         kind = media_type(response)
         if kind not in ("", EVENT_STREAM):
             response.close()
@@ -155,8 +166,11 @@ def is_sendable_id(event_id: str) -> bool:
     """Whether an event's id can be sent in a header and arrives unchanged.
 
     An empty id, an id with control characters, and one that starts or ends with white space cannot.
+    Nor can a long one: servers refuse requests with long headers, and would do so for ever.
     """
     if not event_id or event_id != event_id.strip():
+        return False
+    if len(event_id.encode("utf-8", "replace")) > MAX_ID_BYTES:
         return False
     return not any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in event_id)
 

@@ -44,7 +44,15 @@ MAX_WAIT = 60.0  # seconds that a request waits for a refresh
 _TIMEOUT = (10.0, 20.0)  # seconds to connect, and to wait for the next bytes
 _POLL_INTERVAL = 0.05  # seconds between two checks for an interrupt
 _MAX_BYTES = 64 * 1024
-_KNOWN_ERRORS = ("invalid_grant", "invalid_request", "invalid_client", "unauthorized_client")
+# The error codes that no later attempt can change: of RFC 6749 (section 5.2 and access_denied),
+# OpenID Connect and Auth0. All else may be the page of a proxy, or passes by itself, as
+# temporarily_unavailable and server_error do: that counts as a lost connection.
+_FINAL_STATUSES = (400, 401, 403)
+_FINAL_ERRORS = (
+    *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"),
+    *("unsupported_grant_type", "invalid_scope", "access_denied"),
+    *("interaction_required", "login_required", "consent_required", "mfa_required"),
+)
 _DEFAULT_LIFETIME = 3600.0  # seconds; a wrong guess costs one request that is answered with 401
 _NOT_SAVED = "%s; the refreshed tokens are lost when this process ends; sign in again after that"
 
@@ -125,7 +133,9 @@ class Refresher:
         if self._pid != os.getpid():
             self._reset_locks()  # a forked child has no such thread, and the lock may be held
         with self._lock:
-            if self._current.access_token != rejected and not self._expires_soon(self._current):
+            current = self._current
+            is_good = current.access_token != rejected and not self._expires_soon(current)
+            if is_good or not current.refresh_token:
                 return None
             if self._refresh is None:
                 refresh: Future[OAuthCredentials] = Future()
@@ -209,8 +219,10 @@ class Refresher:
         host = account.auth0_domain
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", host):
             raise CredentialsError(f"auth0Domain: {host!r:.80} is not a host; sign in again")
-        if account.refresh_token == self._refused:
-            raise CredentialsError(f"{host} has refused to refresh the access token; sign in again")
+        if account.refresh_token in (None, self._refused):
+            raise CredentialsError(
+                f"{host} does not refresh the access token any more; sign in again"
+            )
         try:
             status, body = self._post(f"https://{host}/oauth/token", account)
         except ArkorConnectionError as error:
@@ -219,13 +231,11 @@ class Refresher:
             answer = checked(dict, parse_json(body), "")
         except (ValueError, ResponseError):
             answer = {}
-        if status in (400, 401, 403):
+        code = answer.get("error")
+        if status in _FINAL_STATUSES and code in _FINAL_ERRORS:
             self._refused = account.refresh_token
-            code = answer.get("error")
-            # An unknown code is not shown: it may repeat the token.
-            reason = f"{status} {code}" if code in _KNOWN_ERRORS else str(status)
             raise CredentialsError(
-                f"{host} refused to refresh the access token ({reason}); sign in again"
+                f"{host} refused to refresh the access token ({status} {code}); sign in again"
             )
         if not 200 <= status < 300:
             raise ArkorConnectionError(f"refreshing the token: {host} answered with {status}")
@@ -256,7 +266,7 @@ class Refresher:
                 return response.status_code, read_body(response, _MAX_BYTES, cut=True)
 
 
-def _decode(answer: Dict[str, Any], refresh_token: str, now: int) -> Dict[str, Any]:
+def _decode(answer: Dict[str, Any], refresh_token: Optional[str], now: int) -> Dict[str, Any]:
     access_token = checked(str, answer.get("access_token"), "access_token", secret=True)
     if not re.fullmatch(r"[!-~]+", access_token):
         raise ResponseError("access_token: expected printable ASCII without spaces")

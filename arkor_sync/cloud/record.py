@@ -1,12 +1,8 @@
 """JSON objects as frozen dataclasses, decoded strictly. Pure.
 
-dataclasses-json renames the keys and builds the objects. No other module imports it, and the first
-record that is decoded loads it. It converts values of a wrong type (`5` becomes `"5"`), so each
-value is compared with the type of its field before.
-
-dataclasses-json has had no maintainer since November 2025. To do without it, `from_dict` would call
-`cls(**values)` with the names of the fields as keys, and `to_dict` would loop over the same fields:
-`_shape` and `_wire_name` are all that both need.
+`_common/camel_case.py` renames the keys and builds the objects, with dataclasses-json. That
+converts values of a wrong type (`5` becomes `"5"`), so each value is compared with the type of its
+field before.
 """
 
 from __future__ import annotations
@@ -29,6 +25,7 @@ from typing import (
 )
 
 from arkor_sync._common.arguments import show
+from arkor_sync._common.camel_case import camel_case, decode, encode
 from arkor_sync.errors import ResponseError
 
 R = TypeVar("R", bound="Record")
@@ -67,48 +64,31 @@ class Record:
         rest = dict(checked(dict, data, path))
         values: Dict[str, Any] = {}
         for item, hint in _shape(cast(Any, cls)):
-            name = _wire_name(item.name)
+            name = camel_case(item.name)
             where = f"{path}.{name}" if path else name
             if name in rest:
                 values[name] = checked(hint, rest.pop(name), where, secret=not item.repr)
             elif item.default is MISSING:
                 raise ResponseError(f"{where}: expected {_expected(hint)}, got nothing")
-        record = _codec().from_dict.__func__(cls, {**values, "extra": rest})
-        return cast(R, record)
+        return cast(R, decode(cls, {**values, "extra": rest}))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form: a new dictionary, in the order of the fields, `extra` last."""
-        wire: Dict[str, Any] = _codec().to_dict(self)
+        wire = encode(self)
         extra = wire.pop("extra")
         for item, _ in _shape(cast(Any, type(self))):
             value = getattr(self, item.name)
             if isinstance(value, Record):
-                wire[_wire_name(item.name)] = value.to_dict()
+                wire[camel_case(item.name)] = value.to_dict()
             elif isinstance(value, list) and value and isinstance(value[0], Record):
-                wire[_wire_name(item.name)] = [each.to_dict() for each in value]
+                wire[camel_case(item.name)] = [each.to_dict() for each in value]
         return {**wire, **extra}
-
-
-@cache
-def _codec() -> Any:
-    """Load dataclasses-json: that takes longer than to load all the rest of the package."""
-    from dataclasses_json import DataClassJsonMixin, LetterCase, config
-
-    settings = config(letter_case=cast(Any, LetterCase.CAMEL))["dataclasses_json"]
-    cast(Any, Record).dataclass_json_config = settings
-    return DataClassJsonMixin
 
 
 @cache
 def _shape(cls: Any) -> List[Tuple[Field[Any], Any]]:
     hints = get_type_hints(cls)
     return [(f, hints[f.name]) for f in fields(cast(Any, cls)) if f.name != "extra"]
-
-
-@cache
-def _wire_name(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
 
 
 def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import socket
-import time
 from typing import Any, Mapping, Optional
+
+from arkor_sync._common.clock import Clock
 
 
 def through_socks(
@@ -34,7 +35,7 @@ def through_socks(
     asking = _asking_socket()(sock.family, sock.type, sock.proto, sock.detach())
     try:
         asking.settimeout(timeout)
-        asking.deadline = None if timeout is None else time.monotonic() + timeout
+        asking.deadline = None if timeout is None else Clock.now() + timeout
         asking.set_proxy(
             proxy["socks_version"],
             proxy["proxy_host"],
@@ -65,7 +66,7 @@ class _Connected(socket.socket):
     def recv_into(self, *args: Any) -> int:
         """Wait for bytes."""
         if self.deadline is not None:
-            seconds = self.deadline - time.monotonic()
+            seconds = self.deadline - Clock.now()
             if seconds <= 0:
                 raise socket.timeout("timed out")
             socket.socket.settimeout(self, seconds)

@@ -26,9 +26,9 @@ from urllib3.util.wait import wait_for_write
 
 from arkor_sync._common.locks import Flag
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
-from arkor_sync.cloud.connections import Adapter
 from arkor_sync.cloud.content_coding import ACCEPT_ENCODING
-from arkor_sync.errors import ArkorConnectionError
+from arkor_sync.cloud.plain_session import PlainSession
+from arkor_sync.errors import ArkorConnectionError, ArkorUsageError
 
 
 class Transport:
@@ -53,13 +53,7 @@ class Transport:
         self.interruption = Flag()
         self._closed = False
         self._pid = os.getpid()
-        self._session = _Session()
-        if template is not None:
-            for name in ("headers", "proxies", "verify", "cert", "trust_env"):
-                setattr(self._session, name, getattr(template, name))
-        adapter = Adapter(self._connect)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._session = PlainSession(template, self._connect)
 
     @property
     def interrupted(self) -> bool:
@@ -143,8 +137,7 @@ class Transport:
             url: The whole URL, without secrets.
             timeout: Seconds to connect, and seconds for the whole answer; of a body that is read
                 with an untimed `ByteStream`, seconds of silence.
-            auth: Sets the authorisation header. If it is None no such header is sent, not even from
-                a `.netrc` file.
+            auth: Sets the authorisation header; None for none.
             params: Query parameters, not encoded.
             headers: More request headers.
             json: The body; None for no body.
@@ -156,6 +149,7 @@ class Transport:
         Raises:
             ArkorTimeoutError: A timeout has passed.
             ArkorConnectionError: The request got no answer.
+            ArkorUsageError: The proxy or a header of the session cannot work.
         """
         handled = sys.exc_info()[1]  # an error that the caller handles now is not our cause
         root: Optional[BaseException] = None
@@ -166,11 +160,13 @@ class Transport:
                 params=params,
                 headers={"Accept-Encoding": ACCEPT_ENCODING, **(headers or {})},
                 json=json,
-                auth=auth or _no_auth,
+                auth=auth,
                 timeout=timeout,
                 allow_redirects=False,
                 stream=stream,
             )
+        except ArkorUsageError:
+            raise  # of a proxy or a header: trying again would not help
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # A RequestException is an OSError; an invalid host name raises a bare UnicodeError.
             close_sockets(error)
@@ -242,15 +238,3 @@ class Transport:
 
 def _without_query(url: str) -> str:
     return url.partition("?")[0]
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Set no header. With `auth=None`, requests would look for credentials in `.netrc`."""
-    return request
-
-
-class _Session(requests.Session):
-    """A session that does not see redirects: requests reads the body of one it does not follow."""
-
-    def get_redirect_target(self, *_: object, **__: object) -> None:
-        return None

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, urlsplit
 
 from arkor_sync._common.arguments import refusal, show
 
 
 def check_base_url(url: str) -> str:
-    """Return a base URL without its trailing slashes.
+    """Return a base URL without white space around it and without its trailing slashes.
 
     Raises:
         ArkorUsageError: It is not an HTTP address, or has parts that a base URL cannot have. The
             message does not show it: it may hold a password.
     """
     try:
+        url = url.strip()
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+        fits = fits and not re.search(r"[\s\x00-\x1f\x7f]", url)
         _ = parts.port  # raises ValueError if it is no number
     except (ValueError, AttributeError, TypeError):
         fits = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.bodies import ByteStream
+from arkor_sync.cloud.jobs import NO_STREAM
 from arkor_sync.cloud.sse import FrameParser
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
@@ -47,11 +48,7 @@ class OpenStream(Protocol):
     """Opens the job's event stream after an event."""
 
     def __call__(
-        self,
-        *,
-        transport: Transport,
-        last_event_id: Optional[str],
-        timeout: Tuple[float, float],
+        self, *, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
     ) -> ByteStream:
         """Return the open stream; raise `CloudApiError` or `ArkorConnectionError`."""
 
@@ -217,8 +214,9 @@ class Reader:
             return self._after_gone(gone, position)
         except (ArkorConnectionError, CloudApiError) as error:
             # Only now: a stream that can be opened may bring events that the record does not show.
-            lasting = getattr(error, "status", None) not in self._policy.permanent
-            if lasting and silence >= self._stale_after and self._put_recorded_end(position):
+            status = getattr(error, "status", None)
+            ask = status == NO_STREAM or silence >= self._stale_after
+            if ask and status not in self._policy.permanent and self._put_recorded_end(position):
                 return None
             raise
 

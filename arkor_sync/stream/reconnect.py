@@ -1,21 +1,12 @@
-"""How often, and after which delay, a lost stream is opened again. Pure.
-
-The delays come from a generator of backoff, which is called nowhere else. The decorators of
-backoff are not used: nothing can end their sleep, and a run must stop within 100 ms.
-
-backoff has been archived since August 2025. To do without it, `delays` would yield
-`min(cap, factor * 2**n)` itself, with a limit for `n`, because a float overflows at 1,024.
-"""
+"""How often, and after which delay, a lost stream is opened again. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import FrozenSet, Iterable, Iterator, Optional
 
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_number, is_seconds
-
-_NOTHING = 1e-9  # seconds
+from arkor_sync._common.doubling import doubling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +67,7 @@ class ReconnectPolicy:
         Args:
             base: Seconds, in place of the policy's own: what the stream's `retry:` asked for.
         """
-        factor = self.base if base is None else base
-        if factor < _NOTHING:
-            return itertools.repeat(0.0)  # doubling it would overflow before it reached the cap
-        import backoff  # not with the module: it imports asyncio
-
-        delays = backoff.expo(base=2, factor=factor, max_value=self.cap)
-        next(delays)  # a backoff generator is started by hand
-        return delays
+        return doubling(self.base if base is None else base, self.cap)
 
     def retry_after(self, error: Exception) -> float:
         """Return the least delay that an error asks for, in seconds; 0 if it asks for none."""

@@ -80,6 +80,18 @@ def test_sizes_may_be_upper_case_and_have_extensions() -> None:
     assert decode([b'A;name="v"\r\n0123456789\r\n1 ; x\r\na\r\n0;last\r\n\r\n']) == b"0123456789a"
 
 
+@pytest.mark.parametrize(
+    "size",
+    [b"00000000000000000005", b"5   ", b"5\t", b"  5", b" \t 005 \t", b"5 ; x", b"0" * 4000 + b"5"],
+)
+def test_sizes_may_be_padded(size: bytes) -> None:
+    wire = (
+        size + b"\r\nabcde\r\n" + size + b"\r\nfghij\r\n" + size.replace(b"5", b"0") + b"\r\n\r\n"
+    )
+    assert decode([wire]) == b"abcdefghij"
+    assert decode([wire[i : i + 1] for i in range(len(wire))]) == b"abcdefghij"
+
+
 def test_trailers_and_whatever_else_follows_the_last_chunk_is_dropped() -> None:
     assert decode([b"1\r\na\r\n0\r\nX: y\r\n\r\nHTTP/1.1 200", b"5\r\nabcde"]) == b"a"
 

@@ -28,6 +28,7 @@ from arkor_sync.errors import (
     AnonymousTokenRejectedError,
     ArkorConnectionError,
     ArkorUsageError,
+    AuthenticationError,
     CredentialsError,
     ResponseError,
     UpgradeRequiredError,
@@ -35,6 +36,8 @@ from arkor_sync.errors import (
 from support.forking import lock_of_another
 from support.scripted_cloud import ANONYMOUS, Reply, ScriptedCloud
 from support.waiting import Background
+
+ABSENT = object()
 
 ANON = AnonymousCredentials("anon-secret", "anonymous-1", "https://api.arkor.ai", "personal")
 OAUTH = OAuthCredentials(
@@ -175,10 +178,54 @@ def test_the_end_of_an_access_token_is_a_whole_number(path: Path, value: Any) ->
         read_credentials()
 
 
-@pytest.mark.parametrize("content", ["null", "[]", "5", '"text"'])
+@pytest.mark.parametrize("content", ["null", " null\n", "false", "0", '""'])
+def test_what_javascript_takes_for_nothing_is_no_identity(
+    path: Path, cloud: ScriptedCloud, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(content)
+    assert read_credentials() is None
+    cloud.reply(ANONYMOUS)
+    assert ensure_credentials(cloud.url).bearer == ANONYMOUS["token"]
+    assert "holds no credentials; replacing it" in caplog.text
+    assert read_credentials() == ensure_credentials(cloud.url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refreshToken": None},
+        {"refreshToken": ""},
+        {"refreshToken": "", "expiresAt": 1},
+        {"refreshToken": ABSENT},
+        dict.fromkeys(("refreshToken", "expiresAt", "auth0Domain", "audience", "clientId"), ABSENT),
+    ],
+    ids=["null", "empty", "expired", "absent", "nothing but the token"],
+)
+def test_an_account_without_a_refresh_token_is_used_as_it_is(
+    path: Path, cloud: ScriptedCloud, change: Dict[str, Any]
+) -> None:
+    wire = {**json.loads(OAUTH_TEXT), **change}
+    path.write_text(json.dumps({key: value for key, value in wire.items() if value is not ABSENT}))
+    found = read_credentials()
+    assert isinstance(found, OAuthCredentials)
+    assert found.refresh_token is None
+    write_credentials(found)
+    assert read_credentials() == found
+    assert "refreshToken" not in json.loads(path.read_text())
+    cloud.reply({"user": {}, "orgs": []})
+    client = CloudApiClient(cloud.url)
+    client.me()
+    assert cloud.received[0].headers["Authorization"] == "Bearer access-secret"
+    cloud.replies[0] = Reply(401, {"error": "expired"})
+    with pytest.raises(AuthenticationError):
+        client.me()
+    assert len(cloud.received) == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "5", "true", '"text"'])
 def test_json_of_another_kind_is_an_error(path: Path, content: str) -> None:
     path.write_text(content)
-    with pytest.raises(CredentialsError, match="expected an object"):
+    with pytest.raises(CredentialsError, match=r"expected an object|mode: expected"):
         read_credentials()
 
 
@@ -511,6 +558,9 @@ def with_url(url: Any) -> List[Callable[[], Credentials]]:
         ("https://env.test", "https://file.test", "https://env.test"),
         ("https://env.test///", None, "https://env.test"),
         ("", "https://file.test", ""),
+        (" https://env.test/\r\n", None, "https://env.test"),
+        ("\n", "https://file.test", ""),
+        (None, "https://file.test/\n", "https://file.test"),
         (None, "https://file.test//", "https://file.test"),
         (None, "", ""),
         (None, None, "https://api.arkor.ai"),
@@ -535,3 +585,34 @@ def test_base_url_without_credentials() -> None:
 def test_a_file_whose_url_is_no_string_is_usable(path: Path, text: str, url: Any) -> None:
     path.write_text(json.dumps({**json.loads(text), "arkorCloudApiUrl": url}))
     assert resolve_base_url(read_credentials()) == "https://api.arkor.ai"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t"])
+def test_a_newline_at_the_end_of_a_token_or_an_address_is_no_part_of_it(
+    path: Path, cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    cloud.reply({"user": {}, "orgs": []})
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", f"{cloud.url}/{end}")
+    CloudApiClient(credentials=TokenCredentials(f" secret-token{end}")).me()
+    CloudApiClient(f" {cloud.url}/{end}", lambda: TokenCredentials(f"secret-token{end}")).me()
+    path.write_text(json.dumps({**json.loads(ANON_TEXT), "token": f"secret-token{end}"}))
+    CloudApiClient().me()
+    monkeypatch.setenv("ARKOR_TOKEN", f"secret-token{end}")
+    CloudApiClient().me()
+    sent = [(each.target, each.headers["Authorization"]) for each in cloud.received]
+    assert sent == [("/v1/me", "Bearer secret-token")] * 4
+
+
+def test_a_token_that_differs_by_a_newline_is_no_other_token(cloud: ScriptedCloud) -> None:
+    answers = iter(["secret-token", "secret-token\n", "secret-token"])
+    client = CloudApiClient(cloud.url, lambda: TokenCredentials(next(answers)))
+    cloud.reply({"error": "expired"}, status=401)
+    with pytest.raises(AuthenticationError):
+        client.me()
+    assert len(cloud.received) == 1
+
+
+@pytest.mark.parametrize("url", ["https://exa mple.com", "https://x\ny.com", "https://x.com/\0"])
+def test_white_space_within_an_address_is_refused(url: str) -> None:
+    with pytest.raises(ArkorUsageError, match="base_url"):
+        CloudApiClient(url)

@@ -62,7 +62,8 @@ def test_the_last_event_id_is_sent_as_it_is(cloud: ScriptedCloud, client: CloudA
 
 
 @pytest.mark.parametrize(
-    "event_id", [None, "", " a", "a ", "\t", "a\nb", "a\x00", "\ud800", "a\x85"]
+    "event_id",
+    [None, "", " a", "a ", "\t", "a\nb", "a\x00", "\ud800", "a\x85", "a" * 4097, "\u65e5" * 1366],
 )
 def test_an_id_that_cannot_be_sent_is_left_out(
     cloud: ScriptedCloud, client: CloudApiClient, event_id: Optional[str]
@@ -72,13 +73,26 @@ def test_an_id_that_cannot_be_sent_is_left_out(
     assert event_id is None or not is_sendable_id(event_id)
 
 
-@pytest.mark.parametrize("event_id", ["1", "a b", "é", "{}", "\U0001f600", ":"])
+@pytest.mark.parametrize("event_id", ["1", "a b", "é", "{}", "\U0001f600", ":", "a" * 4096])
 def test_ids_that_can_be_sent(event_id: str) -> None:
     assert is_sendable_id(event_id)
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/event-stream", "text/event-stream; charset=utf-8", "TEXT/EVENT-STREAM ;x", ""]
+    "kind",
+    [
+        "text/event-stream",
+        "text/event-stream; charset=utf-8",
+        "TEXT/EVENT-STREAM ;x",
+        "",
+        "text/event-stream, text/event-stream",
+        "text/event-stream; charset=utf-8, text/event-stream;charset=utf-8",
+        'text/event-stream; x="a, text/html; \\", b"',
+        "text/html, text/event-stream",
+        "text/event-stream, */*",
+        "text/event-stream, nonsense",
+        ",text/event-stream,",
+    ],
 )
 def test_content_types_that_pass(cloud: ScriptedCloud, client: CloudApiClient, kind: str) -> None:
     cloud.stream(b"data\n\n", headers={"Content-Type": kind})
@@ -89,7 +103,14 @@ def test_content_types_that_pass(cloud: ScriptedCloud, client: CloudApiClient, k
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/html; charset=utf-8", "application/json", "text/event-stream2"]
+    "kind",
+    [
+        "text/html; charset=utf-8",
+        "application/json",
+        "text/event-stream2",
+        "text/html; x=1, text/plain",
+        "text/event-stream, text/html",
+    ],
 )
 def test_other_content_types_are_named_and_closed(
     cloud: ScriptedCloud, client: CloudApiClient, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -103,7 +124,7 @@ def test_other_content_types_are_named_and_closed(
 
     monkeypatch.setattr(requests.Response, "close", record)
     cloud.stream(headers={"Content-Type": kind})
-    named = kind.partition(";")[0]
+    named = kind.rpartition(", ")[2].partition(";")[0]
     with client.transport() as transport, pytest.raises(StreamProtocolError, match=named):
         client.jobs.events("job-1", transport=transport)
     assert len(closed) == 1

@@ -328,12 +328,15 @@ def test_a_request_waits_for_a_refresh_no_longer_than_its_timeout(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize(
+    "code", ["invalid_grant", "invalid_client", "unsupported_grant_type", "access_denied"]
+)
 def test_a_refusal_asks_to_sign_in_again_and_is_not_repeated(
-    provider: IdentityProvider, status: int
+    provider: IdentityProvider, status: int, code: str
 ) -> None:
     refresher = refresher_of(provider, signed_in(provider))
-    provider.answers = [Reply(status, {"error": "invalid_grant"})]
-    for said in (rf"refused .*\({status} invalid_grant\); sign in again", "sign in again"):
+    provider.answers = [Reply(status, {"error": code, "error_description": "secret"})]
+    for said in (rf"refused .*\({status} {code}\); sign in again", "sign in again"):
         with pytest.raises(CredentialsError, match=said) as caught:
             refresher.valid_credentials()
         assert not secrets_in(caught.value)
@@ -358,7 +361,23 @@ def test_a_domain_that_is_no_host_is_never_asked(provider: IdentityProvider, hos
 
 # -- failures -----------------------------------------------------------------------------------
 
+PAGE = "<html><body>Blocked by the proxy: invalid_grant</body></html>"
 FAILURES = [
+    *(Reply(status, PAGE, headers={"Content-Type": "text/html"}) for status in (400, 401, 403)),
+    Reply(403, ""),
+    Reply(400, '{"error": "invalid_grant"', length=100),
+    Reply(400, {"message": "Forbidden"}),
+    Reply(403, {"error": "Forbidden"}),
+    Reply(400, {"error": {"code": "invalid_grant"}}),
+    Reply(400, {"error": ["invalid_grant"]}),
+    Reply(401, ["invalid_grant"]),
+    Reply(401, "invalid_grant"),
+    *(Reply(status, {"error": "temporarily_unavailable"}) for status in (400, 401, 403)),
+    Reply(400, {"error": "server_error"}),
+    Reply(400, {"error": "slow_down"}),
+    Reply(503, {"error": "temporarily_unavailable"}),
+    Reply(500, {"error": "invalid_grant"}),
+    Reply(407, {"error": "access_denied"}),
     Reply(silent=True),
     Reply(500, "down"),
     Reply(429, {"error": "too_many_requests"}),
@@ -372,7 +391,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize("reply", FAILURES)
+@pytest.mark.parametrize("reply", FAILURES, ids=range(len(FAILURES)))
 def test_a_failure_is_a_warning_while_the_token_is_good(
     provider: IdentityProvider, reply: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -388,7 +407,7 @@ def test_a_failure_is_a_warning_while_the_token_is_good(
     assert refresher.valid_credentials().access_token == "secret-access-no-1"
 
 
-@pytest.mark.parametrize("reply", FAILURES)
+@pytest.mark.parametrize("reply", FAILURES, ids=range(len(FAILURES)))
 def test_a_failure_is_a_lost_connection_once_the_token_has_ended(
     provider: IdentityProvider, reply: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -498,7 +517,7 @@ def test_many_clients_of_one_file_share_one_refresh(provider: IdentityProvider) 
 def test_threads_share_a_failure_but_not_the_exception(provider: IdentityProvider) -> None:
     hold = Holding()
     provider.answers = [hold, Reply(silent=True)]
-    provider.answers = [lambda received: hold(received) or Reply(403, "")]
+    provider.answers = [lambda received: hold(received) or Reply(403, {"error": "invalid_grant"})]
     refresher = refresher_of(provider, provider.account(NOW))
     threading.Thread(target=lambda: hold.asked.wait(10) and hold.go.set()).start()
     outcomes = on_threads([refresher.valid_credentials] * 4)

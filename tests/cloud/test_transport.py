@@ -643,6 +643,7 @@ def test_all_connections_that_trust_the_same_certificates_share_one_tls_context(
         return create_urllib3_context(**settings)
 
     monkeypatch.setattr("arkor_sync.cloud.connections.create_urllib3_context", make)
+    monkeypatch.setattr("arkor_sync.cloud.connections._contexts", {})
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(Path(CERTIFICATE).read_bytes())
     session = requests.Session()

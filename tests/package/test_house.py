@@ -267,7 +267,9 @@ def pure_modules_do_no_io(sources: Sources) -> List[str]:
     return complaints
 
 
-def one_module_imports(library: str) -> Rule:
+def one_module_imports(library: str, module: str) -> Rule:
+    """One private module stands between the package and a library that may have to be replaced."""
+
     def rule(sources: Sources) -> List[str]:
         found = sorted(
             {
@@ -278,10 +280,22 @@ def one_module_imports(library: str) -> Rule:
                 if each.split(".")[0] == library
             }
         )
-        return [] if len(found) == 1 else [f"{library} is imported by {found}"]
+        return [] if found == [module] else [f"{library} is imported by {found}"]
 
     rule.__name__ = f"one_module_imports_{library}"
     return rule
+
+
+def the_environment_is_read_in_one_place(sources: Sources) -> List[str]:
+    """White space around the value of a variable is removed there."""
+    return [
+        f"{name}:{node.lineno} reads the environment"
+        for name, source in sources.items()
+        if name != "_common.environment" and name.split(".")[0] != "emulator"
+        if "environ" in source or "getenv" in source
+        for node, _ in nodes_of(source)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+    ]
 
 
 PURE = '"""Rows of numbers. Pure."""\n'
@@ -364,9 +378,23 @@ RULES: List[Tuple[Rule, List[Sources]]] = [
             {"render.rows": PURE + "def f():\n    import os.path"},
         ],
     ),
+    (
+        the_environment_is_read_in_one_place,
+        [
+            {"run": 'import os\ndef f(): return os.environ.get("ARKOR_TOKEN")'},
+            {"handlers.x": 'import os\ndef f(): return os.getenv("SLACK_WEBHOOK_URL")'},
+        ],
+    ),
     *(
-        (one_module_imports(library), [{"result": f"def f():\n    import {library}"}])
-        for library in ("dataclasses_json", "backoff", "sseclient")
+        (
+            one_module_imports(library, module),
+            [{"result": f"def f():\n    import {library}"}, {module: ""}],
+        )
+        for library, module in [
+            ("dataclasses_json", "_common.camel_case"),
+            ("backoff", "_common.doubling"),
+            ("sseclient", "cloud.sse"),
+        ]
     ),
 ]
 

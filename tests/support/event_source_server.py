@@ -48,6 +48,7 @@ class Cloud(LoopbackServer):
         heads: For each job, the headers of every request for its stream, by their names in lower
             case.
         targets: What was asked for, in order.
+        statuses: What the record of a job says, where that is not `running`.
         gone: Released whenever a client has left an answer that never ends.
     """
 
@@ -55,6 +56,7 @@ class Cloud(LoopbackServer):
         self.heads: Dict[str, List[Dict[str, str]]] = {}
         self.targets: List[str] = []
         self.gone = threading.Semaphore(0)
+        self.statuses: Dict[str, str] = {}
         self._answers: Dict[str, List[Answer]] = {}
         cloud = self
 
@@ -85,7 +87,8 @@ class Cloud(LoopbackServer):
         job_id = "submitted" if method == "POST" else path[2]
         if path[-1] != "stream":
             status = "200 OK" if job_id in self._answers else "404 Not Found"
-            body = json.dumps({"job": {"id": job_id, **JOB}}).encode()
+            job = {"id": job_id, **JOB, "status": self.statuses.get(job_id, "running")}
+            body = json.dumps({"job": job}).encode()
             _send(handler, Answer(body, status, "application/json", framing="close"))
             return
         self.heads[job_id].append(headers)

@@ -112,7 +112,6 @@ def test_a_server_that_never_answers_is_given_up_when_the_policy_says_so(
 @pytest.mark.parametrize(
     "status",
     [
-        "204 No Content",
         "205 Reset Content",
         "299 Odd",
         "301 Moved Permanently",
@@ -147,6 +146,43 @@ def test_unlike_in_a_browser_any_other_status_is_tried_again(
     assert resumed == [None, None, "1", "1", "1"]
     assert waits == [1, 1, 1, 2]
     assert "/elsewhere" not in cloud.targets, "redirects are not followed"
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+@pytest.mark.parametrize("before", [[], [Answer(ONE)]], ids=["at once", "later"])
+def test_no_content_means_that_the_record_says_how_it_ended(
+    cloud: Cloud,
+    client: CloudApiClient,
+    job_of: Callable[..., str],
+    status: str,
+    before: List[Answer],
+) -> None:
+    job_id = job_of(*before, Answer(status="204 No Content", kind=None))
+    cloud.statuses[job_id] = status
+    with follow(job_id, client=client) as run:
+        assert run.wait(PATIENCE).status == status
+    assert len(cloud.heads[job_id]) == len(before) + 1
+
+
+def test_no_content_for_a_job_that_runs_is_asked_again_ever_more_slowly(
+    cloud: Cloud, client: CloudApiClient, job_of: Callable[..., str], waits: List[float]
+) -> None:
+    no = Answer(status="204 No Content", kind=None)
+    job_id = job_of(Answer(ONE), no, no, no, Answer(END))
+    steps = Steps()
+    with follow(job_id, client=client, callbacks={"on_log": steps}) as run:
+        assert run.wait(PATIENCE).status == "completed"
+    assert steps.seen == [1]
+    assert waits == [1, 1, 2, 4]
+    records = [each for each in cloud.targets if each.startswith(f"/v1/jobs/{job_id}?")]
+    assert len(records) == 4, "the job, and its record after each 204"
+    job_id = job_of(no)
+    policy = ReconnectPolicy(permanent={204})
+    with (
+        follow(job_id, client=client, reconnect=policy) as run,
+        pytest.raises(CloudApiError, match="204: the event stream has ended"),
+    ):
+        run.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("status", [201, 202, 206, 226, 299])

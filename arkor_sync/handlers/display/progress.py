@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections import deque
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, Tex
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.environment import variable
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
@@ -229,7 +229,7 @@ def _new_display(progress: Progress, stream: Optional[TextIO], leave: bool) -> O
     """Return a bar or lines, whichever fits the stream; None without a stream, as in a daemon."""
     if stream is None:
         return None
-    terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    terminal = stream.isatty() and variable("TERM") != "dumb"
     if terminal or (stream is sys.stderr and _in_notebook()):
         try:
             return _Bar(progress, stream, leave)

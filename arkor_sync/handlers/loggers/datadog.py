@@ -6,6 +6,7 @@ import socket
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from arkor_sync._common.environment import variable
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
@@ -45,8 +46,9 @@ class DatadogEvents(MetricsLogger):
         datadog = import_extra("datadog", "datadog", "DatadogEvents")
         self._api = datadog.api
         if api_key or api_host or not self._api._api_key:
+            api_key = api_key or variable("DATADOG_API_KEY") or variable("DD_API_KEY")
             datadog.initialize(
-                api_key=api_key,
+                api_key=api_key.strip() if api_key else None,
                 api_host=api_host,
                 host_name=self._api._host_name or socket.gethostname(),
                 hostname_from_config=False,

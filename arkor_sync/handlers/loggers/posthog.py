@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import os
 import uuid
 from typing import Any, Dict, List, Optional
 
+from arkor_sync._common.environment import variable
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
@@ -46,11 +46,11 @@ class PostHogCapture(MetricsLogger):
         super().__init__(flush_timeout=flush_timeout)
         # Not PostHog's client: its threads delay the exit of the program, and it hides errors.
         self._post = import_extra("posthog.request", "posthog", "PostHogCapture").batch_post
-        self._key = api_key or os.environ.get("POSTHOG_API_KEY")
+        self._key = (api_key or variable("POSTHOG_API_KEY") or "").strip()
         if not self._key:
             raise ArkorUsageError("api_key: got None; give the API key, or set POSTHOG_API_KEY")
         self._secrets.append(self._key)
-        self._host = host or os.environ.get("POSTHOG_HOST")
+        self._host = host or variable("POSTHOG_HOST")
         self._distinct_id = distinct_id
 
     def log_hyperparams(self, params: Dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import requests
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.http import check_timeout
+from arkor_sync.cloud.plain_session import PlainSession
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
@@ -128,16 +129,14 @@ class HttpNotifier(Notifier):
         }
         with mute_loggers("urllib3.connectionpool", "urllib3.util.retry"):
             try:
-                response = requests.post(
-                    self._url,
-                    data=body,
-                    headers=headers,
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                )
-                with closing(response):
-                    return Answer(response.status_code, response.headers, _read(response))
+                with PlainSession() as session:
+                    response = session.post(
+                        self._url, data=body, headers=headers, timeout=self.timeout, stream=True
+                    )
+                    with closing(response):
+                        return Answer(response.status_code, response.headers, _read(response))
+            except ArkorUsageError as error:  # of the environment's proxy; it shows no secret
+                raise Undelivered(str(error)) from None
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure, _ = connection_error(error, f"posting to {self._host}")
         # Raised outside of the `except` block: the exception must have no `__context__`, because

@@ -5,16 +5,18 @@ import dataclasses
 import hashlib
 import hmac
 import math
-import os
 import re
 import time
-from typing import Any, Callable, Mapping, Optional, Union
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple, Union
 
+from arkor_sync._common.arguments import refusal
+from arkor_sync._common.environment import variable
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.notifiers.http import HttpNotifier
 from arkor_sync.handlers.notifiers.notification import Notification
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Notification))
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\xa0-\xff]*")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -47,7 +49,8 @@ class WebhookNotifier(HttpNotifier):
 
     def __post_init__(self, url: Optional[str], secret: Optional[str]) -> None:
         super().__post_init__(url)
-        self._key = _signing_key(secret or os.environ.get("ARKOR_WEBHOOK_SECRET") or "")
+        self.headers = dict(_checked_headers(self.headers or {}))
+        self._key = _signing_key((secret or variable("ARKOR_WEBHOOK_SECRET") or "").strip())
         if not callable(self.template):
             _check_placeholders(self.template)
 
@@ -79,6 +82,15 @@ class WebhookNotifier(HttpNotifier):
             digest = hmac.new(self._key, signed, hashlib.sha256).digest()
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
         return headers
+
+
+def _checked_headers(headers: Mapping[str, str]) -> Iterator[Tuple[str, str]]:
+    """Yield the headers without white space around their values; refuse what cannot be sent."""
+    for name, value in headers.items():
+        if not isinstance(value, str) or not _HEADER.fullmatch(f"{name}:{value.strip()}"):
+            got = f"a value for {name!r:.60} that cannot be sent (it may be secret: not shown)"
+            raise refusal("headers", value, "names and values that are texts of one line", got=got)
+        yield name, value.strip()
 
 
 def _signing_key(secret: str) -> bytes:

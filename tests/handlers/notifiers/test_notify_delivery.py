@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
+import hashlib
+import hmac
 import logging
 import socket
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 import requests
 
 from arkor_sync import handlers
+from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers import (
     DiscordNotifier,
     Notification,
@@ -23,6 +28,7 @@ from arkor_sync.handlers import (
 )
 from arkor_sync.handlers.notifiers.base import Notifier
 from support.clocks import FakeClock
+from support.loopback import Connection, Server
 from support.notifier_contexts import FakeRun
 from support.waiting import PATIENCE
 from support.webhook_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
@@ -329,12 +335,12 @@ def test_the_url_is_in_no_log_whatever_goes_wrong(
 def test_an_unforeseen_error_is_logged_without_its_text(
     everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(url: str, **more: Any) -> None:
+    def broken(_: Any, url: str, **more: Any) -> None:
         raise LookupError(f"never seen before: {url}")
 
     with Slack() as service:
         notifier = SlackNotifier(service.url)
-        monkeypatch.setattr("requests.post", broken)
+        monkeypatch.setattr("requests.Session.post", broken)
         deliver(notifier)
     assert "LookupError" in said(everything_logged)
     assert "s3cr3t" not in said(everything_logged)
@@ -354,13 +360,98 @@ def test_a_header_and_a_secret_are_not_shown(
     everything_logged: pytest.LogCaptureFixture,
 ) -> None:
     with Service() as service:
-        notifier = WebhookNotifier(
-            service.url, secret="s3cr3t-key", headers={"Authorization": "s3cr3t\nbroken"}
-        )
+        headers = {"Authorization": "s3cr3t"}
+        notifier = WebhookNotifier(service.url, secret="s3cr3t-key", headers=headers)
         deliver(notifier)
-        assert service.posts == []
-    assert "InvalidHeader" in said(everything_logged)
+        assert service.wait_for(1)
     assert "s3cr3t" not in said(everything_logged) + repr(notifier)
+
+
+@pytest.mark.parametrize(
+    "value", ["s3cr3t\nbroken", "s3cr3t\r\nX: y", "s3cr3t\0", "s3cr3t€", 5, None]
+)
+def test_a_header_that_cannot_be_sent_is_refused_and_not_shown(value: Any) -> None:
+    with pytest.raises(ArkorUsageError, match="Authorization") as caught:
+        WebhookNotifier("http://127.0.0.1:1", headers={"Authorization": value})
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_white_space_around_a_secret_and_a_header_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = base64.b64encode(b"a key").decode()
+    monkeypatch.setenv("ARKOR_WEBHOOK_SECRET", f"whsec_{key}\n")
+    with Service() as service:
+        monkeypatch.setenv("ARKOR_WEBHOOK_URL", f"{service.url}\n")
+        deliver(WebhookNotifier(headers={"Authorization": "Bearer from-a-file\n"}))
+        deliver(WebhookNotifier(secret=f" whsec_{key}\r\n"))
+        first, second = service.wait_for(2)
+        assert first.headers["Authorization"] == "Bearer from-a-file"
+        for post in (first, second):
+            signed = f"{post.headers['webhook-id']}.{post.headers['webhook-timestamp']}.".encode()
+            digest = hmac.new(b"a key", signed + post.raw, hashlib.sha256).digest()
+            assert post.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+
+
+def write_netrc(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (home / ".netrc").write_text(text)
+    (home / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(home))
+    assert requests.utils.get_netrc_auth("http://127.0.0.1") == ("me", "netrc-s3cr3t")
+
+
+@pytest.mark.parametrize("machine", ["default", "machine 127.0.0.1"])
+def test_netrc_signs_no_notification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    write_netrc(tmp_path, monkeypatch, f"{machine} login me password netrc-s3cr3t\n")
+    with Service() as service:
+        deliver(WebhookNotifier(service.url, headers={"Authorization": "Bearer mine"}))
+        deliver(WebhookNotifier(service.url))
+        signed, unsigned = service.wait_for(2)
+        assert signed.headers["Authorization"] == "Bearer mine"
+        assert "Authorization" not in unsigned.headers
+    with Slack() as slack:
+        deliver(SlackNotifier(slack.url))
+        assert "Authorization" not in slack.wait_for(1)[0].headers
+
+
+def test_an_informational_answer_is_not_taken_for_the_answer() -> None:
+    def hints_first(connection: Connection, head: str) -> None:
+        connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Wait\r\n\r\n")
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with Server(hints_first) as server:
+        answer = WebhookNotifier(f"{server.url}/x")._post(NOTE)
+    assert (answer.status, answer.text) == (200, "ok")
+
+
+def test_a_user_name_in_the_url_signs_in_unless_there_is_a_header() -> None:
+    with Service() as service:
+        url = service.url.replace("http://", "http://me:p%40ss@")
+        deliver(WebhookNotifier(url))
+        deliver(WebhookNotifier(url, headers={"authorization": "Bearer mine"}))
+        first, second = service.wait_for(2)
+    assert first.headers["Authorization"] == f"Basic {base64.b64encode(b'me:p@ss').decode()}"
+    assert second.headers["authorization"] == "Bearer mine"
+
+
+def test_a_notification_to_this_machine_does_not_pass_through_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with Service() as service:
+        deliver(WebhookNotifier(service.url))
+        assert service.wait_for(1)
+
+
+def test_a_proxy_that_cannot_be_read_is_said_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, everything_logged: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:s3cr/3t@proxy:80")
+    deliver(WebhookNotifier("http://hooks.invalid/x"))
+    assert "was not delivered: proxy: got a text that is no address" in said(everything_logged)
+    assert "s3cr" not in said(everything_logged)
 
 
 def test_a_key_that_an_endpoint_repeats_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,195 @@
+"""The `requests` session that makes all requests: the cloud's and the notifiers'. Any thread.
+
+The rule: what the program gave decides, and nothing is sent that the program did not give.
+`requests` alone lets the environment and the home directory win:
+
+* A proxy or a certificate of the program is used whatever the environment says. The environment
+  (`HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`) decides what the program left open.
+* The environment's proxy is not used for this machine itself: it could not reach it.
+* `~/.netrc` is not read. A user name and a password in the URL are sent, unless the program gave an
+  `Authorization` header.
+* Cookies are not kept: a server that sets many would refuse the requests that carry them.
+* Redirects are not followed.
+
+A plain `http://` address of another machine is allowed, because private networks use it. It is
+logged, once for each host, because others can read along there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import logging
+import re
+import socket
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Dict, Optional, Set
+from urllib.parse import unquote, urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth
+from requests.exceptions import InvalidHeader
+from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+from urllib3.util.connection import create_connection
+
+from arkor_sync._common.arguments import refusal
+from arkor_sync._common.environment import variable
+from arkor_sync.cloud.connections import Adapter, Connect
+
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_PROXY_WANTED = (
+    "http://host:port or http://user:password@host:port, in HTTPS_PROXY or in the proxies of the "
+    "session; in a user name and a password, write %40 for @, %3A for : and %2F for /"
+)
+
+_logger = logging.getLogger("arkor_sync.http")
+_warned_of: Set[str] = set()  # hosts
+
+
+class PlainSession(requests.Session):
+    """A session that sends what the program gave it.
+
+    Args:
+        template: A session whose proxies, certificates, headers and `trust_env` are taken over.
+        connect: Opens the sockets; see `Adapter`.
+    """
+
+    def __init__(
+        self,
+        template: Optional[requests.Session] = None,
+        connect: Connect = create_connection,
+    ) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, Adapter(connect))
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self.auth = _sign_in_with_url
+        if template is not None:
+            for name in ("headers", "proxies", "verify", "cert", "trust_env"):
+                setattr(self, name, getattr(template, name))
+
+    def get_redirect_target(self, *_: object, **__: object) -> None:
+        """See no redirects: requests reads the body of one that it does not follow."""
+        return
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Refuse headers that cannot be sent, without their values: these may be secret."""
+        try:
+            prepared = super().prepare_request(request)
+            if all(map(_is_header_value, prepared.headers.values())):
+                return prepared
+        except InvalidHeader:
+            pass  # raised below, so that the context does not hold the value
+        names = [str(name) for name, value in (request.headers or {}).items()]
+        names += [str(name) for name in self.headers]
+        raise refusal(
+            "headers",
+            None,
+            "header values of one line, without white space at their ends",
+            got=f"a value that cannot be sent, in one of {', '.join(sorted(set(names)))}",
+        )
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        """Find the settings of one request: the program's before the environment's."""
+        parts = urlsplit(url)
+        if parts.scheme == "http":
+            _warn_of_plain_http(parts.hostname or "")
+        if verify is None:
+            verify = self.verify
+        if verify in (None, True) and self.trust_env:
+            verify = variable("REQUESTS_CA_BUNDLE") or variable("CURL_CA_BUNDLE") or True
+        return {
+            "proxies": self._proxy_of(url, {**self.proxies, **(proxies or {})}),
+            "stream": self.stream if stream is None else stream,
+            "verify": verify,
+            "cert": cert or self.cert,
+        }
+
+    def _proxy_of(self, url: str, given: Dict[str, Any]) -> Dict[str, str]:
+        """Return the proxy of a URL by the URL's scheme, or nothing."""
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+        if not {scheme, "all", f"{scheme}://{host}", f"all://{host}"} & given.keys():
+            if not self.trust_env or is_loopback(host):
+                return {}
+            given = get_environ_proxies(url, no_proxy=given.get("no_proxy"))
+        proxy = select_proxy(url, given)
+        return {scheme: _checked_proxy(proxy)} if proxy else {}
+
+
+def _is_header_value(value: Any) -> bool:
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return bool(re.fullmatch(r"[\t -~\x80-\xff]*", text)) and text == text.strip(" \t")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address of a URL is this machine itself, without asking the DNS."""
+    host = host.lower().rstrip(".").partition("%")[0]
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        address: Any = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(
+                socket.inet_aton(host)
+            )  # 127.1, as the resolver reads it
+        except (OSError, ValueError):
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return bool(address.is_loopback or address.is_unspecified)
+
+
+def _warn_of_plain_http(host: str) -> None:
+    if host in _warned_of or is_loopback(host):
+        return
+    _warned_of.add(host)
+    _logger.warning(
+        "requests to %s are not encrypted (http://): others may read the token and all else; "
+        "use https:// unless the network is your own",
+        host,
+    )
+
+
+def _checked_proxy(proxy: Any) -> str:
+    """Return the URL of a proxy, with `http://` in front if it has no scheme.
+
+    Raises:
+        ArkorUsageError: It cannot be used. The message does not show it: it may hold a password,
+            and what looks like the host may be a part of one.
+    """
+    text = proxy.strip() if isinstance(proxy, str) else ""
+    url = text if "://" in text else f"http://{text}"
+    if not _is_proxy(url):
+        raise refusal(
+            "proxy", proxy, _PROXY_WANTED, got="a text that is no address of a proxy (not shown)"
+        )
+    if url.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
+        wanted = "an HTTP proxy, or install PySocks: pip install 'requests[socks]'"
+        raise refusal("proxy", proxy, wanted, got="a SOCKS proxy")
+    return url
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parse_url(url).host  # they raise if they cannot be read
+        host = parts.hostname or ""
+        host.encode("idna")
+        unquote(f"{parts.username}{parts.password}").encode("latin-1")  # as requests sends it
+    except (ValueError, LocationParseError):
+        return False
+    is_address = bool(host) and parts.scheme.lower() in _PROXY_SCHEMES
+    rest = parts.path.rstrip("/") + parts.query + parts.fragment
+    return is_address and not rest and not re.search(r"[\s\x00-\x1f\x7f]", url)
+
+
+def _sign_in_with_url(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Send the user name and the password of the URL, if it has any."""
+    if "Authorization" in request.headers:
+        return request
+    user, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(user, password)(request) if user or password else request
