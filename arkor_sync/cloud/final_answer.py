@@ -2,8 +2,8 @@
 
 RFC 9110, section 15.2: any number of informational answers (100 to 199) may come before the final
 one, and a client that does not know one ignores it. http.client ignores only 100, and takes 102
-(the server is still working) and 103 (early hints) for the answer. The thread that owns the
-connection calls this.
+(the server is still working) and 103 (early hints) for the answer. The timeout of
+the whole answer limits them. The thread that owns the connection calls this.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from __future__ import annotations
 import http.client
 from typing import Any, List, Tuple
 
-_MAX_INFORMATIONAL = 100  # answers; a server that sends more never comes to the final one
-
 
 class FinalAnswer(http.client.HTTPResponse):
     """An answer whose status is never informational, but 101: nobody asked to switch protocols."""
 
     def _read_status(self) -> Tuple[str, int, str]:
         """Read the status line. `begin` calls this, and what opens a tunnel through a proxy."""
-        for _ in range(_MAX_INFORMATIONAL + 1):
+        while True:
             untyped: Any = super()
             version, status, reason = untyped._read_status()
             if status >= 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"over {_MAX_INFORMATIONAL} informational answers")
 
     def begin(self) -> None:
         """Read the status and the headers.

@@ -8,10 +8,11 @@ from typing import Any, Callable
 import pytest
 import requests
 
+from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.project import ProjectState
-from arkor_sync.cloud.transport import ByteStream, Transport
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, CloudApiError
 from support.loopback import Connection, Server, hang_up
 from support.scripted_cloud import JOB
@@ -98,18 +99,6 @@ def test_an_answer_that_never_becomes_final_is_a_lost_connection(after: bytes) -
 
     with Server(handler) as server, pytest.raises(ArkorConnectionError, match="may have been"):
         client_of(server).jobs.create("bot", {"model": "m"})
-
-
-def test_endless_informational_answers_are_given_up() -> None:
-    def handler(connection: Connection, _: str) -> None:
-        while True:
-            connection.send(CONTINUE + PROCESSING)
-
-    with (
-        Server(handler) as server,
-        pytest.raises(ArkorConnectionError, match="over 100 informational answers"),
-    ):
-        client_of(server).me()
 
 
 def test_a_proxys_informational_answer_before_a_tunnel_is_skipped() -> None:
