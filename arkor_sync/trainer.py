@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -26,8 +27,9 @@ from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
+from arkor_sync.cloud.submission import Submitter
 from arkor_sync.contexts import _TrainerDecorators
-from arkor_sync.errors import ArkorUsageError, RunAborted, add_note, still_runs
+from arkor_sync.errors import ArkorUsageError, add_note, still_runs
 from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
@@ -66,8 +68,8 @@ class Trainer(_TrainerDecorators):
         self._options = options
         self._added: List[Mapping[str, Callable[[Any], Any]]] = []
         self._lock = ProcessLock()
-        self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
+        self._submitter = Submitter(client, name, config, self._find_abort)
 
     def start(self) -> TrainingJob:
         """Submit the job (`POST /v1/jobs`), unless it is submitted already. It is not followed.
@@ -79,12 +81,11 @@ class Trainer(_TrainerDecorators):
             The job as the cloud accepted it.
 
         Raises:
-            RunAborted: `abort()` was called or the abort event is set. Nothing was submitted.
+            RunAborted: It was aborted. The message says whether the job may have been created.
             CloudApiError: The cloud refused the job.
             ArkorConnectionError: The cloud could not be reached.
         """
-        with self._lock():
-            return self._start()
+        return self._submitter.submit(None)
 
     def follow(self) -> Run:
         """Submit the job if it is not submitted yet, and start the two threads that follow it.
@@ -99,9 +100,12 @@ class Trainer(_TrainerDecorators):
             CursorStoreError: The cursor store cannot be read.
             Exception: See `start`.
         """
+        return self._follow(None)
+
+    def _follow(self, deadline: Optional[float]) -> Run:
+        job = self._submitter.submit(deadline)
         with self._lock():
             if self.run is None:
-                job = self._start()
                 callbacks = [*flatten(self._options.callbacks), *self._added]
                 options = dataclasses.replace(self._options, callbacks=callbacks)
                 try:
@@ -117,7 +121,7 @@ class Trainer(_TrainerDecorators):
         """Submit the job if it is not submitted yet, follow it, and block until it has ended.
 
         Args:
-            timeout: Seconds, or None for no limit. They count from when the job is submitted.
+            timeout: Seconds, or None for no limit. A submission that takes longer goes on.
 
         Returns:
             The result, whether the job has completed, failed or was cancelled.
@@ -125,13 +129,14 @@ class Trainer(_TrainerDecorators):
         Raises:
             Exception: See `Run.wait` and `start`.
         """
-        return self.follow().wait(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        run = self._follow(deadline)
+        return run.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def cancel(self) -> None:
         """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`). See `Run.cancel`.
 
-        Any thread may call it, also after the run has ended or was aborted. Before `start()` it
-        does nothing.
+        Any thread may call it, also after the run has ended. Before `start()` it does nothing.
 
         Raises:
             ConflictError: The job can no longer be cancelled.
@@ -139,13 +144,13 @@ class Trainer(_TrainerDecorators):
         """
         if self.run is not None:
             self.run.cancel()
-        elif self._job is not None:
-            self._client.jobs.cancel(self._job.id)
+        elif self._submitter.job is not None:
+            self._client.jobs.cancel(self._submitter.job.id)
 
     def abort(self, reason: object = None) -> None:
         """Stop following; see `Run.abort`. A job that is submitted already goes on.
 
-        Any thread may call it. It returns at once. After it, `start()` submits nothing.
+        Any thread may call it, and it returns at once. After it, `start()` submits nothing.
 
         Args:
             reason: The value of `RunAborted.reason`.
@@ -155,7 +160,8 @@ class Trainer(_TrainerDecorators):
             self.run.abort(reason)
 
     def __repr__(self) -> str:
-        return f"<Trainer {self.name!r} {self._job.id if self._job else 'not started'}>"
+        job = self._submitter.job
+        return f"<Trainer {self.name!r} {job.id if job else 'not started'}>"
 
     def _add(self, name: str, function: Any) -> Any:
         if self.run is not None:
@@ -163,15 +169,10 @@ class Trainer(_TrainerDecorators):
         self._added.append({name: check_callback(name, function)})
         return function
 
-    def _start(self) -> TrainingJob:
-        if self._job is None:
-            event, aborted = self._options.abort_event, self._aborted
-            if event is not None and event.is_set():
-                aborted = aborted or ("abort_event was set",)
-            if aborted:
-                raise RunAborted(f"{self.name!r} was aborted before it was submitted", *aborted)
-            self._job = self._client.jobs.create(self.name, self.config)
-        return self._job
+    def _find_abort(self) -> Optional[Tuple[object]]:
+        event = self._options.abort_event
+        is_set = event is not None and event.is_set()
+        return self._aborted or (("abort_event was set",) if is_set else None)
 
 
 for _name in CALLBACK_NAMES:

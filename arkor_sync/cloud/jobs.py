@@ -17,6 +17,7 @@ from arkor_sync.cloud.http import (
 )
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.cloud.session import CloudSession
+from arkor_sync.cloud.submission import MAYBE_CREATED
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -32,8 +33,6 @@ MAX_ID_BYTES = 4096
 NO_STREAM = 204
 """The status by which a server ends a stream for good (HTML standard, section 9.2.3)."""
 
-_MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
-
 
 class Jobs:
     """The routes below `/v1/jobs`; `client.jobs`."""
@@ -41,12 +40,15 @@ class Jobs:
     def __init__(self, session: CloudSession) -> None:
         self._session = session
 
-    def create(self, name: str, config: Mapping[str, Any]) -> TrainingJob:
+    def create(
+        self, name: str, config: Mapping[str, Any], *, transport: Optional[Transport] = None
+    ) -> TrainingJob:
         """Submit a job (`POST /v1/jobs`). It is sent once, and never repeated automatically.
 
         Args:
             name: The run's name.
             config: The configuration in wire form, as `build_job_config` returns it.
+            transport: Sends the request, so that another thread can interrupt it. It is left open.
 
         Raises:
             ArkorUsageError: An argument cannot work; nothing was sent.
@@ -59,13 +61,15 @@ class Jobs:
         check("name", name, is_text, "a string that is not empty")
         check("config", config, isinstance(config, Mapping), "a mapping")
         body = json_copy({"name": name, "config": dict(config)}, "the job")
-        target = self._session.target("jobs")
+        target = self._session.target("jobs", transport=transport)
         try:
-            job: TrainingJob = self._session.request("POST", target, TrainingJob, "job", body=body)
+            job: TrainingJob = self._session.request(
+                "POST", target, TrainingJob, "job", body=body, transport=transport
+            )
         except (ArkorConnectionError, ResponseError) as error:
             if _cannot_have_created(error):
                 raise
-            raise type(error)(f"{error}; {_MAYBE_CREATED}") from error.__cause__
+            raise type(error)(f"{error}; {MAYBE_CREATED}") from error.__cause__
         return job
 
     def get(self, job_id: str, *, transport: Optional[Transport] = None) -> TrainingJob:

@@ -37,6 +37,7 @@ from arkor_sync import (
 )
 from arkor_sync import trainer as trainer_module
 from arkor_sync.cloud.project import write_project_state
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.emulator import Emulator
 from arkor_sync.options import RunOptions
 from support.waiting import PATIENCE
@@ -175,7 +176,8 @@ def test_every_option_of_the_run_is_passed_on(name: str, monkeypatch: pytest.Mon
             return self
 
     monkeypatch.setattr(trainer_module, "Run", Captured)
-    client: Any = SimpleNamespace(jobs=SimpleNamespace(get=str, create=lambda name, config: "job"))
+    jobs = SimpleNamespace(get=str, create=lambda name, config, transport: "job")
+    client: Any = SimpleNamespace(jobs=jobs, transport=Transport)
     given = {name: RUN_OPTIONS[name]}
     follow("job-1", client=client, **given)
     simple(client=client, **given).follow()
@@ -338,7 +340,7 @@ class SlowCloud:
         self.asked, self.go_on = threading.Event(), threading.Event()
         self.jobs = self
 
-    def create(self, name: str, config: Any) -> TrainingJob:
+    def create(self, name: str, config: Any, *, transport: Any) -> TrainingJob:
         self.asked.set()
         assert self.go_on.wait(PATIENCE)
         return TrainingJob("job-1", "o", "p", name, "queued", config, "2026-01-01T00:00:00Z")

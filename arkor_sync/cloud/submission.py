@@ -1,0 +1,153 @@
+"""Submits a job so that whoever waits for it can stop waiting. Runs on a thread of its own.
+
+The request and all that comes before it (the sign-in, a lock, the look-up of a name) run on the
+thread `arkor-submit`. Waiting is done in slices, so it ends at once for an abort and at a deadline.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
+
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import ProcessLock
+from arkor_sync.errors import RunAborted, WaitTimeout, add_note
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.cloud.transport import Transport
+
+_SLICE = 0.05  # seconds between two looks at whether it was aborted
+MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
+
+
+class Submitter:
+    """Submits one job, once. Any thread may ask for it; after an error it may be asked for again.
+
+    Attributes:
+        job: The job, once the cloud has accepted it.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        config: Mapping[str, Any],
+        aborted: Callable[[], Optional[Tuple[object]]],
+    ) -> None:
+        """Submit nothing yet.
+
+        Args:
+            client: The `CloudApiClient`.
+            name: The job's name.
+            config: The job's configuration.
+            aborted: Returns the reason in a tuple once the job is not wanted any more.
+        """
+        self.job: Optional[TrainingJob] = None
+        self._client = client
+        self._name = name
+        self._config = config
+        self._aborted = aborted
+        self._lock = ProcessLock()
+        self._running: Dict[int, _Submission] = {}  # by process: a forked child has no such thread
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_running": {}}
+
+    def submit(self, deadline: Optional[float]) -> TrainingJob:
+        """Submit the job unless that was done, or wait for the thread that does it.
+
+        Args:
+            deadline: When to stop waiting, on the monotonic clock. The submission goes on.
+
+        Raises:
+            RunAborted: It is not wanted any more. The message says whether it may exist.
+            WaitTimeout: The deadline has passed.
+            Exception: See `Jobs.create`.
+        """
+        submission = self._start()
+        if submission is None:
+            assert self.job is not None
+            return self.job
+        try:
+            self.job = submission.wait(deadline, self._aborted)
+        except WaitTimeout:
+            raise
+        except BaseException:
+            self._running.pop(os.getpid(), None)
+            raise
+        return self.job
+
+    def _start(self) -> Optional[_Submission]:
+        pid = os.getpid()
+        with self._lock():
+            if self.job is not None:
+                return None
+            if pid not in self._running:
+                aborted = self._aborted()
+                if aborted:
+                    message = f"{self._name!r} was aborted before it was submitted"
+                    raise RunAborted(message, *aborted)
+                self._running[pid] = _Submission(self._client, self._name, self._config)
+            return self._running[pid]
+
+
+class _Submission:
+    """One request, and the thread that makes it."""
+
+    def __init__(self, client: Any, name: str, config: Mapping[str, Any]) -> None:
+        self._client = client
+        self._name = name
+        self._config = config
+        self._transport: Transport = client.transport()
+        self._outcome: Future[TrainingJob] = Future()
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._main,), name="arkor-submit", daemon=True
+        ).start()
+
+    def _main(self) -> None:
+        try:
+            with self._transport as transport:
+                job = self._client.jobs.create(self._name, self._config, transport=transport)
+        except BaseException as error:  # of any kind: threads wait for it
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(job)
+
+    def wait(
+        self, deadline: Optional[float], aborted: Callable[[], Optional[Tuple[object]]]
+    ) -> TrainingJob:
+        try:
+            while not wait([self._outcome], self._slice(deadline)).done:
+                reason = aborted()
+                if reason:
+                    return self._abort(reason)
+                if deadline is not None and Clock.now() >= deadline:
+                    raise WaitTimeout(f"{self._name!r} is still being submitted; wait again")
+            return self._outcome.result()
+        except (WaitTimeout, Exception):
+            raise
+        except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
+            self._transport.close()
+            add_note(interruption, MAYBE_CREATED)
+            raise
+
+    @staticmethod
+    def _slice(deadline: Optional[float]) -> float:
+        left = _SLICE if deadline is None else deadline - Clock.now()
+        return max(0.0, min(_SLICE, left))
+
+    def _abort(self, reason: Tuple[object]) -> TrainingJob:
+        """End the request; return the job if its answer has come at the same moment."""
+        self._transport.close()
+        message = f"{self._name!r} was aborted while it was submitted"
+        if not wait([self._outcome], _SLICE).done:
+            raise RunAborted(f"{message}; {MAYBE_CREATED}", *reason)
+        error = self._outcome.exception()
+        if error is not None:
+            raise RunAborted(f"{message}: {error}", *reason) from error
+        return self._outcome.result()

@@ -1,0 +1,164 @@
+"""A submission ends in time: for an abort, an abort event, a timeout, Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from arkor_sync import (
+    ArkorTimeoutError,
+    CloudApiClient,
+    HuggingFaceDataset,
+    ProjectState,
+    RunAborted,
+    TokenCredentials,
+    Trainer,
+    WaitTimeout,
+    create_trainer,
+)
+from support.forking import lock_of_another
+from support.hostile import BODIES, DRIPS, answer_json, drip
+from support.loopback import Connection, Server, stay_silent
+from support.scripted_cloud import JOB
+from support.waiting import PATIENCE, Background, shortest, until
+
+LIMIT = 0.2  # seconds
+ATTACKS = {
+    "silence": stay_silent,
+    "100 Continue": DRIPS["100 Continue"],
+    "a header": DRIPS["a header"],
+    "chunks": BODIES["chunks"],
+}
+
+
+def trainer_of(server: Server, **more: Any) -> Trainer:
+    client = more.pop("client", None) or CloudApiClient(
+        server.url,
+        TokenCredentials("token"),
+        scope=ProjectState("org", "project", "1"),
+        timeout=more.pop("timeout", (PATIENCE, PATIENCE)),
+    )
+    return create_trainer(
+        name="n",
+        model="unsloth/gemma-4-E4B-it",
+        dataset=HuggingFaceDataset("a/b"),
+        client=client,
+        **more,
+    )
+
+
+def no_submission() -> bool:
+    return not any(thread.name == "arkor-submit" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    yield
+    until(no_submission)
+
+
+def seconds_to_stop(server: Server, stop: Callable[[Trainer, threading.Event], Any]) -> float:
+    event = threading.Event()
+    trainer = trainer_of(server, abort_event=event)
+    seen = len(server.requests)
+    blocked = Background(trainer.wait, PATIENCE)
+    until(lambda: len(server.requests) > seen)
+    begin = time.monotonic()
+    stop(trainer, event)
+    with pytest.raises(RunAborted, match=r"aborted while it was submitted.*may have been created"):
+        blocked.result()
+    return time.monotonic() - begin
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS))
+@pytest.mark.parametrize("how", ["abort", "abort_event"])
+def test_a_submission_is_aborted_at_once(attack: str, how: str) -> None:
+    def stop(trainer: Trainer, event: threading.Event) -> None:
+        event.set() if how == "abort_event" else trainer.abort("enough")
+
+    with Server(ATTACKS[attack]) as server:
+        assert shortest(lambda: seconds_to_stop(server, stop), LIMIT) < LIMIT
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS))
+def test_a_wait_ends_in_time_and_the_next_waits_for_the_same_job(attack: str) -> None:
+    with Server(ATTACKS[attack]) as server:
+        trainer = trainer_of(server)
+        for _ in range(3):
+            begin = time.monotonic()
+            with pytest.raises(WaitTimeout, match="is still being submitted"):
+                trainer.wait(0.1)
+            assert time.monotonic() - begin < PATIENCE / 2
+        until(lambda: server.requests)
+        assert len(server.requests) == 1
+        trainer.abort()
+        with pytest.raises(RunAborted):
+            trainer.start()
+
+
+def test_the_job_of_a_submission_that_took_long_is_followed() -> None:
+    go = threading.Event()
+
+    def answer(connection: Connection, request: str) -> None:
+        assert go.wait(PATIENCE)
+        answer_json({"job": JOB})(connection, request)
+
+    with Server(answer) as server:
+        trainer = trainer_of(server)
+        with pytest.raises(WaitTimeout):
+            trainer.wait(0.0)
+        go.set()
+        assert trainer.start().id == "job-1"
+        assert [request.split()[0] for request in server.requests] == ["POST"]
+
+
+@pytest.mark.parametrize("attack", sorted(set(ATTACKS) - {"silence"}))
+def test_a_submission_has_a_deadline_of_its_own(attack: str) -> None:
+    with Server(ATTACKS[attack]) as server:
+        trainer = trainer_of(server, timeout=(PATIENCE, 0.2))
+        with pytest.raises(ArkorTimeoutError, match="may have been created"):
+            Background(trainer.wait).result()
+
+
+def test_what_comes_before_the_submission_is_aborted_too(tmp_path: Any, monkeypatch: Any) -> None:
+    """A sign-in that drips, and the lock of another program, which nothing can interrupt."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ARKOR_TOKEN", raising=False)
+
+    def abort(trainer: Trainer) -> None:
+        blocked = Background(trainer.wait)
+        until(lambda: not no_submission())
+        trainer.abort("enough")
+        with pytest.raises(RunAborted) as caught:
+            blocked.result()
+        assert caught.value.reason == "enough"
+
+    with Server(drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n")) as server:
+        abort(trainer_of(server, client=CloudApiClient(server.url, timeout=(1.0, 1.0))))
+        until(no_submission)
+        with lock_of_another(tmp_path / ".arkor"):
+            abort(trainer_of(server, client=CloudApiClient(server.url, timeout=(0.5, 0.5))))
+            until(no_submission)
+        assert not any("/v1/jobs" in request for request in server.requests)
+
+
+def test_ctrl_c_ends_a_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    with Server(stay_silent) as server:
+        trainer = trainer_of(server)
+
+        def interrupt() -> None:
+            until(lambda: server.requests)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        sending = Background(interrupt)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            trainer.wait()
+        sending.result()
+        notes = getattr(caught.value, "__notes__", [])
+        assert not notes or "may have been created" in notes[0]
+        until(no_submission)
