@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-import time
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -24,6 +23,7 @@ from typing import (
 )
 
 from arkor_sync._common.arguments import check, check_callback, refusal
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
@@ -129,9 +129,9 @@ class Trainer(_TrainerDecorators):
         Raises:
             Exception: See `Run.wait` and `start`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else Clock.now() + timeout
         run = self._follow(deadline)
-        return run.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return run.wait(None if deadline is None else max(0.0, deadline - Clock.now()))
 
     def cancel(self) -> None:
         """Ask the cloud to stop the job (`POST /v1/jobs/:id/cancel`). See `Run.cancel`.

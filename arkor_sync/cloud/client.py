@@ -45,8 +45,8 @@ class CloudApiClient:
         cwd: The directory of the project; `None` for the working directory.
         timeout: Seconds to connect, and seconds for the whole answer once the request is sent:
             headers and body. Streams have timeouts of their own.
-        session: A `requests` session whose proxies, certificates and headers are copied. It makes
-            no requests itself.
+        session: A `requests` session whose proxies, certificates and headers are copied; they win
+            over the environment's. It makes no requests itself.
         on_deprecation: Called with the cloud's deprecation notices, on the thread of the request.
             `None`: they are logged.
         client_header: What is sent in `X-Arkor-Client`.

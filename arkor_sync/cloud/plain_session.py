@@ -5,7 +5,8 @@ The rule: what the program gave decides, and nothing is sent that the program di
 
 * A proxy or a certificate of the program is used whatever the environment says. The environment
   (`HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`) decides what the program left open.
-* The environment's proxy is not used for this machine itself: it could not reach it.
+* The environment's proxy is not used for this machine itself: it could not reach it. A proxy that
+  the program gave is used for it too.
 * `~/.netrc` is not read. A user name and a password in the URL are sent, unless the program gave an
   `Authorization` header.
 * Cookies are not kept: a server that sets many would refuse the requests that carry them.
@@ -82,14 +83,12 @@ class PlainSession(requests.Session):
                 return prepared
         except InvalidHeader:
             pass  # raised below, so that the context does not hold the value
-        names = [str(name) for name, value in (request.headers or {}).items()]
-        names += [str(name) for name in self.headers]
-        raise refusal(
-            "headers",
-            None,
-            "header values of one line, without white space at their ends",
-            got=f"a value that cannot be sent, in one of {', '.join(sorted(set(names)))}",
+        names = sorted(
+            {str(name) for given in (request.headers, self.headers) for name in given or ()}
         )
+        wanted = "header values of one line, without white space at their ends"
+        got = f"a value that cannot be sent, in one of {', '.join(names)}"
+        raise refusal("headers", None, wanted, got=got)
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
@@ -103,7 +102,7 @@ class PlainSession(requests.Session):
         if verify in (None, True) and self.trust_env:
             verify = variable("REQUESTS_CA_BUNDLE") or variable("CURL_CA_BUNDLE") or True
         return {
-            "proxies": self._proxy_of(url, {**self.proxies, **(proxies or {})}),
+            "proxies": self._proxy_of(url, {**(self.proxies or {}), **(proxies or {})}),
             "stream": self.stream if stream is None else stream,
             "verify": verify,
             "cert": cert or self.cert,
@@ -115,7 +114,7 @@ class PlainSession(requests.Session):
         if not {scheme, "all", f"{scheme}://{host}", f"all://{host}"} & given.keys():
             if not self.trust_env or is_loopback(host):
                 return {}
-            given = get_environ_proxies(url, no_proxy=given.get("no_proxy"))
+            given = get_environ_proxies(url)
         proxy = select_proxy(url, given)
         return {scheme: _checked_proxy(proxy)} if proxy else {}
 

@@ -84,15 +84,16 @@ def test_the_environment_decides_what_the_session_leaves_open(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f" {proxy.url}\n")
     assert get(ELSEWHERE, template(proxies={"https": other.url})) == b"ok"
-    assert len(proxy.requests) == 1
+    assert get(ELSEWHERE, template(proxies=None)) == b"ok"
+    assert len(proxy.requests) == 2
     monkeypatch.setenv("NO_PROXY", "cloud.invalid")
     with pytest.raises(ArkorConnectionError):
         get(ELSEWHERE)
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) == 2
     monkeypatch.delenv("NO_PROXY")
     with pytest.raises(ArkorConnectionError):
         get(ELSEWHERE, template(trust_env=False))
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) == 2
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])

@@ -156,6 +156,21 @@ def test_a_failure_without_a_reason_still_has_a_text(
     assert ctx.error == run.wait().job.error == "the cloud gave no reason"
 
 
+@pytest.mark.parametrize("artifacts", [None, "final", 5, {"path": "final"}, []], ids=repr)
+def test_artifacts_that_are_no_list_are_an_empty_one(
+    emulator: Emulator, client_of: Make, artifacts: Any
+) -> None:
+    seen: List[Any] = []
+    run = run_of(
+        emulator,
+        client_of(emulator),
+        {**COMPLETED, "artifacts": artifacts},
+        callbacks=Callbacks(on_completed=seen.append),
+    )
+    (ctx,) = seen
+    assert ctx.artifacts == run.wait().artifacts == []
+
+
 def test_only_the_first_of_two_endings_counts(emulator: Emulator, client_of: Make) -> None:
     seen: List[str] = []
     run = run_of(
