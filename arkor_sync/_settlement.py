@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.error_policy import Failure
 
-logger = logging.getLogger("arkor_sync.run")
+logger = get_logger("arkor_sync.run")
 
 
 class Settlement:

@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Tuple
 import requests
 from urllib3.exceptions import ConnectTimeoutError, ProxyError, ReadTimeoutError
 
+from arkor_sync._common.text import safe_line
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 # After one of these the server cannot have received the request.
@@ -39,7 +40,7 @@ def connection_error(
     if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
         failure = ArkorTimeoutError(f"{action}: timed out")
     else:
-        failure = ArkorConnectionError(f"{action}: {str(root) or type(root).__name__}")
+        failure = ArkorConnectionError(f"{action}: {safe_line(root) or type(root).__name__}")
     failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
     return failure, root
 

@@ -6,7 +6,6 @@ The file is shared with the TypeScript command line. Only `ensure_credentials` a
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, ClassVar, Dict, Optional, Union
 from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.files import locked, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
+from arkor_sync._common.log import get_logger
+from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
@@ -28,7 +29,7 @@ from arkor_sync.errors import (
 
 DEFAULT_BASE_URL = "https://api.arkor.ai"
 
-_logger = logging.getLogger("arkor_sync.credentials")
+_logger = get_logger("arkor_sync.credentials")
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
     try:
         body = (http or HttpClient()).fetch("POST", url, body={"kind": "cli"})
     except CloudApiError as error:
-        raise AnonymousTokenRejectedError(error.status, error.body) from error
+        raise AnonymousTokenRejectedError(error.status, safe_text(error.body)) from error
     return AnonymousToken.from_dict(decode_json(body, "the anonymous token", secret=True))
 
 

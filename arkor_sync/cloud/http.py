@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
     CLIENT_HEADER_NAME,
@@ -246,7 +247,7 @@ class HttpClient:
         else:
             message = reason or text.strip() or f"the cloud-api answered with status {status}"
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
-        return CloudApiError.for_status(status, message, code, text, retry_after)
+        return CloudApiError.for_status(status, safe_line(message), code, text, retry_after)
 
 
 def read_body(response: requests.Response, limit: Optional[int] = None) -> bytes:

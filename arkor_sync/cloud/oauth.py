@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import os
 import re
 import threading
@@ -23,6 +22,7 @@ from requests.structures import CaseInsensitiveDict
 
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.credentials import OAuthCredentials, read_credentials, write_credentials
 from arkor_sync.cloud.http import read_body
@@ -45,7 +45,7 @@ _KNOWN_ERRORS = ("invalid_grant", "invalid_request", "invalid_client", "unauthor
 _DEFAULT_LIFETIME = 3600.0  # seconds; a wrong guess costs one request that is answered with 401
 _NOT_SAVED = "%s; the refreshed tokens are lost when this process ends; sign in again after that"
 
-_logger = logging.getLogger("arkor_sync.credentials")
+_logger = get_logger("arkor_sync.credentials")
 
 
 class Refresher:
@@ -111,7 +111,9 @@ class Refresher:
         if not is_usable or not isinstance(failure, ArkorConnectionError):
             # A copy: other threads raise the same error, and its context holds the request.
             raise copy.copy(failure)
-        _logger.warning("%s; the current token is valid for another %.0f s", failure, remaining)
+        _logger.warning(
+            "%s; the current token is valid for another %.0f s", str(failure), remaining
+        )
         return current
 
     def _start_refresh(self, rejected: Optional[str]) -> Optional[Future[OAuthCredentials]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Callable, Optional
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.errors import add_note, still_runs
 from arkor_sync.stream.error_policy import (
     Action,
@@ -18,7 +18,7 @@ from arkor_sync.stream.error_policy import (
 from arkor_sync.stream.events import KNOWN, TERMINAL
 from arkor_sync.stream.protocols import Canceller, Event
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 
 class Failures:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from itertools import repeat
 from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync.errors import RunError
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
 from arkor_sync.stream.batches import Batch, Delivery, EventBatch
@@ -20,7 +20,7 @@ from arkor_sync.stream.failures import Failures
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
 from arkor_sync.stream.skipped import Skipped
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 _CHANGES_THE_JOB = TERMINAL | {STARTED}
 

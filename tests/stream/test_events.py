@@ -203,9 +203,9 @@ def test_an_absent_or_empty_id_is_none(id: Optional[str]) -> None:
     assert read({"type": STARTED}, id).id is None
 
 
-def test_the_size_is_that_of_the_json() -> None:
+def test_the_size_is_that_of_the_json_and_the_id() -> None:
     for document in ('{"type": "training.started"}', "", "nonsense", "[1, 2]"):
-        assert read(document).size == len(document)
+        assert read(document).size == len(document) + len("7")
 
 
 @given(st.text(max_size=20), st.one_of(st.none(), st.text(max_size=4)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from concurrent.futures import Future
 from typing import Callable, Generic, List, Optional, TypeVar
 
-logger = logging.getLogger("arkor_sync.handlers")
+from arkor_sync._common.log import get_logger
+
+logger = get_logger("arkor_sync.handlers")
 
 Result = TypeVar("Result")
 

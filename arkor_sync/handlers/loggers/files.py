@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, Union
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.text import safe_cell
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 from arkor_sync.stream.events import METRICS
@@ -166,14 +167,18 @@ class CSVLogger(_FileLogger):
         return self._to_csv(values.get(name) for name in COLUMNS)
 
     def _parse_rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
+        job_id = safe_cell(self.job.id)
         for row in csv.DictReader(lines, COLUMNS, delimiter=self._separator):
             if str(row["step"]).lstrip("-").isdecimal():
                 names = frozenset(name for name in _METRICS if row[name])
-                yield row["job_id"], int(row["step"] or 0), names
+                other = self.job.id if row["job_id"] == job_id else row["job_id"]
+                yield other, int(row["step"] or 0), names
 
     def _to_csv(self, values: Any) -> str:
         line = io.StringIO()
-        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(values)
+        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(
+            map(safe_cell, values)
+        )
         return line.getvalue()
 
 

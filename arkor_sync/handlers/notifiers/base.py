@@ -6,7 +6,6 @@ notifier sends it, and another one asks the checkpoints for their answers.
 
 import abc
 import dataclasses
-import logging
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -38,7 +38,7 @@ from arkor_sync.handlers.notifiers.notification import (
 from arkor_sync.handlers.notifiers.samples import Prompt, ask_checkpoint
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 EVENTS = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
 
