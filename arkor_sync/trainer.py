@@ -23,6 +23,7 @@ from typing import (
 )
 
 from arkor_sync._common.arguments import check, check_callback, refusal
+from arkor_sync._common.secret import hide_secrets
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.contexts import _TrainerDecorators
@@ -272,6 +273,7 @@ def create_trainer(
     """
     if not isinstance(name, str) or not name.strip():
         raise refusal("name", name, "a text that names the job")
+    dataset, extra = hide_secrets(dataset), hide_secrets(extra)
     # Imported here because this part of the package is large.
     from arkor_sync.cloud.job_config import build_job_config
 

@@ -41,7 +41,12 @@ def connection_error(
         failure = ArkorTimeoutError(f"{action}: timed out")
     else:
         failure = ArkorConnectionError(f"{action}: {safe_line(root) or type(root).__name__}")
-    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
+    links = _chain(error, handled)
+    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in links)
+    for link in links:
+        # The functions below `requests` have the headers and the body, with their secrets, in
+        # their variables, and a report of the error may show these.
+        link.__traceback__ = None
     return failure, root
 
 

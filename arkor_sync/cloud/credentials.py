@@ -15,6 +15,7 @@ from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.files import locked, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.secret import Secret, hide_secrets
 from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
@@ -50,6 +51,9 @@ class AnonymousCredentials(Record):
     arkor_cloud_api_url: Optional[str]
     org_slug: str
     extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _hide(self, "token")
 
     @property
     def bearer(self) -> str:
@@ -87,6 +91,9 @@ class OAuthCredentials(Record):
     arkor_cloud_api_url: Optional[str] = None
     extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
+    def __post_init__(self) -> None:
+        _hide(self, "access_token", "refresh_token")
+
     @property
     def bearer(self) -> str:
         """The token in the authorisation header."""
@@ -105,10 +112,20 @@ class TokenCredentials:
     token: str = field(repr=False)
     arkor_cloud_api_url: Optional[str] = None
 
+    def __post_init__(self) -> None:
+        _hide(self, "token")
+
     @property
     def bearer(self) -> str:
         """The token in the authorisation header."""
         return self.token
+
+
+def _hide(credentials: object, *names: str) -> None:
+    for name in names:
+        value = getattr(credentials, name)
+        if isinstance(value, str):
+            object.__setattr__(credentials, name, Secret(value))
 
 
 Credentials = Union[AnonymousCredentials, OAuthCredentials, TokenCredentials]
@@ -142,6 +159,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     path = Path(path or credentials_path())
     try:
         data = parse_json(path.read_bytes())
+        data = hide_secrets(data, secret=not isinstance(data, dict))
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
@@ -159,7 +177,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
 
 def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
     if not isinstance(data, dict):
-        raise ResponseError(f"expected an object, got {show(data)}")
+        raise ResponseError(f"expected an object, got {show(data, secret=True)}")
     fields = dict(data)
     mode = fields.pop("mode", None)
     if not isinstance(fields.get("arkorCloudApiUrl"), str):
@@ -213,7 +231,7 @@ def ensure_credentials(
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
-    token = os.environ.get("ARKOR_TOKEN", "").strip()
+    token = Secret(os.environ.get("ARKOR_TOKEN", "").strip())
     if token:
         return TokenCredentials(token)
     path = credentials_path()
@@ -256,7 +274,12 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
         body = (http or HttpClient()).fetch("POST", url, body={"kind": "cli"})
     except CloudApiError as error:
         raise AnonymousTokenRejectedError(error.status, safe_text(error.body)) from error
-    return AnonymousToken.from_dict(decode_json(body, "the anonymous token", secret=True))
+    try:
+        answer = decode_json(body, "the anonymous token", secret=True)
+        answer = hide_secrets(answer, secret=not isinstance(answer, dict))
+    finally:
+        del body  # a report of the error shows the variables
+    return AnonymousToken.from_dict(answer)
 
 
 def resolve_base_url(credentials: Optional[Credentials] = None) -> str:

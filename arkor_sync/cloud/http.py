@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.secret import Secret, hide_secrets, redact_known
 from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
@@ -68,6 +69,7 @@ class BearerAuth(AuthBase):
     """
 
     def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
+        token = Secret(token)
         # http.client shows a header value that it refuses in its message: refuse the token first.
         if not re.fullmatch(r"[!-~]+", token):
             raise CredentialsError(
@@ -189,7 +191,7 @@ class HttpClient:
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
-            raise self._status_error(response, auth)
+            raise self._status_error(response, auth, body)
 
     def fetch(
         self,
@@ -220,13 +222,13 @@ class HttpClient:
             return read_body(response)
 
     def _status_error(
-        self, response: requests.Response, auth: Optional[BearerAuth]
+        self, response: requests.Response, auth: Optional[BearerAuth], sent: Any
     ) -> CloudApiError:
         try:
             body = read_body(response, _MAX_ERROR_BYTES)
         except ArkorConnectionError:
             body = b""
-        text = body.decode("utf-8", "replace")
+        text = redact_known(body.decode("utf-8", "replace"), sent)
         if auth is not None:
             text = auth.redact(text)
         try:
@@ -292,6 +294,7 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
         pass  # raised below: the context of the error would hold the document
     shown = "" if secret else f": {body[:100].decode('utf-8', 'replace')!r}"
     got = f"{len(body)} bytes that are not{shown}" if body else "an empty body"
+    del body  # a report of the error shows the variables
     raise ResponseError(f"{what}: expected JSON, got {got}")
 
 
@@ -307,6 +310,7 @@ def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
         ResponseError: The answer is not JSON, or not of this shape.
     """
     data = decode_json(body, "the answer")
+    data = hide_secrets(data, secret=not isinstance(data, dict))
     return checked(shape, checked(dict, data, "").get(member) if member else data, member)
 
 
