@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE, wait_in_slices
+from arkor_sync._common.log import get_logger
 from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.error_policy import Failure
 
-logger = logging.getLogger("arkor_sync.run")
+logger = get_logger("arkor_sync.run")
 
 
 class Settlement:

@@ -95,7 +95,7 @@ class CloudApiError(ArkorError):
     Attributes:
         status: The HTTP status.
         message: The `error` field of the JSON body; without one, the body's text; without any, a
-            generic text.
+            generic text. It is on one line, has at most 500 characters and no control characters.
         code: The `code` field of the JSON body, or `None`.
         body: The response body as text, cut to 2,000 characters.
         retry_after: Seconds from the `Retry-After` header, or `None`.

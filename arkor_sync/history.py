@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Deque, Dict, List, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
+from arkor_sync._common.text import safe_cell
 from arkor_sync.stream.batches import COMMON, Batch, Delivery, EventBatch, LogBatch
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
 
@@ -133,7 +134,8 @@ class History:
         table = io.StringIO()
         writer = csv.DictWriter(table, ["timestamp", *METRICS], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.to_dicts())
+        for row in self.to_dicts():
+            writer.writerow({name: safe_cell(value) for name, value in row.items()})
         write_atomically(Path(path), table.getvalue(), 0o644)
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
+from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
 from arkor_sync.stream.events import number, whole
 
@@ -66,16 +67,16 @@ class TrainingResult:
             TrainingCancelledError: The job was cancelled.
         """
         if self.status == "failed":
-            why = self.job.error or "no reason given"
-            raise TrainingFailedError(
-                f"job {self.job.id} ({self.job.name}) failed: {why}", self.job
-            )
+            why = safe_text(self.job.error or "no reason given")
+            raise TrainingFailedError(f"{self._name} failed: {why}", self.job)
         if self.status == "cancelled":
             why = f": {self.stop_reason}" if self.stop_reason else ""
-            raise TrainingCancelledError(
-                f"job {self.job.id} ({self.job.name}) was cancelled{why}", self.job
-            )
+            raise TrainingCancelledError(f"{self._name} was cancelled{safe_text(why)}", self.job)
         return self
+
+    @property
+    def _name(self) -> str:
+        return f"job {safe_line(self.job.id)} ({safe_line(self.job.name)})"
 
 
 class RunHealth(NamedTuple):

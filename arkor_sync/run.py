@@ -7,12 +7,12 @@ is what every `wait()` returns or raises from then on.
 from __future__ import annotations
 
 import contextvars
-import logging
 import os
 from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import Lines, get_logger
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync._run_health import run_health
 from arkor_sync._run_record import RunRecord
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
 
-logger = logging.getLogger("arkor_sync.run")
+logger = get_logger("arkor_sync.run")
 
 
 class Run:
@@ -315,7 +315,7 @@ class Run:
         call = current.get()
         if self.outcome is not None and call is not None:  # a result cannot name the callback
             what = "%s of job %s is still running:\n%s"
-            logger.warning(what, call.callback, self.job.id, current.stack())
+            logger.warning(what, call.callback, self.job.id, Lines(current.stack()))
         self._settle(Interrupted(), None)
 
     def _stopped(self, reason: str) -> bool:

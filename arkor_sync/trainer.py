@@ -25,6 +25,7 @@ from typing import (
 from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
+from arkor_sync._common.secret import hide_secrets
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.cloud.submission import Submitter
@@ -270,6 +271,7 @@ def create_trainer(
     """
     if not isinstance(name, str) or not name.strip():
         raise refusal("name", name, "a text that names the job")
+    dataset, extra = hide_secrets(dataset), hide_secrets(extra)
     # Imported here because this part of the package is large.
     from arkor_sync.cloud.job_config import build_job_config
 

@@ -6,6 +6,7 @@ import inspect
 import math
 from typing import Any, Callable
 
+from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError
 
 MAX_SECONDS = 1_000_000_000
@@ -46,7 +47,8 @@ def show(value: object, secret: bool = False) -> str:
     """
     if value is None:
         return "None"
-    name = type(value).__name__
+    secret = secret or isinstance(value, Secret)
+    name = "str" if isinstance(value, str) else type(value).__name__
     if secret or not (_is_scalar(value) or _holds_numbers(value)):
         return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
     text = repr(value)

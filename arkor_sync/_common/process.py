@@ -7,15 +7,15 @@ hook runs in the child's only thread, the exit hook in the main thread.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
 from typing import Any, List, Optional, Protocol
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 
-logger = logging.getLogger("arkor_sync.run")
+logger = get_logger("arkor_sync.run")
 
 EXIT_GRACE = 2.0
 """Seconds that all registered objects together get to end when the interpreter exits."""

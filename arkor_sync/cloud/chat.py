@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
+from sys import getsizeof
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import requests
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
     EVENT_STREAM,
@@ -20,6 +22,7 @@ from arkor_sync.cloud.http import (
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.sse import Frame, FrameParser
+from arkor_sync.cloud.tool_calls import ToolCalls
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -29,6 +32,10 @@ from arkor_sync.errors import (
     ResponseError,
 )
 
+MAX_ANSWER_BYTES = 64 << 20
+"""The largest streamed answer that is accepted, in bytes of memory."""
+
+_PIECE_BYTES = 100  # what a piece of the answer takes beside its characters, at least
 _TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
 _LEAST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
 
@@ -75,6 +82,8 @@ def send_chat(
 
 class ChatResponse:
     """The answer of a chat request. Any thread may use it, one at a time.
+
+    If several answers were asked for (`n`), the methods give the first; `json()` has all.
 
     Iterating gives the text in pieces as they arrive (an answer that is not streamed is one piece),
     and may be repeated. A streamed answer holds its connection until it is read to its end or
@@ -156,8 +165,7 @@ class ChatResponse:
         choices = checked(List[Dict[str, Any]], envelope.get("choices"), "choices")
         if not choices:
             raise ResponseError("choices: expected a list with at least one entry, got none")
-        choice: Dict[str, Any] = choices[0]
-        return choice
+        return _first_choice(envelope) or choices[0]
 
     def _message(self) -> Dict[str, Any]:
         message: Dict[str, Any] = checked(
@@ -190,8 +198,8 @@ class StreamedChatResponse(ChatResponse):
         self._patience = patience
         self._parser = FrameParser()
         self._pieces: List[str] = []
-        self._chunks: List[Any] = []
-        self._calls: Dict[int, Dict[str, Any]] = {}
+        self._chunks: List[str] = []  # JSON texts: a small text may make large objects
+        self._room = MAX_ANSWER_BYTES
         self._finish_reason: Optional[str] = None
         self._ended = False
         self._failure: Optional[ArkorError] = None
@@ -215,12 +223,16 @@ class StreamedChatResponse(ChatResponse):
     def json(self) -> Any:
         """Wait for the end, and return the JSON chunks."""
         self.text()
-        return self._chunks
+        return list(map(parse_json, self._chunks))
 
     def tool_calls(self) -> List[Dict[str, Any]]:
         """Wait for the end, and return the calls, joined from their parts."""
-        self.text()
-        return [self._calls[index] for index in sorted(self._calls)]
+        calls = ToolCalls()
+        for chunk in self.json():
+            delta = _first_choice(chunk).get("delta")
+            if isinstance(delta, dict) and isinstance(delta.get("tool_calls"), list):
+                calls.add(delta["tool_calls"])
+        return calls.joined()
 
     @property
     def finish_reason(self) -> Optional[str]:
@@ -267,45 +279,48 @@ class StreamedChatResponse(ChatResponse):
         if frame.event == "end" or frame.data == "[DONE]":
             self._ended = True
             return
-        chunk: Any = frame.data  # a chunk that is not JSON is text
-        with suppress(ValueError):
-            chunk = parse_json(frame.data)
-            self._chunks.append(chunk)
-        if isinstance(chunk, dict) and chunk.get("error"):
-            raise _stream_error(chunk)
+        chunk: Any = frame.data  # a number, a list or what is no JSON is text, as it stands
+        try:
+            decoded = parse_json(frame.data)
+        except ValueError:
+            decoded = None
+        if isinstance(decoded, str):
+            chunk = decoded
+        elif isinstance(decoded, dict):
+            chunk = decoded
+            self._keep(self._chunks, frame.data)
+            if chunk.get("error"):
+                raise _stream_error(chunk)
         if frame.event == "error":
             raise _stream_error({"error": chunk})
         piece = _text(chunk)
         if piece:
-            self._pieces.append(piece)
-        choice = _first_choice(chunk)
-        self._finish_reason = _reason(choice) or self._finish_reason
-        delta = choice.get("delta")
-        if isinstance(delta, dict) and isinstance(delta.get("tool_calls"), list):
-            self._add_calls(delta["tool_calls"])
+            self._keep(self._pieces, piece)
+        self._finish_reason = _reason(_first_choice(chunk)) or self._finish_reason
 
-    def _add_calls(self, parts: List[Any]) -> None:
-        """Join the parts of tool calls: arguments are in many parts, all else in one."""
-        for position, part in enumerate(parts):
-            if not isinstance(part, dict):
-                continue
-            index, function = part.get("index"), part.get("function")
-            call = self._calls.setdefault(
-                index if isinstance(index, int) else position,
-                {"id": None, "type": "function", "function": {"name": None, "arguments": ""}},
+    def _keep(self, kept: List[str], text: str) -> None:
+        """Keep a text, for those who read the answer again.
+
+        Raises:
+            ResponseError: The answer is larger than the limit.
+        """
+        self._room -= getsizeof(text) + _PIECE_BYTES
+        if self._room < 0:
+            raise ResponseError(
+                f"the streamed answer takes more than {MAX_ANSWER_BYTES:,} bytes of memory"
             )
-            call["id"] = call["id"] or part.get("id")
-            if isinstance(function, dict):
-                joined = call["function"]
-                joined["name"] = joined["name"] or function.get("name")
-                arguments = function.get("arguments")
-                joined["arguments"] += arguments if isinstance(arguments, str) else ""
+        kept.append(text)
 
 
 def _first_choice(chunk: Any) -> Dict[str, Any]:
+    """Return the part of the first answer. If several were asked for, each chunk is of one."""
     choices = chunk.get("choices") if isinstance(chunk, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
+    for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+        if isinstance(choice, dict):
+            index = choice.get("index")
+            if (index if type(index) is int else position) == 0:
+                return choice
+    return {}
 
 
 def _text(chunk: Any) -> Optional[str]:
@@ -332,6 +347,6 @@ def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     return CloudApiError.for_status(
         status,
-        message if isinstance(message, str) else "the cloud could not finish the answer",
+        safe_line(message) if isinstance(message, str) else "the cloud could not finish the answer",
         code if isinstance(code, str) else None,
     )

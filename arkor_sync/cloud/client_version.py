@@ -6,7 +6,6 @@ before (the `Deprecation` header). In both cases the advice is to upgrade.
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 import requests
 
+from arkor_sync._common.log import get_logger
 from arkor_sync._version import __version__
 
 CLIENT_HEADER_NAME = "X-Arkor-Client"
@@ -28,7 +28,7 @@ USER_AGENT = (
 
 UPGRADE_COMMAND = "pip install --upgrade arkor-sync"
 
-_logger = logging.getLogger("arkor_sync.deprecation")
+_logger = get_logger("arkor_sync.deprecation")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class DeprecationNotice:
 
 
 DeprecationSink = Callable[[DeprecationNotice], object]
+
+_MAX_LOGGED = 20  # messages of one process: a server may send another one with each answer
 
 _latest: Optional[DeprecationNotice] = None
 _logged: Dict[str, object] = {}  # by message
@@ -67,7 +69,7 @@ def record_deprecation(
             must not matter.
         client_header: What was sent in `X-Arkor-Client`.
         sink: Called with the notice; what it raises is logged. If it is `None`, the notice is kept
-            for `latest_deprecation`, and logged once per process and message.
+            for `latest_deprecation`, and logged once per process and message, up to 20 messages.
     """
     if headers.get("Deprecation") != "true":
         return
@@ -90,6 +92,8 @@ def record_deprecation(
 def _keep(notice: DeprecationNotice) -> None:
     global _latest
     _latest = notice
+    if len(_logged) >= _MAX_LOGGED:
+        return
     mark = object()
     if _logged.setdefault(notice.message, mark) is mark:  # of several threads, one is first
         until = f" until {notice.sunset}" if notice.sunset else ""

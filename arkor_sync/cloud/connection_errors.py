@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Tuple
 import requests
 from urllib3.exceptions import ConnectTimeoutError, ProxyError, ReadTimeoutError
 
+from arkor_sync._common.text import safe_line
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 # After one of these the server cannot have received the request.
@@ -39,8 +40,13 @@ def connection_error(
     if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
         failure = ArkorTimeoutError(f"{action}: timed out")
     else:
-        failure = ArkorConnectionError(f"{action}: {str(root) or type(root).__name__}")
-    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in _chain(error, handled))
+        failure = ArkorConnectionError(f"{action}: {safe_line(root) or type(root).__name__}")
+    links = _chain(error, handled)
+    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in links)
+    for link in links:
+        # The functions below `requests` have the headers and the body, with their secrets, in
+        # their variables, and a report of the error may show these.
+        link.__traceback__ = None
     return failure, root
 
 

@@ -6,7 +6,6 @@ The file is shared with the TypeScript command line. Only `ensure_credentials` a
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +16,10 @@ from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.environment import variable
 from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import reason_of
+from arkor_sync._common.secret import Secret, hide_secrets
+from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
@@ -31,7 +33,7 @@ from arkor_sync.errors import (
 
 DEFAULT_BASE_URL = "https://api.arkor.ai"
 
-_logger = logging.getLogger("arkor_sync.credentials")
+_logger = get_logger("arkor_sync.credentials")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class AnonymousCredentials(Record):
     arkor_cloud_api_url: Optional[str]
     org_slug: str
     extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _hide(self, "token")
 
     @property
     def bearer(self) -> str:
@@ -91,6 +96,9 @@ class OAuthCredentials(Record):
     arkor_cloud_api_url: Optional[str] = None
     extra: Dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
+    def __post_init__(self) -> None:
+        _hide(self, "access_token", "refresh_token")
+
     @property
     def bearer(self) -> str:
         """The token in the authorisation header."""
@@ -109,10 +117,20 @@ class TokenCredentials:
     token: str = field(repr=False)
     arkor_cloud_api_url: Optional[str] = None
 
+    def __post_init__(self) -> None:
+        _hide(self, "token")
+
     @property
     def bearer(self) -> str:
         """The token in the authorisation header."""
         return self.token
+
+
+def _hide(credentials: object, *names: str) -> None:
+    for name in names:
+        value = getattr(credentials, name)
+        if isinstance(value, str):
+            object.__setattr__(credentials, name, Secret(value))
 
 
 Credentials = Union[AnonymousCredentials, OAuthCredentials, TokenCredentials]
@@ -147,6 +165,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     path = Path(path or credentials_path())
     try:
         data = parse_json(read_text(path))
+        data = hide_secrets(data, secret=not isinstance(data, dict))
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
@@ -166,7 +185,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
 
 def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
     if not isinstance(data, dict):
-        raise ResponseError(f"expected an object, got {show(data)}")
+        raise ResponseError(f"expected an object, got {show(data, secret=True)}")
     fields = dict(data)
     mode = fields.pop("mode", None)
     if not isinstance(fields.get("arkorCloudApiUrl"), str):
@@ -225,7 +244,7 @@ def ensure_credentials(
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
-    token = variable("ARKOR_TOKEN")
+    token = Secret(variable("ARKOR_TOKEN") or "")
     if token:
         return TokenCredentials(token)
     http = http or HttpClient()
@@ -281,8 +300,13 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
     try:
         body = (http or HttpClient()).fetch("POST", url, body={"kind": "cli"})
     except CloudApiError as error:
-        raise AnonymousTokenRejectedError(error.status, error.body) from error
-    return AnonymousToken.from_dict(decode_json(body, "the anonymous token", secret=True))
+        raise AnonymousTokenRejectedError(error.status, safe_text(error.body)) from error
+    try:
+        answer = decode_json(body, "the anonymous token", secret=True)
+        answer = hide_secrets(answer, secret=not isinstance(answer, dict))
+    finally:
+        del body  # a report of the error shows the variables
+    return AnonymousToken.from_dict(answer)
 
 
 def resolve_base_url(credentials: Optional[Credentials] = None) -> str:

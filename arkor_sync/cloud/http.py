@@ -19,6 +19,8 @@ from requests.auth import AuthBase
 
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.secret import Secret, hide_secrets, redact_known
+from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.bodies import (
     MAX_ANSWER_BYTES,
     MAX_CHAT_BYTES,
@@ -70,6 +72,7 @@ class BearerAuth(AuthBase):
     """
 
     def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
+        token = Secret(token)
         # http.client shows a header value that it refuses in its message: refuse the token first.
         if not re.fullmatch(r"[!-~]+", token.strip()):
             raise CredentialsError(
@@ -208,7 +211,7 @@ class HttpClient:
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
-            raise self._status_error(response, auth)
+            raise self._status_error(response, auth, body)
 
     def fetch(
         self,
@@ -239,13 +242,13 @@ class HttpClient:
             return read_body(response, self.max_answer_bytes)
 
     def _status_error(
-        self, response: requests.Response, auth: Optional[BearerAuth]
+        self, response: requests.Response, auth: Optional[BearerAuth], sent: Any
     ) -> CloudApiError:
         try:
             body = read_body(response, self.max_error_bytes, cut=True)
         except ArkorConnectionError:
             body = b""
-        text = body.decode("utf-8", "replace")
+        text = redact_known(body.decode("utf-8", "replace"), sent)
         if auth is not None:
             text = auth.redact(text)
         try:
@@ -268,7 +271,7 @@ class HttpClient:
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), response.headers.get("Date")
         )
-        return CloudApiError.for_status(status, message, code, text, retry_after)
+        return CloudApiError.for_status(status, safe_line(message), code, text, retry_after)
 
 
 def media_type(response: requests.Response) -> str:
@@ -299,6 +302,7 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
         pass  # raised below: the context of the error would hold the document
     shown = "" if secret else f": {body[:100].decode('utf-8', 'replace')!r}"
     got = f"{len(body)} bytes that are not{shown}" if body else "an empty body"
+    del body  # a report of the error shows the variables
     raise ResponseError(f"{what}: expected JSON, got {got}")
 
 
@@ -314,6 +318,7 @@ def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
         ResponseError: The answer is not JSON, or not of this shape.
     """
     data = decode_json(body, "the answer")
+    data = hide_secrets(data, secret=not isinstance(data, dict))
     return checked(shape, checked(dict, data, "").get(member) if member else data, member)
 
 

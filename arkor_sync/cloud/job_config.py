@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import check, is_number, refusal
 from arkor_sync._common.json import json_copy
+from arkor_sync._common.secret import Secret, hide_secrets
 
 SUPPORTED_MODELS: Tuple[str, ...] = ("unsloth/gemma-4-E4B-it",)
 """The base models that can be trained. The comparison is case-sensitive."""
@@ -73,7 +74,8 @@ class BlobDataset:
         if not isinstance(self.token, str) or not self.token.strip():
             wanted = "a string that is not empty, or None"
             raise refusal("BlobDataset.token", self.token, wanted, secret=True)
-        object.__setattr__(self, "token", self.token.strip())  # the newline at a file's end
+        token = Secret(self.token.strip())  # without the newline at a file's end
+        object.__setattr__(self, "token", token)
 
     def __repr__(self) -> str:
         token = ", token=..." if self.token else ""
@@ -200,6 +202,7 @@ def build_job_config(
     Raises:
         ArkorUsageError: An argument cannot work.
     """
+    dataset, extra = hide_secrets(dataset), hide_secrets(extra)
     _check_model(model)
     fits = lora is None or isinstance(lora, LoraConfig)
     check("lora", lora, fits, "a LoraConfig, such as LoraConfig(r=16, alpha=16)")
@@ -232,7 +235,9 @@ def build_job_config(
         "dryRun": _check_flag("dry_run", dry_run),
     }
     given = {key: value for key, value in config.items() if value is not None}
-    job_config: Dict[str, Any] = json_copy(merge_extra(given, extra, config.keys()), "the job")
+    job_config: Dict[str, Any] = hide_secrets(
+        json_copy(merge_extra(given, extra, config.keys()), "the job")
+    )
     return job_config
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.json import json_copy
+from arkor_sync._common.secret import hide_secrets
 from arkor_sync.cloud.bodies import ByteStream, read_body
 from arkor_sync.cloud.http import (
     EVENT_STREAM,
@@ -60,7 +61,8 @@ class Jobs:
         is_text = isinstance(name, str) and bool(name.strip())
         check("name", name, is_text, "a string that is not empty")
         check("config", config, isinstance(config, Mapping), "a mapping")
-        body = json_copy({"name": name, "config": dict(config)}, "the job")
+        config = hide_secrets(config)
+        body = hide_secrets(json_copy({"name": name, "config": config}, "the job"))
         target = self._session.target("jobs", transport=transport)
         try:
             job: TrainingJob = self._session.request(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import os
 import re
 import threading
@@ -25,6 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.bodies import read_body
 from arkor_sync.cloud.client_version import USER_AGENT
@@ -56,7 +56,7 @@ _FINAL_ERRORS = (
 _DEFAULT_LIFETIME = 3600.0  # seconds; a wrong guess costs one request that is answered with 401
 _NOT_SAVED = "%s; the refreshed tokens are lost when this process ends; sign in again after that"
 
-_logger = logging.getLogger("arkor_sync.credentials")
+_logger = get_logger("arkor_sync.credentials")
 
 
 class Refresher:
@@ -125,7 +125,9 @@ class Refresher:
         if not is_usable or not isinstance(failure, ArkorConnectionError):
             # A copy: other threads raise the same error, and its context holds the request.
             raise copy.copy(failure)
-        _logger.warning("%s; the current token is valid for another %.0f s", failure, remaining)
+        _logger.warning(
+            "%s; the current token is valid for another %.0f s", str(failure), remaining
+        )
         return current
 
     def _start_refresh(self, rejected: Optional[str]) -> Optional[Future[OAuthCredentials]]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.once import Once
+from arkor_sync._common.secret import redact_known
 from arkor_sync.cloud.credentials import (
     CREDENTIALS_TYPES,
     Credentials,
@@ -155,7 +156,10 @@ class CloudSession:
         try:
             return decode_answer(content, shape, member)
         except ResponseError as error:
-            raise ResponseError(f"{method} {urlsplit(url).path}: {error}") from None
+            problem = auth.redact(redact_known(str(error), body))
+        # The answer may hold a key. No variable here, and no context of the error, may show it.
+        del content
+        raise ResponseError(f"{method} {urlsplit(url).path}: {problem}")
 
     def _current_credentials(
         self, rejected: Optional[str], transport: Optional[Transport]

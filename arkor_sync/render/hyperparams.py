@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Dict, Mapping
 
-_SECRET = re.compile(
-    r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
-)
-# Only the groups are kept: they are the parts of a URL without secrets.
-_URL = re.compile(r"(\w+://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
+from arkor_sync._common.secret import Secret, hide_secrets, redact
 
 
 def flatten_hyperparams(config: Mapping[str, Any]) -> Dict[str, Any]:
     """Flatten a job's configuration: nested names are joined with dots, short lists become a text.
 
-    Values that may be secret are left out: tokens and keys, and of a URL the user and the query.
+    Values that may be secret are left out: tokens and keys by their names, and what looks like one
+    within a text; of a URL the user and the query.
     """
+    return _flatten(hide_secrets(config, by_form=False))
+
+
+def _flatten(config: Mapping[str, Any]) -> Dict[str, Any]:
     flat: Dict[str, Any] = {}
     for key, value in config.items():
-        if _SECRET.search(key) and not isinstance(value, (int, float)):
-            continue
-        if isinstance(value, (list, tuple)):
-            nested = any(isinstance(each, (Mapping, list, tuple)) for each in value)
+        if isinstance(value, list):
+            nested = any(isinstance(each, (dict, list, Secret)) for each in value)
             if nested or not value:
                 value = {str(index): each for index, each in enumerate(value)}
             else:
-                value = ", ".join(str(_without_url_secrets(each)) for each in value)
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{k}": v for k, v in flatten_hyperparams(value).items()})
-        elif value is not None:
-            flat[key] = _without_url_secrets(value)
+                value = ", ".join(redact(str(each)) for each in value)
+        if isinstance(value, dict):
+            flat.update({f"{key}.{k}": v for k, v in _flatten(value).items()})
+        elif value is not None and not isinstance(value, Secret):
+            flat[key] = redact(value) if isinstance(value, str) else value
     return flat
-
-
-def _without_url_secrets(value: Any) -> Any:
-    return _URL.sub(r"\1\2", value) if isinstance(value, str) else value

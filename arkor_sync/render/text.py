@@ -7,30 +7,26 @@ import unicodedata
 from datetime import datetime
 from typing import Optional
 
-_ESCAPE_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+from arkor_sync._common.text import safe_line
+
+_MAX_TEXT = 10_000  # characters; more are on no line
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
 def one_line(text: str, columns: int) -> str:
-    """Return a text on one line: without control characters, and shortened if it is too long.
+    """Return a safe text on one line, shortened if it is too long for a terminal.
 
     Args:
         text: Any text of the cloud or the user.
         columns: The longest result, in columns of a terminal; East Asian characters take two.
     """
-    plain = strip_escape_codes(text)
-    clean = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+    clean = safe_line(text, _MAX_TEXT)
     if len(clean) <= columns and display_width(clean) <= columns:
         return clean
     clean = clean[:columns]
     while clean and display_width(clean) >= columns:
         clean = clean[:-1]
     return clean.rstrip() + "…"
-
-
-def strip_escape_codes(text: str) -> str:
-    """Remove the escape codes of a terminal, such as the colours of a traceback."""
-    return _ESCAPE_CODE.sub("", text)
 
 
 def display_width(text: str) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple, Optional, Union
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import Lines, get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.stream.events import RunEvent, TrainingEvent
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 STUCK_AFTER = 60.0
 """Seconds after which a running callback is warned of; again after twice as long."""
@@ -61,4 +61,4 @@ class CurrentCall:
         if age >= self._warn_after:
             self._warn_after = 2 * age
             what = "%s has been running for %.0f s, for event %s:\n%s"
-            logger.warning(what, name, age, ctx.event.id, self.stack())
+            logger.warning(what, name, age, ctx.event.id, Lines(self.stack()))

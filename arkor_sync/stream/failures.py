@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from itertools import count
 from typing import Any, Callable, Hashable, Optional
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.errors import add_note, still_runs, text_of
 from arkor_sync.stream.error_policy import (
     Action,
@@ -19,7 +19,7 @@ from arkor_sync.stream.error_policy import (
 from arkor_sync.stream.events import KNOWN, TERMINAL
 from arkor_sync.stream.protocols import Canceller, Event, Handlers
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 
 class Failures:

@@ -7,10 +7,10 @@ it reads the job's record instead.
 from __future__ import annotations
 
 import enum
-import logging
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.jobs import NO_STREAM
@@ -35,7 +35,7 @@ from arkor_sync.stream.reconnect import ReconnectPolicy
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
 
-logger = logging.getLogger("arkor_sync.stream.reader")
+logger = get_logger("arkor_sync.stream.reader")
 
 _IDLE = 15.0  # seconds
 _LEAST_RETRY = 0.1  # seconds: a server that asks for none must not be hammered when it fails

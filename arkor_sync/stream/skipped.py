@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
+from arkor_sync._common.log import get_logger
 from arkor_sync.stream.events import TrainingEvent
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 FEW = 10
 """So many events are logged one by one; after them the hundredth, the thousandth and so on."""

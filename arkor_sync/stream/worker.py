@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 from functools import partial
 from itertools import repeat
 from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.errors import RunError
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
@@ -22,7 +22,7 @@ from arkor_sync.stream.failures import Again, Failures, identity
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
 from arkor_sync.stream.skipped import Skipped
 
-logger = logging.getLogger("arkor_sync.stream.worker")
+logger = get_logger("arkor_sync.stream.worker")
 
 _CHANGES_THE_JOB = TERMINAL | {STARTED}
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from typing import Any, List, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arkor_sync.cloud import chat as chat_module
 from arkor_sync.cloud.chat import ChatResponse, _text
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import (
@@ -301,15 +303,19 @@ def test_text_that_is_not_json(cloud: ScriptedCloud, client: CloudApiClient) -> 
         b'data: "lo "\n\n',
         b"data: {oops\n\n",
         b"data: NaN\n\n",
+        b"data: 42\n\n",
+        b"data: [1, 2]\n\n",
+        b"data: true\n\n",
+        b"data: null\n\n",
         DONE,
     )
-    assert list(answer) == ["Hel", "lo ", "{oops", "NaN"]
-    assert answer.json() == ["lo "]
+    assert list(answer) == ["Hel", "lo ", "{oops", "NaN", "42", "[1, 2]", "true", "null"]
+    assert answer.json() == []
 
 
 def test_what_is_empty_is_not_passed_on(cloud: ScriptedCloud, client: CloudApiClient) -> None:
     answer = streamed(
-        cloud, client, b"data:\n\n", b'data: ""\n\n', delta(""), b"data: null\n\n", DONE
+        cloud, client, b"data:\n\n", b'data: ""\n\n', delta(""), delta(content=None), DONE
     )
     assert list(answer) == []
     assert answer.content() is None
@@ -346,6 +352,90 @@ def test_tool_calls_without_an_index(cloud: ScriptedCloud, client: CloudApiClien
     calls = [{"id": f"call-{i}", "function": {"name": "f", "arguments": "{}"}} for i in range(2)]
     answer = streamed(cloud, client, delta(tool_calls=calls), DONE)
     assert [each["id"] for each in answer.tool_calls()] == ["call-0", "call-1"]
+
+
+def choice(index: Any, content: str, finish: Any = None) -> Any:
+    return {"index": index, "delta": {"content": content}, "finish_reason": finish}
+
+
+def test_of_several_answers_the_first_is_read(cloud: ScriptedCloud, client: CloudApiClient) -> None:
+    answer = streamed(
+        cloud,
+        client,
+        data({"choices": [choice(0, "Hel")]}),
+        data({"choices": [choice(1, "Bon")]}),
+        data({"choices": [choice(1, "jour"), choice(0, "lo")]}),
+        data({"choices": [choice(1, "", "length")]}),
+        data({"choices": [choice(0, "", "stop")]}),
+        data({"choices": [choice(1, "!")]}),
+        DONE,
+    )
+    assert list(answer) == ["Hel", "lo"]
+    assert answer.finish_reason == "stop"
+    assert len(answer.json()) == 6
+
+
+def test_of_several_whole_answers_the_first_is_read(
+    cloud: ScriptedCloud, client: CloudApiClient
+) -> None:
+    second, first = (
+        {"index": index, "message": {"content": text}, "finish_reason": text}
+        for index, text in ((1, "b"), (0, "a"))
+    )
+    cloud.reply({"choices": [second, first]})
+    answer = chat(client, stream=False)
+    assert (answer.text(), answer.finish_reason) == ("a", "a")
+
+
+def test_the_tool_calls_of_the_first_answer_are_its_own(
+    cloud: ScriptedCloud, client: CloudApiClient
+) -> None:
+    calls = [
+        {"index": n, "delta": {"tool_calls": [{"index": 0, "id": f"c{n}", "function": {}}]}}
+        for n in range(2)
+    ]
+    answer = streamed(cloud, client, *(data({"choices": [each]}) for each in calls), DONE)
+    assert [each["id"] for each in answer.tool_calls()] == ["c0"]
+
+
+def test_a_streamed_answer_is_bounded_in_memory(
+    cloud: ScriptedCloud, client: CloudApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_module, "MAX_ANSWER_BYTES", 1 << 20)
+    chunks = [delta("x" * 10) * 500] * 100 + [DONE]
+    answer = streamed(cloud, client, *chunks)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResponseError, match="more than 1,048,576 bytes of memory"):
+            answer.text()
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20  # of 5 MB, and of 30 as objects
+    finally:
+        tracemalloc.stop()
+    assert cloud.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"data: x\n\n", data("x"), data({"a": []}), delta(tool_calls=[{"id": "a"}])],
+    ids=["text", "JSON text", "an object without a text", "a part of a call"],
+)
+def test_whatever_a_streamed_answer_is_made_of_counts(
+    cloud: ScriptedCloud, client: CloudApiClient, frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_module, "MAX_ANSWER_BYTES", 10_000)
+    assert streamed(cloud, client, frame * 10, DONE).text() in ("", "x" * 10)
+    with pytest.raises(ResponseError, match="bytes of memory"):
+        streamed(cloud, client, frame * 200, DONE).text()
+
+
+def test_many_parts_of_one_call_cost_linear_time(
+    cloud: ScriptedCloud, client: CloudApiClient
+) -> None:
+    part = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "x" * 50}}
+    answer = streamed(cloud, client, *[delta(tool_calls=[part]) * 500] * 20, DONE)
+    ((call,), again) = answer.tool_calls(), answer.tool_calls()
+    assert call["function"]["arguments"] == "x" * 500_000
+    assert again == [call]
 
 
 def test_the_connection_ends_with_the_answer(cloud: ScriptedCloud, client: CloudApiClient) -> None:
@@ -477,7 +567,7 @@ def _offline() -> Any:
         _parser=FrameParser(),
         _pieces=[],
         _chunks=[],
-        _calls={},
+        _room=1 << 20,
         _finish_reason=None,
         _ended=False,
         _failure=None,

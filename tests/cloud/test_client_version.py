@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from arkor_sync import __version__
+from arkor_sync.cloud import client_version
 from arkor_sync.cloud.client_version import (
     CLIENT_HEADER,
     UPGRADE_COMMAND,
@@ -144,3 +145,17 @@ def test_any_other_body_still_says_what_to_do(body: Any) -> None:
     message = upgrade_message(body, CLIENT_HEADER)
     assert UPGRADE_COMMAND in message
     assert CLIENT_HEADER in message
+
+
+def test_a_server_with_ever_new_messages_fills_neither_memory_nor_disk(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(1_000):
+        record_deprecation({"Deprecation": "true", "Warning": str(number)}, CLIENT_HEADER, None)
+    assert caplog.messages == [
+        f"{n} (accepted; {UPGRADE_COMMAND})" for n in range(len(caplog.messages))
+    ]
+    assert len(caplog.messages) == len(client_version._logged) == 20
+    notice = latest_deprecation()
+    assert notice is not None
+    assert notice.message == "999"

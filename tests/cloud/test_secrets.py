@@ -10,6 +10,7 @@ from typing import Any, Callable, List, Optional
 
 import pytest
 
+from arkor_sync import create_trainer
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
@@ -35,13 +36,29 @@ def caught(call: Callable[[], Any]) -> Optional[BaseException]:
     return None
 
 
-def check(error: Optional[BaseException]) -> None:
+def variables_of(error: BaseException) -> str:
+    """What a report shows of our functions and of those below: Sentry shows all variables."""
+    shown: List[str] = []
+    links: List[Optional[BaseException]] = [error]
+    while links:
+        link = links.pop()
+        if link is None:
+            continue
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            if "/tests/" not in frame.f_code.co_filename:
+                shown += map(repr, frame.f_locals.values())
+        links += [link.__cause__, None if link.__suppress_context__ else link.__context__]
+    return "\n".join(shown)
+
+
+def check(error: Optional[BaseException], variables: bool = True) -> None:
     """Look at all that a report of the error would hold: text, attributes, causes, pickle."""
     if error is None:
         return
     shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     assert SECRET not in shown
     assert SECRET.encode() not in pickle.dumps(error)
+    assert not variables or SECRET not in variables_of(error)
     while error is not None:
         assert SECRET not in repr(error)
         assert SECRET not in repr(vars(error))
@@ -76,6 +93,10 @@ def test_an_exchange_shows_none() -> None:
     [
         Reply(silent=True),
         Reply(401, {"error": f"bad token {SECRET}"}),
+        Reply(400, f"bad token {SECRET}"),
+        Reply(200, f"not json, and {SECRET}"),
+        Reply(200, {"job": {**JOB, "id": 5, "config": {"model": "m", "token": SECRET}}}),
+        Reply(200, {"jobs": [{"key": SECRET}], "key": SECRET}),
         Reply(302, "", headers={"Location": f"https://u:{SECRET}@h/?t={SECRET}"}),
         Reply(200, "not json"),
         Reply(200, {"job": {"id": 5}}),
@@ -105,7 +126,8 @@ def test_failures_show_none(
         for call in calls:
             error = caught(call)
             failed += error is not None
-            check(error)
+            # What a model wrote is shown: it is the program's own text.
+            check(error, variables=call is not calls[-1])
     assert failed >= 4
     assert SECRET not in caplog.text
 
@@ -119,10 +141,42 @@ def test_a_response_keeps_none(cloud: ScriptedCloud) -> None:
     assert SECRET.encode() not in pickle.dumps(answer.response)
 
 
+def test_a_configuration_that_cannot_work_shows_none() -> None:
+    wire = {"type": "blob", "url": "u", "token": SECRET}
+    for dataset in (BlobDataset("https://x/y", SECRET), wire):
+        for wrong in ({"max_steps": -1}, {"extra": {"hubToken": SECRET, "odd": object()}}):
+            error = caught(
+                lambda: create_trainer(name="n", model=MODEL, dataset=dataset, **wrong)  # noqa: B023
+            )
+            assert error is not None
+            check(error)
+
+
+@pytest.mark.parametrize("token", [f"{SECRET} x", f"{SECRET}\n"])
+def test_a_token_that_no_header_can_carry_is_not_shown(
+    cloud: ScriptedCloud, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARKOR_TOKEN", f"{SECRET} {SECRET}")
+    for credentials in (TokenCredentials(token), None):
+        error = caught(CloudApiClient(cloud.url, credentials).me)
+        assert error is not None
+        check(error)
+
+
+def test_an_identity_of_another_shape_is_not_shown(cloud: ScriptedCloud, home: Path) -> None:
+    for answer in ({"token": SECRET}, {"token": [SECRET]}, f'"{SECRET}"', f"{SECRET}"):
+        cloud.replies = [Reply(200, answer)]
+        error = caught(lambda: ensure_credentials(cloud.url))
+        assert error is not None
+        check(error)
+
+
 def test_a_broken_file_shows_none(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = home / ".arkor" / "credentials.json"
     path.parent.mkdir()
-    for text in (f'{{"mode": "{SECRET}', f'{{"mode": "anon", "token": ["{SECRET}"]}}'):
+    whole = f'{{"mode": "anon", "token": "{SECRET}"}}'
+    odd = (f'"{SECRET}"', f'["{SECRET}"]', whole)
+    for text in (*odd, f'{{"mode": "{SECRET}', f'{{"mode": "anon", "token": ["{SECRET}"]}}'):
         path.write_text(text)
         error = caught(lambda: ensure_credentials("http://127.0.0.1:1"))
         assert error is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any, Callable, TypeVar, cast
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.stream.error_policy import Redeliver, Skip, StopTraining
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

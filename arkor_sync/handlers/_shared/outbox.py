@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 from collections import deque
 from typing import Callable, Deque, Generic, List, Optional, TypeVar
 
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 Item = TypeVar("Item")
 _IDLE_SECONDS = 1.0  # how long the thread waits for another item before it ends

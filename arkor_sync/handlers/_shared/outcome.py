@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.errors import RunAborted
-from arkor_sync.render.text import strip_escape_codes
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -23,8 +23,16 @@ def describe_outcome(
         error: What `wait()` raises, or None.
 
     Returns:
-        A status of one word, and the reason; the reason is empty where none is known.
+        A status of one word, and the reason; the reason is empty where none is known. Both are
+        safe to show.
     """
+    status, reason = _outcome(job, result, error)
+    return safe_line(status), safe_text(reason)
+
+
+def _outcome(
+    job: TrainingJob, result: Optional[TrainingResult], error: Optional[BaseException]
+) -> Tuple[str, str]:
     if isinstance(error, RunAborted):
         note = "the job goes on"
         reason = "" if error.reason is None else str(error.reason) or type(error.reason).__name__
@@ -34,7 +42,7 @@ def describe_outcome(
         return job.status, f"the run ended with {raised}"
     if result is not None and result.stop_reason is not None:
         return "stopped", result.stop_reason
-    return job.status, strip_escape_codes(job.error or "")
+    return job.status, job.error or ""
 
 
 def shorten_reason(reason: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.contexts import Context, EndContext
 from arkor_sync.errors import ArkorUsageError
@@ -14,7 +14,7 @@ from arkor_sync.handlers._shared.exceptions import describe_error
 if TYPE_CHECKING:
     from arkor_sync.run import Run
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 
 class SingleRunCallback(Callback):

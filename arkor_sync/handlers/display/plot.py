@@ -6,7 +6,6 @@ The callback methods run on the run's worker thread and only queue the data of a
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Union
@@ -14,6 +13,7 @@ from typing import Dict, List, NamedTuple, Union
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import file_name, readable_name
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
@@ -26,7 +26,7 @@ from arkor_sync.render.chart import PALETTES, Chart, render_svg
 from arkor_sync.render.chart_png import render_png
 from arkor_sync.render.rows import collect_rows
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 _now = Clock.now
 _MAX_NAME = 60  # characters of a job's name in the name of a file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections import deque
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, Tex
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.environment import variable
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
@@ -24,7 +24,7 @@ from arkor_sync.render.text import (
     seconds_between,
 )
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 _now = Clock.now
 _RATE_LOGS = 20  # the rate is measured over so many logs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, NamedTuple
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import CheckpointContext, LogContext
@@ -12,6 +13,7 @@ from arkor_sync.handlers._shared.exceptions import log_exceptions
 from arkor_sync.handlers._shared.state_per_run import StatePerRun
 from arkor_sync.render.rows import Row, Rows, add_log, downsample
 
+logger = get_logger("arkor_sync.handlers")
 MAX_ROWS = 500  # few enough to be saved after every event
 
 

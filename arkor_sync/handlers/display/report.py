@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.paths import file_name
+from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import EndContext
 from arkor_sync.handlers._shared.exceptions import log_exceptions
@@ -186,6 +187,11 @@ def _table(head: Sequence[str], body: Any, kind: str = "settings") -> str:
 def _facts(facts: Sequence[Tuple[str, str]]) -> str:
     items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
     return f"<dl>{items}</dl>"
+
+
+def escape(text: str) -> str:
+    """Make a text safe to show, and escape it for HTML."""
+    return escape_html(safe_text(text))
 
 
 def _number(value: Optional[float]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import os
 from pathlib import Path
@@ -17,6 +16,7 @@ from arkor_sync._common.arguments import check, is_number
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.chat_request import build_chat_body
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
@@ -38,7 +38,7 @@ from arkor_sync.render.text import one_line
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 Prompt = Union[str, Sequence[Mapping[str, Any]]]
 _MAX_SHOWN = 3  # answers in a message to the notifier

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from concurrent.futures import Future
 from functools import partial
 from typing import Callable, Generic, List, Optional, TypeVar
 
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 Result = TypeVar("Result")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import logging
 import math
 from collections import deque
 from typing import Any, Deque, Dict, Optional
 
 from arkor_sync._common.arguments import check, is_number
+from arkor_sync._common.log import get_logger
 from arkor_sync.contexts import EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.metric_values import (
@@ -19,7 +19,7 @@ from arkor_sync.handlers._shared.metric_values import (
 )
 from arkor_sync.handlers._shared.single_run_callback import SingleRunCallback, try_to_stop
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 
 class EarlyStoppingReason(enum.Enum):
@@ -254,4 +254,4 @@ class EarlyStopping(SingleRunCallback):
         text = f"EarlyStopping: no log had {self.monitor!r} ({self._missed} logs had: {names})"
         if self._strict:
             raise ArkorUsageError(text)
-        logger.warning(text)
+        logger.warning("%s", text)

@@ -7,7 +7,6 @@ thread waits for the deadline.
 from __future__ import annotations
 
 import datetime
-import logging
 import math
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.contexts import (
     CheckpointContext,
@@ -30,7 +30,7 @@ from arkor_sync.render.text import seconds_between
 if TYPE_CHECKING:
     from arkor_sync.run import Run
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 _RETRY_DELAY = 5.0  # seconds before the cloud is asked to cancel again; doubled each time
 _MAX_RETRY_DELAY = 60.0

@@ -7,7 +7,6 @@ delivers them to the backend.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -31,7 +31,7 @@ from arkor_sync.handlers._shared.state_per_run import StatePerRun
 from arkor_sync.render.hyperparams import flatten_hyperparams
 from arkor_sync.stream.events import METRICS, TrainingEvent, number
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 MAX_ROWS = 10_000
 """Rows of a run that may wait for a backend. If there are more, the oldest are dropped."""

@@ -18,6 +18,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, U
 from arkor_sync._common.arguments import check
 from arkor_sync._common.files import is_special, write_special
 from arkor_sync._common.paths import make_directory
+from arkor_sync._common.text import safe_cell
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 from arkor_sync.stream.events import METRICS
@@ -181,17 +182,21 @@ class CSVLogger(_FileLogger):
         return self._to_csv(values.get(name) for name in COLUMNS)
 
     def _parse_rows(self, lines: Iterable[str]) -> Iterator[Tuple[Any, int, FrozenSet[str]]]:
+        job_id = safe_cell(self.job.id)
         for line in lines:
             try:
                 (row,) = csv.DictReader([line], COLUMNS, delimiter=self._separator)
                 step = int(row["step"])
             except (csv.Error, ValueError, TypeError):
                 continue  # this line was written by something else, or was damaged
-            yield row["job_id"], step, frozenset(name for name in _METRICS if row[name])
+            names = frozenset(name for name in _METRICS if row[name])
+            yield self.job.id if row["job_id"] == job_id else row["job_id"], step, names
 
     def _to_csv(self, values: Any) -> str:
         line = io.StringIO()
-        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(values)
+        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(
+            map(safe_cell, values)
+        )
         return line.getvalue()
 
 

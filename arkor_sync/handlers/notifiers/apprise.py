@@ -10,7 +10,12 @@ from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable
 from arkor_sync.handlers.notifiers.http import mute_loggers
-from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
+from arkor_sync.handlers.notifiers.notification import (
+    ZERO_WIDTH_SPACE,
+    Notification,
+    break_fences,
+    fit,
+)
 
 _TYPES = {"completed": "success", "failed": "failure", "error": "failure", "reconnect": "warning"}
 _MAX_BODY = 10_000  # characters; Apprise shortens or splits it further for each service
@@ -70,5 +75,5 @@ def _body(note: Notification) -> str:
 
 
 def break_mentions(text: str) -> str:
-    """Make mentions ineffective in the forms of all services: `@name`, `<!here>`, `<@123>`."""
-    return re.sub("([@<])(?=[^\\s])", rf"\1{ZERO_WIDTH_SPACE}", text)
+    """Make mentions (`@name`, `<!here>`, `<@123>`) and code blocks of all services ineffective."""
+    return break_fences(re.sub("([@<])(?=[^\\s])", rf"\1{ZERO_WIDTH_SPACE}", text))

@@ -6,13 +6,13 @@ notifier sends it, and another one asks the checkpoints for their answers.
 
 import abc
 import dataclasses
-import logging
 import threading
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.environment import variable
+from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -37,7 +37,7 @@ from arkor_sync.handlers.notifiers.notification import (
 from arkor_sync.handlers.notifiers.samples import Prompt, ask_checkpoint
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 EVENTS = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
 

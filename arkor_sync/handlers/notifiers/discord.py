@@ -10,7 +10,12 @@ from typing import Any, Dict, Optional
 
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.handlers.notifiers.http import Answer, HttpNotifier
-from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
+from arkor_sync.handlers.notifiers.notification import (
+    ZERO_WIDTH_SPACE,
+    Notification,
+    break_fences,
+    fit,
+)
 
 _BLUE, _GREEN, _RED, _GREY = 0x3B82F6, 0x22C55E, 0xEF4444, 0x6B7280
 _COLOURS = {"completed": _GREEN, "failed": _RED, "error": _RED, "cancelled": _GREY}
@@ -80,7 +85,7 @@ def escape(text: str) -> str:
 
 def _escape_code(text: str) -> str:
     """Escape a text for a code block, in which only mentions and the end of the block count."""
-    return _break_mentions(text).replace("```", f"`{ZERO_WIDTH_SPACE}`{ZERO_WIDTH_SPACE}`")
+    return break_fences(_break_mentions(text))
 
 
 def _break_mentions(text: str) -> str:

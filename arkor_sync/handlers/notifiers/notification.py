@@ -9,6 +9,7 @@ import re
 import uuid
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
+from arkor_sync._common.text import safe_text
 from arkor_sync.render.text import format_number
 
 LAST_EVENTS = frozenset({"completed", "cancelled", "failed", "error"})
@@ -16,7 +17,6 @@ LAST_EVENTS = frozenset({"completed", "cancelled", "failed", "error"})
 
 ZERO_WIDTH_SPACE = "\u200b"
 _MAX_TEXT = 20_000  # characters; no service shows more
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +115,19 @@ def build_message(text: object) -> Notification:
 
 
 def clean(text: object, limit: int = _MAX_TEXT) -> str:
-    """Remove control characters and lone surrogates, and cut the text at `limit` characters."""
-    lines = str(text)[:limit].replace("\r\n", "\n").replace("\r", "\n")
-    return _INVISIBLE.sub("", lines).encode("utf-8", "replace").decode().strip()
+    """Remove what could act on a reader, and cut the text at `limit` characters."""
+    return safe_text(text)[:limit].strip()
+
+
+def break_fences(text: str) -> str:
+    """Make a text unable to leave a code block, or to begin one, in all kinds of Markdown.
+
+    The rule: no two backticks stand side by side, also where the text meets the fence around it.
+    """
+    apart = re.sub("`(?=`)", f"`{ZERO_WIDTH_SPACE}", text)
+    before = ZERO_WIDTH_SPACE if text[:1] == "`" else ""
+    after = ZERO_WIDTH_SPACE if text[-1:] == "`" else ""
+    return f"{before}{apart}{after}"
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str] = lambda text: text) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Mapping, Sequence, Union
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.contexts import CheckpointContext
 from arkor_sync.handlers._shared.exceptions import describe_error
 from arkor_sync.handlers.notifiers.notification import Sample, clean
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 Prompt = Union[str, Sequence[Mapping[str, Any]]]
 """A text of the user, or a list of messages."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Dict, Optional
 
 from arkor_sync.handlers.notifiers.http import HttpNotifier
-from arkor_sync.handlers.notifiers.notification import ZERO_WIDTH_SPACE, Notification, fit
+from arkor_sync.handlers.notifiers.notification import Notification, break_fences, fit
 
 _ICONS = {
     "completed": "✅",
@@ -58,7 +58,7 @@ class SlackNotifier(HttpNotifier):
 def escape(text: str) -> str:
     """Escape angle brackets, in which Slack writes mentions and links, and ends of code blocks."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return escaped.replace("```", f"`{ZERO_WIDTH_SPACE}`{ZERO_WIDTH_SPACE}`")
+    return break_fences(escaped)
 
 
 def _code(text: str, limit: int) -> str:

@@ -1,0 +1,38 @@
+"""The loggers of this package, whose lines are safe and short. Any thread.
+
+The rule: a log line is one line, and nothing in it can act on a terminal or forge a second line. So
+every text that is put into a line goes through `safe_line`, whoever it came from.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from arkor_sync._common.text import LINE, safe_line, safe_text
+
+
+class Lines(str):
+    """A text of several lines, such as a stack, which a log line may end with."""
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of this name, which makes the texts in its lines safe."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_make_safe)  # adding it again does nothing
+    return logger
+
+
+def _make_safe(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_safe, record.args))
+    return True
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, Lines):
+        return safe_text(value)
+    if isinstance(value, str) and value.isprintable() and len(value) <= LINE:
+        return value  # with the spaces around it: it may be a part of a sentence
+    return safe_line(value) if isinstance(value, (str, os.PathLike)) else value

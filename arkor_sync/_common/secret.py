@@ -1,0 +1,111 @@
+"""Secrets: a type that does not show itself, and rules that find secrets in other values. Pure.
+
+The rule: a value is secret if its name says so, or its own form does. A secret is wrapped where it
+comes in, because a report of an error may show the variables of all functions (Sentry does).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, Mapping
+
+HIDDEN = "[hidden]"
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_SECRET_WORD = re.compile(
+    "apikeys?|auth|authorization|bearer|cookies?|credentials?|creds|jwt|pass|passphrase|passwd"
+    "|passwords?|pats?|pwd|sas|secrets?|signature|tokens?"
+)
+_LAST_PART = re.compile(
+    r"(token|secret|pass(word|wd|phrase)|key|auth(orization)?|bearer|cookie|credential)s?$", re.I
+)
+_NAMES = (
+    r"(?:token|secret|pass(?:word|wd|phrase)?|pwd|key|auth(?:orization)?|cookie|credential"
+    r"|sig(?:nature)?|jwt|(?<![a-z])pat)s?"
+)
+_ASSIGNED = re.compile(
+    rf"({_NAMES}[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?(?:(?:Bearer|Basic|Token)\s)?)[^\s&\"',;]+", re.I
+)
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
+_WELL_KNOWN = re.compile(
+    r"\b(?:hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
+)
+# Only the groups are kept: they are the parts of a URL without secrets.
+_URL = re.compile(r"(\w{1,20}://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
+_NAME_FIELDS = ("name", "key", "header", "field")
+_SHORTEST = 6  # characters: a shorter text may be a word of the message
+
+
+class Secret(str):
+    """A text whose `repr` does not show it. In all else it is the text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{HIDDEN}'"
+
+
+def is_secret_name(name: object) -> bool:
+    """Whether a value with this name is secret: `HF_PAT`, `x-api-key`, `hubToken`."""
+    words = [word.lower() for word in _WORD.findall(str(name))]
+    return bool(_LAST_PART.search(str(name))) or any(map(_SECRET_WORD.fullmatch, words))
+
+
+def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
+    """Copy a JSON value, with each secret text in it as a `Secret`.
+
+    Args:
+        value: Any value; what is no object, list or text stays as it is.
+        secret: Whether its name says that it is secret.
+        by_form: Whether a text that looks like a secret is one, whatever its name is.
+    """
+    if isinstance(value, str):
+        if secret or (by_form and redact(value) != value):
+            return Secret(value)
+        return str(value)
+    if isinstance(value, Mapping):
+        secret = secret or _names_a_secret(value)
+        return {
+            key: hide_secrets(each, secret or is_secret_name(key), by_form)
+            for key, each in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        secret = secret or (len(value) == 2 and type(value[0]) is str and is_secret_name(value[0]))
+        return [hide_secrets(each, secret, by_form) for each in value]
+    return value
+
+
+def redact(text: str) -> str:
+    """Remove from a text what looks like a secret: `token=...`, a bearer, the user of a URL."""
+    if "://" in text:
+        text = _URL.sub(r"\1\2", text)
+    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    text = _BEARER.sub(rf"\1 {HIDDEN}", text)
+    return _WELL_KNOWN.sub(HIDDEN, text)
+
+
+def redact_known(text: str, value: Any) -> str:
+    """Remove from a text every `Secret` that a value holds: a server may repeat the request."""
+    for secret in sorted(set(_secrets_in(value)), key=len, reverse=True):
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Secret):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _secrets_in(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _secrets_in(each)
+
+
+def _names_a_secret(value: Mapping[Any, Any]) -> bool:
+    """Whether an object is a name and its value, as in a list of headers."""
+    if "value" not in value:
+        return False
+    names = (value.get(field) for field in _NAME_FIELDS)
+    return any(isinstance(name, str) and is_secret_name(name) for name in names)

@@ -1,0 +1,119 @@
+"""What is taken for a secret, by its name or by its form, and how it is hidden."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import time
+from typing import Any
+
+import pytest
+
+from arkor_sync._common.secret import (
+    Secret,
+    hide_secrets,
+    is_secret_name,
+    redact,
+    redact_known,
+)
+from arkor_sync.render.hyperparams import flatten_hyperparams
+from support.waiting import shortest
+
+SECRET = "do-not-show-me-0123456789"
+
+
+def test_a_secret_is_its_text_but_for_its_repr() -> None:
+    secret = Secret(SECRET)
+    assert secret == SECRET
+    assert (str(secret), f"{secret}", json.loads(json.dumps(secret))) == (SECRET,) * 3
+    assert SECRET not in repr({"a": [secret]})
+    for again in (copy.deepcopy(secret), pickle.loads(pickle.dumps(secret))):
+        assert again == SECRET
+        assert SECRET not in repr(again)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token",
+        "HF_PAT",
+        "hfPat",
+        "x-api-key",
+        "apiKey",
+        "hubtoken",
+        "WANDB_API_KEY",
+        "Authorization",
+        "password",
+        "DB_PASSWD",
+        "client_secret",
+        "Set-Cookie",
+        "jwt",
+        "tokenValue",
+        "accessTokens",
+    ],
+)
+def test_these_names_are_secret(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["path", "pattern", "tokenizer", "keyboard", "dispatch", "name", "author"]
+)
+def test_these_names_are_not(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+HOLDERS: Any = [
+    {"HF_PAT": SECRET},
+    {"headers": [{"name": "Authorization", "value": f"Bearer {SECRET}"}]},
+    {"headers": [{"key": "X-Api-Key", "value": SECRET}]},
+    {"headers": [["Cookie", SECRET]]},
+    {"headers": {"Authorization": SECRET}},
+    {"headers": [f"Authorization: Bearer {SECRET}"]},
+    {"command": f"train --token={SECRET} --epochs 3"},
+    {"command": f"HF_PAT={SECRET} train"},
+    {"command": f"curl -H 'Authorization: Basic {SECRET}'"},
+    {"note": f'{{"api_key": "{SECRET}"}}'},
+    {"url": f"https://user:{SECRET}@host/a"},
+    {"url": f"https://host/a?X-Amz-Signature={SECRET}"},
+    {"auth": {"user": SECRET}},
+    {"auth": [SECRET, SECRET]},
+]
+
+
+@pytest.mark.parametrize("config", HOLDERS, ids=[str(n) for n in range(len(HOLDERS))])
+def test_a_secret_is_found_wherever_it_is(config: Any) -> None:
+    assert SECRET not in repr(hide_secrets(config))
+    assert hide_secrets(config) == config
+    assert SECRET not in repr(flatten_hyperparams(config))
+
+
+@pytest.mark.parametrize(
+    "known", ["hf_", "ghp_", "github_pat_", "sk-", "xoxb-", "glpat-", "AKIA", "eyJ"]
+)
+def test_well_known_forms_are_secret(known: str) -> None:
+    assert redact(f"a {known}0123456789abcdef b") == "a [hidden] b"
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    config = {"model": "unsloth/gemma", "maxTokens": 5, "a": [1, 2], "url": "https://host/a.jsonl"}
+    assert flatten_hyperparams(config) == {**config, "a": "1, 2"}
+    assert redact("step 5: loss 0.5; the author: A. Key") == "step 5: loss 0.5; the author: A. Key"
+
+
+def test_a_text_that_repeats_the_request_loses_its_secrets() -> None:
+    sent = hide_secrets({"config": {"datasetSource": {"token": SECRET}, "list": [{"token": "ab"}]}})
+    assert redact_known(f"bad {SECRET}, ab", sent) == "bad [hidden], ab"
+
+
+@pytest.mark.parametrize("part", ["a", "token", "key= ", "://", "Bearer ", "a://b@", "eyJ", "= "])
+def test_any_text_is_searched_in_linear_time(part: str) -> None:
+    text = part * (100_000 // len(part))
+
+    def measure() -> float:
+        begun = time.thread_time()
+        redact(text)
+        return time.thread_time() - begun
+
+    assert shortest(measure, 1.0) < 1.0
