@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import SLICE, wait_in_slices
+from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger
 from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
@@ -41,7 +41,9 @@ class Settlement:
 
     def renew_lock(self) -> None:
         """Replace the lock, in a forked child: the thread that held it does not exist there."""
-        self._changed = threading.Condition()
+        # Held by its own `with`, as in `Flag`; a signal handler may take it twice.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def abort(self, reason: object, unless: Callable[[], bool] = lambda: False) -> bool:
         """Ask for the end; return False if it is fixed, or asked for, already.
@@ -50,7 +52,7 @@ class Settlement:
             reason: Why.
             unless: Called under the lock; if it returns true, nothing is asked for.
         """
-        with self._changed:
+        with self._lock:
             if self.settled or self.aborted is not None or unless():
                 return False
             self.aborted = (reason, Clock.now())
@@ -60,12 +62,12 @@ class Settlement:
     @contextmanager
     def stopping(self) -> Iterator[None]:
         """Mark that the cloud is being asked to cancel the job; see `finish_stop`."""
-        with self._changed:
+        with self._lock:
             self._stopping += 1
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._stopping -= 1
                 self._changed.notify_all()
 
@@ -75,14 +77,15 @@ class Settlement:
         Raises:
             Interrupted: The run was stopped or aborted.
         """
-        with self._changed:
-            wait_in_slices(self._changed, lambda: not self._stopping or self.aborted is not None)
+        with self._lock:
+            while self._stopping and self.aborted is None:
+                self._changed.wait(SLICE)
             if self.aborted is not None:
                 raise Interrupted
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
         """Fix the end; return False if it was fixed before. `call_back` is to follow."""
-        with self._changed:
+        with self._lock:
             if self.settled:
                 return False
             self.error = error
@@ -93,7 +96,7 @@ class Settlement:
 
     def add_done_callback(self, function: Callable[[Any], None]) -> None:
         """Have a function called by `call_back`, or at once where the end is fixed already."""
-        with self._changed:
+        with self._lock:
             if not self.settled:
                 self._callbacks.append(function)
                 return
@@ -136,8 +139,8 @@ class Settlement:
         Raises:
             WaitTimeout: The deadline has passed.
         """
-        changed = self._changed  # a fork replaces it
-        with changed:
+        lock, changed = self._lock, self._changed  # a fork replaces them
+        with lock:
             while not self.settled:
                 check()
                 now = Clock.now()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Callable, Optional
 
 from arkor_sync._common import process
@@ -69,39 +70,42 @@ class Run:
         self._handlers = handler_table(options.callbacks)
         self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
-        cursor = Cursor(self._lease.saved)
-        self._channel = Channel(
-            cursor,
-            options.max_buffered_events,
-            options.max_buffered_bytes,
-            on_stall=lambda: self._worker.current.warn_if_stuck(),
-        )
-        self._reader = Reader(
-            open_stream=lambda **how: client.jobs.events(job.id, **how),
-            read_job=lambda **how: client.jobs.get(job.id, **how),
-            transport=self._transport,
-            channel=self._channel,
-            policy=options.reconnect or ReconnectPolicy(),
-            stale_after=options.stale_after,
-            max_event_bytes=options.max_event_bytes,
-            clock=self._clock,
-            label=job.id,
-            on_idle=lambda: self._worker.current.warn_if_stuck(),
-        )
-        self._worker = Worker(
-            channel=self._channel,
-            handlers=self._handlers,
-            policy=options.error_policy or ErrorPolicy.abort(),
-            record=self._record,
-            control=_Control(self),
-            save=self._lease.saver(cursor),
-            context=contextvars.copy_context(),
-            clock=self._clock,
-            label=job.id,
-        )
-        event = options.abort_event
-        watch = None if event is None else AbortWatch(event, self.abort, job.id)
-        self._threads = RunThreads(self._reader, self._worker, watch)
+        with ExitStack() as undo:
+            undo.callback(self._release_lease)
+            cursor = Cursor(self._lease.saved)
+            self._channel = Channel(
+                cursor,
+                options.max_buffered_events,
+                options.max_buffered_bytes,
+                on_stall=lambda: self._worker.current.warn_if_stuck(),
+            )
+            self._reader = Reader(
+                open_stream=lambda **how: client.jobs.events(job.id, **how),
+                read_job=lambda **how: client.jobs.get(job.id, **how),
+                transport=self._transport,
+                channel=self._channel,
+                policy=options.reconnect or ReconnectPolicy(),
+                stale_after=options.stale_after,
+                max_event_bytes=options.max_event_bytes,
+                clock=self._clock,
+                label=job.id,
+                on_idle=lambda: self._worker.current.warn_if_stuck(),
+            )
+            self._worker = Worker(
+                channel=self._channel,
+                handlers=self._handlers,
+                policy=options.error_policy or ErrorPolicy.abort(),
+                record=self._record,
+                control=_Control(self),
+                save=self._lease.saver(cursor),
+                context=contextvars.copy_context(),
+                clock=self._clock,
+                label=job.id,
+            )
+            event = options.abort_event
+            watch = None if event is None else AbortWatch(event, self.abort, job.id)
+            self._threads = RunThreads(self._reader, self._worker, watch)
+            undo.pop_all()
 
     def start(self) -> Run:
         """Start the threads. `Trainer.follow` and `follow` have done so already.

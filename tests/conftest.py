@@ -35,6 +35,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _LIBRARIES = (
     "apprise",
     "datadog",
+    "gevent",
     "matplotlib",
     "mlflow",
     "opentelemetry",

@@ -26,7 +26,10 @@ class Flag:
 
     def __init__(self) -> None:
         self._set = False
-        self._changed = threading.Condition()  # its lock can be taken twice
+        # It can be taken twice. It is held by its own `with` and not by the condition's, which is
+        # Python code: a Ctrl-C in there would leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def is_set(self) -> bool:
         """Whether it is set."""
@@ -34,7 +37,7 @@ class Flag:
 
     def set(self) -> None:
         """Set it, and wake whoever waits for it."""
-        with self._changed:
+        with self._lock:
             self._set = True
             self._changed.notify_all()
 
@@ -44,10 +47,20 @@ class Flag:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until it is set, for so many seconds at most; return whether it is."""
-        with self._changed:
+        with self._lock:
             if not self._set:
                 self._changed.wait(timeout)
             return self._set
+
+    def wait_in_slices(self, timeout: Optional[float] = None) -> bool:
+        """Do the same on a thread of the program."""
+        deadline = None if timeout is None else Clock.now() + timeout
+        while not self._set:
+            left = SLICE if deadline is None else min(SLICE, deadline - Clock.now())
+            if left <= 0:
+                return False
+            self.wait(left)
+        return True
 
 
 class ProcessLock:
@@ -73,25 +86,3 @@ class ProcessLock:
             yield
         finally:
             lock.release()
-
-
-def wait_in_slices(
-    changed: threading.Condition, done: Callable[[], bool], timeout: Optional[float] = None
-) -> bool:
-    """Wait on a condition, which the thread holds, until something is done.
-
-    Args:
-        changed: Is notified when it may be done.
-        done: Whether it is.
-        timeout: Seconds to wait at most.
-
-    Returns:
-        Whether it is done.
-    """
-    deadline = None if timeout is None else Clock.now() + timeout
-    while not done():
-        left = SLICE if deadline is None else min(SLICE, deadline - Clock.now())
-        if left <= 0:
-            return done()
-        changed.wait(left)
-    return True

@@ -15,8 +15,9 @@ from types import FrameType
 from typing import Any, Callable, Optional
 
 from arkor_sync._common import process
-from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import SLICE
+from arkor_sync._common.locks import Flag
+
+_TAIL = 1.0  # seconds that a thread takes at most to end, once its main function has returned
 
 
 class OwnThread(threading.Thread):
@@ -31,6 +32,7 @@ class OwnThread(threading.Thread):
         super().__init__(target=main, name=name, daemon=True)
         self._greenlet: Any = None
         self._pid = os.getpid()
+        self._has_run = Flag()
 
     @property
     def forked(self) -> bool:
@@ -54,21 +56,23 @@ class OwnThread(threading.Thread):
             if not self.forked:
                 raise
             error = raised
+        finally:
+            self._has_run.set()
         if self.forked and self._greenlet is None:
             _end_process(error)
-        while self.forked:
+        while self.forked and self._greenlet is not None:
             # The green threads of the program go on in the child. This one may not end there:
             # `threading` does not know it any more, and would report an error.
             greenlet.parent.switch()
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait for its end."""
-        deadline = None if timeout is None else Clock.now() + timeout
-        while self.is_alive() and not self.is_current():
-            left = SLICE if deadline is None else min(SLICE, deadline - Clock.now())
-            if left <= 0:
-                return
-            super().join(left)
+        if not self.is_alive() or self.is_current():
+            return
+        # CPython up to 3.12 takes a thread for ended if an exception ends the waiting for it. So
+        # only the little that comes after `run` is waited for in that way.
+        if self._has_run.wait_in_slices(timeout):
+            super().join(_TAIL)
 
     def stack(self) -> str:
         """Format what it is doing at this moment; empty if it has ended."""

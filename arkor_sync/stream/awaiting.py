@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -92,13 +93,16 @@ class Awaiter:
             return
         import asyncio
 
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=_BACKGROUND_GRACE))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        with closing(loop):
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                ending = loop.create_task(asyncio.wait(left, timeout=_BACKGROUND_GRACE))
+                while not ending.done():
+                    with suppress(SystemExit, KeyboardInterrupt):  # a task may raise them
+                        loop.run_until_complete(ending)
+            loop.run_until_complete(loop.shutdown_asyncgens())
 
     def _is_foreign(self, result: Any) -> bool:
         """Tell a future that belongs to some other, running loop."""

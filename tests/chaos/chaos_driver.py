@@ -395,7 +395,7 @@ class Driver:
         elif result is not None:
             if not (oracle.between_events or result.stop_reason or self._interrupted):
                 raise Wrong("the run ended in the middle of an event")
-            called = {entry.callback for entry in self.trace if entry.key == END} - {None}
+            called = {entry.callback for entry in self.trace if entry.key == END} - {None, SAVE}
             if result.status != self._job.status or called - {f"on_{result.status}"}:
                 raise Wrong(f"{result.status}, called {called}, the job: {self._job.status}")
         elif isinstance(error, RunAborted):

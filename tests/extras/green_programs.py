@@ -1,4 +1,4 @@
-"""Programs on green threads, as under gunicorn with gevent workers. Each is a whole process."""
+"""Programs that run on green threads, as under gunicorn's gevent workers."""
 
 from __future__ import annotations
 

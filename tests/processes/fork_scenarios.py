@@ -17,15 +17,20 @@ from typing import Any, Callable, Dict, List, Tuple
 from scenarios import LIFETIME, be_quiet_about_lost_connections, say
 
 from arkor_sync import (
+    Action,
     CloudApiClient,
+    ErrorPolicy,
     ForkedRunError,
     HuggingFaceDataset,
     Run,
     RunAborted,
+    SavedCursor,
     create_trainer,
     follow,
 )
 from arkor_sync._common import process
+from arkor_sync.render import chart_png
+from arkor_sync.render.chart import Chart
 from support.hang_phases import BY_NAME, Cloud, begin, is_in, reader_led_to, until_reached
 from support.waiting import PATIENCE, until
 
@@ -222,6 +227,102 @@ def fork_while_the_first_run_begins(cloud: Dict[str, Any]) -> None:
     in_a_child(follow_too)
     release.set()
     first.join(PATIENCE)
+
+
+def return_from_a_callback_in_a_child(cloud: Dict[str, Any], how: str) -> None:
+    """Fork in a callback, and have the child come back to the library that called it."""
+    there = Cloud(**cloud)
+    children: List[int] = []
+    saved: List[str] = []
+
+    def on_log(ctx: Any) -> None:
+        if ctx.step == 2:
+            children.append(os.fork())
+        if children[:1] == [0]:
+            signal.alarm(LIFETIME // 2)
+            sys.stdout.write(f"child at {ctx.step}\n")  # not flushed: the child's end has to do so
+            if how != "return":
+                raise {"exit": SystemExit(7), "raise": ValueError("mine")}[how]
+
+    store = WatchedStore(saved)
+    callbacks = [{"on_log": on_log}, {"on_log": lambda ctx: say("second", ctx.step, os.getpid())}]
+    run = follow(
+        there.job_id,
+        client=there.client(),
+        callbacks=callbacks,
+        cursor_store=store,
+        error_policy=ErrorPolicy().on(ValueError, do=Action.RETRY, attempts=3),
+    )
+    say("parent is", os.getpid())
+    say("result", run.wait(PATIENCE).status)
+    say("child ended with", os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+
+
+class WatchedStore:
+    """Keeps nothing, as a database that every process reaches; says which process calls it."""
+
+    def __init__(self, released: List[str]) -> None:
+        self.released = released
+
+    def load(self, job_id: str) -> SavedCursor:
+        return SavedCursor()
+
+    def save(self, job_id: str, saved: SavedCursor) -> None:
+        say("saved by", os.getpid())
+
+    def lease(self, job_id: str) -> Callable[[], None]:
+        return lambda: say("released by", os.getpid())
+
+
+def fork_while_a_store_that_all_reach_has_the_lease(cloud: Dict[str, Any]) -> None:
+    """Fork children that end in every way they can; each inherits what gives the lease back."""
+    there = Cloud(**cloud)
+    run = follow(there.job_id, client=there.client(), cursor_store=WatchedStore([]))
+    until(lambda: run.health().delivered == 3)
+    in_a_child(lambda: None)
+    in_a_child(lambda: os._exit(7))
+    in_a_child(run.close)
+    in_a_child(lambda: (run.abort(), gc.collect()))
+    say("parent is", os.getpid())
+    run.close()
+
+
+def draw_in_a_child(cloud: Dict[str, Any]) -> None:
+    """Fork while another thread draws, and draw in the child."""
+    drawing, go_on = threading.Event(), threading.Event()
+
+    def figure(*_: object) -> Any:
+        drawing.set()
+        go_on.wait(PATIENCE)
+        raise LookupError("nothing is drawn")
+
+    def draw() -> None:
+        try:
+            chart_png.render_png(Chart("job", "running", {}, []), "light")
+        except LookupError:
+            say("drawn")
+
+    chart_png._figure = figure
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    assert drawing.wait(PATIENCE)
+
+    def draw_too() -> None:
+        go_on.set()
+        draw()
+
+    in_a_child(draw_too)
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+def leave_a_stream_open_in_a_child(cloud: Dict[str, Any]) -> None:
+    """Fork while an answer is read; the child leaves the block that closes the answer."""
+    there = Cloud(**cloud)
+    client = there.client()
+    with client.jobs.events(there.job_id, transport=client.transport()) as stream:
+        in_a_child(stream.__exit__)
+        say("parent reads on", bool(stream.read()))
 
 
 def locks_of(*roots: Any) -> List[Any]:

@@ -102,3 +102,41 @@ def test_a_fork_while_the_first_run_begins_does_not_lock_the_child_out(
     parent = nursery.start(scenarios.fork_while_the_first_run_begins, cloud).succeeds()
     followed = f"followed {cloud.job_id} completed [1, 2, 3, 4, 5]"
     assert parent.out == [followed, "child 7", followed]
+
+
+@pytest.mark.parametrize(("how", "status"), [("return", 0), ("exit", 7), ("raise", 1)])
+def test_a_child_that_returns_from_a_callback_ends(
+    nursery: Nursery, emulator: Emulator, how: str, status: int
+) -> None:
+    cloud = cloud_of(emulator, emulator.create_job())
+    parent = nursery.start(scenarios.return_from_a_callback_in_a_child, cloud, how)
+    assert parent.status() == 0
+    told = parent.out
+    pid = parent.value("parent is")
+    assert parent.err == "" if how != "raise" else parent.err.count("Traceback") == 1
+    assert [line for line in told if line.startswith("child")] == [
+        "child at 2",
+        f"child ended with {status}",
+    ]
+    assert [line for line in told if line.startswith("second")] == [
+        f"second {step} {pid}" for step in range(1, 6)
+    ]
+    by_whom = [line.split()[-1] for line in told if " by " in line]
+    assert by_whom == [pid] * 8, "7 events are saved, and the lease is given back, by the parent"
+    assert parent.value("result") == "completed"
+
+
+def test_a_child_does_not_give_back_the_lease_of_its_parent(
+    nursery: Nursery, emulator: Emulator
+) -> None:
+    cloud = cloud_of(emulator, waiting_job(emulator))
+    scenario = scenarios.fork_while_a_store_that_all_reach_has_the_lease
+    parent = nursery.start(scenario, cloud).succeeds()
+    pid = parent.value("parent is")
+    released = [line for line in parent.out if line.startswith("released")]
+    assert released == [f"released by {pid}"]
+
+
+def test_a_fork_while_a_picture_is_drawn_does_not_hang_the_child(nursery: Nursery) -> None:
+    parent = nursery.start(scenarios.draw_in_a_child, {}).succeeds()
+    assert parent.out == ["drawn", "child 7", "drawn"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import math
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from arkor_sync._common.arguments import check
@@ -40,11 +39,12 @@ class Timer(SingleRunCallback):
     """Stops the job when it has been running for too long, even if it sends no more events.
 
     The time counts from the start of the job; the time in the queue does not count. It is measured
-    with this machine's clock, from `on_started` on. If the job was already running then, the
-    cloud's own timestamps (`timestamp` of the event and `job.started_at`) tell for how long, so
-    the two clocks need not agree. The start is saved with the run's cursor, so a restart of this
-    process does not extend the limit. A new process starts to watch at the first event or
-    reconnect.
+    from `on_started` on, with this machine's monotonic clock. If the job was already running then,
+    the cloud's own timestamps (`timestamp` of the event and `job.started_at`) tell for how long.
+    The time of day of this machine is never used: it may be wrong or set anew, and the guard would
+    cancel a job too early. What has passed is saved with the run's cursor, so a restart of this
+    process does not begin anew: it goes on from there, or from what the next event's timestamp
+    says, whichever is more. A new process starts to watch at the first event or reconnect.
 
     The job is cancelled in the cloud, and `wait()` returns with `result.stop_reason`. If the cloud
     cannot be asked to cancel, that is logged and tried again until the run ends. This happens on a
@@ -120,12 +120,13 @@ class Timer(SingleRunCallback):
 
     def _save(self) -> Dict[str, Any]:
         if self._started is None:
-            return {"beganAt": None}
-        return {"beganAt": time.time() + self._started - self._clock.now()}
+            return {"ran": None}
+        return {"ran": self._clock.now() - self._started}
 
     def _restore(self, state: Dict[str, Any]) -> None:
-        if state["beganAt"] is not None:
-            self._started = self._clock.now() + state["beganAt"] - time.time()
+        ran = state.get("ran")  # 0.1 saved a time of day
+        if ran is not None:
+            self._started = self._clock.now() - max(0.0, float(ran))
 
 
 class _DeadlineThread:

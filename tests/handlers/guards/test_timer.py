@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import threading
 from pathlib import Path
@@ -190,19 +191,17 @@ def test_a_restart_gives_no_time_away(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wall = {"time": 1e9}
-    monkeypatch.setattr("arkor_sync.handlers.guards.timer.time.time", lambda: wall["time"])
+    wild_clock = itertools.cycle([1e9, 1e9 - 3 * 3600, 0.0, 4e9])
+    monkeypatch.setattr("time.time", lambda: next(wild_clock))
     store = FileCursorStore(tmp_path)
     job_id = manual(arkor_emulator, STARTED, log(1, "?"), log(2, "?"))
     first = HandClock()
     run = follow(job_id, callbacks=Timer(600, clock=first), client=arkor_client, cursor_store=store)
     arkor_emulator.step(job_id)
     first.pass_by(100.0)
-    wall["time"] += 100.0
     arkor_emulator.step(job_id)
     until(lambda: run.health().delivered == 2)
     run.close()
-    wall["time"] += 50.0  # nobody follows
     second = HandClock()
     second.time = 5.0  # the machine was started anew
     again = follow(
@@ -210,8 +209,8 @@ def test_a_restart_gives_no_time_away(
     )
     arkor_emulator.step(job_id)
     assert second.waiting.wait(PATIENCE)
-    assert second.waits == [450.0]
-    second.pass_by(450.0)
+    assert second.waits == [500.0]
+    second.pass_by(500.0)
     assert again.wait(PATIENCE).status == "cancelled"
 
 
@@ -348,3 +347,32 @@ def test_all_ways_to_write_a_duration_mean_the_same(
 def test_a_duration_that_cannot_work_is_refused_with_what_would(duration: Any) -> None:
     with pytest.raises(ArkorUsageError, match="give seconds above 0, a timedelta, or a text 'DD:"):
         Timer(duration)
+
+
+def test_the_time_that_passed_while_nobody_followed_is_read_from_the_clouds_timestamps(
+    arkor_emulator: Emulator, arkor_client: Any, arkor_no_leaks: None, tmp_path: Path
+) -> None:
+    store = FileCursorStore(tmp_path)
+    job_id = manual(
+        arkor_emulator,
+        STARTED,
+        log(1, "2026-01-01T00:01:40.000Z"),
+        log(2, "2026-01-01T00:02:30.000Z"),
+    )
+    first, second = HandClock(), HandClock()
+    run = follow(job_id, callbacks=Timer(600, clock=first), client=arkor_client, cursor_store=store)
+    arkor_emulator.step(job_id, 2)
+    until(lambda: run.health().delivered == 2)
+    run.close()
+    callbacks = Timer(600, clock=second)
+    again = follow(job_id, callbacks=callbacks, client=arkor_client, cursor_store=store)
+    arkor_emulator.step(job_id)
+    assert second.waiting.wait(PATIENCE)
+    assert second.waits == [450.0]
+    again.close()
+
+
+def test_a_state_of_version_0_1_with_a_time_of_day_cancels_nothing() -> None:
+    timer = Timer(600, clock=HandClock())
+    timer.load_state_dict({"jobId": "job-1", "beganAt": 0.0})
+    assert timer.state_dict() == {"jobId": "job-1", "ran": None}
