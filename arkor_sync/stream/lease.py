@@ -95,6 +95,5 @@ def _restore(callback: Stateful, state: Any, job_id: str) -> None:
     except Exception as error:
         raise CursorStoreError(
             f"{type(callback).__name__} cannot use the state that was saved of job {job_id} "
-            f"({type(error).__name__}: {error}); if it is of another program, follow with another "
-            "store"
+            f"({type(error).__name__}); if it is of another program, follow with another store"
         ) from error

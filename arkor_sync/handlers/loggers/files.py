@@ -17,7 +17,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, U
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.files import is_special, write_special
-from arkor_sync._common.paths import make_directory
+from arkor_sync._common.paths import find_target, make_directory
 from arkor_sync._common.text import safe_cell
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
@@ -82,9 +82,13 @@ class _FileLogger(MetricsLogger):
                 else:
                     self._append(data)
 
+    def _find(self) -> Path:
+        """Follow the links of the path; see `find_target`."""
+        return find_target(self._path)[0]
+
     def _open(self, mode: str) -> io.FileIO:
         """Open the file; others can never write to one that is made."""
-        return io.FileIO(self._path, mode, opener=lambda path, flags: os.open(path, flags, 0o644))
+        return io.FileIO(self._find(), mode, opener=lambda path, flags: os.open(path, flags, 0o644))
 
     def _append(self, data: bytes) -> None:
         with self._open("ab") as file:
@@ -104,7 +108,7 @@ class _FileLogger(MetricsLogger):
         # and the run waits.
         token = max(re.split(r"[^\w-]", job_id, flags=re.ASCII), key=len).encode()
         try:
-            with open(self._path, "rb+") as file:
+            with open(self._find(), "rb+") as file:
                 if not self._header.startswith(file.read(len(self._header))):
                     raise ArkorUsageError(
                         f"filename: got {self._path}, which is a file with other columns; give a "
