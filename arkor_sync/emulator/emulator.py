@@ -125,9 +125,8 @@ class Emulator(Inspection):
         """Start the emulator, with an empty state.
 
         Raises:
-            RuntimeError: It is already running.
+            RuntimeError: It is already running, or no thread can be started.
             OSError: The port is in use.
-            RuntimeError: No thread can be started.
         """
         if self._server is not None:
             raise RuntimeError("the emulator is already running")

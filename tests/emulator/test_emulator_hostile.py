@@ -65,6 +65,8 @@ def statuses(answers: bytes) -> List[int]:
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 4 4\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 4.0\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length:\r\n", 400),
+        (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: " + b"0" * 60_000 + b"x\r\n", 400),
+        (b"POST /v1/jobs HTTP/1.1\r\nX:" + b" " * 60_000 + b"\x01\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: \xb2\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: \xd9\xa4\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nContent-Length : 4\r\n", 400),
@@ -274,6 +276,16 @@ def test_a_data_set_that_is_nested_too_deeply_fails_the_job(tmp_path: Path) -> N
         assert emu.errors == []
 
 
+@pytest.mark.parametrize("path", ["a b", "\x7f", "a\r\nX: y", "\ud800"])
+def test_a_data_set_with_an_impossible_url_fails_the_job(path: str) -> None:
+    with Emulator() as emu:
+        source = {"type": "blob", "url": f"http://127.0.0.1:9/{path}"}
+        job_id = emu.create_job(config={"datasetSource": source})
+        emu.wait_for(lambda: emu.jobs[job_id].terminal)
+        assert str(emu.jobs[job_id].error).startswith("the data set could not be read")
+        assert emu.errors == []
+
+
 def arrays(levels: int, items: int) -> Dict[str, Any]:
     schema: Dict[str, Any] = {"type": "integer"}
     for _ in range(levels):
@@ -376,6 +388,38 @@ def test_no_schema_takes_all_memory(chatty: Client, schema: Dict[str, Any], stat
                 assert "the schema" in response.json()["error"]
 
     assert peak_of(ask) < 64 << 20
+
+
+STRICT = {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"toolChoice": {"type": "function", "function": "f"}},
+        {"toolChoice": {"type": "function", "function": {"name": ["f"]}}},
+        {"toolChoice": {"type": "function", "function": {"name": {}}}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": [STRICT]}}]},
+        *(
+            {
+                "responseFormat": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "s",
+                        "strict": True,
+                        "schema": {**STRICT, "required": required},
+                    },
+                }
+            }
+            for required in ([{}], 7, "a", {"a": 1})
+        ),
+    ],
+    ids=str,
+)
+def test_a_malformed_question_is_400(chatty: Client, asked: Dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    response = chatty.chat(baseModel=MODEL, **{"tools": tools, "toolChoice": "none", **asked})
+    assert response.status_code == 400
 
 
 def test_an_answer_has_an_end_whatever_is_asked_for(chatty: Client) -> None:

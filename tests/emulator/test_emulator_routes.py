@@ -29,6 +29,7 @@ ANY = object()
         ("curl/8.0.0", "malformed", "unknown"),
         ("arkor/1.9.0", None, "1.9.0"),
         ("arkor/2.0.0-beta.1", None, "2.0.0-beta.1"),
+        ("arkor/" + "9" * 5000 + ".0.0", "malformed", "unknown"),
     ],
 )
 def test_a_client_outside_the_range_gets_426_on_every_route(

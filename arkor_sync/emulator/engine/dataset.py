@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import http.client
 import random
 import urllib.error
 import urllib.request
@@ -100,7 +101,7 @@ def _fetch(url: str, token: Any) -> bytes:
     except urllib.error.HTTPError as error:
         error.close()
         raise TrainingFailed(f"the data set could not be read: HTTP {error.code}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TrainingFailed(f"the data set could not be read: {reason}") from None
     raise TrainingFailed(

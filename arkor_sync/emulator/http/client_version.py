@@ -28,7 +28,8 @@ def check_client(header: Optional[str], supported_range: str) -> None:
     if not header:
         raise _unsupported("unknown", supported_range, "missing")
     product, _, text = header.strip().partition("/")
-    if product != "arkor" or not _SEMVER.fullmatch(text):
+    # As npm does: no version is longer than 256 characters.
+    if product != "arkor" or len(text) > 256 or not _SEMVER.fullmatch(text):
         raise _unsupported("unknown", supported_range, "malformed")
     if not in_range(text, supported_range):
         raise _unsupported(text, supported_range, None)

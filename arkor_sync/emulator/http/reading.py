@@ -26,7 +26,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _NAME = re.compile(_TOKEN)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_LENGTH = re.compile(r"0*([0-9]+)")
+_DIGITS = re.compile(r"[0-9]+")
 
 
 def read_request(connection: Connection) -> Optional[Request]:
@@ -133,9 +133,9 @@ def _content_length(headers: http.client.HTTPMessage) -> int:
         raise ApiError(411, "a request body needs a Content-Length; Transfer-Encoding is not read")
     if not lengths:
         return 0
-    match = _LENGTH.fullmatch(lengths[0])
-    if match is None or len(lengths) > 1:
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
         raise ApiError(400, f"Content-Length: expected one whole number, got {lengths!r:.100}")
-    if len(match[1]) > len(str(MAX_BODY)) or int(match[1]) > MAX_BODY:
+    digits = lengths[0].lstrip("0") or "0"
+    if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
         raise ApiError(413, f"the request body is larger than {MAX_BODY} bytes")
-    return int(match[1])
+    return int(digits)

@@ -105,12 +105,13 @@ def _tool(body: Dict[str, Any], *, tool_calling: bool) -> Optional[Tuple[str, Di
         return None
     name = None
     if isinstance(choice, dict) and choice.get("type") == "function":
-        name = (choice.get("function") or {}).get("name")
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
     elif choice == "required":
         name = next(iter(schemas), None)
     else:
         raise _invalid("toolChoice", "expected 'auto', 'none', 'required' or a function")
-    if name not in schemas:
+    if not isinstance(name, str) or name not in schemas:
         raise _invalid("toolChoice", "names no tool of this request")
     return name, schemas[name]
 
@@ -172,7 +173,9 @@ def _check_strict(where: str, schema: Any) -> None:
     if schema.get("type") == "object" or isinstance(properties, dict):
         names = set(properties) if isinstance(properties, dict) else set()
         closed = schema.get("additionalProperties") is False
-        if not closed or names - set(schema.get("required") or []):
+        required = schema.get("required")
+        listed = required if isinstance(required, list) else []
+        if not closed or names - {name for name in listed if isinstance(name, str)}:
             raise ApiError(
                 400,
                 f"invalid_schema: {where}: a strict object needs additionalProperties: false "
