@@ -100,7 +100,7 @@ PHASES = [
         ("jobs.events", "client.getresponse", "socket.readinto"),
         Fault("stall_before_headers", route="stream"),
     ),
-    Phase("reading the body", "reader", ("transport.read",)),
+    Phase("reading the body", "reader", ("bodies.read",)),
     Phase(
         "reading the record",
         "reader",
