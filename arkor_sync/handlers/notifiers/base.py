@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.secret import Secret
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -144,7 +145,7 @@ class Notifier(Callback, abc.ABC):
         self._sample_outbox: Outbox[Tuple[Notification, CheckpointContext]] = Outbox(
             f"{name}-samples", self._add_samples, limit=_MAX_WAITING
         )
-        url = (os.environ.get(self.variable, "") if url is None else url).strip()
+        url = Secret((os.environ.get(self.variable, "") if url is None else url).strip())
         self.enabled = bool(url)
         if url:
             self._connect(url)
