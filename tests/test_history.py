@@ -219,6 +219,16 @@ def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Pa
     assert [each.name for each in path.parent.iterdir()] == ["history.csv"]
 
 
+def test_a_timestamp_in_the_csv_is_no_formula(tmp_path: Path) -> None:
+    history = History()
+    event = log(1, loss=-2.0)
+    event.data["timestamp"] = "=1+1"
+    history.append(event)
+    history.to_csv(tmp_path / "history.csv")
+    (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
+    assert (row["timestamp"], row["loss"]) == ("'=1+1", "-2.0")
+
+
 def test_a_csv_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

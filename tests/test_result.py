@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import Any, Dict, Iterator, List, Type
 
@@ -230,3 +231,12 @@ def test_notes_add_up_on_every_version() -> None:
     add_note(error, "two")
     notes: List[str] = error.__notes__  # type: ignore[attr-defined]
     assert notes == ["one", "two"]
+
+
+def test_the_error_of_a_failed_job_cannot_act_on_a_terminal() -> None:
+    hostile = dataclasses.replace(
+        job("failed"), id="j\x1b[2J\n1", name="n\u202e\nx", error="a\x1b[31m\nb"
+    )
+    with pytest.raises(errors.TrainingFailedError) as caught:
+        TrainingResult(hostile).raise_for_status()
+    assert str(caught.value) == "job j 1 (n x) failed: a\nb"

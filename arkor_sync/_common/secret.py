@@ -59,6 +59,13 @@ def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
         secret: Whether its name says that it is secret.
         by_form: Whether a text that looks like a secret is one, whatever its name is.
     """
+    try:
+        return _hide(value, secret, by_form)
+    except RecursionError:
+        return value  # it holds itself, or is nested too deeply: it cannot be sent
+
+
+def _hide(value: Any, secret: bool, by_form: bool) -> Any:
     if isinstance(value, str):
         if secret or (by_form and redact(value) != value):
             return Secret(value)
@@ -66,12 +73,11 @@ def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
     if isinstance(value, Mapping):
         secret = secret or _names_a_secret(value)
         return {
-            key: hide_secrets(each, secret or is_secret_name(key), by_form)
-            for key, each in value.items()
+            key: _hide(each, secret or is_secret_name(key), by_form) for key, each in value.items()
         }
     if isinstance(value, (list, tuple)):
         secret = secret or (len(value) == 2 and type(value[0]) is str and is_secret_name(value[0]))
-        return [hide_secrets(each, secret, by_form) for each in value]
+        return [_hide(each, secret, by_form) for each in value]
     return value
 
 

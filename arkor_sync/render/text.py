@@ -10,7 +10,10 @@ from typing import Optional
 from arkor_sync._common.text import safe_line
 
 _MAX_TEXT = 10_000  # characters; more are on no line
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+"""A time in the form of RFC 3339, which allows lower case and a space; without a zone too."""
 
 
 def one_line(text: str, columns: int) -> str:
@@ -58,17 +61,22 @@ def format_number(value: float) -> str:
 
 
 def parse_timestamp(timestamp: Optional[str]) -> Optional[float]:
-    """Convert an ISO 8601 time to seconds since 1970, or None if it is none. No zone means UTC."""
+    """Convert a time of RFC 3339 to seconds since 1970, or None if it is none. No zone means UTC.
+
+    A leap second (`23:59:60`) is the second after `23:59:59`, as in the time of Unix.
+    """
     parts = _TIMESTAMP.fullmatch(timestamp or "")
     if parts is None:
         return None
-    whole, fraction, zone = parts.groups()
+    date, minute, second, fraction, zone = parts.groups()
+    leap = second == "60"
+    zone = "+00:00" if zone in (None, "Z", "z") else zone
     try:
-        parsed = datetime.fromisoformat(whole + ("+00:00" if zone in (None, "Z") else zone))
+        parsed = datetime.fromisoformat(f"{date}T{minute}{'59' if leap else second}{zone}")
     except ValueError:
         return None
     # The fraction is added here, because Python 3.9 only parses one of 3 or 6 digits.
-    return parsed.timestamp() + float(fraction or 0)
+    return parsed.timestamp() + leap + float(fraction or 0)
 
 
 def seconds_between(start: Optional[str], end: Optional[str]) -> Optional[float]:

@@ -117,3 +117,9 @@ def test_any_text_is_searched_in_linear_time(part: str) -> None:
         return time.thread_time() - begun
 
     assert shortest(measure, 1.0) < 1.0
+
+
+def test_a_value_that_holds_itself_is_left_alone() -> None:
+    value: Any = {}
+    value["again"] = [value, value]
+    assert hide_secrets(value) is value

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import itertools
+import os
+import pty
 import re
+import struct
 import sys
+import termios
 import threading
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
@@ -199,3 +204,21 @@ def test_the_bars_of_several_runs_do_not_write_over_each_other(
     seen = out.seen()
     assert len(seen) == len(expected), seen
     assert all(line.startswith(start) for line, start in zip(seen, expected)), seen
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=20))
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 0), (0, 100), (24, 100)])
+def test_a_terminal_that_does_not_know_its_size_shows_the_bar(
+    arkor_emulator: Emulator, arkor_client: Any, rows: int, columns: int
+) -> None:
+    main, other = pty.openpty()
+    try:
+        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        with open(other, "w", closefd=False) as out:
+            run_of(arkor_emulator, arkor_client, ProgressBar(file=out), maxSteps=20).wait(PATIENCE)
+        shown = os.read(main, 1 << 16).decode()
+    finally:
+        os.close(main)
+        os.close(other)
+    assert "20/20" in shown
+    assert "100%" in shown

@@ -199,6 +199,16 @@ def errors_import_nothing_of_ours(sources: Sources) -> List[str]:
     return [f"errors imports {each.imported}" for each in imports_of({"errors": sources["errors"]})]
 
 
+def log_lines_are_safe(sources: Sources) -> List[str]:
+    """Loggers of the package come from `_common.log`, which makes the texts in a line safe."""
+    own = ('logging.getLogger("arkor', "logging.getLogger(__name__")
+    return [
+        f"{name} makes a logger of its own"
+        for name, source in sources.items()
+        if name != "_common.log" and any(each in source for each in own)
+    ]
+
+
 def no_module_is_too_long(sources: Sources) -> List[str]:
     lengths = {name: len(source.splitlines()) for name, source in sources.items()}
     return [f"{name}: {length} lines" for name, length in lengths.items() if length > LONGEST]
@@ -345,6 +355,13 @@ RULES: List[Tuple[Rule, List[Sources]]] = [
     (
         errors_import_nothing_of_ours,
         [{"errors": "if TYPE_CHECKING:\n    from arkor_sync._version import __version__"}],
+    ),
+    (
+        log_lines_are_safe,
+        [
+            {"run": 'logger = logging.getLogger("arkor_sync.run")'},
+            {"run": "logger = logging.getLogger(__name__)"},
+        ],
     ),
     (no_module_is_too_long, [{"run": "pass\n" * (LONGEST + 1)}]),
     (

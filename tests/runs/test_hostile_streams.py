@@ -6,11 +6,11 @@ import json
 import logging
 import time
 import tracemalloc
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, List
 
 import pytest
 
-from arkor_sync import CloudApiClient, TokenCredentials, follow
+from arkor_sync import Callbacks, CloudApiClient, ReconnectPolicy, TokenCredentials, follow
 from arkor_sync.cloud.project import ProjectState
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.run import Run
@@ -104,3 +104,33 @@ def test_malformed_frames_do_not_fill_the_disk(caplog: pytest.LogCaptureFixture)
         run.wait(PATIENCE)
     assert run.health().skipped == 20_000
     assert len(caplog.records) < 20
+
+
+def test_an_error_page_is_one_short_line_at_each_reconnect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    page = "<p>\x1b[2J\u202e\r\nERROR forged\n".encode() * 3_000
+    failing = [b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n" % len(page) + page] * 3
+
+    def answer(connection: Connection, head: str) -> None:
+        if failing and "/events/stream" in head.partition("\r\n")[0]:
+            connection.send(failing.pop())
+        else:
+            server_of_events(connection, head)
+
+    lost: List[str] = []
+    with serving([]) as inner:
+        server_of_events = inner._handler
+        with Server(answer) as server:
+            run = followed(
+                server,
+                callbacks=Callbacks(on_reconnect=lambda ctx: lost.append(ctx.error)),
+                reconnect=ReconnectPolicy(base=0.001, cap=0.002),
+            )
+            run.wait(PATIENCE)
+    assert len(caplog.messages) == 3
+    for text in [*caplog.messages, *lost]:
+        assert "ERROR forged" in text
+        assert len(text) < 700
+        assert text.isprintable()
+    assert lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import deque
 from importlib import import_module
@@ -309,7 +310,9 @@ class _Bar:
 
     def __init__(self, progress: Progress, stream: TextIO, leave: bool) -> None:
         tqdm = import_module("tqdm.auto").tqdm  # in a notebook, the variant for notebooks
-        bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # 0: tqdm starts no thread
+        sizes = {"ncols": _KnownSize(0), "nrows": _KnownSize(1)}
+        # With an interval of 0, tqdm starts no thread.
+        bar = type("Bar", (tqdm,), {"monitor_interval": 0, **sizes})
         self._stream = stream
         self._tqdm_stream = _StreamForTqdm(stream)
         self._bar: Any = bar(
@@ -343,6 +346,24 @@ class _Bar:
     def _check(self) -> None:
         if self._tqdm_stream.error is not None:
             raise self._tqdm_stream.error
+
+
+class _KnownSize:
+    """The size of the terminal for tqdm: one that says 0 does not know it (`ioctl_tty(2)`)."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index  # in a size: 0 for the columns, 1 for the rows
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, bar: Any, _: object = None) -> Any:
+        return getattr(bar, self._name, None)
+
+    def __set__(self, bar: Any, size: Any) -> None:
+        if type(size) is int and size < 1:
+            size = shutil.get_terminal_size()[self._index] - 1  # of the environment, or 80 by 24
+        setattr(bar, self._name, size)
 
 
 def _format(progress: Progress) -> str:

@@ -28,7 +28,7 @@ Samples = Mapping[int, Union[str, Sequence[str]]]
 PathLike = Union[str, "os.PathLike[str]"]
 
 _MAX_ROWS = 1000  # rows of the table
-_TIMESTAMP = re.compile(r"^([\d-]{10})T([\d:]{8})(?:\.\d+)?Z$")
+_TIMESTAMP = re.compile(r"^([\d-]{10})[Tt ]([\d:]{8})(?:\.\d+)?[Zz]$")
 
 
 class HtmlReport(Recorder):

@@ -46,7 +46,7 @@ _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 _SECRET = re.compile(
     r"((?:(?:key|token|password|secret)['\"]?[=:]|bearer\b)\s*['\"]?)[^&\s'\"]+", re.I
 )
-_TIMESTAMP = re.compile(r"[0-9T:.Z+-]{10,40}")
+_TIMESTAMP = re.compile(r"[0-9Tt :.Zz+-]{10,40}")
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
 

@@ -13,6 +13,7 @@ from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.secret import Secret
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -143,7 +144,7 @@ class Notifier(Callback, abc.ABC):
         self._sample_outbox: Outbox[Tuple[Notification, CheckpointContext]] = Outbox(
             f"{name}-samples", self._add_samples, limit=_MAX_WAITING
         )
-        url = ((variable(self.variable) or "") if url is None else url).strip()
+        url = Secret(((variable(self.variable) or "") if url is None else url).strip())
         self.enabled = bool(url)
         if url:
             self._connect(url)

@@ -357,3 +357,22 @@ def test_a_full_disk_leaves_the_older_report_as_it_is(
     assert "No space left on device" in caplog.text
     assert path.read_text() == "older"
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+HOSTILE = "a\x1b[2Jb\u202ec\x9b1md"
+
+
+@pytest.mark.arkor(
+    engine=ScriptedEngine(events=[{"type": "training.failed", "error": f"x{HOSTILE}\ny"}])
+)
+def test_nothing_in_a_report_can_act_on_a_terminal_or_turn_the_text(
+    arkor_emulator: Emulator, arkor_client: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    config = {"model": MODEL, HOSTILE: HOSTILE}
+    report = HtmlReport(path, samples={1: HOSTILE})
+    run_of(arkor_emulator, arkor_client, report, name=HOSTILE, config=config).wait(PATIENCE)
+    page = path.read_text("utf-8")
+    assert not set(page) & {"\x1b", "\u202e", "\x9b"}
+    assert page.count("abcd") >= 6
+    assert "xabcd\ny" in page

@@ -416,3 +416,17 @@ def test_a_header_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
     CSVLogger(path, append=True).on_log(log(1, loss=1.0))
     assert steps_of(path) == [1]
     assert path.read_text().startswith(",".join(COLUMNS))
+
+
+@pytest.mark.parametrize("job_id", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_no_cell_is_a_formula_and_the_job_is_still_recognised(job_id: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    for steps in ((1, 2), (2, 3)):
+        logger = CSVLogger(path, append=True)
+        for step in steps:
+            logger.on_log(log(step, a_job(job_id), loss=-0.5))
+        logger.on_end(end("completed", a_job(job_id)))
+    rows = rows_of(path)
+    assert [(row["job_id"], row["step"], row["loss"]) for row in rows] == [
+        (f"'{job_id}", str(step), "-0.5") for step in (1, 2, 3)
+    ]

@@ -22,7 +22,12 @@ from arkor_sync.handlers import (
     TeamsNotifier,
     WebhookNotifier,
 )
-from arkor_sync.handlers.notifiers.notification import clean, fit
+from arkor_sync.handlers.notifiers.notification import (
+    ZERO_WIDTH_SPACE,
+    break_fences,
+    clean,
+    fit,
+)
 from support.clocks import FakeClock
 from support.notifier_contexts import FakeRun, texts
 from support.waiting import PATIENCE
@@ -35,6 +40,11 @@ NASTY = [
     "<!channel> <!here> <!everyone> <@U123> <!subteam^S1> <#C1>",
     "@everyone @here <@123> <@&456> <#789> @channel",
     "```\n<!channel> @everyone\n```",
+    "`````\n<!channel> @everyone",
+    "``````",
+    "`",
+    "a``",
+    "\x1b[2J`\x1b[0m``<!channel>",
     "&lt;!channel&gt; &amp;",
     "[click](https://evil.example) ![x](y) **bold** ~~no~~ ||spoiler|| > quote # head",
     "<at>everyone</at> {{DATE(2020-01-01T00:00:00Z,SHORT)}}",
@@ -431,3 +441,13 @@ def test_the_local_services_refuse_what_the_real_ones_refuse(service: Any, body:
     with service() as running:
         assert requests.post(running.url, json=body, timeout=PATIENCE).status_code == 400
         assert requests.post(running.url + "x", json=body, timeout=PATIENCE).status_code == 404
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+@pytest.mark.parametrize("around", ["{}", "a{}", "{}b", "a{}b"])
+def test_no_number_of_backticks_meets_a_fence(count: int, around: str) -> None:
+    text = break_fences(around.format("`" * count))
+    assert f"```{text}```".count("```") == 2
+    assert f"```{text}```".strip("`") == text
+    assert "``" not in text
+    assert text.replace(ZERO_WIDTH_SPACE, "") == around.format("`" * count)
