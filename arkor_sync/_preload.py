@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+
+from arkor_sync._common import camel_case
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 
@@ -14,4 +17,6 @@ def import_for_the_threads() -> None:
     import arkor_sync.cloud.chat
     import arkor_sync.cloud.chat_request  # noqa: F401
 
+    codecs.lookup("utf-8-sig")
+    camel_case.load()
     next(ReconnectPolicy().delays())  # this imports backoff

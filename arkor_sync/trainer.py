@@ -6,7 +6,6 @@ The threads of a run start with `follow()` or `wait()`.
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from pathlib import Path
 from typing import (
@@ -26,6 +25,7 @@ from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync._common.secret import hide_secrets
+from arkor_sync._preload import import_for_the_threads
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.cloud.submission import Submitter
@@ -86,6 +86,7 @@ class Trainer(_TrainerDecorators):
             CloudApiError: The cloud refused the job.
             ArkorConnectionError: The cloud could not be reached.
         """
+        import_for_the_threads()
         return self._submitter.submit(None)
 
     def follow(self) -> Run:
@@ -104,6 +105,7 @@ class Trainer(_TrainerDecorators):
         return self._follow(None)
 
     def _follow(self, deadline: Optional[float]) -> Run:
+        import_for_the_threads()
         job = self._submitter.submit(deadline)
         with self._lock():
             if self.run is None:
@@ -391,7 +393,7 @@ def _client(
     if client is None:
         from arkor_sync.cloud.client import CloudApiClient
 
-        return CloudApiClient(base_url, credentials, cwd=Path(cwd or os.getcwd()))
+        return CloudApiClient(base_url, credentials, cwd=Path(cwd or Path.cwd()))
     if credentials is not None or base_url is not None or cwd is not None:
         raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
     check("client", client, hasattr(client, "jobs"), "a CloudApiClient")

@@ -14,6 +14,11 @@ from functools import cache
 from typing import Any, Dict, cast
 
 
+def load() -> None:
+    """Load dataclasses-json before its first use."""
+    import dataclasses_json  # noqa: F401
+
+
 def decode(cls: Any, values: Dict[str, Any]) -> Any:
     """Build a dataclass from values by their names on the wire."""
     return _codec(cls).from_dict.__func__(cls, values)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import select
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import ContextManager, Iterator, Optional, Tuple, Union
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import find_target, make_directory, reason_of, sync_directory
 
 STALL_LIMIT = 10.0
@@ -43,7 +43,7 @@ _NOT_REPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.E
 
 _MAX_PREFIX = 48  # characters of a file's name in the name of its temporary file
 
-_logger = logging.getLogger("arkor_sync.credentials")  # whose directory is locked
+_logger = get_logger("arkor_sync.credentials")  # whose directory is locked
 
 _LOCK_INTERVAL = 0.02  # seconds between two attempts to lock
 

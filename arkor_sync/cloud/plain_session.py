@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-import logging
 import re
 import socket
 from http.cookiejar import DefaultCookiePolicy
@@ -37,6 +36,7 @@ from urllib3.util.connection import create_connection
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.environment import variable
+from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.connections import Adapter, Connect
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
@@ -45,7 +45,7 @@ _PROXY_WANTED = (
     "session; in a user name and a password, write %40 for @, %3A for : and %2F for /"
 )
 
-_logger = logging.getLogger("arkor_sync.http")
+_logger = get_logger("arkor_sync.http")
 _warned_of: Set[str] = set()  # hosts
 
 

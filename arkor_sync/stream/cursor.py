@@ -9,10 +9,10 @@ begins, and the only position that may outlive the process.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+from arkor_sync._common.log import get_logger
 from arkor_sync.stores.base import SavedCursor
 from arkor_sync.stream.batches import Batch, EventBatch, id_order
 from arkor_sync.stream.events import TrainingEvent
@@ -23,7 +23,7 @@ REMEMBERED = 10_000  # at least half so many events are recognised when they com
 _MAX_LATEST = 1_000
 _MAX_LATER = 4 << 20  # characters of batches that wait for their keys
 
-logger = logging.getLogger("arkor_sync.stream.reader")
+logger = get_logger("arkor_sync.stream.reader")
 
 
 class _Generation:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any, Callable, Dict, Generic, Mapping, TypeVar
 
 from arkor_sync._common import process
 from arkor_sync._common.arguments import show
+from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context
 from arkor_sync.handlers._shared.exceptions import describe_error
@@ -15,7 +15,7 @@ from arkor_sync.handlers._shared.exceptions import describe_error
 State = TypeVar("State")
 _MAX_RESTORED = 1000  # restored states that no run has asked for yet
 
-logger = logging.getLogger("arkor_sync.handlers")
+logger = get_logger("arkor_sync.handlers")
 
 
 class StatePerRun(Generic[State]):
