@@ -197,6 +197,7 @@ def draw(seed: int) -> Schedule:
     )
 
 
+EXTRA = ("keepalive", "malformed", "null", "scalar")  # in no log: they need not come again
 ENDS = ("completed", "failed", "cancelled")
 RAW = (
     b": a comment\n\n",
@@ -307,6 +308,7 @@ def _safe(rng: random.Random, known: List[Tuple[int, str]]) -> Fault:
         ("replay_all", {}),
         ("slice", {"size": rng.randint(1, 9)}),
         ("slow_drip", {"size": rng.randint(50, 400), "seconds": 0.001}),
+        ("drip", {"size": rng.randint(1, 40), "seconds": 0.0002}),
         ("split_crlf", {}),
         ("mixed_newlines", {}),
         ("bom", {}),
@@ -323,6 +325,8 @@ def _safe(rng: random.Random, known: List[Tuple[int, str]]) -> Fault:
         ("duplicate", {"times": rng.randint(1, 3)}),
         ("garbage", {"value": rng.choice(("malformed", "null", "scalar", "nan", "odd\ndata"))}),
         ("unknown_event", {}),
+        ("extra_frame", {"value": rng.choice(EXTRA), "times": rng.randint(1, 3)}),
+        ("extra_frame", {"value": rng.choice(EXTRA), "times": rng.randint(1, 3)}),
         ("expire_token", {}),
     ]
     record: List[Tuple[str, Dict[str, Any]]] = [
@@ -347,6 +351,8 @@ def _safe(rng: random.Random, known: List[Tuple[int, str]]) -> Fault:
     if kind == "duplicate":
         # Only an id tells one event that comes twice from two events that are equal.
         where = {"event": rng.choice(known)[1] if known else "end"}
+    if kind == "extra_frame" and rng.random() < 0.5:
+        where = {"index": 0, "nth": rng.choice((None, 1, 2, 3))}  # a greeting
     return Fault(kind, route="stream", **more, **where)
 
 

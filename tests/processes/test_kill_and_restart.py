@@ -110,11 +110,11 @@ FAULTS: Dict[str, List[Fault]] = {
     "one that breaks off": [Fault("cut_mid_event", route="stream", probability=0.02, count=None)],
     "one that replays all, with frames of its own": [
         Fault("replay_all", route="stream", count=None),
-        Fault("unknown_event", route="stream", probability=0.1, count=None),
-        Fault("garbage", route="stream", probability=0.1, count=None),
+        Fault("extra_frame", route="stream", index=0, times=3, count=5),
+        Fault("extra_frame", route="stream", probability=0.1, value="malformed", count=None),
     ],
     "one whose bytes drip": [
-        Fault("slow_drip", route="stream", size=100, seconds=0.001, count=None),
+        Fault("drip", route="stream", size=100, seconds=0.001, count=None),
     ],
 }
 
