@@ -17,6 +17,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 import requests
@@ -188,9 +189,14 @@ class Transport:
         source_address: Optional[Tuple[str, int]],
         options: Any,
     ) -> socket.socket:
-        """Connect to the first address that answers. An interrupt ends each attempt."""
+        """Connect to the first address that answers. An interrupt ends each attempt.
+
+        The addresses share the time: a name may have any number of them.
+        """
+        begin = time.monotonic()
+        addresses = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
         failure: OSError = OSError(f"{address[0]} has no address")
-        for family, kind, proto, _, target in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
+        for tried, (family, kind, proto, _, target) in enumerate(addresses):
             try:
                 sock = socket.socket(family, kind, proto)
             except OSError as error:
@@ -203,7 +209,9 @@ class Transport:
                     sock.bind(source_address)
                 sock.setblocking(False)
                 self._start_connecting(sock, target)
-                if not wait_for_write(sock, timeout):
+                left = None if timeout is None else max(0.0, begin + timeout - time.monotonic())
+                share = None if left is None else left / (len(addresses) - tried)
+                if not wait_for_write(sock, share):
                     raise socket.timeout("timed out")
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code:

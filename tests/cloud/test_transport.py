@@ -9,6 +9,7 @@ import pickle
 import socket
 import ssl
 import threading
+import time
 import traceback
 import warnings
 import zlib
@@ -247,6 +248,18 @@ def test_bytes_that_are_not_what_the_encoding_says_are_an_error(transport: Trans
         body.close()
 
 
+def test_all_addresses_of_a_name_share_the_time_to_connect(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full_backlog() as port:
+        found = socket.getaddrinfo("127.0.0.1", port, 0, socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 100)
+        begin = time.monotonic()
+        with pytest.raises(ArkorTimeoutError):
+            get(transport, f"http://many.example:{port}", timeout=(0.5, PATIENCE))
+        assert time.monotonic() - begin < 20  # 0.5 s for each would be 50
+
+
 # Interrupts: one for every phase in which a thread can be blocked.
 
 
@@ -341,14 +354,15 @@ def test_an_interrupt_stops_the_search_for_an_address_that_answers(
 ) -> None:
     tried: List[Any] = []
 
-    def resolve(*_: Any) -> Any:
-        for port in range(1, 1000):
-            tried.append(port)
-            if len(tried) == 3:
-                transport.interrupt()
-            yield socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)
+    class Addresses(List[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            for port in super().__iter__():
+                tried.append(port)
+                if len(tried) == 3:
+                    transport.interrupt()
+                yield socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: Addresses(range(1, 1000)))
     with pytest.raises(ArkorConnectionError, match="interrupted"):
         get(transport, "http://cloud.invalid")
     assert len(tried) == 3
