@@ -76,6 +76,9 @@ class Trainer(_TrainerDecorators):
         self._job: Optional[TrainingJob] = None
         self._aborted: Optional[Tuple[object]] = None  # the reason
 
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "run": None}  # a run stays in its process
+
     def start(self) -> TrainingJob:
         """Submit the job (`POST /v1/jobs`), unless it is submitted already. It is not followed.
 

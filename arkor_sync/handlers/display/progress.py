@@ -68,6 +68,9 @@ class ProgressBar(Callback):
         self._file = file
         self._displays: Dict[str, _RunDisplay] = {}  # by job
 
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_displays": {}}  # a pickled copy shows no run
+
     @log_exceptions
     def on_started(self, ctx: StartedContext) -> None:
         """Show that the job is running."""

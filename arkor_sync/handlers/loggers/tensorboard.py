@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
 
-class TensorBoardLogger(MetricsLogger):
+class TensorBoardLogger(LibraryLogger):
     """Writes each run to `save_dir/name/version`: `tensorboard --logdir save_dir` shows them.
 
     The tags are `train/loss`, `train/learning_rate` and so on, and `eval/loss`; the hyperparameters
