@@ -59,13 +59,13 @@ def locked(directory: Path) -> ContextManager[None]:
 
 @contextmanager
 def _hold_lock(descriptor: int) -> Iterator[None]:
+    pid = os.getpid()
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        with suppress(OSError):
-            fcntl.flock(
-                descriptor, fcntl.LOCK_UN
-            )  # closing is not enough: a forked child may have it open
+        if os.getpid() == pid:  # in a forked child the lock is the parent's
+            with suppress(OSError):  # closing is not enough: a forked child may have it open
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

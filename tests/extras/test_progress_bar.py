@@ -16,6 +16,7 @@ import tqdm.auto
 from arkor_sync import Callback, RunAborted, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
+from support.forking import fork
 from support.waiting import PATIENCE
 
 OFTEN = 1e9
@@ -199,3 +200,23 @@ def test_the_bars_of_several_runs_do_not_write_over_each_other(
     seen = out.seen()
     assert len(seen) == len(expected), seen
     assert all(line.startswith(start) for line, start in zip(seen, expected)), seen
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=3))
+def test_a_forked_child_does_not_draw_the_bar_again(
+    arkor_emulator: Emulator, arkor_client: Any
+) -> None:
+    out, codes = Terminal(), []
+
+    def exit_as_an_interpreter_does() -> None:
+        before = out.getvalue()
+        for each in list(tqdm.auto.tqdm._instances):
+            each.close()
+        assert out.getvalue() == before
+
+    def on_log(ctx: Any) -> None:
+        codes.append(fork(exit_as_an_interpreter_does)())
+
+    bar = ProgressBar(file=out, refresh_rate=OFTEN)
+    run_of(arkor_emulator, arkor_client, bar, {"on_log": on_log}, maxSteps=3).wait(PATIENCE)
+    assert codes == [0, 0, 0]

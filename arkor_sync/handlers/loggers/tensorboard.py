@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import struct
@@ -88,35 +89,49 @@ class TensorBoardLogger(LibraryLogger):
 
 
 class _EventFile:
-    """One event file. The library's own writer is not used: if a disk fails, it waits for ever."""
+    """One event file. The library's own writers are not used.
+
+    One waits for ever if a disk fails; the other has a buffer, which a forked child would write a
+    second time when it exits. Here what waits is written in one piece, and by `flush` alone.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._event = import_extra(
             "tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger"
         ).Event
-        records = import_extra("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
+        self._checksum = import_extra(
+            "tensorboardX.record_writer", "tensorboard", "TensorBoardLogger"
+        ).masked_crc32c
         folder.mkdir(parents=True, exist_ok=True)
         files = folder.glob("*.tfevents.*")
         self._existing = {key for path in files for key in self._read_keys(path)}
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
         self._path = folder / name
-        self._records = records.RecordWriter(str(self._path))
-        version = self._event(wall_time=time.time(), file_version="brain.Event:2")
-        self._records.write(version.SerializeToString())
+        self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115
+        self._waiting = b""
+        self._add(self._event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, summary: Any, step: int, wall_time: Optional[float]) -> None:
         key = (summary.value[0].tag, step)
         if key not in self._existing:
             when = time.time() if wall_time is None else wall_time
-            event = self._event(wall_time=when, step=step, summary=summary)
-            self._records.write(event.SerializeToString())
+            self._add(self._event(wall_time=when, step=step, summary=summary))
 
     def flush(self) -> None:
-        self._records.flush()
+        data, self._waiting = self._waiting, b""
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._file.fileno())
         os.stat(self._path)  # raises if the file was removed; writing to it would not raise
 
     def close(self) -> None:
-        self._records.close()
+        self._file.close()
+
+    def _add(self, event: Any) -> None:
+        data = event.SerializeToString()
+        size = struct.pack("<Q", len(data))
+        checksums = (struct.pack("<I", self._checksum(each)) for each in (size, data))
+        self._waiting += b"".join((size, next(checksums), data, next(checksums)))
 
     def _read_keys(self, path: Path) -> Iterator[Tuple[str, int]]:
         """Yield the tag and the step of each record of a file, up to an incomplete record."""
