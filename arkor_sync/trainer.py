@@ -72,6 +72,9 @@ class Trainer(_TrainerDecorators):
         self._aborted: Optional[Tuple[object]] = None  # the reason
         self._submitter = Submitter(client, name, config, self._find_abort)
 
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "run": None}  # a run stays in its process
+
     def start(self) -> TrainingJob:
         """Submit the job (`POST /v1/jobs`), unless it is submitted already. It is not followed.
 

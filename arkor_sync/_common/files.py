@@ -346,6 +346,7 @@ def locked(directory: Path, patience: float) -> ContextManager[None]:
 
 @contextmanager
 def _hold_lock(descriptor: int, directory: Path, patience: float) -> Iterator[None]:
+    pid = os.getpid()
     try:
         try:
             _wait_for_lock(descriptor, directory, patience)
@@ -355,9 +356,9 @@ def _hold_lock(descriptor: int, directory: Path, patience: float) -> Iterator[No
             _logger.warning("%s cannot be locked: %s", directory, reason_of(error))
         yield
     finally:
-        with suppress(OSError):
-            # Closing is not enough: a forked child may have it open.
-            _flock(descriptor, "LOCK_UN")
+        if os.getpid() == pid:  # in a forked child the lock is the parent's
+            with suppress(OSError):  # closing is not enough: a forked child may have it open
+                _flock(descriptor, "LOCK_UN")
         os.close(descriptor)
 
 

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import Optional
+from functools import partial
+from types import BuiltinFunctionType
+from typing import Callable, Optional
+
+
+class _Real:
+    """Real seconds, also while the program has frozen Python's clocks, as freezegun does.
+
+    It replaces `time.monotonic` in every module that has it, but not in a class.
+    """
+
+    now: Callable[[], float] = staticmethod(
+        time.monotonic
+        if isinstance(time.monotonic, BuiltinFunctionType) or not hasattr(time, "clock_gettime")
+        else partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    )
+
+
+def monotonic() -> float:
+    """Return real seconds; only differences mean something."""
+    return _Real.now()
 
 
 class Clock:
@@ -22,12 +42,12 @@ class Clock:
         if not 0.0 <= speed < float("inf"):
             raise ValueError(f"speed must be a finite number, 0 or more, not {speed!r}")
         self.speed = speed
-        self._start = time.monotonic()
+        self._start = monotonic()
         self._offset = 0.0
 
     def now(self) -> float:
         """Return the virtual time in seconds."""
-        return self._offset + (time.monotonic() - self._start) * self.speed
+        return self._offset + (monotonic() - self._start) * self.speed
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward. The caller has to notify the threads that wait."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Callable, Dict, List, Optional, TypeVar
 
+from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.models import Job, RecordedRequest, StreamConnection
 from arkor_sync.emulator.store import Store
 
@@ -63,14 +63,14 @@ class Inspection:
         Raises:
             TimeoutError: It did not become true in time.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         while True:
             # Read before the predicate, so that a change after it is not missed.
             version = self._store.version
             result = predicate()
             if result:
                 return result
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 raise TimeoutError(f"not true within {timeout} s; requests: {self.requests[-5:]}")
             with self._store.condition:
                 if self._store.version == version:

@@ -579,3 +579,23 @@ def test_a_forked_child_does_not_wait_for_the_parent_s_thread(provider: Identity
     assert child() == 0
     assert refresher.valid_credentials() == stored()
     assert provider.spent == ["secret-refresh-0"]
+
+
+# -- a process that may have no more threads -----------------------------------------------------
+
+
+def test_a_refresh_whose_thread_cannot_start_is_tried_again(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    expired = refresher_of(provider, provider.account(NOW))
+    usable = refresher_of(provider, provider.account(NOW + 30))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ArkorConnectionError, match="cannot start a thread"):
+            expired.valid_credentials()
+        assert usable.valid_credentials().access_token == provider.account(NOW).access_token
+        assert "cannot start a thread" in caplog.text
+    assert usable.valid_credentials().access_token == "secret-access-no-1"

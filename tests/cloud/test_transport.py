@@ -24,6 +24,7 @@ from arkor_sync.cloud import bodies as bodies_module
 from arkor_sync.cloud.bodies import ByteStream, _receive
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
+from support.forking import fork
 from support.loopback import Connection, Server, answer, hang_up, stay_silent
 from support.servers import CERTIFICATE, full_backlog
 from support.waiting import PATIENCE, PATIENCES, Background, until
@@ -830,3 +831,22 @@ def test_what_was_read_ahead_with_the_headers_comes_first_and_whole(
         far.sendall(b"abcdef")
         arriving = _receive(file)
         assert [next(arriving) for _ in range(3)] == [b"0123456789", b"abcd", b"ef"]
+
+
+def test_a_forked_child_that_closes_a_transport_leaves_the_parents_connection_open(
+    transport: Transport,
+) -> None:
+    go_on = threading.Event()
+
+    def in_two_parts(connection: Connection, head: str) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
+        assert go_on.wait(PATIENCE)
+        connection.send(b"two")
+
+    with Server(in_two_parts) as server:
+        stream = ByteStream(get(transport, server.url, stream=True))
+        assert stream.read() == b"one"
+        assert fork(transport.close)() == 0
+        assert fork(lambda: transport.__exit__())() == 0
+        go_on.set()
+        assert stream.read() == b"two"

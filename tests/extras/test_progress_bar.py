@@ -21,6 +21,7 @@ import tqdm.auto
 from arkor_sync import Callback, RunAborted, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import ProgressBar
+from support.forking import fork
 from support.waiting import PATIENCE
 
 OFTEN = 1e9
@@ -222,3 +223,23 @@ def test_a_terminal_that_does_not_know_its_size_shows_the_bar(
         os.close(other)
     assert "20/20" in shown
     assert "100%" in shown
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=3))
+def test_a_forked_child_does_not_draw_the_bar_again(
+    arkor_emulator: Emulator, arkor_client: Any
+) -> None:
+    out, codes = Terminal(), []
+
+    def exit_as_an_interpreter_does() -> None:
+        before = out.getvalue()
+        for each in list(tqdm.auto.tqdm._instances):
+            each.close()
+        assert out.getvalue() == before
+
+    def on_log(ctx: Any) -> None:
+        codes.append(fork(exit_as_an_interpreter_does)())
+
+    bar = ProgressBar(file=out, refresh_rate=OFTEN)
+    run_of(arkor_emulator, arkor_client, bar, {"on_log": on_log}, maxSteps=3).wait(PATIENCE)
+    assert codes == [0, 0, 0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import io
 import json
 import os
 import shutil
@@ -15,10 +17,13 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from arkor_sync import follow
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import TensorBoardLogger
+from support.forking import fork
 from support.logger_contexts import a_job, end, log, started
 from support.logger_runs import EVENTS, at, drain, each_event_twice, train
+from support.waiting import PATIENCE
 
 
 def events_in(folder: Path) -> List[Any]:
@@ -209,3 +214,32 @@ def test_any_id_is_a_directory_of_its_own(tmp_path: Path, job_id: str) -> None:
     assert len({each[1] for each in made}) == 2
     modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*")}
     assert modes == {0o755, 0o644}
+
+
+def flush_as_at_exit() -> None:
+    """Do what an interpreter does with its files when it exits."""
+    for each in gc.get_objects():
+        if isinstance(each, io.BufferedWriter) and "tfevents" in str(each.name):
+            each.flush()
+
+
+def test_a_forked_child_writes_no_row_a_second_time(
+    arkor_client: Any, arkor_emulator: Any, tmp_path: Path
+) -> None:
+    """The forks find rows that are made and not yet written."""
+
+    class Forking(TensorBoardLogger):
+        def _write(self, summaries: Any) -> None:
+            def forking() -> Any:
+                for summary in summaries:
+                    yield summary
+                    codes.append(fork(flush_as_at_exit)())
+
+            super()._write(forking())
+
+    codes: List[int] = []
+    job_id = arkor_emulator.create_job(ScriptedEngine(events=EVENTS))
+    follow(job_id, client=arkor_client, callbacks=Forking(tmp_path)).wait(PATIENCE)
+    (folder,) = tmp_path.glob("*/*")
+    assert scalars_in(folder) == WHOLE
+    assert codes == [0] * len(codes) != []

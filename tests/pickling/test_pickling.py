@@ -10,6 +10,7 @@ import copy
 import inspect
 import pickle
 import threading
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Iterator, List, Mapping, Type, cast
 
@@ -57,14 +58,19 @@ from arkor_sync import (
     TrainingEvent,
     TrainingJob,
     TrainingResult,
+    create_trainer,
+    handlers,
 )
 from arkor_sync._log_context import log_contexts
 from arkor_sync.cloud import models
 from arkor_sync.cloud.client_version import DeprecationNotice
 from arkor_sync.contexts import LogContext, build_context
+from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.options import RunOptions
 from arkor_sync.stream import events
 from arkor_sync.stream.batches import read_logs
+from support.fake_cloud import completed, log, make_run
+from support.hang_phases import cloud_of
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
@@ -216,3 +222,107 @@ def test_nothing_of_a_run_is_carried_along() -> None:
     (ctx,) = [ctx for ctx in contexts() if isinstance(ctx, CheckpointContext)]
     ctx.run = cast(Any, threading.Lock())  # cannot be pickled, as a run cannot
     assert pickle.loads(pickle.dumps(ctx)).run is None
+
+
+# Ready-made callbacks. A copy has the settings and the results; it follows no run.
+
+
+def score(answer: Any, expected: Any) -> float:
+    return float(answer == expected)
+
+
+def handlers_without_a_library() -> Iterator[Any]:
+    url = "http://127.0.0.1:1/secret"
+    for notifier in ("SlackNotifier", "DiscordNotifier", "TeamsNotifier", "WebhookNotifier"):
+        settings: Any = {"on": ("completed", "checkpoint"), "prompts": ["hi"]}
+        yield getattr(handlers, notifier)(url, **settings, flush_timeout=0.01, attempts=1)
+    yield handlers.CSVLogger("log.csv", ";", append=True)
+    yield handlers.JSONLLogger("log.jsonl")
+    yield handlers.EarlyStopping("loss", patience=7)
+    yield handlers.TerminateOnNaN()
+    yield handlers.Timer("00:01:00:00")
+    yield handlers.ProgressBar(leave=False)
+    yield handlers.LossPlot("{job_id}.svg", every=3)
+    yield handlers.HtmlReport("{job_id}.html", samples={1: "a"})
+    for schema in (None, {"type": "object"}, Metrics):
+        yield handlers.CheckpointEvaluator(["hi"], ["ho"], score, schema=schema, stop_when=0.5)
+    yield LossLogger(flush_timeout=3)
+
+
+class LossLogger(handlers.MetricsLogger):
+    def __init__(self, *, flush_timeout: float) -> None:
+        super().__init__(flush_timeout=flush_timeout)
+        self.losses: List[float] = []
+
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        self.losses.append(metrics["loss"])
+
+
+PROCESS_BOUND = {"_run", "_pid", "_started", "_thread", "_pool"}
+COMPARED_AS_OBJECTS = {"_parse"}
+
+
+def settings_of(handler: Any) -> Any:
+    """Return what can be compared: all but what belongs to a process and is made anew."""
+    left_out = PROCESS_BOUND | COMPARED_AS_OBJECTS
+    own = {name: value for name, value in vars(handler).items() if name not in left_out}
+    return type(handler), {name: each for name, each in own.items() if not is_made_anew(each)}
+
+
+def is_made_anew(value: Any) -> bool:
+    return type(value).__module__.startswith("arkor_sync.")
+
+
+@pytest.mark.parametrize("copying", ["pickle", "deepcopy"])
+@pytest.mark.parametrize(
+    "handler", list(handlers_without_a_library()), ids=lambda each: type(each).__name__
+)
+def test_a_handler_survives_copying_also_in_a_trainer_and_after_a_run(
+    handler: Any, copying: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copied: Any = copy.deepcopy if copying == "deepcopy" else None
+    copied = copied or (lambda value: pickle.loads(pickle.dumps(value)))
+    again = copied(handler)
+    assert settings_of(again) == settings_of(handler)
+    with Emulator(ScriptedEngine(steps=3)) as emulator:
+        client = cloud_of(emulator, "").client()
+        trainer = create_trainer(
+            name="carried",
+            model="unsloth/gemma-4-E4B-it",
+            dataset=HuggingFaceDataset("arkorlab/triage-demo"),
+            callbacks=[handler],
+            client=client,
+        )
+        carried = copied(trainer)
+        assert settings_of(carried._options.callbacks[0]) == settings_of(handler)
+        results = [each.wait(60) for each in (trainer, carried)]
+        assert [result.status for result in results] == ["completed"] * 2
+        assert len({result.job.id for result in results}) == 2
+        after = copied(trainer)
+        assert after.run is None
+        assert after.start().id == results[0].job.id, "it is submitted already"
+        assert settings_of(copied(handler)) == settings_of(handler)
+
+
+def test_what_a_handler_has_found_out_is_carried_back() -> None:
+    stopper, losses = handlers.EarlyStopping("loss"), LossLogger(flush_timeout=10)
+    run, _ = make_run(
+        [log(1, loss=0.5) + log(2, loss=0.25) + completed()], callbacks=[stopper, losses]
+    )
+    run.start().wait(60)
+    assert (stopper.best_step, losses.losses) == (2, [0.5, 0.25])
+    for kept in (stopper, losses):
+        again = pickle.loads(pickle.dumps(kept))
+        assert settings_of(again) == settings_of(kept)
+
+
+def test_every_handler_without_a_library_has_an_example() -> None:
+    with_a_library = {
+        *("AppriseNotifier", "DatabaseLogger", "DatadogEvents", "MLflowLogger", "WandbLogger"),
+        *("OpenTelemetryMetrics", "PostHogCapture", "TensorBoardLogger"),
+    }
+    data = {"EarlyStoppingReason", "EvaluationRow", "Notification", "Sample", "write_report"}
+    bases = {"MetricsLogger", "Notifier"}
+    have = {type(each).__name__ for each in handlers_without_a_library()}
+    assert set(handlers.__all__) - with_a_library - data - bases <= have

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import threading
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from process_state import process_state
 
-from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, follow
+from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, RunError, follow
 from support.hang_phases import (
     BY_NAME,
     Cloud,
@@ -151,6 +153,57 @@ def ask_for_the_lease(cloud: Dict[str, Any], store: str) -> None:
     else:
         say("granted")
         run.close()
+
+
+# A process that may have no more threads.
+
+
+@contextlib.contextmanager
+def no_more_threads() -> Iterator[None]:
+    """Have the system refuse every new thread, as under `ulimit -u` and in small containers.
+
+    The limit does not hold for root, so root becomes a user without rights for that time.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NPROC)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.setresuid(65533, 65533, 0)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, limits)
+        if is_root:
+            os.seteuid(0)
+            os.setresuid(0, 0, 0)
+
+
+def follow_without_threads(cloud: Dict[str, Any], store: str) -> None:
+    """Try to follow a job when no thread can start, and then when one can."""
+    there = Cloud(**cloud)
+    client = there.client()
+    calls: List[str] = []
+    callbacks = {"on_log": lambda ctx: calls.append("log"), "on_end": lambda ctx: calls.append("")}
+    options: Dict[str, Any] = {
+        "client": client,
+        "cursor_store": FileCursorStore("."),
+        "callbacks": callbacks,
+    }
+    os.chdir(store)  # which the user without rights may write to, but not find from the root
+    follow(there.job_id, client=client, abort_event=threading.Event()).close()  # imports all
+    for event in (None, threading.Event()):
+        with no_more_threads():
+            try:
+                follow(there.job_id, **options, abort_event=event)
+            except RunError as error:
+                refused = str(error)
+            else:
+                refused = "not refused"
+        say("refused", refused)
+        say("threads", [each.name for each in threading.enumerate()], calls)
+    run = follow(there.job_id, **options)
+    say("granted")
+    run.close()
 
 
 # The interpreter exits while a run lives.

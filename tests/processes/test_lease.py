@@ -85,3 +85,15 @@ def test_forked_children_that_end_do_not_lose_their_parents_lease(
     holder = holding(nursery.start(scenarios.hold_the_lease_past_children, cloud, store))
     assert ask(nursery, cloud, store) == refusal(cloud, store, holder.pid)
     assert holder.err == ""
+
+
+def test_a_run_whose_threads_cannot_start_gives_its_lease_back(
+    nursery: Nursery, cloud: Cloud, store: str
+) -> None:
+    Path(store).mkdir(mode=0o777)
+    Path(store).chmod(0o777)
+    out = nursery.start(scenarios.follow_without_threads, cloud, store).succeeds().out
+    what = f"refused job {cloud.job_id} is not followed: this process cannot start another thread"
+    assert [out[0].startswith(what), out[2].startswith(what)] == [True, True], out
+    assert out[1] == out[3] == "threads ['MainThread'] []"
+    assert out[4] == "granted"

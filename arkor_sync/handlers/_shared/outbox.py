@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import deque
-from typing import Callable, Deque, Generic, List, Optional, TypeVar
+from typing import Any, Callable, Deque, Generic, List, Optional, Tuple, TypeVar
 
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
@@ -65,6 +65,13 @@ class Outbox(Generic[Item]):
         self._batch = batch
         self.after_fork()
         process.register_hooks(self)
+
+    def __getstate__(self) -> Tuple[Any, ...]:
+        return self._name, self._deliver, self._limit, self._batch  # a pickled copy is empty
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        name, deliver, limit, batch = state
+        Outbox.__init__(self, name, deliver, limit=limit, batch=batch)
 
     def after_fork(self) -> None:
         """Start with an empty queue: the parent's thread delivers the parent's items."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from arkor_sync._common.log import get_logger
 from arkor_sync.callbacks import Callback
@@ -27,6 +27,12 @@ class SingleRunCallback(Callback):
     _run: Optional[Run] = None
     _pid: Optional[int] = None  # of the process that follows the run
     _job_id: Optional[str] = None
+
+    _process_bound: Tuple[str, ...] = ("_run", "_pid")  # attributes that a pickled copy lacks
+
+    def __getstate__(self) -> Dict[str, Any]:
+        left = self.__dict__.items()
+        return {name: value for name, value in left if name not in self._process_bound}
 
     def on_end(self, ctx: EndContext) -> None:
         """Release the run, so that another one may use the object. The state stays readable."""

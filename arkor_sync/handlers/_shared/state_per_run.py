@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, Generic, Mapping, TypeVar
+from typing import Any, Callable, Dict, Generic, Mapping, Tuple, TypeVar
 
 from arkor_sync._common import process
 from arkor_sync._common.arguments import show
@@ -45,6 +45,12 @@ class StatePerRun(Generic[State]):
         self._save = save
         self.after_fork()
         process.register_hooks(self)
+
+    def __getstate__(self) -> Tuple[Any, ...]:
+        return self._create, self._save  # a pickled copy follows no run
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        StatePerRun.__init__(self, *state)
 
     def after_fork(self) -> None:
         """Forget the parent's states, and replace its locks."""

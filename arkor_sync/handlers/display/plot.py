@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, NamedTuple, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
@@ -86,6 +86,9 @@ class LossPlot(Recorder):
         check("theme", theme, theme in ("auto", *PALETTES), "'light', 'dark' or 'auto'")
         if self._path.endswith(".png"):
             import_extra("matplotlib.figure", "plot", "LossPlot with a .png")
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_paths": {}, "_owners": {}, "_drawn": {}}  # it draws no run
 
     def on_log(self, ctx: LogContext) -> None:
         """Record the metrics of a step, and draw."""

@@ -8,6 +8,7 @@ from collections import deque
 from importlib import import_module
 from typing import Any, Callable, Deque, Dict, Optional, Protocol, Sequence, TextIO, Tuple
 
+from arkor_sync._common import process
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.environment import variable
@@ -69,6 +70,18 @@ class ProgressBar(Callback):
         self._file = file
         self._displays: Dict[str, _RunDisplay] = {}  # by job
 
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_displays": {}}  # a pickled copy shows no run
+
+    def after_fork(self) -> None:
+        """Show nothing in a forked child: at its exit, the library would draw every bar again."""
+        for display in self._displays.values():
+            display.abandon()
+        self._displays = {}
+
+    def at_exit(self, timeout: float) -> None:
+        """Do nothing. The exit hook calls it on every registered object."""
+
     @log_exceptions
     def on_started(self, ctx: StartedContext) -> None:
         """Show that the job is running."""
@@ -93,6 +106,7 @@ class ProgressBar(Callback):
     def _display_of(self, ctx: Context) -> _RunDisplay:
         display = self._displays.get(ctx.job.id)
         if display is None:
+            process.register_hooks(self)
             display = _RunDisplay(Progress(ctx.job), self._file, self._leave)
             self._displays[ctx.job.id] = display
         return display
@@ -215,10 +229,13 @@ class _RunDisplay:
         except Exception as error:
             self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def abandon(self) -> None:
         if self._display is not None:
             self._display.give_up()
             self._display = None
+
+    def _give_up(self, error: Exception) -> None:
+        self.abandon()
         logger.warning(
             "ProgressBar: nothing more is written for %r, because its stream failed: %s",
             self.progress.name,

@@ -89,6 +89,7 @@ class CheckpointEvaluator(SingleRunCallback):
     _stop_reason: str
     _saved_rows: str  # the rows as JSON, as far as they are saved for a restart
     _pool: Optional[WorkerPool[EvaluationRow]] = None
+    _process_bound = (*SingleRunCallback._process_bound, "_pool")
 
     def __init__(
         self,

@@ -57,7 +57,11 @@ def answer_format(schema: Any) -> Tuple[Dict[str, Any], Callable[[Any], Any]]:
         )
     name = _schema_name(str(schema.get("title") or "answer"))
     wrapper = {"name": name, "schema": json_copy(schema, "schema")}
-    return {"type": "json_schema", "json_schema": wrapper}, lambda value: value
+    return {"type": "json_schema", "json_schema": wrapper}, _unchanged
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def schema_of(hint: Any, path: str = "schema", inside: Tuple[Any, ...] = ()) -> Dict[str, Any]:

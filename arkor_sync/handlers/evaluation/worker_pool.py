@@ -94,6 +94,8 @@ class WorkerPool(Generic[Result]):
             except BaseException as error:
                 self._end(error)
                 return
+            if self._threads[0].forked:
+                return  # a function of the program has forked, and this is the child
             with self._lock:
                 self._results[index] = result
                 self._remaining -= 1

@@ -61,7 +61,9 @@ class Timer(SingleRunCallback):
             object serves another run.
     """
 
-    _started: Optional[float]  # when the job started, on the clock
+    _started: Optional[float] = None  # when the job started, on the clock of this process
+    _process_bound = (*SingleRunCallback._process_bound, "_thread", "_started")
+    _thread: Optional[_DeadlineThread] = None
 
     def __init__(
         self,
@@ -71,7 +73,6 @@ class Timer(SingleRunCallback):
     ) -> None:
         self._duration = duration_in_seconds(duration)
         self._clock = clock or Clock()
-        self._thread: Optional[_DeadlineThread] = None
         self._reset()
 
     def on_started(self, ctx: StartedContext) -> None:

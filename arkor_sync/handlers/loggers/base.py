@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from collections import deque
+from functools import partial
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync._common.arguments import check
@@ -105,6 +106,15 @@ class _RunState:
             }
 
 
+class _Current(threading.local):
+    """The run that a thread delivers. A pickled copy has none."""
+
+    run: _RunState
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _Current, ()
+
+
 class MetricsLogger(Callback):
     """Base class of loggers, with the three methods of a Lightning logger. Override what you need.
 
@@ -137,7 +147,7 @@ class MetricsLogger(Callback):
         self.flush_timeout = flush_timeout
         self._secrets: List[str] = []  # texts that no log line may contain
         self._states = StatePerRun(self._new_state, _RunState.to_json)
-        self._current = threading.local()  # the run that this thread delivers
+        self._current = _Current()
 
     @property
     def job(self) -> TrainingJob:
@@ -316,6 +326,24 @@ class MetricsLogger(Callback):
             return False
         run.failures.pop(name, None)
         return True
+
+
+class LibraryLogger(MetricsLogger):
+    """Base class of loggers that hold a library's objects, which cannot be pickled.
+
+    A pickled copy is made anew, from the same arguments.
+    """
+
+    _arguments: Tuple[Tuple[Any, ...], Dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> LibraryLogger:  # noqa: D102
+        self = super().__new__(cls)
+        self._arguments = args, kwargs
+        return self
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        args, kwargs = self._arguments
+        return partial(type(self), *args, **kwargs), ()
 
 
 def metrics_of(event: TrainingEvent) -> Dict[str, float]:

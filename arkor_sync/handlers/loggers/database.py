@@ -8,10 +8,10 @@ from typing import Any, Dict, List
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 
 
-class DatabaseLogger(MetricsLogger):
+class DatabaseLogger(LibraryLogger):
     """Writes runs and their metrics to two tables, which are made if they do not exist.
 
     `arkor_runs` has `job_id`, `name`, `status` (`running`, or the status given to

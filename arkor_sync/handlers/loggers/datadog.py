@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from arkor_sync._common.environment import variable
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
 _ALERTS = {"completed": "success", "failed": "error", "error": "error"}
@@ -17,7 +17,7 @@ _BATCH = 500  # rows in one request
 _MAX_TEXT = 4000  # characters of an event's text
 
 
-class DatadogEvents(MetricsLogger):
+class DatadogEvents(LibraryLogger):
     """Posts an event when a run starts and ends, and gauges `arkor.training.loss` and so on.
 
     All have the tags `job_id`, `job_name` and `model`; the events of a job are aggregated. For its

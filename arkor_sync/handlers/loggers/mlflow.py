@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Set
 
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
 JOB_TAG = "arkor.job_id"
@@ -19,7 +19,7 @@ _MAX_PARAM = 500  # characters of a parameter's value
 _ENDED = {"completed": "FINISHED", "cancelled": "KILLED"}
 
 
-class MLflowLogger(MetricsLogger):
+class MLflowLogger(LibraryLogger):
     """Logs each run as an MLflow run, with the arguments of Lightning's MLflow logger.
 
     For its threads see `MetricsLogger`; metrics are sent in batches. The MLflow run has the tag

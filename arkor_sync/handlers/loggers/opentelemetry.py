@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger
 
 
-class OpenTelemetryMetrics(MetricsLogger):
+class OpenTelemetryMetrics(LibraryLogger):
     """Records metrics as gauges `arkor.training.loss`, `arkor.training.step` and so on.
 
     Each has the attributes `arkor.job.id`, `arkor.job.name` and `arkor.model`. It uses only the

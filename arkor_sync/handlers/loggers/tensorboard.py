@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import struct
@@ -12,11 +13,11 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from arkor_sync._common.paths import file_name, make_directory, readable_name
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
 
-class TensorBoardLogger(MetricsLogger):
+class TensorBoardLogger(LibraryLogger):
     """Writes each run to `save_dir/name/version`: `tensorboard --logdir save_dir` shows them.
 
     The tags are `train/loss`, `train/learning_rate` and so on, and `eval/loss`; the hyperparameters
@@ -89,37 +90,51 @@ class TensorBoardLogger(MetricsLogger):
 
 
 class _EventFile:
-    """One event file. The library's own writer is not used: if a disk fails, it waits for ever."""
+    """One event file. The library's own writers are not used.
+
+    One waits for ever if a disk fails; the other has a buffer, which a forked child would write a
+    second time when it exits. Here what waits is written in one piece, and by `flush` alone.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._event = import_extra(
             "tensorboardX.proto.event_pb2", "tensorboard", "TensorBoardLogger"
         ).Event
-        records = import_extra("tensorboardX.record_writer", "tensorboard", "TensorBoardLogger")
+        self._checksum = import_extra(
+            "tensorboardX.record_writer", "tensorboard", "TensorBoardLogger"
+        ).masked_crc32c
         make_directory(folder)
         files = filter(Path.is_file, folder.glob("*.tfevents.*"))
         self._existing = {key for path in files for key in self._read_keys(path)}
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
         self._path = folder / name
-        # The library would make a file that others can write, if the umask allowed it.
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        self._records = records.RecordWriter(str(self._path))
-        version = self._event(wall_time=time.time(), file_version="brain.Event:2")
-        self._records.write(version.SerializeToString())
+        # Others could write to the file if it were made without a mode and the umask allowed it.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self._file = open(descriptor, "wb", buffering=0)  # noqa: SIM115
+        self._waiting = b""
+        self._add(self._event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, summary: Any, step: int, wall_time: Optional[float]) -> None:
         key = (summary.value[0].tag, step)
         if key not in self._existing:
             when = time.time() if wall_time is None else wall_time
-            event = self._event(wall_time=when, step=step, summary=summary)
-            self._records.write(event.SerializeToString())
+            self._add(self._event(wall_time=when, step=step, summary=summary))
 
     def flush(self) -> None:
-        self._records.flush()
+        data, self._waiting = self._waiting, b""
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._file.fileno())
         os.stat(self._path)  # raises if the file was removed; writing to it would not raise
 
     def close(self) -> None:
-        self._records.close()
+        self._file.close()
+
+    def _add(self, event: Any) -> None:
+        data = event.SerializeToString()
+        size = struct.pack("<Q", len(data))
+        checksums = (struct.pack("<I", self._checksum(each)) for each in (size, data))
+        self._waiting += b"".join((size, next(checksums), data, next(checksums)))
 
     def _read_keys(self, path: Path) -> Iterator[Tuple[str, int]]:
         """Yield the tag and the step of each record of a file, up to an incomplete record."""

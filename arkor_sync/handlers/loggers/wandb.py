@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.loggers.base import MetricsLogger
+from arkor_sync.handlers.loggers.base import LibraryLogger
 
 
-class WandbLogger(MetricsLogger):
+class WandbLogger(LibraryLogger):
     """Logs each run as a W&B run, with arguments named as those of `wandb.init`.
 
     For its threads see `MetricsLogger`. W&B's own process sends the data; the end of a run waits

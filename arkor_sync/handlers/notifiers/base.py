@@ -42,6 +42,7 @@ logger = get_logger("arkor_sync.handlers")
 
 EVENTS = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
 
+_NEVER_SET = threading.Event()
 _MAX_WAITING = 100  # notifications
 _MAX_DELAY = 60.0  # seconds before the next attempt, even if the service asks for more
 
@@ -137,7 +138,6 @@ class Notifier(Callback, abc.ABC):
         self._check()
         self._jobs = StatePerRun(_Sent.from_json, _Sent.to_json)
         self._not_before = 0.0  # on the clock; the service asked to get nothing before
-        self._never_set = threading.Event()
         name = type(self).__name__
         self._outbox: Outbox[Notification] = Outbox(name, self._deliver, limit=_MAX_WAITING)
         # An outbox of its own, so that a slow answer cannot delay a message about a failure.
@@ -148,6 +148,9 @@ class Notifier(Callback, abc.ABC):
         self.enabled = bool(url)
         if url:
             self._connect(url)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_not_before": 0.0}  # the clock of this process
 
     def __repr__(self) -> str:
         events = ",".join(self.on) if self.enabled else "off"
@@ -380,5 +383,5 @@ class Notifier(Callback, abc.ABC):
 
         A notification that is itself about the end of a run always waits the whole time.
         """
-        interrupt = self._never_set if note.last else self._outbox.undroppable_waiting
+        interrupt = _NEVER_SET if note.last else self._outbox.undroppable_waiting
         return seconds <= 0 or not self.clock.wait(interrupt, seconds)
