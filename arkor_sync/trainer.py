@@ -8,18 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.clock import Clock
@@ -67,7 +56,7 @@ class Trainer(_TrainerDecorators):
         self.run: Optional[Run] = None
         self._client = client
         self._options = options
-        self._added: List[Mapping[str, Callable[[Any], Any]]] = []
+        self._added: List[Mapping[str, Any]] = []
         self._lock = ProcessLock()
         self._aborted: Optional[Tuple[object]] = None  # the reason
         self._submitter = Submitter(client, name, config, self._find_abort)

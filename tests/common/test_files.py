@@ -604,7 +604,7 @@ def test_a_directory_that_cannot_be_locked_says_why_and_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     monkeypatch.setattr("fcntl.flock", refuse(number))
-    with locked(tmp_path):
+    with locked(tmp_path, 1.0):
         pass
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path} cannot be locked: {os.strerror(number)}"
@@ -612,5 +612,5 @@ def test_a_directory_that_cannot_be_locked_says_why_and_keeps_nobody_out(
 
 
 def test_a_directory_that_is_locked_is_made_for_its_owner(tmp_path: Path, open_umask: None) -> None:
-    with locked(tmp_path / "made"):
+    with locked(tmp_path / "made", 1.0):
         assert oct(mode_of(tmp_path / "made")) == oct(0o700)

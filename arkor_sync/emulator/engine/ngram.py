@@ -6,11 +6,11 @@ import json
 import os
 import random
 import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
+from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.engine import dataset, structured
 from arkor_sync.emulator.engine.base import (
     ChatRequest,
@@ -73,7 +73,7 @@ class NgramEngine(Engine):
             },
         }
         model = NgramModel({character for example in train for character in example.text})
-        started = time.monotonic()
+        started = monotonic()
         loss = 0.0
         batches = _batches(train, schedule, config.get("seed", self._seed))
         for step, batch in enumerate(batches, start=1):
@@ -86,7 +86,7 @@ class NgramEngine(Engine):
             ticket.sleep(self._step_delay)
             last = step == schedule.total_steps
             if _is_due(step, schedule.logging_steps) or last:
-                elapsed = max(time.monotonic() - started, 1e-9)
+                elapsed = max(monotonic() - started, 1e-9)
                 yield {
                     "type": "training.log",
                     "step": step,
@@ -110,7 +110,7 @@ class NgramEngine(Engine):
         metrics = {
             "finalLoss": round(loss, 6),
             "totalSteps": schedule.total_steps,
-            "totalTime": round(time.monotonic() - started, 3),
+            "totalTime": round(monotonic() - started, 3),
         }
         yield {"type": "training.completed", "artifacts": [artifact], "metrics": metrics}
 

@@ -9,8 +9,9 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from typing import Any, Callable, List, Optional, Set
+
+from arkor_sync.emulator.clock import monotonic
 
 JOIN_SECONDS = 10.0
 
@@ -70,11 +71,11 @@ class Connection:
 
     def read_within(self, seconds: float) -> None:
         """Let `reader` raise `TooSlow` in so many real seconds, however much has come by then."""
-        self._deadline = time.monotonic() + seconds
+        self._deadline = monotonic() + seconds
 
     def receive_into(self, buffer: Any) -> int:
         """Wait for bytes, until the deadline. Return how many came; 0 if the client has left."""
-        left = self._deadline - time.monotonic()
+        left = self._deadline - monotonic()
         if left <= 0:
             raise TooSlow
         self._socket.settimeout(left)
@@ -243,9 +244,9 @@ class Server:
             connections, threads = list(self._connections), list(self._threads)
         for connection in connections:
             connection.interrupt()
-        deadline = time.monotonic() + JOIN_SECONDS
+        deadline = monotonic() + JOIN_SECONDS
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
         return [thread.name for thread in threads if thread.is_alive()]
 
     def _accept_loop(self, listener: socket.socket, wake: socket.socket) -> None:
