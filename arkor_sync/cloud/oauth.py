@@ -187,7 +187,7 @@ class Refresher:
 
     def _file_lock(self) -> ContextManager[None]:
         try:
-            return locked(self._path.parent, MAX_WAIT) if self._path else nullcontext()
+            return locked(self._path.parent, MAX_WAIT / 2) if self._path else nullcontext()
         except OSError:
             return nullcontext()
 

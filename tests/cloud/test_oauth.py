@@ -28,7 +28,7 @@ from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError, Credentia
 from support.forking import fork, lock_of_another
 from support.identity_provider import LATER, IdentityProvider
 from support.scripted_cloud import Received, Reply
-from support.waiting import PATIENCE, Background
+from support.waiting import Background
 
 NOW = 1_800_000_000
 
@@ -298,13 +298,10 @@ def test_a_directory_that_cannot_be_locked_costs_the_run_nothing(
 def test_a_lock_that_another_program_never_gives_up_ends_a_request_in_time(
     provider: IdentityProvider, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oauth, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(oauth, "MAX_WAIT", 2.0)
     account = signed_in(provider)
     with lock_of_another(path.parent):
         refresher = refresher_of(provider, account)
-        with pytest.raises(ArkorTimeoutError):
-            Background(refresher.valid_credentials).result()
-        monkeypatch.setattr(oauth, "MAX_WAIT", PATIENCE)  # to see what the refresh says itself
         with pytest.raises(ArkorTimeoutError, match=f"{path.parent} has been locked by another"):
             Background(refresher.valid_credentials).result()
     assert provider.spent == []
