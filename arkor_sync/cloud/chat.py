@@ -32,9 +32,6 @@ from arkor_sync.errors import (
     ResponseError,
 )
 
-MAX_ANSWER_BYTES = 64 << 20
-"""The largest streamed answer that is accepted, in bytes of memory."""
-
 _PIECE_BYTES = 100  # what a piece of the answer takes beside its characters, at least
 _TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
 _LEAST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
@@ -190,7 +187,8 @@ class StreamedChatResponse(ChatResponse):
             response: A 2xx response.
             close: Closes its connection.
             patience: Seconds to wait for the next frame that is no ping.
-            limit: The largest answer in bytes.
+            limit: The largest answer, in bytes of its body, and in bytes of memory for what is
+                kept of it.
         """
         super().__init__(response)
         self._close_connection = close
@@ -199,7 +197,7 @@ class StreamedChatResponse(ChatResponse):
         self._parser = FrameParser()
         self._pieces: List[str] = []
         self._chunks: List[str] = []  # JSON texts: a small text may make large objects
-        self._room = MAX_ANSWER_BYTES
+        self._limit = self._room = limit
         self._finish_reason: Optional[str] = None
         self._ended = False
         self._failure: Optional[ArkorError] = None
@@ -307,7 +305,8 @@ class StreamedChatResponse(ChatResponse):
         self._room -= getsizeof(text) + _PIECE_BYTES
         if self._room < 0:
             raise ResponseError(
-                f"the streamed answer takes more than {MAX_ANSWER_BYTES:,} bytes of memory"
+                f"the streamed answer takes more than {self._limit:,} bytes of memory; "
+                "the client's limit is max_chat_bytes"
             )
         kept.append(text)
 

@@ -53,7 +53,8 @@ class CloudApiClient:
         max_answer_bytes: The largest JSON answer, after decoding. A larger one raises
             `ResponseError`.
         max_error_bytes: How much is read of the body of an error; the rest is dropped.
-        max_chat_bytes: The largest answer of a chat, streamed or not, as `max_answer_bytes`.
+        max_chat_bytes: The largest answer of a chat, streamed or not, as `max_answer_bytes`; of
+            one that is streamed also the memory that it may take.
 
     Attributes:
         jobs: The routes below `/v1/jobs`.

@@ -97,7 +97,7 @@ def encode_cursor(job_id: str, saved: SavedCursor) -> str:
     }
     try:
         return dump_json(fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CursorStoreError(f"a callback's state_dict() is not JSON: {error}") from error
 
 

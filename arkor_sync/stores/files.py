@@ -71,8 +71,8 @@ class FileCursorStore:
             write_atomically(path, text, 0o600, durable=saved.finished)
         except OSError as error:
             raise CursorStoreError(
-                f"{path} cannot be written: {reason_of(error)}; the events after "
-                f"{saved.acknowledged_id!r} will be delivered again"
+                f"{path} cannot be written: {reason_of(error)}; the position after event "
+                f"{saved.acknowledged_id!r} is not saved"
             ) from error
 
     def lease(self, job_id: str) -> Callable[[], None]:

@@ -26,7 +26,11 @@ def lasting_key(event: TrainingEvent) -> str:
     if event.id is not None and event.type:
         text = f"{event.id!r} {event.type!r} {event.step!r} {len(event.data)}"
     else:
-        text = f"{event.id!r} {json.dumps(event.data, sort_keys=True)}"
+        try:
+            content = json.dumps(event.data, sort_keys=True)
+        except RecursionError:  # it is nested too deeply to be told from its like
+            content = f"{event.type!r} {event.timestamp!r} {event.step!r}"
+        text = f"{event.id!r} {content}"
     return _digest(text)
 
 

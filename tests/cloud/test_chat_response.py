@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arkor_sync.cloud import chat as chat_module
 from arkor_sync.cloud.chat import ChatResponse, _text
 from arkor_sync.cloud.client import CloudApiClient
+from arkor_sync.cloud.credentials import TokenCredentials
+from arkor_sync.cloud.project import ProjectState
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -398,10 +399,15 @@ def test_the_tool_calls_of_the_first_answer_are_its_own(
     assert [each["id"] for each in answer.tool_calls()] == ["c0"]
 
 
-def test_a_streamed_answer_is_bounded_in_memory(
-    cloud: ScriptedCloud, client: CloudApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chat_module, "MAX_ANSWER_BYTES", 1 << 20)
+def limited(cloud: ScriptedCloud, limit: int) -> CloudApiClient:
+    scope = ProjectState("my org", "my&project", "project-1")
+    return CloudApiClient(
+        cloud.url, TokenCredentials("token-0123456789"), scope=scope, max_chat_bytes=limit
+    )
+
+
+def test_a_streamed_answer_is_bounded_in_memory(cloud: ScriptedCloud) -> None:
+    client = limited(cloud, 1 << 20)
     chunks = [delta("x" * 10) * 500] * 100 + [DONE]
     answer = streamed(cloud, client, *chunks)
     tracemalloc.start()
@@ -419,10 +425,8 @@ def test_a_streamed_answer_is_bounded_in_memory(
     [b"data: x\n\n", data("x"), data({"a": []}), delta(tool_calls=[{"id": "a"}])],
     ids=["text", "JSON text", "an object without a text", "a part of a call"],
 )
-def test_whatever_a_streamed_answer_is_made_of_counts(
-    cloud: ScriptedCloud, client: CloudApiClient, frame: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chat_module, "MAX_ANSWER_BYTES", 10_000)
+def test_whatever_a_streamed_answer_is_made_of_counts(cloud: ScriptedCloud, frame: bytes) -> None:
+    client = limited(cloud, 10_000)
     assert streamed(cloud, client, frame * 10, DONE).text() in ("", "x" * 10)
     with pytest.raises(ResponseError, match="bytes of memory"):
         streamed(cloud, client, frame * 200, DONE).text()
