@@ -235,8 +235,10 @@ def return_from_a_callback_in_a_child(cloud: Dict[str, Any], how: str) -> None:
     there = Cloud(**cloud)
     children: List[int] = []
     saved: List[str] = []
+    said = threading.Event()
 
     def on_log(ctx: Any) -> None:
+        assert said.wait(PATIENCE)  # or the child inherits what the main thread has half written
         if ctx.step == 2:
             children.append(os.fork())
         if children[:1] == [0]:
@@ -255,6 +257,7 @@ def return_from_a_callback_in_a_child(cloud: Dict[str, Any], how: str) -> None:
         error_policy=ErrorPolicy().on(ValueError, do=Action.RETRY, attempts=3),
     )
     say("parent is", os.getpid())
+    said.set()
     say("result", run.wait(PATIENCE).status)
     say("child ended with", os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
 
