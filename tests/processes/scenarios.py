@@ -37,7 +37,8 @@ state_at_start: Dict[str, Any] = {}
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    sys.stdout.write(" ".join(map(str, words)) + "\n")  # at once: a child may be writing, too
+    sys.stdout.flush()
 
 
 def be_quiet_about_lost_connections() -> None:
