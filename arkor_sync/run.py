@@ -72,7 +72,7 @@ class Run:
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         with ExitStack() as undo:
             undo.callback(self._release_lease)
-            cursor = Cursor(self._lease.saved)
+            cursor = Cursor(self._lease.position)
             self._channel = Channel(
                 cursor,
                 options.max_buffered_events,
@@ -93,7 +93,7 @@ class Run:
             )
             self._worker = Worker(
                 channel=self._channel,
-                handlers=self._handlers,
+                handlers={} if self._lease.saved.finished else self._handlers,
                 policy=options.error_policy or ErrorPolicy.abort(),
                 record=self._record,
                 control=_Control(self),

@@ -16,8 +16,22 @@ from typing import Any, Callable, Optional
 
 from arkor_sync._common import process
 from arkor_sync._common.locks import Flag
+from arkor_sync.errors import RunError
 
 _TAIL = 1.0  # seconds that a thread takes at most to end, once its main function has returned
+
+
+def no_thread(what: str, error: BaseException) -> RunError:
+    """Build the error of whoever needs a thread, and cannot have one.
+
+    Args:
+        what: What is not done.
+        error: What `start` raised: a `RuntimeError` or a `MemoryError`.
+    """
+    return RunError(
+        f"{what}: this process cannot start another thread ({error}); end some, or raise the limit "
+        "(`ulimit -u`, or that of the container)"
+    )
 
 
 class OwnThread(threading.Thread):

@@ -181,7 +181,10 @@ def _next_of_chunks(received: Iterator[bytes], decoder: ChunkedDecoder) -> Optio
 def _next_of_gzip(read: Callable[[], Optional[bytes]], decoder: GzipDecoder) -> Optional[bytes]:
     """Read the next piece of a compressed body; `None` at its end."""
     data = b"" if decoder.pending else read()
-    return None if data is None else decoder.decode(data)
+    if data is None:
+        decoder.check_end()
+        return None
+    return decoder.decode(data)
 
 
 def _pieces(received: Iterator[bytes], length: Optional[int]) -> Iterator[bytes]:

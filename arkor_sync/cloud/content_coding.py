@@ -37,6 +37,7 @@ class GzipDecoder:
         self.pending = b""
         self._member = zlib.decompressobj(_GZIP)
         self._is_first = True
+        self._has_begun = False
 
     def decode(self, data: bytes) -> bytes:
         """Take the next bytes of the body.
@@ -51,9 +52,11 @@ class GzipDecoder:
             zlib.error: They are not gzip. What follows a whole member, and is none, is dropped.
         """
         data = self.pending + data
+        self._has_begun = self._has_begun or bool(data)
         decoded = b""
         while data and not decoded:
-            if self._member.eof:
+            ended = self._member
+            if ended.eof:
                 self._member = zlib.decompressobj(_GZIP)
                 self._is_first = False
             try:
@@ -61,8 +64,17 @@ class GzipDecoder:
             except zlib.error:
                 if self._is_first:
                     raise
-                data = b""
+                self._member, data = ended, b""
                 break
             data = self._member.unconsumed_tail or self._member.unused_data
         self.pending = data
         return decoded
+
+    def check_end(self) -> None:
+        """Check that the body may end here.
+
+        Raises:
+            ValueError: It ends in the middle of what was compressed.
+        """
+        if self._has_begun and not self._member.eof:
+            raise ValueError("the compressed body is cut")

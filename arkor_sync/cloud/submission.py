@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextvars
 import os
-import threading
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import ProcessLock
+from arkor_sync._common.locks import SLICE, ProcessLock
+from arkor_sync._common.threads import OwnThread, no_thread
 from arkor_sync.errors import RunAborted, WaitTimeout, add_note
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.transport import Transport
 
-_SLICE = 0.05  # seconds between two looks at whether it was aborted
 MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
 
 
@@ -53,6 +53,7 @@ class Submitter:
         self._aborted = aborted
         self._lock = ProcessLock()
         self._running: Dict[int, _Submission] = {}  # by process: a forked child has no such thread
+        self._gave_up = False  # whether somebody stopped waiting for an answer that may still come
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_running": {}}
@@ -73,11 +74,15 @@ class Submitter:
             assert self.job is not None
             return self.job
         try:
-            self.job = submission.wait(deadline, self._aborted)
+            submission.wait(deadline, self._aborted)
+            self.job = submission.result()
         except WaitTimeout:
             raise
         except BaseException:
-            self._running.pop(os.getpid(), None)
+            with self._lock():
+                self._gave_up = self._gave_up or not submission.done
+                if self._running.get(os.getpid()) is submission:  # not that of another thread
+                    del self._running[os.getpid()]
             raise
         return self.job
 
@@ -90,6 +95,9 @@ class Submitter:
                 aborted = self._aborted()
                 if aborted:
                     message = f"{self._name!r} was aborted before it was submitted"
+                    if self._gave_up:
+                        message = f"{self._name!r} was aborted while it was submitted; "
+                        message += MAYBE_CREATED
                     raise RunAborted(message, *aborted)
                 self._running[pid] = _Submission(self._client, self._name, self._config)
             return self._running[pid]
@@ -104,10 +112,10 @@ class _Submission:
         self._config = config
         self._transport: Transport = client.transport()
         self._outcome: Future[TrainingJob] = Future()
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._main,), name="arkor-submit", daemon=True
-        ).start()
+        try:
+            OwnThread(partial(contextvars.copy_context().run, self._main), "arkor-submit").start()
+        except (RuntimeError, MemoryError) as error:
+            raise no_thread("the job is not submitted", error) from error
 
     def _main(self) -> None:
         try:
@@ -118,36 +126,44 @@ class _Submission:
         else:
             self._outcome.set_result(job)
 
+    @property
+    def done(self) -> bool:
+        """Whether it is known what became of it."""
+        return self._outcome.done()
+
+    def result(self) -> TrainingJob:
+        """Return the job, or raise what the request raised. It is done."""
+        return self._outcome.result()
+
     def wait(
         self, deadline: Optional[float], aborted: Callable[[], Optional[Tuple[object]]]
-    ) -> TrainingJob:
+    ) -> None:
+        """Wait until it is done; end the request if whoever waits must not wait any longer."""
         try:
             while not wait([self._outcome], self._slice(deadline)).done:
                 reason = aborted()
                 if reason:
-                    return self._abort(reason)
-                if deadline is not None and Clock.now() >= deadline:
+                    self._abort(reason)
+                elif deadline is not None and Clock.now() >= deadline:
                     raise WaitTimeout(f"{self._name!r} is still being submitted; wait again")
-            return self._outcome.result()
-        except (WaitTimeout, Exception):
+        except (WaitTimeout, RunAborted):
             raise
-        except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
+        except BaseException as interruption:  # Ctrl-C, or what a time limit raises here
             self._transport.close()
             add_note(interruption, MAYBE_CREATED)
             raise
 
     @staticmethod
     def _slice(deadline: Optional[float]) -> float:
-        left = _SLICE if deadline is None else deadline - Clock.now()
-        return max(0.0, min(_SLICE, left))
+        left = SLICE if deadline is None else deadline - Clock.now()
+        return max(0.0, min(SLICE, left))
 
-    def _abort(self, reason: Tuple[object]) -> TrainingJob:
-        """End the request; return the job if its answer has come at the same moment."""
+    def _abort(self, reason: Tuple[object]) -> None:
+        """End the request, unless its answer comes at the same moment."""
         self._transport.close()
         message = f"{self._name!r} was aborted while it was submitted"
-        if not wait([self._outcome], _SLICE).done:
+        if not wait([self._outcome], SLICE).done:
             raise RunAborted(f"{message}; {MAYBE_CREATED}", *reason)
         error = self._outcome.exception()
         if error is not None:
             raise RunAborted(f"{message}: {error}", *reason) from error
-        return self._outcome.result()

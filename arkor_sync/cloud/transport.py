@@ -17,7 +17,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 import requests
@@ -25,6 +24,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 from urllib3.util.wait import wait_for_write
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.content_coding import ACCEPT_ENCODING
@@ -193,7 +193,7 @@ class Transport:
 
         The addresses share the time: a name may have any number of them.
         """
-        begin = time.monotonic()
+        begin = Clock.now()
         addresses = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
         failure: OSError = OSError(f"{address[0]} has no address")
         for tried, (family, kind, proto, _, target) in enumerate(addresses):
@@ -209,7 +209,7 @@ class Transport:
                     sock.bind(source_address)
                 sock.setblocking(False)
                 self._start_connecting(sock, target)
-                left = None if timeout is None else max(0.0, begin + timeout - time.monotonic())
+                left = None if timeout is None else max(0.0, begin + timeout - Clock.now())
                 share = None if left is None else left / (len(addresses) - tried)
                 if not wait_for_write(sock, share):
                     raise socket.timeout("timed out")

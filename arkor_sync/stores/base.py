@@ -25,8 +25,10 @@ class SavedCursor:
         state: What each callback's `state_dict()` returned after that event, by the callback's key.
         before_ids: How many of those events came before the first one with an id, without those
             that could not be delivered. So many are skipped of a history in which none has an id.
-        latest: Fingerprints of those events from the first one with `acknowledged_id` on: that one,
-            others with the same id, and those without an id that came behind it. The newest 1,000.
+        after_id: How many of those events came without an id behind `acknowledged_id`, without
+            those that could not be delivered.
+        latest: Fingerprints: of the first event with `acknowledged_id`, and of the newest of those
+            that came behind it, without an id or with the same.
         owner: The process that saved it, as text for people.
         epoch: How many runs have followed the job with this store, this one included. A store that
             serves several machines refuses to replace a higher epoch by a lower one.
@@ -38,6 +40,7 @@ class SavedCursor:
     finished: bool = False
     state: Dict[str, Any] = dataclasses.field(default_factory=dict)
     before_ids: int = 0
+    after_id: int = 0
     latest: Sequence[str] = ()
     owner: Optional[str] = None
     epoch: int = 0
@@ -88,6 +91,7 @@ def encode_cursor(job_id: str, saved: SavedCursor) -> str:
         "acknowledgedId": saved.acknowledged_id,
         "delivered": saved.delivered,
         "beforeIds": saved.before_ids,
+        "afterId": saved.after_id,
         "opening": list(saved.opening),
         "latest": list(saved.latest),
         "finished": saved.finished,
@@ -126,6 +130,7 @@ def decode_cursor(document: bytes) -> SavedCursor:
         finished=_typed(fields, "finished", bool),
         state=_typed(fields, "state", dict),
         before_ids=_count(fields, "beforeIds"),
+        after_id=_count(fields, "afterId"),
         latest=_texts(fields, "latest"),
         owner=_typed(fields, "owner", str, type(None)),
         epoch=_count(fields, "epoch"),
@@ -135,7 +140,7 @@ def decode_cursor(document: bytes) -> SavedCursor:
 def _from_version_1(fields: Dict[str, Any]) -> Dict[str, Any]:
     """Add what 0.1 did not write. It counted all events, and had no use for a version."""
     counted = fields.get("delivered") if fields.get("acknowledgedId") is None else 0
-    return {"beforeIds": counted, "latest": [], "owner": None, "epoch": 0, **fields}
+    return {"beforeIds": counted, "afterId": 0, "latest": [], "owner": None, "epoch": 0, **fields}
 
 
 def _typed(fields: Dict[str, Any], key: str, *types: type) -> Any:

@@ -9,6 +9,7 @@ from typing import Callable, Optional, Union
 
 from arkor_sync._common import process
 from arkor_sync._common.files import (
+    READ_LIMIT,
     open_lock_file,
     read_file,
     remove_leftovers,
@@ -67,6 +68,11 @@ class FileCursorStore:
         """
         path = self._path(job_id, "json")
         text = encode_cursor(job_id, saved)
+        if len(text) > READ_LIMIT:
+            raise CursorStoreError(
+                f"the state of the callbacks of job {job_id} has {len(text):,} characters; at most "
+                f"{READ_LIMIT:,} can be read again"
+            )
         try:
             write_atomically(path, text, 0o600, durable=saved.finished)
         except OSError as error:

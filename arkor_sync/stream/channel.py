@@ -44,7 +44,7 @@ class Channel:
     A rewind opens a new epoch. A put from an older one is refused, so a reader that is blocked on a
     full channel, or still busy with the old connection, can neither deadlock nor leak an event.
 
-    Threads: `connect`, `put`, `report_lost`, `restore` and `finish` belong to the reader;
+    Threads: `connect`, `put`, `pause`, `report_lost`, `restore` and `finish` belong to the reader;
     `take`, `take_lost`, `acknowledge` and `rewind` to the worker; `close` to anyone.
     """
 
@@ -125,6 +125,11 @@ class Channel:
         if accepted and self._wake_worker() and accepted <= _FEW and self._gives_up_gil:
             time.sleep(_HANDOVER)  # give up the GIL, so that the worker just woken can run
         return accepted
+
+    def pause(self) -> None:
+        """Say that the stream has paused: the history, if it is sent again, has no more events."""
+        with self._lock:
+            self.cursor.pause()
 
     def report_lost(self, lost: StreamLost) -> None:
         """Tell the worker that the stream was lost. A newer report replaces an older one."""

@@ -10,7 +10,7 @@ begins, and the only position that may outlive the process.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from arkor_sync._common.log import get_logger
 from arkor_sync.stores.base import SavedCursor
@@ -20,7 +20,7 @@ from arkor_sync.stream.replay import Replay, fingerprint, lasting_key
 
 _OPENING = 2
 REMEMBERED = 10_000  # at least half so many events are recognised when they come again
-_MAX_LATEST = 1_000
+_MAX_LATEST = 256
 _MAX_LATER = 4 << 20  # characters of batches that wait for their keys
 
 logger = get_logger("arkor_sync.stream.reader")
@@ -95,10 +95,11 @@ class Cursor:
         self.delivered = saved.delivered
         self._opening = list(saved.opening)
         self._before_ids = saved.before_ids
-        # The events that were done with from the first one with the acknowledged id on: that one
-        # as the last of a batch, for it is made at every event; the others by their lasting keys.
-        self._last: Optional[Batch] = None
-        self._latest: Deque[str] = deque(saved.latest, _MAX_LATEST)
+        # The first event with the acknowledged id, as the last one of a batch, or its lasting key;
+        # and the lasting keys of the newest ones that were done with since then.
+        self._last: Union[Batch, str, None] = next(iter(saved.latest), None)
+        self._latest: Deque[str] = deque(saved.latest[1:], _MAX_LATEST)
+        self._after_id = saved.after_id
         self._known_latest = frozenset(saved.latest)  # as of the last restart or rewind
         self._saved_id = None if saved.latest else saved.acknowledged_id
         self._remembered = remembered
@@ -122,8 +123,11 @@ class Cursor:
         # What is new on this connection must not displace what it may send again.
         self._forget_beyond(self._remembered // 2)
         if self._forgets:
-            remembers = self._old.size or self._new.size
-            replay = Replay(self._opening, self.read, 0 if remembers else self._before_ids)
+            # Of what was done with behind the id, the newest are recognised one by one.
+            behind = self._after_id - min(_MAX_LATEST, self._remembered // 2)
+            if self.read != self.acknowledged:
+                behind = 0
+            replay = Replay(tuple(self._opening), self.read, self._before_ids, max(0, behind))
             self._replay = None if replay.over else replay
         return self.read
 
@@ -147,6 +151,16 @@ class Cursor:
         self._highest = id_order(ids[1])
         return batch
 
+    @property
+    def replaying(self) -> bool:
+        """Whether the connection may be sending again what is no longer remembered."""
+        return self._replay is not None
+
+    def pause(self) -> None:
+        """Say that the stream has paused; see `Replay.pause`."""
+        if self._replay is not None:
+            self._replay.pause()
+
     def knows(self, event: TrainingEvent) -> bool:
         """Whether an event was accepted lately."""
         return self._brought_by(event) is not None
@@ -162,18 +176,21 @@ class Cursor:
         else:
             self.acknowledged = ids[1]
             self._last = batch
-            if self._latest:
+            if self._after_id:
                 self._latest.clear()
+                self._after_id = 0
 
     def position(self) -> SavedCursor:
         """Return what another process needs in order to go on behind the acknowledged position."""
-        latest = [] if self._last is None else [lasting_key(self._last[-1])]
+        last = self._last
+        key = last if last is None or isinstance(last, str) else lasting_key(last[-1])
         return SavedCursor(
             acknowledged_id=self.acknowledged,
             delivered=self.delivered,
             opening=list(self._opening),
             before_ids=self._before_ids,
-            latest=[*latest, *self._latest],
+            after_id=self._after_id,
+            latest=[] if key is None else [key, *self._latest],
         )
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
@@ -213,12 +230,14 @@ class Cursor:
                 self.acknowledged = event.id
                 self._last = batch[number : number + 1]
                 self._latest.clear()
+                self._after_id = 0
             elif event.problem is not None:
                 continue
             elif self.acknowledged is None:
                 self._before_ids += 1
             else:
                 self._latest.append(lasting_key(event))
+                self._after_id += event.id is None
 
     def _after_replay(self, replay: Replay, batch: Batch) -> Iterator[TrainingEvent]:
         """Give the events that are not held back as long forgotten."""
@@ -249,8 +268,8 @@ class Cursor:
         found = self._remembered_from(event)
         if found is None and self._known_latest and lasting_key(event) in self._known_latest:
             return 0
-        if found is None and event.id is not None and event.id == self._saved_id:
-            return 0  # the store kept nothing else of it
+        if found is None and event.id == self._saved_id is not None and not event.is_terminal:
+            return 0  # 0.1 kept nothing else of it
         return found
 
     def _remembered_from(self, event: TrainingEvent) -> Optional[int]:

@@ -62,14 +62,20 @@ class Lease:
             self.release()
             raise
 
+    @property
+    def position(self) -> SavedCursor:
+        """Where to go on. After the job's last event: at the start, as there is nothing to call."""
+        return SavedCursor() if self.saved.finished else self.saved
+
     def saver(self, cursor: Cursor) -> Optional[Callable[[bool], None]]:
         """Return what keeps the acknowledged position and the callbacks' state, as one.
 
         Returns:
-            A function of whether the job's last event is acknowledged; None without a store.
+            A function of whether the job's last event is acknowledged; None without a store, and
+            if it was acknowledged by an earlier run.
         """
         store = self._store
-        if store is None:
+        if store is None or self.saved.finished:
             return None
 
         owner, epoch = f"process {os.getpid()} on {socket.gethostname()}", self.saved.epoch + 1

@@ -1,12 +1,29 @@
-"""What the worker asks of the run that owns it. Runs on the worker thread."""
+"""What the reader and the worker ask of the run that owns them. Any thread."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
 
+from arkor_sync.cloud.bodies import ByteStream
+from arkor_sync.cloud.transport import Transport
 from arkor_sync.stream.batches import Batch, Delivery
 from arkor_sync.stream.error_policy import Failure
 from arkor_sync.stream.events import RunEvent, TrainingEvent
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
 
 Event = Union[TrainingEvent, RunEvent]
 Handlers = Sequence[Tuple[str, Callable[[Any], Any]]]
@@ -59,3 +76,19 @@ class Control(Canceller, Protocol):
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the run's outcome: the worker is done."""
+
+
+class OpenStream(Protocol):
+    """Opens the job's event stream after an event."""
+
+    def __call__(
+        self, *, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
+    ) -> ByteStream:
+        """Return the open stream; raise `CloudApiError` or `ArkorConnectionError`."""
+
+
+class ReadJob(Protocol):
+    """Reads the job's record."""
+
+    def __call__(self, *, transport: Transport) -> TrainingJob:
+        """Return it; raise `CloudApiError`, `ResponseError` or `ArkorConnectionError`."""

@@ -7,12 +7,11 @@ it reads the job's record instead.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Protocol, Tuple
+from typing import Callable, Iterator, Optional
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
-from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.jobs import NO_STREAM
 from arkor_sync.cloud.sse import FrameParser
 from arkor_sync.cloud.transport import Transport
@@ -30,34 +29,18 @@ from arkor_sync.stream.batches import Batch, EventBatch, read
 from arkor_sync.stream.channel import Channel, Position
 from arkor_sync.stream.events import FAILED, StreamLost
 from arkor_sync.stream.job_end import terminal_event, with_true_end
+from arkor_sync.stream.protocols import OpenStream, ReadJob
 from arkor_sync.stream.reconnect import ReconnectPolicy
-
-if TYPE_CHECKING:
-    from arkor_sync.cloud.models import TrainingJob
 
 logger = get_logger("arkor_sync.stream.reader")
 
 _IDLE = 15.0  # seconds
 _LEAST_RETRY = 0.1  # seconds: a server that asks for none must not be hammered when it fails
 
+_PAUSE = 2.0  # seconds without a byte: what the server had stored, it has sent
+
 CANCEL_GRACE = 5.0
 """Seconds of a silent connection after an accepted cancel before the job's record is read."""
-
-
-class OpenStream(Protocol):
-    """Opens the job's event stream after an event."""
-
-    def __call__(
-        self, *, transport: Transport, last_event_id: Optional[str], timeout: Tuple[float, float]
-    ) -> ByteStream:
-        """Return the open stream; raise `CloudApiError` or `ArkorConnectionError`."""
-
-
-class ReadJob(Protocol):
-    """Reads the job's record."""
-
-    def __call__(self, *, transport: Transport) -> TrainingJob:
-        """Return it; raise `CloudApiError`, `ResponseError` or `ArkorConnectionError`."""
 
 
 class State(enum.Enum):
@@ -128,7 +111,7 @@ class Reader:
         self._delays: Optional[Iterator[float]] = None
         self._retry: Optional[float] = None
         self._last_news = 0.0
-        self._connected_at = 0.0
+        self._listen_until = 0.0  # at least, on this connection
         self._cancelled = False
         self._replaying_all = False
         self._thread = OwnThread(self._main, f"arkor-reader-{label}")
@@ -248,10 +231,11 @@ class Reader:
         )
         try:
             self.state = State.STREAMING
-            self._connected_at = self._clock.now()
+            self._listen_until = self._clock.now() + min(self._patience(), CANCEL_GRACE)
             parser = FrameParser(self._max_event_bytes)
             while True:
-                remaining = self._deadline() - self._clock.now()
+                asked = self._clock.now()
+                remaining = max(self._last_news + self._patience(), self._listen_until) - asked
                 if remaining <= 0:
                     return _End.STALE
                 if min(timeout, remaining) != patience:
@@ -268,6 +252,8 @@ class Reader:
                 if not chunk:
                     return _End.CLEAN
                 self.last_byte = self._clock.now()
+                if self.last_byte - asked >= _PAUSE:
+                    self._channel.pause()
                 end = self._take(parser, chunk, position.epoch)
                 self._on_idle()
                 if end is not None:
@@ -302,23 +288,24 @@ class Reader:
             return False
         after = self._clock.now()
         self._last_news += after - before  # it waited for the callbacks, which is no silence
-        self._connected_at += after - before
+        self._listen_until += after - before
         if accepted and batch.has_data:
             self._last_news = self.last_event = after
             self.events += accepted
             self.failures = 0
             self._delays = None
             self._replaying_all = False
+        elif batch.has_data and self._channel.cursor.replaying:
+            self._listen_until = after + self._patience()  # a long history is no silence
         return True
 
-    def _deadline(self) -> float:
-        """When silence has lasted so long that the job's record must be read.
+    def _patience(self) -> float:
+        """How many seconds of silence pass before the job's record is read.
 
-        Every connection is listened to for a while: after an outage, or after callbacks that took
-        long, the stream may still hold events that the record does not show.
+        Every connection is listened to for a while (`_listen_until`): after an outage, or after
+        callbacks that took long, the stream may still hold events that the record does not show.
         """
-        patience = CANCEL_GRACE if self._cancelled else self._stale_after
-        return max(self._last_news + patience, self._connected_at + min(patience, CANCEL_GRACE))
+        return CANCEL_GRACE if self._cancelled else self._stale_after
 
     def _delay_after(self, error: Exception) -> float:
         """Count a failure and draw the delay, or raise what ends the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from arkor_sync.errors import RunError
+from arkor_sync._common.threads import no_thread
 from arkor_sync.stream.abort_watch import AbortWatch
 from arkor_sync.stream.reader import Reader
 from arkor_sync.stream.worker import Worker
@@ -39,10 +39,7 @@ class RunThreads:
             self.join(_UNDO)
             if not isinstance(error, (RuntimeError, MemoryError)):
                 raise
-            raise RunError(
-                f"job {job_id} is not followed: this process cannot start another thread "
-                f"({error}); end some, or raise the limit (`ulimit -u`, or that of the container)"
-            ) from error
+            raise no_thread(f"job {job_id} is not followed", error) from error
 
     def stop(self) -> None:
         """Have them end. It may be called again: an earlier call may have been interrupted."""

@@ -18,6 +18,8 @@ from arkor_sync.stream import replay
 from arkor_sync.stream.batches import EventBatch
 from arkor_sync.stream.cursor import Cursor
 from arkor_sync.stream.events import TrainingEvent, decode
+from arkor_sync.stream.job_end import with_true_end
+from support.fake_cloud import job
 
 Sent = Tuple[Optional[str], str]  # id and data
 
@@ -76,6 +78,17 @@ def live(
             if arrived.problem is None:
                 delivered.append(arrived.type if arrived.step is None else arrived.step)
     return delivered, decode_cursor(encode_cursor("job-1", cursor.position()).encode())
+
+
+def delivered_by(cursor: Cursor, sent: Sequence[Sent]) -> List[object]:
+    """Deliver what a cursor lets through of these, and return the steps."""
+    delivered: List[object] = []
+    for each in sent:
+        for arrived in cursor.accept(EventBatch([event(each)])):
+            cursor.acknowledge(EventBatch([arrived]))
+            if arrived.problem is None:
+                delivered.append(arrived.step)
+    return delivered
 
 
 # What was seen to go wrong
@@ -181,7 +194,7 @@ def test_the_end_from_the_record_gives_nothing_back() -> None:
     cursor = Cursor(saved)
     cursor.connect()
     assert not cursor.accept(EventBatch(map(event, numbered(1, 4))))
-    end = event(completed(None))._replace(synthesized=True)
+    end = event(completed(None))._replace(synthesized=True, size=0)
     assert list(cursor.accept(EventBatch([end]))) == [end]
 
 
@@ -210,6 +223,116 @@ def test_an_opening_that_was_read_and_not_acknowledged_is_still_delivered() -> N
     cursor.accept(EventBatch(map(event, numbered(1, 2))))
     cursor.acknowledge(EventBatch([event(numbered(1, 1)[0])]))
     assert live(cursor.position(), numbered(2, 4))[0] == [2, 3, 4]
+
+
+# Servers that honour the id, and whose ids do not rise
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param([f"00:00:00.{each}Z" for each in ("123456", "75", "8", "9")], id="fractions"),
+        pytest.param(["498", "499", "1", "700"], id="a counter that began anew"),
+        pytest.param(["f3a", "9bc", "e1d", "77a"], id="opaque"),
+    ],
+)
+def test_events_of_a_server_that_resumes_are_delivered_whatever_their_ids_are(
+    ids: List[str],
+) -> None:
+    history = [log(number, event_id) for number, event_id in enumerate(ids)]
+    _, saved = live(SavedCursor(), history, 2)
+    assert live(saved, history[2:])[0] == [2, 3]
+
+
+def test_a_counter_that_began_anew_holds_events_back_until_the_stream_pauses() -> None:
+    _, saved = live(SavedCursor(), numbered(1, 500))
+    cursor = Cursor(saved)
+    cursor.connect()
+    assert delivered_by(cursor, [log(501, "1"), log(502, "2")]) == []
+    cursor.pause()
+    assert delivered_by(cursor, [log(503, "3"), log(504, "4")]) == [501, 502, 503, 504]
+
+
+def test_a_pause_is_no_sign_that_a_history_from_its_start_is_over() -> None:
+    _, saved = live(SavedCursor(), numbered(1, 6))
+    cursor = Cursor(saved)
+    cursor.connect()
+    assert delivered_by(cursor, numbered(1, 3)) == []
+    cursor.pause()
+    assert delivered_by(cursor, numbered(4, 8)) == [7, 8]
+
+
+def test_ids_that_do_not_rise_are_no_sign_that_a_history_from_its_start_has_passed() -> None:
+    history = [log(number, str(number)) for number in (1, 2, 3, 10, 4, 5, 6, 7)]
+    _, saved = live(SavedCursor(), history, 7)
+    assert live(saved, history)[0] == [7]
+
+
+def test_two_events_with_one_id_leave_the_ids_rising() -> None:
+    _, saved = live(SavedCursor(), numbered(1, 12), 6)
+    shared = ("4", '{"type":"checkpoint.saved","step":44}')
+    sent = [*numbered(4, 4), shared, *numbered(5, 5), *numbered(8, 12)]
+    assert live(saved, sent)[0] == [4, 44, 5, 8, 9, 10, 11, 12]
+
+
+def test_a_failure_that_the_record_calls_a_cancellation_gives_back_what_was_held() -> None:
+    history = [log(number, each) for number, each in enumerate(["f3", "9b", "e1", "77", "0c"])]
+    _, saved = live(SavedCursor(), history[:4])
+    cursor = Cursor(saved)
+    cursor.connect()
+    end = with_true_end(EventBatch([event(("zz", '{"type":"training.failed"}'))]), job("cancelled"))
+    assert delivered_by(cursor, [*history[:2], history[4]]) == []
+    assert [each.step for each in cursor.accept(end)] == [4, None]
+
+
+# Positions that must not go back, and what is not remembered one by one
+
+
+def test_an_unreadable_event_that_comes_again_does_not_move_the_position_back() -> None:
+    history = [*numbered(1, 5), ("6", '{"type":"usage"}'), *numbered(7, 9)]
+    _, saved = live(SavedCursor(), history, 6)
+    assert saved.acknowledged_id == "7"
+    _, saved = live(saved, history[5:7])
+    assert saved.acknowledged_id == "7"
+    assert live(saved, history[6:])[0] == [8, 9]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_many_events_without_ids_behind_one_id_are_counted(resumes: bool) -> None:
+    history = [log(0, "0"), *bare(1, 1500)]
+    _, saved = live(SavedCursor(), history, 1401)
+    assert len(saved.latest) < 300
+    for _ in range(3):  # and in every later life
+        delivered, saved = live(saved, history[resumes:], 10)
+        assert delivered == list(range(saved.after_id - 9, saved.after_id + 1))
+
+
+def test_many_events_without_ids_are_recognised_on_the_next_connection_too() -> None:
+    cursor = Cursor(remembered=16)
+    cursor.connect()
+    delivered_by(cursor, [log(0, "0"), *bare(1, 600)])
+    cursor.connect()
+    assert delivered_by(cursor, bare(1, 601)) == [601]
+
+
+def test_frames_before_a_break_do_not_stop_the_counting() -> None:
+    _, saved = live(SavedCursor(), bare(1, 9), 6)
+    cursor = Cursor(saved)
+    cursor.connect()
+    assert delivered_by(cursor, [*bare(1, 6), *keepalives(1)]) == []
+    cursor.connect()
+    assert delivered_by(cursor, bare(1, 9)) == [7, 8, 9]
+
+
+def test_an_event_that_looks_like_an_early_one_is_delivered() -> None:
+    history = [
+        ("0", '{"type":"training.started"}'),
+        (None, '{"type":"training.log","step":10,"loss":1,"timestamp":"t"}'),
+        (None, '{"type":"training.log","step":10,"evalLoss":1,"timestamp":"t"}'),
+        log(11, None),
+    ]
+    _, saved = live(SavedCursor(), history, 2)
+    assert live(saved, history[1:])[0] == live(saved, history)[0] == [10, 11]
 
 
 # Any history, any noise, any number of lives

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -13,9 +14,10 @@ import pytest
 from arkor_sync import FileCursorStore, SavedCursor
 from arkor_sync.errors import CursorStoreError
 from arkor_sync.stores.base import decode_cursor, encode_cursor
-from support.fake_cloud import Seen, completed, frame, log, logs, make_run
+from support.clocks import FakeClock
+from support.fake_cloud import END, Hold, Seen, completed, frame, job, log, logs, make_run
 from support.run_threads import has_ended
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 WRITTEN_BY_0_1: Dict[str, Any] = {
     "jobId": "job-1",
@@ -40,6 +42,7 @@ def test_what_is_written_is_read() -> None:
         finished=True,
         state={"x": [1]},
         before_ids=2,
+        after_id=3,
         latest=["c"],
         owner="process 1 on host",
         epoch=4,
@@ -55,6 +58,7 @@ def test_the_stored_text_has_these_fields() -> None:
         "acknowledgedId": "7",
         "delivered": 1,
         "beforeIds": 0,
+        "afterId": 0,
         "opening": ["a"],
         "latest": ["c"],
         "finished": False,
@@ -148,3 +152,73 @@ def test_each_run_that_follows_a_job_has_an_epoch_of_its_own(tmp_path: Path) -> 
         saved = store.load("job-1")
         assert saved.epoch == epoch
         assert f"process {os.getpid()} on " in str(saved.owner)
+
+
+def outcome(store: FileCursorStore, *connections: Any, **options: Any) -> Any:
+    seen = Seen()
+    run, _ = make_run(*connections, callbacks=seen.table(), cursor_store=store, **options)
+    with run.start():
+        return run.wait(PATIENCE).status, seen.calls
+
+
+@pytest.mark.parametrize("again", [[logs(1, 3), completed()], [completed()], [END]])
+def test_a_finished_job_whose_record_lags_behind_is_not_called_again(
+    tmp_path: Path, again: Any
+) -> None:
+    store = FileCursorStore(tmp_path)
+    assert outcome(store, [logs(1, 3), completed()])[1][-1] == "completed"
+    before = (tmp_path / "job-1.json").read_bytes()
+    records = [job("running"), job("completed")]
+    assert outcome(store, again, again, records=records) == ("completed", [])
+    assert (tmp_path / "job-1.json").read_bytes() == before
+
+
+def test_the_end_of_a_job_that_0_1_followed_is_delivered_though_it_shares_an_id(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "job-1.json").write_bytes(text(acknowledgedId="t3"))
+    assert outcome(FileCursorStore(tmp_path), [completed("t3")]) == ("completed", ["completed"])
+
+
+def test_a_long_history_that_is_sent_again_slowly_is_no_silence(tmp_path: Path) -> None:
+    store = FileCursorStore(tmp_path)
+    follow(store, [logs(1, 9)], stop_at=6)
+    clock = FakeClock()
+
+    def wait() -> None:
+        clock.wait(threading.Event(), 20)
+
+    history = [step for n in range(1, 10) for step in (log(n), wait)]
+    seen = Seen()
+    run, jobs = make_run(
+        [*history, completed()],
+        callbacks=seen.table(),
+        cursor_store=store,
+        clock=clock,
+        stale_after=60.0,
+    )
+    with run.start():
+        assert run.wait(PATIENCE).status == "completed"
+    assert seen.steps == [7, 8, 9]
+    assert len(jobs.resumed) == 1
+
+
+def test_events_that_only_their_order_holds_back_come_after_a_pause(tmp_path: Path) -> None:
+    store = FileCursorStore(tmp_path)
+    follow(store, [log(1, "499"), log(2, "500")], stop_at=2)
+    clock = FakeClock()
+
+    def wait() -> None:
+        clock.wait(threading.Event(), 3)
+
+    seen = Seen()
+    hold = Hold()
+    run, _ = make_run(
+        [log(3, "1"), log(4, "2"), wait, log(5, "3"), hold],
+        callbacks=seen.table(),
+        cursor_store=store,
+        clock=clock,
+    )
+    with run.start():
+        until(lambda: len(seen.steps) == 3)
+    assert seen.steps == [3, 4, 5]

@@ -9,6 +9,7 @@ import json
 from fractions import Fraction
 from typing import Any, Dict, List, Optional, Sequence
 
+from arkor_sync._common.text import safe_cell
 from arkor_sync.render.text import display_width, one_line
 
 
@@ -73,7 +74,7 @@ def as_csv(rows: Sequence[EvaluationRow]) -> str:
         for name in ("parsed", "expected"):
             if not isinstance(row[name], (str, type(None))):
                 row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
-        writer.writerow(row)
+        writer.writerow({name: safe_cell(value) for name, value in row.items()})
     return text.getvalue()
 
 

@@ -12,11 +12,13 @@ import sys
 import threading
 from collections import deque
 from functools import partial
+from itertools import accumulate, islice, takewhile
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.secret import HIDDEN, redact
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -37,6 +39,10 @@ logger = get_logger("arkor_sync.handlers")
 MAX_ROWS = 10_000
 """Rows of a run that may wait for a backend. If there are more, the oldest are dropped."""
 
+MAX_VALUES = 100_000
+"""Metrics that these rows may have together. If there are more, the oldest rows are dropped."""
+
+_MAX_METRICS = 256  # of one row; the others are left out
 _MAX_SAVED = 100  # rows that are saved with the cursor while they wait
 _MAX_SEEN = 16  # rows by which an event that is delivered again is recognised
 _PAUSE = 0.05  # seconds after a failure; doubled with each further failure in a row
@@ -44,9 +50,6 @@ _MAX_PAUSE = 30.0  # seconds
 _MAX_STEP = 2**63  # databases cannot store larger ones
 _MAX_FLOAT = sys.float_info.max
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-_SECRET = re.compile(
-    r"((?:(?:key|token|password|secret)['\"]?[=:]|bearer\b)\s*['\"]?)[^&\s'\"]+", re.I
-)
 _TIMESTAMP = re.compile(r"[0-9Tt :.Zz+-]{10,40}")
 _NOT_METRICS = frozenset({*METRICS.values(), *METRICS, "type", "jobId", "timestamp"})
 
@@ -76,6 +79,7 @@ class _RunState:
         params: The hyperparameters, until they are logged.
         waiting: Rows that wait to be delivered.
         delivering: Rows that are being delivered, or whose delivery failed.
+        values: How many metrics the waiting rows have together.
         seen: Step and metric names of the last rows.
         status: The status at the end of the run, until `finalize` is called with it.
         lost: How many rows were dropped.
@@ -93,6 +97,7 @@ class _RunState:
         default_factory=lambda: deque(maxlen=_MAX_SEEN)
     )
     status: Optional[str] = None
+    values: int = 0
     lost: int = 0
     failures: Dict[str, int] = dataclasses.field(default_factory=dict)
     paused_until: Dict[str, float] = dataclasses.field(default_factory=dict)
@@ -199,8 +204,9 @@ class MetricsLogger(Callback):
             # is left out.
             valid = timestamp if _TIMESTAMP.fullmatch(timestamp) else None
             run.waiting.append(LogRow(ctx.step, metrics, valid))
-            if len(run.waiting) > MAX_ROWS:
-                del run.waiting[0]
+            run.values += len(metrics)
+            if len(run.waiting) > MAX_ROWS or run.values > MAX_VALUES:
+                run.values -= len(run.waiting.pop(0).metrics)
                 run.lost += 1
         self._request_delivery(run)
 
@@ -272,8 +278,8 @@ class MetricsLogger(Callback):
         self._current.run = run
         with run.lock:
             rows = run.delivering + run.waiting
-            run.lost += max(0, len(rows) - MAX_ROWS)
-            run.delivering, run.waiting = rows[-MAX_ROWS:], []
+            run.delivering, run.waiting, run.values = _newest(rows), [], 0
+            run.lost += len(rows) - len(run.delivering)
             rows, status, run.status = list(run.delivering), run.status, None
         is_last = status is not None
         if run.params is not None and self._call_unless_paused(
@@ -354,19 +360,26 @@ def metrics_of(event: TrainingEvent) -> Dict[str, float]:
             named[name] = value
     numbers = ((name, number(value)) for name, value in named.items())
     # JSON has no infinity, but 1e999 is parsed as one, and many backends refuse it.
-    return {
-        name: value
+    valid = (
+        (name, value)
         for name, value in numbers
         if value is not None and -_MAX_FLOAT <= value <= _MAX_FLOAT
-    }
+    )
+    return dict(islice(valid, _MAX_METRICS))
+
+
+def _newest(rows: List[LogRow]) -> List[LogRow]:
+    """Return the newest rows, as many as may wait."""
+    values = accumulate(len(row.metrics) for row in reversed(rows))
+    kept = sum(1 for _ in takewhile(lambda total: total <= MAX_VALUES, values))
+    return rows[len(rows) - min(kept, MAX_ROWS) :]
 
 
 def describe_without_secrets(error: BaseException, secrets: List[str]) -> str:
     """Describe an error in one line, without passwords and keys."""
     text = describe_error(error)
     for secret in secrets:
-        text = text.replace(secret, "...")
-    text = re.sub(r"//[^/\s@]*@", "//...@", text)
-    text = _SECRET.sub(r"\1...", text)
+        text = text.replace(secret, HIDDEN)
+    text = redact(text)
     # Shortened after the secrets are removed, so that no part of a secret is left.
     return text.strip().partition("\n")[0][:500]

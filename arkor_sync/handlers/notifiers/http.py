@@ -15,12 +15,14 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
+from arkor_sync.cloud.bodies import read_body
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.connection_errors import connection_error
+from arkor_sync.cloud.content_coding import ACCEPT_ENCODING
 from arkor_sync.cloud.http import check_timeout
 from arkor_sync.cloud.plain_session import PlainSession
 from arkor_sync.cloud.retry_after import parse_retry_after
-from arkor_sync.errors import ArkorUsageError
+from arkor_sync.errors import ArkorError, ArkorUsageError
 from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
 from arkor_sync.handlers.notifiers.notification import Notification, clean
 
@@ -58,7 +60,7 @@ class HttpNotifier(Notifier):
     """A notifier that posts JSON to a URL. See `Notifier`; redirects are not followed.
 
     Args:
-        timeout: Seconds to connect, and seconds without a byte while it waits for the answer.
+        timeout: Seconds to connect, and seconds for the answer.
     """
 
     timeout: Tuple[float, float] = (5.0, 10.0)
@@ -123,6 +125,7 @@ class HttpNotifier(Notifier):
             problem = self._redact(f"{type(error).__name__}: {error}")
             raise Undelivered(f"its body cannot be made: {problem}") from None
         headers = {
+            "Accept-Encoding": ACCEPT_ENCODING,
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
             **self._headers(note, body),
@@ -158,7 +161,7 @@ class HttpNotifier(Notifier):
 def _read(response: requests.Response) -> str:
     """Read the beginning of an answer's text; empty if it cannot be read."""
     try:
-        body = response.raw.read(_MAX_ANSWER, decode_content=True)
-    except Exception:
+        body = read_body(response, _MAX_ANSWER, cut=True)
+    except ArkorError:
         body = b""
     return str(body.decode("utf-8", "replace"))
