@@ -149,7 +149,7 @@ class CheckpointContext(Context):
             response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
                 `json_object` (`structuredOutputs`).
-            timeout: Seconds to wait for the next bytes of the answer; 300 by default.
+            timeout: As in `client.chat`; 300 s by default.
             extra: Further fields of the request, by their names in the JSON.
 
         Returns:

@@ -78,7 +78,7 @@ class ArkorConnectionError(ArkorError, RequestException):
 
 
 class ArkorTimeoutError(ArkorConnectionError, Timeout):
-    """Connecting took longer than the timeout, or the server sent nothing for as long."""
+    """Connecting, or the answer, or the next piece of a stream took longer than the timeout."""
 
 
 class ResponseError(ArkorError):

@@ -32,6 +32,7 @@ _WELL_KNOWN = re.compile(
 )
 # Only the groups are kept: they are the parts of a URL without secrets.
 _URL = re.compile(r"(\w{1,20}://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
+_USER = re.compile(r"//[^/\s@]{1,200}@")
 _NAME_FIELDS = ("name", "key", "header", "field")
 _SHORTEST = 6  # characters: a shorter text may be a word of the message
 
@@ -85,6 +86,7 @@ def redact(text: str) -> str:
     """Remove from a text what looks like a secret: `token=...`, a bearer, the user of a URL."""
     if "://" in text:
         text = _URL.sub(r"\1\2", text)
+    text = _USER.sub("//", text)
     text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
     return _WELL_KNOWN.sub(HIDDEN, text)

@@ -77,7 +77,7 @@ class ByteStream:
             self._next = partial(next, _pieces(received, http_response.length), None)
         try:
             if check_coding(response.headers.get("Content-Encoding", "")):
-                self._next = partial(_next_of_gzip, self._next, GzipDecoder())
+                self._next = partial(_next_of_gzip, self._next, GzipDecoder(), timed)
         except ValueError as error:
             self._next = partial(_fail, error)
 
@@ -178,11 +178,14 @@ def _next_of_chunks(received: Iterator[bytes], decoder: ChunkedDecoder) -> Optio
     return decoder.feed(data)
 
 
-def _next_of_gzip(read: Callable[[], Optional[bytes]], decoder: GzipDecoder) -> Optional[bytes]:
-    """Read the next piece of a compressed body; `None` at its end."""
+def _next_of_gzip(
+    read: Callable[[], Optional[bytes]], decoder: GzipDecoder, whole: bool
+) -> Optional[bytes]:
+    """Read the next piece of a compressed body, which may have to be whole; `None` at its end."""
     data = b"" if decoder.pending else read()
     if data is None:
-        decoder.check_end()
+        if whole:
+            decoder.check_end()
         return None
     return decoder.decode(data)
 

@@ -24,6 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import locked
 from arkor_sync._common.json import parse_json
+from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.bodies import read_body
@@ -41,8 +42,7 @@ from arkor_sync.errors import (
 REFRESH_MARGIN = 60.0  # seconds; a token that expires within them is refreshed first
 MAX_WAIT = 60.0  # seconds that a request waits for a refresh
 
-_TIMEOUT = (10.0, 20.0)  # seconds to connect, and to wait for the next bytes
-_POLL_INTERVAL = 0.05  # seconds between two checks for an interrupt
+_TIMEOUT = (10.0, 20.0)  # seconds to connect, and for the whole answer
 _MAX_BYTES = 64 * 1024
 # The error codes that no later attempt can change: of RFC 6749 (section 5.2 and access_denied),
 # OpenID Connect and Auth0. All else may be the page of a proxy, or passes by itself, as
@@ -112,7 +112,7 @@ class Refresher:
         failure: Optional[BaseException] = ArkorTimeoutError("refreshing the token: timed out")
         deadline = Clock.now() + min(MAX_WAIT, self._patience)
         while Clock.now() < deadline:
-            if wait([refresh], _POLL_INTERVAL).done:
+            if wait([refresh], SLICE).done:
                 failure = refresh.exception()
                 break
             if transport is not None and transport.interrupted:

@@ -76,7 +76,7 @@ class CheckpointEvaluator(SingleRunCallback):
         temperature: From 0 to 2; None means the cloud's default. With 0, checkpoints can be
             compared.
         max_tokens: The longest answer, in tokens.
-        timeout: Seconds without a byte after which a prompt is given up. A checkpoint is given up,
+        timeout: Seconds after which the answer to a prompt is given up. A checkpoint is given up,
             with the answers that have come, after the time that all its prompts may take, and 10 s
             for each connection.
 

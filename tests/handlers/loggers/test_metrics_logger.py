@@ -454,7 +454,28 @@ def test_a_flush_timeout_that_cannot_be_is_refused(seconds: Any) -> None:
 def test_an_error_is_told_in_one_line_without_secrets() -> None:
     error = OSError("//u:pw1@h/p?token=tok1&x=1 'apiKey': 'key1' own1\nParameters: more")
     told = describe_without_secrets(error, ["own1"])
-    assert told == "OSError: //...@h/p?token=...&x=1 'apiKey': '...' ..."
+    assert told == "OSError: //h/p?token=[hidden]&x=1 'apiKey': '[hidden]' [hidden]"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["HF_PAT=abcdef123", "hf_abcdefghijklmnop", "https://h/x?sig=abcdef123", "Basic YWJjZGVmMTIz"],
+)
+def test_an_error_line_hides_what_is_secret_by_its_name_or_form(secret: str) -> None:
+    told = describe_without_secrets(OSError(f"refused: {secret}"), [])
+    assert secret.rpartition("=")[2].rpartition(" ")[2] not in told
+
+
+def test_rows_that_wait_are_bounded_in_their_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_VALUES", 1000)
+    monkeypatch.setattr(MetricsLogger, "_request_delivery", lambda *_: None)
+    logger, job = MetricsLogger(), a_job()
+    for step in range(1, 21):
+        logger.on_log(log(step, job, **{f"m{n}": 1.0 for n in range(400)}))
+    state = logger._states.get_or_create(log(21, job))
+    assert [len(row.metrics) for row in state.waiting] == [256] * 3
+    assert state.waiting[-1].step == 20
+    assert state.lost == 17
     assert describe_without_secrets(OSError("Authorization: Bearer abc.def"), []) == (
         "OSError: Authorization: Bearer ..."
     )
