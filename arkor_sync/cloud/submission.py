@@ -78,9 +78,10 @@ class Submitter:
             self.job = submission.result()
         except WaitTimeout:
             raise
-        except BaseException:
+        except BaseException as error:
             with self._lock():
-                self._gave_up = self._gave_up or not submission.done
+                gave_up = isinstance(error, RunAborted) or not submission.done
+                self._gave_up = self._gave_up or gave_up
                 if self._running.get(os.getpid()) is submission:  # not that of another thread
                     del self._running[os.getpid()]
             raise

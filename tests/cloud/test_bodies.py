@@ -295,6 +295,18 @@ def test_gzip_in_several_members_is_read_whole() -> None:
         assert client_of(server, (PATIENCE, PATIENCE)).jobs.get("job-1").id == "job-1"
 
 
+@pytest.mark.parametrize("cut", [1, 8, 30])
+def test_gzip_that_is_cut_is_no_whole_answer(cut: int) -> None:
+    body = zlib.compress(json.dumps({"job": JOB}).encode(), wbits=31)[:-cut]
+
+    def handler(connection: Any, _: str) -> None:
+        head = OK + JSON + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        connection.send(head % len(body) + body)
+
+    with Server(handler) as server, pytest.raises(ArkorConnectionError, match="is cut"):
+        client_of(server, (PATIENCE, PATIENCE)).jobs.get("job-1")
+
+
 @pytest.mark.parametrize("body", [b"not gzip at all", bomb()[:5] + b"\xff" * 99])
 def test_what_is_not_gzip_is_said(body: bytes) -> None:
     def handler(connection: Any, _: str) -> None:

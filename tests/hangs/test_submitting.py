@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from typing import Any, Callable, Iterator
@@ -14,6 +15,7 @@ from arkor_sync import (
     HuggingFaceDataset,
     ProjectState,
     RunAborted,
+    RunError,
     TokenCredentials,
     Trainer,
     WaitTimeout,
@@ -162,3 +164,83 @@ def test_ctrl_c_ends_a_submission(monkeypatch: pytest.MonkeyPatch) -> None:
         notes = getattr(caught.value, "__notes__", [])
         assert not notes or "may have been created" in notes[0]
         until(no_submission)
+
+
+def posts(server: Server) -> int:
+    return sum(request.startswith("POST") for request in server.requests)
+
+
+def test_a_time_limit_that_strikes_a_submission_says_that_the_job_may_exist() -> None:
+    """Job systems set an `Exception` for a thread whose time is over."""
+
+    class TimeIsOver(Exception):
+        pass
+
+    with Server(stay_silent) as server:
+        trainer = trainer_of(server)
+        blocked = Background(trainer.wait)
+        until(lambda: server.requests)
+        strike(blocked.thread, TimeIsOver)
+        with pytest.raises(TimeIsOver) as caught:
+            blocked.result()
+        (note,) = caught.value.__notes__  # type: ignore[attr-defined]
+        assert "may have been created" in note
+        until(no_submission)
+        assert posts(server) == 1
+
+
+def test_who_wakes_late_from_a_submission_that_failed_does_not_disturb_the_next() -> None:
+    late, go = threading.Event(), threading.Event()
+    with Server(stay_silent) as server:
+        submitter = trainer_of(server)._submitter
+        failed = submitter._start()
+        assert failed is not None
+
+        def wake_late(*_: Any) -> None:
+            late.set()
+            assert go.wait(PATIENCE)
+            raise ValueError("the request failed")
+
+        failed.wait = wake_late  # type: ignore[method-assign, assignment]
+        first = Background(submitter.submit, None)
+        assert late.wait(PATIENCE)
+        submitter._running.clear()  # as another thread does that has woken before
+        retry = submitter._start()
+        go.set()
+        with pytest.raises(ValueError, match="the request failed"):
+            first.result()
+        assert submitter._start() is retry
+        for each in (failed, retry):
+            assert each is not None
+            each._transport.close()
+
+
+def test_after_an_abort_every_answer_says_that_the_job_may_exist() -> None:
+    with Server(stay_silent) as server:
+        trainer = trainer_of(server)
+        blocked = Background(trainer.wait)
+        until(lambda: server.requests)
+        trainer.abort("enough")
+        for ask in (blocked.result, trainer.start, trainer.wait):
+            with pytest.raises(RunAborted, match=r"aborted while.*may have been created"):
+                ask()
+        assert posts(server) == 1
+
+
+def test_a_submission_that_can_have_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Server(stay_silent) as server:
+        trainer = trainer_of(server)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RunError, match="is not submitted: this process cannot start"):
+                trainer.start()
+        assert server.requests == []
+
+
+def strike(thread: threading.Thread, error: type) -> None:
+    """Set an exception for another thread, as watchdogs do."""
+    identity = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(error))

@@ -209,6 +209,15 @@ def log_lines_are_safe(sources: Sources) -> List[str]:
     ]
 
 
+def one_clock(sources: Sources) -> List[str]:
+    """Waits go by the clocks that no library can stop: `time.monotonic` is asked for there only."""
+    return [
+        f"{name} asks time.monotonic"
+        for name, source in sources.items()
+        if name not in ("_common.clock", "emulator.clock") and "time.monotonic" in source
+    ]
+
+
 def no_module_is_too_long(sources: Sources) -> List[str]:
     lengths = {name: len(source.splitlines()) for name, source in sources.items()}
     return [f"{name}: {length} lines" for name, length in lengths.items() if length > LONGEST]
@@ -363,6 +372,7 @@ RULES: List[Tuple[Rule, List[Sources]]] = [
             {"run": "logger = logging.getLogger(__name__)"},
         ],
     ),
+    (one_clock, [{"cloud.transport": "began = time.monotonic()"}]),
     (no_module_is_too_long, [{"run": "pass\n" * (LONGEST + 1)}]),
     (
         one_check_for_log_batches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -174,6 +175,16 @@ def test_any_id_has_its_files_in_the_folder(
     release()
     assert len(list(folder.iterdir())) == 2
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_could_not_be_read_again_is_not_saved(
+    store: FileCursorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(JOB, SAVED)
+    monkeypatch.setattr("arkor_sync.stores.files.READ_LIMIT", 500)
+    with pytest.raises(CursorStoreError, match="characters; at most 500 can be read again"):
+        store.save(JOB, dataclasses.replace(SAVED, state={"mine": "x" * 500}))
+    assert store.load(JOB).state == SAVED.state
 
 
 def test_a_folder_that_no_path_can_name_is_refused(tmp_path: Path) -> None:

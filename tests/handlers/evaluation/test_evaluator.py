@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from expiring_pool import expiring
 from arkor_sync import ArkorUsageError, FileCursorStore, RunAborted, follow
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.handlers import CheckpointEvaluator, EvaluationRow
+from arkor_sync.handlers.evaluation.answers import as_csv
 from support.waiting import PATIENCE, until
 
 
@@ -451,6 +453,13 @@ def test_the_table_as_text_as_dicts_and_as_csv(
     assert json.loads(first["parsed"]) == parsed
     assert (first["step"], first["prompt"], first["score"]) == ("2", "good", "0.5")
     assert (second["answer"], second["parsed"], second["score"]) == (ANSWERS["cut"], "", "0.0")
+
+
+@pytest.mark.parametrize("answer", ["=HYPERLINK(1)", "+1", "-1+1", "@x", "\t=1"])
+def test_no_answer_is_a_formula_in_the_csv_table(answer: str) -> None:
+    row = EvaluationRow(1, answer, answer, None, None, None, None, 0.1)
+    (read,) = csv.DictReader(io.StringIO(as_csv([row])))
+    assert (read["prompt"], read["answer"]) == (f"'{answer}", f"'{answer}")
 
 
 def test_the_table_survives_a_restart_and_what_is_in_it_is_not_asked_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import hashlib
 import hmac
@@ -11,8 +12,10 @@ import socket
 import threading
 import time
 import traceback
+import tracemalloc
+import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 import requests
@@ -59,6 +62,36 @@ def test_what_may_pass_is_tried_again_after_growing_delays(status: int) -> None:
 
 def test_a_connection_that_breaks_is_tried_again() -> None:
     assert waits(SlackNotifier, DROP, DROP) == [1.0, 2.0]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((CHUNKED + b"-1\r\n", b"x" * 65536), id="a chunk of -1"),
+        pytest.param((GZIP, zlib.compress(bytes(64 << 20), wbits=31)), id="a bomb"),
+        pytest.param((CHUNKED, b"64\r\n" + b"x" * 100 + b"\r\n"), id="endless chunks"),
+    ],
+)
+def test_the_answer_of_a_service_takes_little_memory(answer: Tuple[bytes, bytes]) -> None:
+    def flood(connection: Connection, _: str) -> None:
+        connection.send(answer[0])
+        with contextlib.suppress(OSError):
+            for _each in range(1000):
+                connection.send(answer[1])
+
+    with Server(flood) as server:
+        notifier = WebhookNotifier(server.url, timeout=(PATIENCE, PATIENCE))
+        tracemalloc.start()
+        try:
+            deliver(notifier)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+    assert len(server.requests) == 1
 
 
 def test_attempts_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
