@@ -12,6 +12,7 @@ The rules, for every file that the package reads or writes as a whole:
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -20,11 +21,16 @@ import stat
 import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import ContextManager, Iterator, Optional, Tuple, Union
+from typing import Any, ContextManager, Iterator, Optional, Tuple, Union
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import find_target, make_directory, reason_of, sync_directory
+
+try:  # now: a program that gives up its rights may not be able to read the module later
+    _fcntl: Any = importlib.import_module("fcntl")
+except ImportError:
+    _fcntl = None  # on Windows
 
 STALL_LIMIT = 10.0
 """Seconds that a FIFO or a device may let a write or a read wait before the next bytes."""
@@ -316,11 +322,9 @@ def try_lock(descriptor: int) -> bool:
 
 
 def _flock(descriptor: int, *operations: str) -> bool:
-    try:
-        import fcntl  # Windows has none
-    except ImportError:
-        raise OSError(errno.ENOTSUP, "this system has no flock") from None
-    fcntl.flock(descriptor, sum(getattr(fcntl, name) for name in operations))
+    if _fcntl is None:
+        raise OSError(errno.ENOTSUP, "this system has no flock")
+    _fcntl.flock(descriptor, sum(getattr(_fcntl, name) for name in operations))
     return True
 
 
