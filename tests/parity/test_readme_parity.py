@@ -92,7 +92,7 @@ def test_the_numbers_of_the_prose_are_the_defaults() -> None:
         "(1,024 events or 8 MiB)": (MAX_EVENTS, MAX_BYTES) == (1024, 8 * 1024 * 1024),
         "`abort_grace` (5 s)": defaults["abort_grace"] == 5,
         "five minutes of nothing but pings (`stale_after`)": defaults["stale_after"] == 300,
-        "10 s to connect, 60 s of silence": DEFAULT_TIMEOUT == (10, 60),
+        "10 s to connect, 60 s for the whole answer": DEFAULT_TIMEOUT == (10, 60),
         "idle timeout, 45 s": ReconnectPolicy().idle_timeout == 45,
     }
     for text, holds in said.items():
