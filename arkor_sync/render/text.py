@@ -11,7 +11,7 @@ from arkor_sync._common.text import safe_line
 
 _MAX_TEXT = 10_000  # characters; more are on no line
 _TIMESTAMP = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
 """A time in the form of RFC 3339, which allows lower case and a space; without a zone too."""
 
