@@ -26,10 +26,11 @@ TESTS = "pip install '.[test]' && python -m pytest"
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and layout with ruff."""
+    """Check style and layout with ruff, and with vermin that the lowest Python has what is used."""
     session.install(".[lint]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("vermin", "-q", f"-t={PYTHONS[0]}-", "--eval-annotations", "--violations", ".")
 
 
 @nox.session

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -159,7 +159,7 @@ SILLY_STREAMS = {
     "comments": drip(STREAM + b"\r\n", b": still here\n\n"),
     "bytes": drip(STREAM + b"\r\ndata: ", b"a"),
     "the size of a chunk": drip(STREAM + CHUNKED, b"0"),
-    "empty gzip": drip(STREAM + b"Content-Encoding: gzip\r\n\r\n", zlib.compress(b"", wbits=31)),
+    "empty gzip": drip(STREAM + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"")),
 }
 
 
@@ -285,7 +285,7 @@ def test_a_compressed_stream_is_read_piece_by_piece() -> None:
 
 def test_gzip_in_several_members_is_read_whole() -> None:
     text = json.dumps({"job": JOB}).encode()
-    body = b"".join(zlib.compress(text[i : i + 50], wbits=31) for i in range(0, len(text), 50))
+    body = b"".join(gzip.compress(text[i : i + 50]) for i in range(0, len(text), 50))
     head = OK + JSON + b"Content-Encoding: x-gzip\r\nContent-Length: %d\r\n\r\n"
 
     def handler(connection: Any, _: str) -> None:
@@ -297,7 +297,7 @@ def test_gzip_in_several_members_is_read_whole() -> None:
 
 @pytest.mark.parametrize("cut", [1, 8, 30])
 def test_gzip_that_is_cut_is_no_whole_answer(cut: int) -> None:
-    body = zlib.compress(json.dumps({"job": JOB}).encode(), wbits=31)[:-cut]
+    body = gzip.compress(json.dumps({"job": JOB}).encode())[:-cut]
 
     def handler(connection: Any, _: str) -> None:
         head = OK + JSON + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
@@ -319,7 +319,7 @@ def test_what_is_not_gzip_is_said(body: bytes) -> None:
 
 def test_the_answer_of_a_chat_stays_a_response(tmp_path: Path) -> None:
     text = json.dumps({"choices": [{"message": {"content": "Hi"}}]}).encode()
-    body = zlib.compress(text, wbits=31)
+    body = gzip.compress(text)
 
     def handler(connection: Any, _: str) -> None:
         head = OK + JSON + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"

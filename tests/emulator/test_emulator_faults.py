@@ -705,7 +705,7 @@ def test_faults_from_a_toml_file(emu: Emulator, tmp_path: Path) -> None:
     path = tmp_path / "faults.toml"
     path.write_text('[[faults]]\nkind = "status"\nstatus = 500\nroute = "stream"\n')
     try:
-        import tomllib  # noqa: F401
+        import tomllib  # noqa: F401 # novermin
     except ImportError:
         with pytest.raises(ValueError, match=r"needs Python 3\.11"):
             emu.faults.load(path)

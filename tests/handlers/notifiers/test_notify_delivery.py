@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.utils
+import gzip
 import hashlib
 import hmac
 import logging
@@ -13,7 +14,6 @@ import threading
 import time
 import traceback
 import tracemalloc
-import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -72,7 +72,7 @@ GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
     "answer",
     [
         pytest.param((CHUNKED + b"-1\r\n", b"x" * 65536), id="a chunk of -1"),
-        pytest.param((GZIP, zlib.compress(bytes(64 << 20), wbits=31)), id="a bomb"),
+        pytest.param((GZIP, gzip.compress(bytes(64 << 20))), id="a bomb"),
         pytest.param((CHUNKED, b"64\r\n" + b"x" * 100 + b"\r\n"), id="endless chunks"),
     ],
 )
