@@ -45,10 +45,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> None:
-    _, _, section = (EXAMPLES.parent / "README.md").read_text("utf-8").partition("\n## Examples\n")
+    _, _, section = (EXAMPLES.parent / "README.md").read_text("utf-8").partition("\n## Recipes\n")
     section = section.partition("\n## ")[0]
-    listed = re.findall(r"^python examples/(\w+\.py)", section, re.MULTILINE)
-    assert sorted(listed) == [path.name for path in ALL]
+    listed = re.findall(r"^\* \[(\w+\.\w+)\]\(examples/\1\): ", section, re.MULTILINE)
+    assert sorted(listed) == [path.name for path in [*ALL, *EXAMPLES.glob("*.ipynb")]
 
 
 @pytest.mark.parametrize(

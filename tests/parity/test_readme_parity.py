@@ -1,4 +1,4 @@
-"""What the README says in code, in signatures and in numbers."""
+"""What the READMEs say in signatures and in numbers. tests/package runs their blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Dict, List, Set
 
 import pytest
 
@@ -23,15 +23,17 @@ from arkor_sync import (
     handlers,
 )
 from arkor_sync.cloud.http import DEFAULT_TIMEOUT
-from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.events import CALLBACK_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-PROSE = " ".join(README.split())
+FOR_USERS = ("stream", "stores", "cloud", "handlers", "emulator")
+ROOMS = [(ROOT / "arkor_sync" / room / "README.md").read_text("utf-8") for room in FOR_USERS]
+TEXTS = "\n".join([README, *ROOMS, (ROOT / "tests/parity/README.md").read_text("utf-8")])
+PROSE = " ".join(TEXTS.split())
 NAMES: Dict[str, Any] = {name: getattr(arkor_sync, name) for name in arkor_sync.__all__}
-BLOCKS: List[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS: List[str] = re.findall(r"```python\n(.*?)```", TEXTS, re.DOTALL)
 
 
 def block_with(text: str) -> str:
@@ -39,30 +41,9 @@ def block_with(text: str) -> str:
     return block
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_every_example_is_python(block: str) -> None:
-    # One of them is the head of a block that goes on in the prose.
-    compile(block + ("    ...\n" if block.rstrip().endswith(":") else ""), "README.md", "exec")
-
-
-def test_the_first_example_trains(
-    make_emulator: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    emulator = make_emulator(ScriptedEngine(steps=3))
-    monkeypatch.setenv("ARKOR_CLOUD_API_URL", emulator.url)
-    exec(block_with("trainer.wait().raise_for_status()"), {})
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "3"]
-    (job,) = emulator.jobs.values()
-    assert (job.name, job.config["maxSteps"], job.config["loraR"]) == ("support-bot-v1", 100, 16)
-
-
 def test_the_policy_of_the_example_can_be_built() -> None:
-    class StaleState(Exception): ...
-
-    names: Dict[str, Any] = {**NAMES, "write_it_down": print, "StaleState": StaleState}
-    exec(block_with("dead_letter=write_it_down"), names)
+    names: Dict[str, Any] = {}
+    exec(block_with("dead_letter="), names)
     policy = names["policy"]
     assert [rule.do for rule in policy.rules] == [Action.RETRY, Action.LOG, Action.RECONNECT]
     assert policy.otherwise is Action.ABORT
@@ -103,7 +84,7 @@ def test_the_numbers_of_the_prose_are_the_defaults() -> None:
 
 
 def test_the_table_of_actions_has_each_of_them() -> None:
-    rows = re.findall(r"^\| `Action\.(\w+)`", README, re.MULTILINE)
+    rows = re.findall(r"^\| `Action\.(\w+)`", TEXTS, re.MULTILINE)
     assert sorted(rows) == sorted(action.name for action in Action)
 
 
@@ -130,22 +111,11 @@ def test_every_public_name_that_is_shown_exists() -> None:
     assert shown <= known, shown - known
 
 
-def test_the_ready_made_callbacks_can_be_built_as_they_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SLACK_WEBHOOK_URL", raising=False)
-    monkeypatch.chdir(tmp_path)
-    names: Dict[str, Any] = {"prompts": ["I was charged twice"], "answers": ["billing"]}
-    exec(block_with("TerminateOnNaN(),"), names)
-    assert len(names["callbacks"]) == 9
-    assert all(isinstance(callback, arkor_sync.Callback) for callback in names["callbacks"])
-
-
 def test_every_ready_made_callback_is_in_the_text() -> None:
     for name in handlers.__all__:
         value = getattr(handlers, name)
         public = isinstance(value, type) and issubclass(value, arkor_sync.Callback)
-        assert not public or name == "Notifier" or name in README, name
+        assert not public or name == "Notifier" or name in TEXTS, name
 
 
 def test_every_extra_for_users_is_in_the_text() -> None:
@@ -160,23 +130,3 @@ def test_the_deadlines_of_notifiers_and_loggers_are_the_defaults() -> None:
     assert "`flush_timeout` (notifiers 5 s, loggers 10 s)" in PROSE
     assert handlers.SlackNotifier().flush_timeout == 5
     assert handlers.CSVLogger("metrics.csv").flush_timeout == 10
-
-
-def test_the_test_that_is_shown_passes(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    head = (
-        "import pytest\n"
-        "from arkor_sync import HuggingFaceDataset, create_trainer\n"
-        "from arkor_sync.emulator import Fault\n"
-        "from arkor_sync.handlers import EarlyStopping\n"
-    )
-    trainer = 'name="bot", model="unsloth/gemma-4-E4B-it", dataset=HuggingFaceDataset("a/b")'
-    shown = block_with("@pytest.mark.arkor(")
-    assert "create_trainer(..., " in shown
-    assert "timeout=10)" in shown  # enough for a reader; a machine may stand still
-    patient = shown.replace("timeout=10)", "timeout=60)")
-    pytester.makepyfile(head + patient.replace("...", trainer))
-    result = pytester.runpytest_inprocess("-p", "arkor_sync.testing", "--strict-markers")
-    result.assert_outcomes(passed=1)
