@@ -324,6 +324,7 @@ notifier.notify("done")
 """
 
 
+@pytest.mark.slow
 def test_what_waits_when_the_interpreter_exits_is_logged_with_the_reason() -> None:
     with Service(HANG) as service:
         script = EXIT.format(url=service.url)

@@ -443,9 +443,8 @@ def test_help_shows_each_argument_with_its_values_and_default(kind: str) -> None
     assert parameters["on"].default == ("completed", "failed", "cancelled", "error")
     assert all(f"'{event}'" in str(parameters["on"].annotation) for event in EVENTS)
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
-    described = re.findall(
-        r"^ \|\s+(\w+): ", text.partition("Args:")[2].partition(" Method")[0], re.M
-    )
+    arguments = text.partition("Args:")[2]
+    described = re.findall(r"^ \|\s+(\w+): ", arguments, re.MULTILINE)
     assert described[: len(parameters)] == list(parameters)
     for event in EVENTS:
         assert f"`{event}`" in text

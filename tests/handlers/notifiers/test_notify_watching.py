@@ -208,11 +208,16 @@ def test_another_error_while_a_told_one_is_handled_is_told(
 ) -> None:
     cause = LookupError("no row")
     ended_run(notifier, cause)
-    with pytest.raises(OSError, match="disk"), notifier.watching(name="nightly"):
+
+    @notifier.watching(name="nightly")
+    def program() -> None:
         try:
             raise cause
         except LookupError:
             raise OSError("the disk is full")  # noqa: B904
+
+    with pytest.raises(OSError, match="disk"):
+        program()
     assert [title for title, _ in told()[1:]] == ["nightly failed with OSError"]
 
 
@@ -244,12 +249,20 @@ def test_an_error_whose_causes_go_in_a_circle_is_told(
 
 
 def test_nested_blocks_tell_once(notifier: WebhookNotifier, told: Told) -> None:
-    with pytest.raises(LookupError), notifier.watching(name="outer"):
-        end_with(notifier, LookupError("inside"), "inner")
-        with notifier.watching(name="inner"):
-            raise LookupError("outside")
-    assert [text for _, text in told()] == ["LookupError: inside", "LookupError: outside"]
-    assert {title for title, _ in told()} == {"inner failed with LookupError"}
+    error = LookupError("no row")
+
+    @notifier.watching(name="outer")
+    def program() -> None:
+        end_with(notifier, error, "inner")
+        raise error
+
+    with pytest.raises(LookupError):
+        program()
+    end_with(notifier, LookupError("another"), "outer")
+    assert told() == [
+        ("inner failed with LookupError", "LookupError: no row"),
+        ("outer failed with LookupError", "LookupError: another"),
+    ]
 
 
 def test_each_of_two_notifiers_tells(notifier: WebhookNotifier, told: Told) -> None:
@@ -269,14 +282,15 @@ def test_several_threads_share_a_block_and_each_error_is_told(
     watching = notifier.watching(name="batch")
     all_there = threading.Barrier(4)
 
+    @watching
     def work(number: int) -> None:
-        with pytest.raises(LookupError), watching:
-            all_there.wait(PATIENCE)
-            raise LookupError(f"in thread {number}")
+        all_there.wait(PATIENCE)
+        raise LookupError(f"in thread {number}")
 
     threads = [Background(work, number) for number in range(4)]
     for thread in threads:
-        thread.result()
+        with pytest.raises(LookupError):
+            thread.result()
     assert sorted(text for _, text in told()) == [
         f"LookupError: in thread {number}" for number in range(4)
     ]
@@ -313,24 +327,37 @@ with WebhookNotifier().watching():
 """
 
 
+def test_a_script_is_told_by_its_name_and_python_still_reports_its_error(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "nightly.py").write_text(SCRIPT)
+    env = {**os.environ, "ARKOR_WEBHOOK_URL": service.url}
+    done = python("nightly.py", "--token", "s3cr3t", cwd=tmp_path, env=env)
+    assert done.returncode == 1
+    assert done.stderr.endswith("LookupError: no row\n")
+    assert [body["title"] for body in service.bodies] == ["nightly.py failed with LookupError"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        (["nightly.py", "--token", "s3cr3t"], "nightly.py"),
-        (["-m", "package", "--token", "s3cr3t"], "package"),
-        (["-c", SCRIPT, "s3cr3t"], "a Python program"),
+        (["/srv/bot/nightly.py", "--token", "s3cr3t"], "nightly.py"),
+        (["/srv/bot/package/__main__.py"], "package"),
+        (["-c"], "a Python program"),
+        ([""], "a Python program"),
+        ([], "a Python program"),
     ],
 )
 def test_the_title_begins_with_the_name_of_the_script(
-    service: Service, tmp_path: Path, arguments: List[str], name: str
+    notifier: WebhookNotifier,
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: List[str],
+    name: str,
 ) -> None:
-    (tmp_path / "package").mkdir()
-    for path in (tmp_path / "nightly.py", tmp_path / "package" / "__main__.py"):
-        path.write_text(SCRIPT)
-    done = python(*arguments, cwd=tmp_path, env={**os.environ, "ARKOR_WEBHOOK_URL": service.url})
-    assert done.returncode == 1
-    assert done.stderr.endswith("LookupError: no row\n")
-    assert [body["title"] for body in service.bodies] == [f"{name} failed with LookupError"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    end_with(notifier, LookupError("no row"), None)
+    assert [title for title, _ in told()] == [f"{name} failed with LookupError"]
 
 
 def test_no_secret_is_told(service: Service, notifier: WebhookNotifier, told: Told) -> None:
@@ -388,5 +415,5 @@ def test_watching_without_the_event_error_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["", " \n", 7])
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
-    with pytest.raises(ArkorUsageError, match="name: got .*; give a text that names the program"):
+    with pytest.raises(ArkorUsageError, match=r"^name: got .*; give a text that names the"):
         SlackNotifier("").watching(name)
