@@ -15,6 +15,10 @@ import pytest
 from support.example_runs import EXAMPLES, run
 from support.servers import Webhook
 
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) +(nightly|arkor_sync\.\w+): "
+)
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,10 +51,7 @@ def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
     done = run(script, *arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     lines = done.stdout.splitlines()
     for line in lines:
-        assert re.match(
-            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) +(nightly|arkor_sync\.\w+): ",
-            line,
-        )
+        assert LINE.match(line)
     own = [line.partition(" nightly: ") for line in lines]
     return done.returncode, [text for _, found, text in own if found]
 

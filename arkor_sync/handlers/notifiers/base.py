@@ -328,8 +328,8 @@ class Notifier(Delivery, Callback):
     def _notify_watched(self, name: Optional[str], error: BaseException) -> None:
         if not self.enabled or not is_failure(error) or self._was_told(error):
             return
-        mark_as_told(error, self._told_key)
         self.send(build_error(name, error, self._redact(describe_ending(error))))
+        mark_as_told(error, self._told_key)
         self._outbox.flush(self.flush_timeout)
 
     def _was_told(self, error: BaseException) -> bool:
