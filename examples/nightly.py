@@ -9,7 +9,7 @@ As a line of a crontab (`crontab -e`), at 2:30 every night:
 
 It exits with 0 if the training completed; with 1 if it did not (it failed, or was cancelled because
 the time was over); with 2 if nobody knows (it could not be submitted or followed), or if another
-nightly.py is still at work. With SLACK_WEBHOOK_URL set, Slack hears how it ended.
+nightly.py is still at work. With SLACK_WEBHOOK_URL set, Slack hears how it ended, whatever happens.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def local_arkor() -> Iterator[CloudApiClient]:
         yield CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
 
 
-def train(cloud: bool, limit: float) -> int:
+def train(cloud: bool, limit: float, slack: SlackNotifier) -> int:
     with contextlib.nullcontext(CloudApiClient()) if cloud else local_arkor() as client:
         trainer = create_trainer(
             name="nightly-triage",
@@ -66,10 +66,7 @@ def train(cloud: bool, limit: float) -> int:
             max_steps=60,
             batch_size=4,
             logging_steps=20,
-            callbacks=[
-                Callbacks(on_log=on_log),
-                SlackNotifier(on=("completed", "failed", "cancelled", "error")),
-            ],
+            callbacks=[Callbacks(on_log=on_log), slack],
             client=client,
         )
         with trainer.follow() as run:
@@ -102,7 +99,9 @@ def main() -> int:
             log.error("the last one is still at work; nothing was submitted")
             return UNKNOWN
         try:
-            return train(arguments.cloud, arguments.limit)
+            slack = SlackNotifier()
+            with slack.watching():  # also if nothing could be submitted
+                return train(arguments.cloud, arguments.limit, slack)
         except ArkorError as error:
             log.error("no result: %s", error)
         except Exception:

@@ -3,7 +3,7 @@
     python examples/notifications.py                               # prints what would be posted
     SLACK_WEBHOOK_URL=https://... python examples/notifications.py   # posts it
 
-DISCORD_WEBHOOK_URL and TEAMS_WEBHOOK_URL do the same for these. A notifier without its URL is off.
+DISCORD_WEBHOOK_URL and TEAMS_WEBHOOK_URL do the same for these. A notifier with url="" is off.
 A local Arkor trains a small model, and then fails to train another.
 """
 
@@ -78,9 +78,9 @@ def train(client: CloudApiClient, dataset: Path) -> TrainingResult:
         max_steps=100,
         save_steps=Steps(50),
         callbacks=[
-            SlackNotifier(**SETTINGS),
-            DiscordNotifier(**SETTINGS),
-            TeamsNotifier(**SETTINGS),
+            SlackNotifier(os.environ.get("SLACK_WEBHOOK_URL", ""), **SETTINGS),
+            DiscordNotifier(os.environ.get("DISCORD_WEBHOOK_URL", ""), **SETTINGS),
+            TeamsNotifier(os.environ.get("TEAMS_WEBHOOK_URL", ""), **SETTINGS),
         ],
         client=client,
     )

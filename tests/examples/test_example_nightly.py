@@ -15,6 +15,10 @@ import pytest
 from support.example_runs import EXAMPLES, run
 from support.servers import Webhook
 
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) +(nightly|arkor_sync\.\w+): "
+)
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -43,12 +47,13 @@ def work_for_ever(script: Path) -> None:
 
 
 def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
-    """Run it; return its exit code and what it logged, after seeing that all are log lines."""
+    """Run it; return its exit code and its own lines, after seeing that all are log lines."""
     done = run(script, *arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     lines = done.stdout.splitlines()
     for line in lines:
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO |ERROR) +nightly: ", line)
-    return done.returncode, [line.partition("nightly: ")[2] for line in lines]
+        assert LINE.match(line)
+    own = [line.partition(" nightly: ") for line in lines]
+    return done.returncode, [text for _, found, text in own if found]
 
 
 @pytest.mark.slow
@@ -84,6 +89,15 @@ def test_a_cloud_that_cannot_be_reached_exits_2_with_one_line(
     assert code == 2
     assert line.startswith("no result: ")
     assert "refused" in line
+
+
+def test_a_cloud_that_cannot_be_reached_is_told(
+    script: Path, slack: List[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", "http://127.0.0.1:9")
+    assert log_of(script, "--cloud")[0] == 2
+    [message] = slack
+    assert message["text"] == "nightly.py failed with ArkorConnectionError"
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync.handlers import SlackNotifier
 
 pool = ThreadPoolExecutor()
 
@@ -116,6 +117,17 @@ async def lost(ctx: ReconnectContext) -> None:
     print(ctx.error)
 
 
+slack = SlackNotifier("", on=("checkpoint", "error"), prompts=["hi"], flush_timeout=2)
+with SlackNotifier("", on="error").watching(name="nightly"), slack.watching():
+    trainer.wait(60).raise_for_status()
+
+
+@slack.watching(name="main")
+def main(arguments: List[str]) -> int:
+    return len(arguments)
+
+
+code: int = main(["--cloud"])
 trainer.on_end(lambda ctx: ctx.result)
 trainer.on_log(print)
 every: Callable[[Context], None] = trainer.on_log(trainer.on_started(lambda ctx: print(ctx.job)))

@@ -27,6 +27,10 @@ class _QueuedItem(Generic[Item]):
     droppable: bool
 
 
+def _count(items: List[Any]) -> str:
+    return "1 item" if len(items) == 1 else f"{len(items)} items"
+
+
 class Outbox(Generic[Item]):
     """Delivers items in order on a daemon thread, so that a slow backend cannot slow a run down.
 
@@ -34,12 +38,15 @@ class Outbox(Generic[Item]):
     An outbox belongs to one handler, which may serve several runs at once. When the queue is full,
     the oldest droppable item is removed. An item that is not droppable is always accepted, so such
     items must be rare. A forked child starts with an empty queue. When the interpreter exits, the
-    items that still wait may be delivered within the same time limit as the runs have.
+    items that still wait may be delivered within the same time limit as the runs have. What is not
+    delivered in time is logged, with the reason.
 
     Threads: `put` and `flush` from any thread; `deliver` runs on the outbox's own thread.
 
     Attributes:
         undroppable_waiting: Set while an item that is not droppable waits or is being delivered.
+        last_failure: Why the items in hand are not delivered yet, for the log line; empty if no
+            attempt has failed. `deliver` sets it.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class Outbox(Generic[Item]):
         *,
         limit: int = 1000,
         batch: int = 1,
+        describe: Callable[[List[Item]], str] = _count,
+        busy: str = "still being delivered",
     ) -> None:
         """Make an empty outbox; no thread is started.
 
@@ -58,24 +67,30 @@ class Outbox(Generic[Item]):
                 raises, the items are lost, and only the type of the exception is logged.
             limit: How many items may wait.
             batch: How many items `deliver` gets at once.
+            describe: Names items that are not delivered in time, as `2 logs of job ...`.
+            busy: The reason that is logged while no attempt has failed.
         """
         self._name = name
         self._deliver = deliver
         self._limit = limit
         self._batch = batch
+        self._describe = describe
+        self._busy = busy
         self.after_fork()
         process.register_hooks(self)
 
     def __getstate__(self) -> Tuple[Any, ...]:
-        return self._name, self._deliver, self._limit, self._batch  # a pickled copy is empty
+        # A pickled copy is empty.
+        return self._name, self._deliver, self._limit, self._batch, self._describe, self._busy
 
     def __setstate__(self, state: Tuple[Any, ...]) -> None:
-        name, deliver, limit, batch = state
-        Outbox.__init__(self, name, deliver, limit=limit, batch=batch)
+        name, deliver, limit, batch, describe, busy = state
+        Outbox.__init__(self, name, deliver, limit=limit, batch=batch, describe=describe, busy=busy)
 
     def after_fork(self) -> None:
         """Start with an empty queue: the parent's thread delivers the parent's items."""
         self.undroppable_waiting = threading.Event()
+        self.last_failure: str = ""
         self._undroppable: int = 0
         self._changed = threading.Condition()
         self._items: Deque[_QueuedItem[Item]] = deque()
@@ -87,7 +102,7 @@ class Outbox(Generic[Item]):
 
     def at_exit(self, timeout: float) -> None:
         """Deliver what waits, as far as the time allows. The exit hook calls it."""
-        self.flush(timeout)
+        self._flush(timeout, "before the interpreter exits")
 
     def put(self, item: Item, *, droppable: bool = True) -> None:
         """Queue an item. Never blocks and never raises."""
@@ -105,7 +120,7 @@ class Outbox(Generic[Item]):
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all items that are queued now are delivered; log how many were not.
+        """Wait until all items that are queued now are delivered; log which were not, and why.
 
         Items that are queued during the wait are not waited for.
 
@@ -115,6 +130,26 @@ class Outbox(Generic[Item]):
         Returns:
             Whether all were delivered in time.
         """
+        return self._flush(timeout, f"within {timeout:.1f} s")
+
+    def has(self, test: Callable[[Item], bool]) -> bool:
+        """Return whether an item that passes the test waits or is being delivered."""
+        with self._changed:
+            return any(test(each.item) for each in (*self._delivering, *self._items))
+
+    def take(self, test: Callable[[Item], bool]) -> List[Item]:
+        """Remove the waiting items that pass the test, and return them."""
+        with self._changed:
+            taken: List[_QueuedItem[Item]] = []
+            kept: Deque[_QueuedItem[Item]] = deque()
+            for each in self._items:
+                (taken if test(each.item) else kept).append(each)
+            self._items = kept
+            self._forget_undroppable(taken)
+            self._changed.notify_all()
+        return [each.item for each in taken]
+
+    def _flush(self, timeout: float, limit: str) -> bool:
         deadline = Clock.now() + timeout
         with self._changed:
             last = self._last_number
@@ -130,16 +165,15 @@ class Outbox(Generic[Item]):
                     self._changed.wait(left)
             finally:
                 self._flushing -= 1
-            late = sum(each.number <= last for each in (*self._delivering, *self._items))
+            waiting = (*self._delivering, *self._items)
+            late = [each.item for each in waiting if each.number <= last]
             dropped, self._dropped = self._dropped, 0
-        if late or dropped:
-            logger.warning(
-                "%s: %d not delivered within %.1f s, %d dropped because too many were waiting",
-                self._name,
-                late,
-                timeout,
-                dropped,
-            )
+            reason = self.last_failure or self._busy
+        if late:
+            what = "%s: %s not delivered %s: %s"
+            logger.warning(what, self._name, self._describe(late), limit, reason)
+        if dropped:
+            logger.warning("%s: %d dropped because too many were waiting", self._name, dropped)
         return not late
 
     def _first_undelivered(self) -> int:
@@ -154,6 +188,7 @@ class Outbox(Generic[Item]):
         try:
             thread.start()
         except RuntimeError as error:  # too many threads, or the interpreter is about to exit
+            self.last_failure = str(error)
             logger.warning(
                 "%s: %s; %d wait for the next attempt", self._name, str(error), len(self._items)
             )
@@ -169,6 +204,12 @@ class Outbox(Generic[Item]):
                 return True
         return False
 
+    def _forget_undroppable(self, items: List[_QueuedItem[Item]]) -> None:
+        """Count items no longer as waiting. The caller holds the lock."""
+        self._undroppable -= sum(not each.droppable for each in items)
+        if not self._undroppable:
+            self.undroppable_waiting.clear()
+
     def _main(self) -> None:
         while True:
             with self._changed:
@@ -180,6 +221,7 @@ class Outbox(Generic[Item]):
                     return
                 count = min(self._batch, len(self._items))
                 self._delivering = [self._items.popleft() for _ in range(count)]
+                self.last_failure = ""
             try:
                 self._deliver([each.item for each in self._delivering])
             except BaseException as error:  # no exception of a backend may end this thread
@@ -187,8 +229,6 @@ class Outbox(Generic[Item]):
             if threading.current_thread() is not self._thread:
                 return  # `deliver` has forked, and this is the child
             with self._changed:
-                self._undroppable -= sum(not each.droppable for each in self._delivering)
-                if not self._undroppable:
-                    self.undroppable_waiting.clear()
+                self._forget_undroppable(self._delivering)
                 self._delivering = []
                 self._changed.notify_all()

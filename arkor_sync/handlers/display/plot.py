@@ -80,7 +80,14 @@ class LossPlot(Recorder):
         self._owners: Dict[Path, str] = {}  # the job that draws to a file
         self._drawn: Dict[str, float] = {}  # by job: the time of the last picture
         self._failing = False
-        self._outbox: Outbox[_Picture] = Outbox("LossPlot", self._deliver, limit=256, batch=256)
+        self._outbox: Outbox[_Picture] = Outbox(
+            "LossPlot",
+            self._deliver,
+            limit=256,
+            batch=256,
+            describe=_describe,
+            busy="still being drawn",
+        )
         fits = self._path.endswith((".svg", ".png"))
         check("path", self._path, fits, "a file name that ends in .svg or .png")
         check("theme", theme, theme in ("auto", *PALETTES), "'light', 'dark' or 'auto'")
@@ -151,3 +158,7 @@ class LossPlot(Recorder):
                 self._failing = True
             else:
                 self._failing = False
+
+
+def _describe(pictures: List[_Picture]) -> str:
+    return ", ".join(dict.fromkeys(str(picture.path) for picture in pictures))

@@ -84,6 +84,7 @@ class _RunState:
         status: The status at the end of the run, until `finalize` is called with it.
         lost: How many rows were dropped.
         failures: How often each method has failed in a row. Only the delivering thread uses it.
+        failure: The last failure of a method, for the log.
         paused_until: When each method may be called again. Only the delivering thread uses it.
     """
 
@@ -100,7 +101,14 @@ class _RunState:
     values: int = 0
     lost: int = 0
     failures: Dict[str, int] = dataclasses.field(default_factory=dict)
+    failure: str = ""
     paused_until: Dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Name what is not delivered yet, for the log."""
+        with self.lock:
+            rows = len(self.delivering) + len(self.waiting)
+        return f"{rows} logs of job {self.job.id}" if rows else f"the end of job {self.job.id}"
 
     def to_json(self) -> Dict[str, Any]:
         """Return what a process needs that continues the run; it is small."""
@@ -260,7 +268,11 @@ class MetricsLogger(Callback):
         run.seen.extend((int(step), list(names)) for step, names in restored.get("seen", ()))
         run.waiting.extend(LogRow(*row) for row in restored.get("rows", ()))
         run.outbox = Outbox(
-            type(self).__name__, lambda _: self._deliver(run), limit=MAX_ROWS, batch=MAX_ROWS
+            type(self).__name__,
+            lambda _: self._deliver(run),
+            limit=MAX_ROWS,
+            batch=MAX_ROWS,
+            describe=lambda _: run.describe(),
         )
         return run
 
@@ -293,8 +305,8 @@ class MetricsLogger(Callback):
             return
         lost = run.lost + len(run.delivering)
         if lost:
-            name = type(self).__name__
-            logger.warning("%s: %d logs of job %s are lost", name, lost, run.job.id)
+            name, reason = type(self).__name__, run.failure or "too many were waiting"
+            logger.warning("%s: %d logs of job %s are lost: %s", name, lost, run.job.id, reason)
         self._call(self.finalize, status)
 
     def _call_unless_paused(
@@ -325,10 +337,11 @@ class MetricsLogger(Callback):
             method(*args)
         except BaseException as error:  # even `sys.exit()` in a backend must not end the run
             run.failures[name] = run.failures.get(name, 0) + 1
+            run.failure = describe_without_secrets(error, self._secrets)
+            run.outbox.last_failure = run.failure
             if run.failures[name] == 1:
                 call = f"{type(self).__name__}.{name.strip('_')}"
-                text = describe_without_secrets(error, self._secrets)
-                logger.warning("%s failed for job %s: %s", call, self.job.id, text)
+                logger.warning("%s failed for job %s: %s", call, self.job.id, run.failure)
             return False
         run.failures.pop(name, None)
         return True

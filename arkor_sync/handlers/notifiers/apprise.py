@@ -8,7 +8,8 @@ from typing import Any, List, Optional
 
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.extras import import_extra
-from arkor_sync.handlers.notifiers.base import Notifier, Unavailable
+from arkor_sync.handlers.notifiers.base import Notifier
+from arkor_sync.handlers.notifiers.delivery import Unavailable
 from arkor_sync.handlers.notifiers.http import mute_loggers
 from arkor_sync.handlers.notifiers.notification import (
     ZERO_WIDTH_SPACE,
@@ -27,9 +28,8 @@ class AppriseNotifier(Notifier):
     """Sends notifications through the library Apprise. It needs the extra `apprise`.
 
     The URL is `APPRISE_URL` by default. It may hold several Apprise URLs, separated by spaces or
-    commas; the services are notified one after the other. For the other arguments see `Notifier`.
-    Apprise does not report why a service refused a message, so every refusal is tried again. No
-    text of a run can mention anybody.
+    commas; the services are notified one after the other. Apprise does not report why a service
+    refused a message, so every refusal is tried again. No text of a run can mention anybody.
     """
 
     variable = "APPRISE_URL"

@@ -4,18 +4,16 @@ The callback methods run on the run's worker thread and only queue a notificatio
 notifier sends it, and another one asks the checkpoints for their answers.
 """
 
-import abc
 import dataclasses
 import threading
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+import uuid
+from collections import deque
+from functools import partial
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from arkor_sync._common.arguments import check
+from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.environment import variable
-from arkor_sync._common.log import get_logger
-from arkor_sync._common.secret import Secret
 from arkor_sync.callbacks import Callback
-from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
@@ -26,69 +24,45 @@ from arkor_sync.contexts import (
     ReconnectContext,
     StartedContext,
 )
-from arkor_sync.errors import ArkorUsageError, RunAborted
-from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
+from arkor_sync.errors import ArkorUsageError, TrainingError
+from arkor_sync.handlers._shared.exceptions import log_exceptions
 from arkor_sync.handlers._shared.outbox import Outbox
 from arkor_sync.handlers._shared.state_per_run import StatePerRun
+from arkor_sync.handlers.notifiers.delivery import (
+    MAX_WAITING,
+    Delivery,
+    describe_notifications,
+)
+from arkor_sync.handlers.notifiers.docstrings import inherit_arguments
+from arkor_sync.handlers.notifiers.job_state import Sent
 from arkor_sync.handlers.notifiers.notification import (
+    EVENTS,
     Notification,
+    NotifierEvent,
     build_message,
     build_notification,
 )
 from arkor_sync.handlers.notifiers.samples import Prompt, ask_checkpoint
-from arkor_sync.stream.reconnect import ReconnectPolicy
+from arkor_sync.handlers.notifiers.watching import (
+    Watch,
+    build_error,
+    describe_ending,
+    is_failure,
+    is_urgent,
+    mark_as_told,
+    was_told,
+    with_reasons,
+)
 
-logger = get_logger("arkor_sync.handlers")
+_MAX_ENDED = 1000  # jobs whose end is remembered
+_RESERVE = 0.2  # of `flush_timeout`: for a completion that has waited for the checkpoints
 
-EVENTS = ("started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error")
-
-_NEVER_SET = threading.Event()
-_MAX_WAITING = 100  # notifications
-_MAX_DELAY = 60.0  # seconds before the next attempt, even if the service asks for more
-
-
-class Undelivered(Exception):
-    """The service refused a notification, and another attempt would not help."""
-
-
-class Unavailable(Undelivered):
-    """The service did not accept a notification now; a later attempt may succeed."""
-
-
-@dataclasses.dataclass
-class _Sent:
-    """What was sent about one job. All but `last_times` is saved for the next process.
-
-    Attributes:
-        events: The events of which a job has one, such as `completed`.
-        checkpoint: The step of the last checkpoint.
-        progress: The step of the last progress message.
-        last_times: When the last message of a kind was sent, on the notifier's clock.
-    """
-
-    events: Set[str] = dataclasses.field(default_factory=set)
-    checkpoint: int = -1
-    progress: int = 0
-    last_times: Dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, _: TrainingJob, saved: Any) -> "_Sent":
-        """Restore what an earlier process saved; None if there was none."""
-        if saved is None:
-            return cls()
-        return cls(set(saved["once"]), int(saved["checkpoint"]), int(saved["progress"]))
-
-    def to_json(self) -> Dict[str, Any]:
-        """Return what is saved for the next process."""
-        return {
-            "once": sorted(self.events),
-            "checkpoint": self.checkpoint,
-            "progress": self.progress,
-        }
+# A notification, and the checkpoint that is asked for it; or None, if it waits for the others.
+_Sample = Tuple[Notification, Optional[CheckpointContext]]
 
 
 @dataclasses.dataclass(repr=False, eq=False)
-class Notifier(Callback, abc.ABC):
+class Notifier(Delivery, Callback):
     """The base class of all notifiers. Several runs may share one notifier at the same time.
 
     A notifier cannot make a run fail, wait or repeat an event. The callback methods run on the
@@ -96,23 +70,30 @@ class Notifier(Callback, abc.ABC):
     100 notifications wait. When the queue is full, the oldest one that is not about the end of a
     run is dropped; one about the end of a run is always kept, and while it waits the others are not
     tried again. A refusal that may be temporary (429, 5xx, no connection) is tried again, after the
-    time that the service asks for. A notification that could not be sent is logged without the URL.
-    An event that is delivered again is notified only once, also by another process that continues
-    with the same cursor store.
+    time that the service asks for. What could not be sent, or not in time, is logged with the
+    reason and without the URL. An event that is delivered again is notified only once, also by
+    another process that continues with the same cursor store. `watching()` notifies too if the
+    program itself ends with an error.
 
     Args:
         url: The address of the service: a secret, which is never shown. By default the service's
-            environment variable. If that is unset too, the notifier is off and says nothing.
-        on: The events to notify about: `completed`, `failed`, `cancelled` (also if the program
-            itself stopped the run, with the reason), `started`, `checkpoint`, `reconnect`, and
-            `error`: the run ended with an exception, whatever happens to the job.
+            environment variable. If that is unset or empty too, the notifier is off, and the log
+            says so once; `url=""` turns it off without that.
+        on: The events to notify about. By default the four kinds of end: `completed`; `failed`;
+            `cancelled`, also if the program itself stopped the run, with the reason; and `error`:
+            the run, or a block of `watching()`, ended with an exception, whatever happens to the
+            job. The others are `started`, `checkpoint` and `reconnect`.
         every_n_steps: Send the metrics with the first log at or after each multiple of so many
             steps. None sends no metrics.
         prompts: Prompts that each checkpoint is asked; its notification has the answers. A text is
-            a message of the user; or give whole lists of messages.
+            a message of the user; or give whole lists of messages. While they are being asked, the
+            later progress and the completion of the job wait, so that they are told after the
+            checkpoint; the other kinds of end do not wait.
         min_interval: Seconds between two progress messages, and between two messages about a
             reconnect. Messages that would come sooner are left out.
         flush_timeout: Seconds that the end of a run waits for notifications that are still queued.
+            A completion waits for answers for four fifths of it. What is late is still sent
+            afterwards, if the program goes on.
         attempts: How often one notification is tried.
         clock: A clock for tests.
 
@@ -121,7 +102,12 @@ class Notifier(Callback, abc.ABC):
     """
 
     url: dataclasses.InitVar[Optional[str]] = None
-    on: Sequence[str] = ("completed", "failed")
+    on: Union[NotifierEvent, Sequence[NotifierEvent]] = (
+        "completed",
+        "failed",
+        "cancelled",
+        "error",
+    )
     every_n_steps: Optional[int] = None
     prompts: Sequence[Prompt] = ()
     min_interval: float = 30.0
@@ -129,37 +115,30 @@ class Notifier(Callback, abc.ABC):
     attempts: int = 5
     clock: Clock = dataclasses.field(default_factory=Clock)
 
-    variable = ""
-    """The environment variable that holds the URL by default."""
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        inherit_arguments(cls)
 
     def __post_init__(self, url: Optional[str]) -> None:
         self.on = (self.on,) if isinstance(self.on, str) else tuple(self.on)
         self.prompts = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         self._check()
-        self._jobs = StatePerRun(_Sent.from_json, _Sent.to_json)
-        self._not_before = 0.0  # on the clock; the service asked to get nothing before
-        name = type(self).__name__
-        self._outbox: Outbox[Notification] = Outbox(name, self._deliver, limit=_MAX_WAITING)
+        self._jobs = StatePerRun(Sent.from_json, Sent.to_json)
+        self._told_key = uuid.uuid4().hex  # marks the exceptions that it has told of
+        self._ended: Deque[str] = deque(maxlen=_MAX_ENDED)  # jobs that failed or were cancelled
         # An outbox of its own, so that a slow answer cannot delay a message about a failure.
-        self._sample_outbox: Outbox[Tuple[Notification, CheckpointContext]] = Outbox(
-            f"{name}-samples", self._add_samples, limit=_MAX_WAITING
+        self._sample_outbox: Outbox[_Sample] = Outbox(
+            f"{type(self).__name__}-samples",
+            self._add_samples,
+            limit=MAX_WAITING,
+            describe=_describe_samples,
+            busy="the prompts are still being asked",
         )
-        url = Secret(((variable(self.variable) or "") if url is None else url).strip())
-        self.enabled = bool(url)
-        if url:
-            self._connect(url)
-
-    def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_not_before": 0.0}  # the clock of this process
+        self._prepare_delivery(url)
 
     def __repr__(self) -> str:
         events = ",".join(self.on) if self.enabled else "off"
         return f"<{type(self).__name__} {events}>"
-
-    def send(self, note: Notification) -> None:
-        """Queue a notification of your own. Never blocks and never raises. Any thread."""
-        if self.enabled:
-            self._outbox.put(note, droppable=not note.last)
 
     @log_exceptions
     def notify(self, text: str) -> None:
@@ -176,6 +155,36 @@ class Notifier(Callback, abc.ABC):
         note = build_message(text)
         if note.title:
             self.send(note)
+
+    def watching(self, name: Optional[str] = None) -> Watch:
+        """Notify if the block ends with an exception that no notification was about yet.
+
+        It is for what happens outside of a run: the job was refused, the token is wrong, there is
+        no network, an argument cannot work, or the program has a bug.
+
+            slack = SlackNotifier()
+            with slack.watching(name="nightly"):
+                trainer = create_trainer(..., callbacks=[slack])
+                trainer.wait().raise_for_status()
+
+        The exception goes on unchanged, after at most `flush_timeout` seconds in which the
+        notification is sent. An exception that a run has ended with was told by the run, and is not
+        told again, nor is another one that was raised `from` it; and `raise_for_status()` is not,
+        if the end of that job was told. `sys.exit()` with an error is told, and Ctrl-C too, but not
+        as urgent. Blocks may be nested, and used in several threads. It is a decorator as well.
+
+        Args:
+            name: What the title begins with; by default the name of the script.
+
+        Raises:
+            ArkorUsageError: `error` is not in `on`, or the name is no text.
+        """
+        if "error" not in self.on:
+            wanted = "'error' too: it is the event of watching()"
+            raise refusal("on", self.on, wanted, got=", ".join(self.on) or "no event")
+        fits = name is None or (isinstance(name, str) and bool(name.strip()))
+        check("name", name, fits, "a text that names the program")
+        return Watch(partial(self._notify_watched, name))
 
     @log_exceptions
     def on_started(self, ctx: StartedContext) -> None:
@@ -197,7 +206,8 @@ class Notifier(Callback, abc.ABC):
         names = ("loss", "eval_loss", "learning_rate", "epoch", "samples_per_second")
         metrics = {name: getattr(ctx, name) for name in names}
         summary = f": step {ctx.step}"
-        self.send(build_notification(ctx, "progress", summary, step=ctx.step, metrics=metrics))
+        note = build_notification(ctx, "progress", summary, step=ctx.step, metrics=metrics)
+        self._send_after_checkpoints(note)
 
     @log_exceptions
     def on_checkpoint(self, ctx: CheckpointContext) -> None:
@@ -245,9 +255,13 @@ class Notifier(Callback, abc.ABC):
         self._notify_end(ctx)
         self._jobs.remove(ctx)
         deadline = Clock.now() + self.flush_timeout
-        for outbox in (self._outbox, self._sample_outbox, self._outbox):
-            if not outbox.flush(max(0.0, deadline - Clock.now())):
-                break
+        in_time = self._outbox.flush(self.flush_timeout)
+        if in_time:
+            reserve = self.flush_timeout * _RESERVE
+            self._sample_outbox.flush(max(0.0, deadline - reserve - Clock.now()))
+        self._release_held(ctx.job.id)
+        if in_time:
+            self._outbox.flush(max(0.0, deadline - Clock.now()))
 
     def state_dict(self) -> Dict[str, Any]:
         """Return what was sent about the job whose worker thread asks."""
@@ -275,27 +289,11 @@ class Notifier(Callback, abc.ABC):
             fits = type(value) in (int, float) and 0 <= value <= threading.TIMEOUT_MAX
             check(name, value, fits, "a number of seconds from 0")
 
-    @abc.abstractmethod
-    def _connect(self, url: str) -> None:
-        """Prepare for sending to the URL. Runs on the caller's thread, in the constructor.
-
-        Raises:
-            ArkorUsageError: The URL cannot work. The message must not contain it.
-        """
-
-    @abc.abstractmethod
-    def _attempt(self, note: Notification) -> None:
-        """Send a notification once. Runs on the notifier's own thread.
-
-        Raises:
-            Unavailable: The service may accept it later.
-            Undelivered: The service will not accept it.
-        """
-
     def _notify_completed(self, ctx: Any, metrics: Any) -> None:
         if "completed" in self.on and self._is_first(ctx, "completed"):
             numbers = dataclasses.asdict(metrics)
-            self.send(build_notification(ctx, "completed", " completed", metrics=numbers))
+            note = build_notification(ctx, "completed", " completed", metrics=numbers)
+            self._send_after_checkpoints(note)
 
     def _notify_failed(self, ctx: Any, error: str, step: Optional[int]) -> None:
         if "failed" in self.on and self._is_first(ctx, "failed"):
@@ -316,11 +314,30 @@ class Notifier(Callback, abc.ABC):
             self._notify_failed(ctx, outcome.job.error or "", None)
         elif outcome is not None:
             self._notify_cancelled(ctx, outcome.stop_reason or "")
+        if self._jobs.get_or_create(ctx).events & {"failed", "cancelled"}:
+            with self._jobs.lock:
+                self._ended.append(ctx.job.id)
         error = ctx.error
-        if error is not None and "error" in self.on:
-            urgent = not isinstance(error, (RunAborted, KeyboardInterrupt))
-            fields = {"text": describe_error(error), "urgent": urgent}
+        if error is not None and "error" in self.on and self.enabled:
+            text = self._redact(describe_ending(error))
+            fields = {"text": text, "urgent": is_urgent(error)}
             self.send(build_notification(ctx, "error", " is not followed any more", **fields))
+            mark_as_told(error, self._told_key)
+
+    @log_exceptions
+    def _notify_watched(self, name: Optional[str], error: BaseException) -> None:
+        if not self.enabled or not is_failure(error) or self._was_told(error):
+            return
+        self.send(build_error(name, error, self._redact(describe_ending(error))))
+        mark_as_told(error, self._told_key)
+        self._outbox.flush(self.flush_timeout)
+
+    def _was_told(self, error: BaseException) -> bool:
+        """Return whether an exception, or the end of the job that it is about, was told."""
+        with self._jobs.lock:
+            jobs = set(self._ended)
+        ended = (each for each in with_reasons(error) if isinstance(each, TrainingError))
+        return was_told(error, self._told_key) or any(each.job.id in jobs for each in ended)
 
     def _is_first(self, ctx: Any, event: str) -> bool:
         """Record that an event is notified; return False if it was recorded before."""
@@ -330,7 +347,7 @@ class Notifier(Callback, abc.ABC):
         events.add(event)
         return True
 
-    def _may_send_now(self, sent: _Sent, event: str) -> bool:
+    def _may_send_now(self, sent: Sent, event: str) -> bool:
         """Return whether `min_interval` is over; if it is, the next interval begins."""
         now, last = self.clock.now(), sent.last_times.get(event)
         if last is not None and now - last < self.min_interval:
@@ -338,50 +355,28 @@ class Notifier(Callback, abc.ABC):
         sent.last_times[event] = now
         return True
 
-    def _add_samples(self, batch: List[Tuple[Notification, CheckpointContext]]) -> None:
+    def _send_after_checkpoints(self, note: Notification) -> None:
+        """Queue a notification behind the checkpoints of its job that are still being asked."""
+        if self._sample_outbox.has(lambda each: each[0].job_id == note.job_id):
+            self._sample_outbox.put((note, None), droppable=not note.last)
+        else:
+            self.send(note)
+
+    def _release_held(self, job_id: str) -> None:
+        """Send the completion that still waits for checkpoints; drop the progress before it."""
+        held = self._sample_outbox.take(lambda each: each[0].job_id == job_id and each[1] is None)
+        for note, _ in held:
+            if note.last:
+                self.send(note)
+
+    def _add_samples(self, batch: List[_Sample]) -> None:
         """Ask checkpoints the prompts, and queue their notifications with the answers."""
         for note, ctx in batch:
-            samples = tuple(ask_checkpoint(ctx, prompt) for prompt in self.prompts)
-            self.send(dataclasses.replace(note, samples=samples))
+            if ctx is not None:
+                samples = tuple(ask_checkpoint(ctx, prompt) for prompt in self.prompts)
+                note = dataclasses.replace(note, samples=samples)
+            self.send(note)
 
-    def _deliver(self, batch: List[Notification]) -> None:
-        for note in batch:
-            try:
-                self._send_with_retries(note)
-            except Undelivered as error:
-                self._log_undelivered(note, str(error))
-            except BaseException as error:  # its text may contain the URL
-                self._log_undelivered(note, type(error).__name__)
 
-    def _log_undelivered(self, note: Notification, reason: str) -> None:
-        subject = f"{note.event} of job {note.job_id}"
-        logger.warning("%s: %s was not delivered: %s", type(self).__name__, subject, reason)
-
-    def _send_with_retries(self, note: Notification) -> None:
-        delays = ReconnectPolicy(cap=_MAX_DELAY).delays()
-        delay, reason = 0.0, ""
-        for attempt in range(1, self.attempts + 1):
-            if not self._wait(note, max(delay, self._not_before - self.clock.now())):
-                given_up = "a notification about the end of a run had to be sent first"
-                raise Undelivered(f"{reason}; {given_up}" if reason else given_up)
-            try:
-                self._attempt(note)
-                break
-            except Unavailable as error:
-                if attempt == self.attempts:
-                    raise
-                reason = str(error)
-                delay = next(delays) * (0.5 + self.clock.random() / 2)
-
-    def _pause(self, seconds: Optional[float]) -> None:
-        """Send nothing for a while, because the service asked for it."""
-        if seconds:
-            self._not_before = self.clock.now() + min(seconds, _MAX_DELAY)
-
-    def _wait(self, note: Notification, seconds: float) -> bool:
-        """Wait before an attempt; return False if a notification about an end of a run waits.
-
-        A notification that is itself about the end of a run always waits the whole time.
-        """
-        interrupt = _NEVER_SET if note.last else self._outbox.undroppable_waiting
-        return seconds <= 0 or not self.clock.wait(interrupt, seconds)
+def _describe_samples(samples: List[_Sample]) -> str:
+    return describe_notifications([note for note, ctx in samples if ctx is not None])

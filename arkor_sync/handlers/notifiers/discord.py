@@ -27,8 +27,7 @@ _FIELDS = 10  # of 25 possible: all texts of an embed together may have 6,000 ch
 class DiscordNotifier(HttpNotifier):
     """Sends notifications to a Discord channel, through a webhook.
 
-    The URL is `DISCORD_WEBHOOK_URL` by default. For the other arguments see `Notifier` and
-    `HttpNotifier`. No text of a run can mention anybody.
+    The URL is `DISCORD_WEBHOOK_URL` by default. No text of a run can mention anybody.
 
     Args:
         mention: Who is mentioned in the notification of a failure, and in no other: `@here`,

@@ -23,7 +23,8 @@ from arkor_sync.cloud.http import check_timeout
 from arkor_sync.cloud.plain_session import PlainSession
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.errors import ArkorError, ArkorUsageError
-from arkor_sync.handlers.notifiers.base import Notifier, Unavailable, Undelivered
+from arkor_sync.handlers.notifiers.base import Notifier
+from arkor_sync.handlers.notifiers.delivery import Unavailable, Undelivered
 from arkor_sync.handlers.notifiers.notification import Notification, clean
 
 _MAX_ANSWER = 4096  # bytes
@@ -57,7 +58,7 @@ class Answer(NamedTuple):
 
 @dataclasses.dataclass(repr=False, eq=False)
 class HttpNotifier(Notifier):
-    """A notifier that posts JSON to a URL. See `Notifier`; redirects are not followed.
+    """A notifier that posts JSON to a URL. Redirects are not followed.
 
     Args:
         timeout: Seconds to connect, and seconds for the answer.
@@ -155,7 +156,7 @@ class HttpNotifier(Notifier):
             for secret in (piece, unquote(piece)):
                 if len(secret) > 5:
                     text = text.replace(secret, "[redacted]")
-        return " ".join(text.split())
+        return text
 
 
 def _read(response: requests.Response) -> str:

@@ -7,10 +7,17 @@ import datetime
 import hashlib
 import re
 import uuid
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Literal, Mapping, Optional, Tuple, get_args
 
 from arkor_sync._common.text import safe_text
 from arkor_sync.render.text import format_number
+
+NotifierEvent = Literal[
+    "started", "checkpoint", "reconnect", "completed", "failed", "cancelled", "error"
+]
+"""What a notifier may be asked to notify about."""
+
+EVENTS: Tuple[NotifierEvent, ...] = get_args(NotifierEvent)
 
 LAST_EVENTS = frozenset({"completed", "cancelled", "failed", "error"})
 """The events that end a run. Their notifications are never dropped."""
@@ -33,10 +40,10 @@ class Notification:
 
     Attributes:
         event: `started`, `progress`, `checkpoint`, `reconnect`, `completed`, `failed`, `cancelled`
-            or `error` (the run ended with an exception); `message` for a text given to `notify`; or
-            a name of your own.
-        job_id: The job's id; empty for a `message`.
-        job_name: The job's name, on one line.
+            or `error` (the run, or a block of `watching()`, ended with an exception); `message` for
+            a text given to `notify`; or a name of your own.
+        job_id: The job's id; empty for a `message`, and for an `error` of a block.
+        job_name: The job's name, on one line; empty where there is no `job_id`.
         title: A summary on one line.
         step: The optimiser step that it is about, or None.
         metrics: Numbers by name: `loss`, `eval_loss`, ...; for a completed training `final_loss`,
@@ -68,7 +75,7 @@ class Notification:
 
     @property
     def origin(self) -> str:
-        """The job that it is about, as a text for people; empty for a `message`."""
+        """The job that it is about, as a text for people; empty if it is about none."""
         return f"job {self.job_id}" if self.job_id else ""
 
     def facts(self) -> List[Tuple[str, str]]:

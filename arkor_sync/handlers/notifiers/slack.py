@@ -23,8 +23,7 @@ _MAX_SAMPLES = 20  # a message has at most 50 blocks
 class SlackNotifier(HttpNotifier):
     """Sends notifications to a Slack channel, through an incoming webhook.
 
-    The URL is `SLACK_WEBHOOK_URL` by default. For the other arguments see `Notifier` and
-    `HttpNotifier`. No text of a run can mention anybody.
+    The URL is `SLACK_WEBHOOK_URL` by default. No text of a run can mention anybody.
 
     Args:
         mention: Who is mentioned in the notification of a failure, and in no other: `<!here>`,

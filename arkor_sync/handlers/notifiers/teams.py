@@ -19,8 +19,8 @@ _TEXT_LIMITS = (4000, 2000, 1000, 300, 60)  # characters of each text; the first
 class TeamsNotifier(HttpNotifier):
     """Sends notifications to a Teams channel as Adaptive Cards, through a webhook of Workflows.
 
-    The URL is `TEAMS_WEBHOOK_URL` by default. For the arguments see `Notifier` and `HttpNotifier`.
-    In Teams a webhook cannot mention a whole channel, so a failure is only shown in red.
+    The URL is `TEAMS_WEBHOOK_URL` by default. In Teams a webhook cannot mention a whole channel, so
+    a failure is only shown in red.
     """
 
     variable = "TEAMS_WEBHOOK_URL"

@@ -24,8 +24,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 class WebhookNotifier(HttpNotifier):
     """Posts notifications as JSON to an endpoint of your own.
 
-    The URL is `ARKOR_WEBHOOK_URL` by default, the secret `ARKOR_WEBHOOK_SECRET`. For the other
-    arguments see `Notifier` and `HttpNotifier`.
+    The URL is `ARKOR_WEBHOOK_URL` by default, the secret `ARKOR_WEBHOOK_SECRET`.
 
     Every request has the headers `webhook-id` and `webhook-timestamp` (Unix seconds). The id is the
     same for each attempt, and for a notification that another process sends again. With a secret

@@ -219,7 +219,8 @@ def test_a_backend_that_hangs_does_not_hold_the_run_up(
     hanging = Hanging(flush_timeout=0.05)
     assert train(arkor_client, hanging).status == "completed"
     assert hanging.of("metrics") == []
-    assert "not delivered within" in caplog.text
+    assert "Hanging: 6 logs of job " in caplog.text
+    assert " not delivered within 0.1 s: still being delivered" in caplog.text
     let_go.set()  # what is late is still delivered
     assert done.wait(PATIENCE)
     assert [step for step, _ in hanging.of("metrics")] == [1, 2, 3, 4, 5, 6]
@@ -263,7 +264,7 @@ def test_what_is_not_delivered_at_the_end_is_counted(caplog: pytest.LogCaptureFi
     for step in (1, 2):
         batched.on_log(log(step, loss=1.0))
     batched.on_end(end())
-    assert "Batched: 2 logs of job job-1 are lost" in caplog.text
+    assert "Batched: 2 logs of job job-1 are lost: ConnectionError: refused" in caplog.text
     assert batched.of("end") == ["completed"]
 
 
@@ -338,7 +339,7 @@ def test_only_so_many_rows_wait_for_a_backend_that_hangs(
     let_go.set()
     hanging.on_end(end())
     assert hanging.of("rows") == [[0], [7, 8, 9]]
-    assert "Hanging: 6 logs of job job-1 are lost" in caplog.text
+    assert "Hanging: 6 logs of job job-1 are lost: too many were waiting" in caplog.text
 
 
 def test_a_process_that_carries_on_delivers_what_waited_and_knows_what_was_told() -> None:

@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -30,10 +32,12 @@ from arkor_sync.handlers import (
     WebhookNotifier,
 )
 from arkor_sync.handlers.notifiers.base import Notifier
-from support.clocks import FakeClock
+from arkor_sync.handlers.notifiers.delivery import describe_notifications
+from arkor_sync.handlers.notifiers.notification import build_message
+from support.clocks import FakeClock, StoppedClock
 from support.loopback import Connection, Server
 from support.notifier_contexts import FakeRun
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from support.webhook_services import DROP, HANG, SERVICES, Answer, Discord, Service, Slack, Teams
 
 NOTE = Notification("failed", "job-1", "bot", "bot failed", urgent=True)
@@ -274,11 +278,63 @@ def test_the_end_of_a_run_waits_no_longer_than_the_deadline(
         notifier.on_failed(run.failed())
         notifier.on_end(run.end())
         assert service.bodies == []
-        assert "WebhookNotifier: 1 not delivered within 0.0 s" in caplog.text
+        late = "WebhookNotifier: 1 notification (failed of job job-1) not delivered within 0.1 s"
+        assert f"{late}: still being sent" in caplog.text
         service.open.set()
         service.wait_for(2)
         assert notifier._outbox.flush(PATIENCE)
         assert len(service.bodies) == 1, "what is late is still delivered"
+
+
+def test_what_is_late_is_logged_with_the_last_failure(caplog: pytest.LogCaptureFixture) -> None:
+    run = FakeRun()
+    clock = StoppedClock()
+    with Service(always=(503, {}, "no capacity")) as service:
+        notifier = WebhookNotifier(service.url, flush_timeout=0.05, clock=clock)
+        notifier.on_failed(run.failed())
+        service.wait_for(1)
+        until(lambda: notifier._outbox.last_failure)
+        notifier.on_end(run.end(LookupError("x")))
+        clock.over.set()
+        assert notifier._outbox.flush(PATIENCE)
+    assert (
+        "WebhookNotifier: 2 notifications (failed of job job-1, error of job job-1) not delivered "
+        f"within 0.1 s: {service.host} answered 503: no capacity"
+    ) in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_many_late_notifications_take_one_line_that_begins_with_the_ends() -> None:
+    pings = [Notification("progress", f"job-{number}", "bot", "") for number in range(90)]
+    text = describe_notifications([*pings, NOTE, build_message("hi")])
+    assert text == (
+        "92 notifications (failed of job job-1, progress of job job-0, progress of job job-1, "
+        "progress of job job-2, progress of job job-3, 87 more)"
+    )
+    assert describe_notifications([build_message("hi")]) == "1 notification (message)"
+
+
+EXIT = """
+import threading
+from arkor_sync.handlers import WebhookNotifier
+from arkor_sync.handlers.notifiers.notification import build_message
+
+notifier = WebhookNotifier({url!r}, timeout=(60, 60))
+notifier.notify("done")
+"""
+
+
+@pytest.mark.slow
+def test_what_waits_when_the_interpreter_exits_is_logged_with_the_reason() -> None:
+    with Service(HANG) as service:
+        script = EXIT.format(url=service.url)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+        )
+    assert done.stderr == (
+        "WebhookNotifier: 1 notification (message) not delivered before the interpreter exits: "
+        "still being sent\n"
+    )
 
 
 def test_a_server_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -9,11 +10,11 @@ import pytest
 
 from arkor_sync import RunAborted
 from arkor_sync.errors import ReconnectExhausted
-from arkor_sync.handlers.notifiers.base import EVENTS, Notifier
-from arkor_sync.handlers.notifiers.notification import Notification
+from arkor_sync.handlers.notifiers.base import Notifier
+from arkor_sync.handlers.notifiers.notification import EVENTS, Notification
 from support.clocks import FakeClock
 from support.notifier_contexts import FakeRun
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 
 class Kept(Notifier):
@@ -63,7 +64,7 @@ def everything(notifier: Notifier, run: FakeRun) -> None:
     notifier.on_reconnect(run.reconnect())
 
 
-def test_completed_and_failed_are_told_by_default_and_nothing_else(kept: Make) -> None:
+def test_every_kind_of_end_is_told_by_default_and_nothing_else(kept: Make) -> None:
     notifier, run = kept(), FakeRun()
     everything(notifier, run)
     notifier.on_completed(run.completed())
@@ -75,9 +76,14 @@ def test_completed_and_failed_are_told_by_default_and_nothing_else(kept: Make) -
     third = FakeRun(job_id="job-3")
     notifier.on_cancelled(third.cancelled())
     notifier.on_end(third.end())
-    notifier.on_end(FakeRun(job_id="job-4").end(RunAborted("enough")))
-    assert notifier.titles == ["bot completed", "bot failed at step 7"]
-    assert [note.urgent for note in notifier.notes] == [False, True]
+    notifier.on_end(FakeRun(job_id="job-4").end(ReconnectExhausted("no way back", 5)))
+    assert notifier.titles == [
+        "bot completed",
+        "bot failed at step 7",
+        "bot was cancelled",
+        "bot is not followed any more",
+    ]
+    assert [note.urgent for note in notifier.notes] == [False, True, False, True]
 
 
 def test_each_event_is_told_when_it_is_asked_for(kept: Make) -> None:
@@ -120,7 +126,7 @@ def test_an_end_that_another_callback_kept_from_it_is_told_all_the_same(
     notifier, run = kept(), FakeRun()
     getattr(run, ending)()
     notifier.on_end(run.end(LookupError("of a callback before it")))
-    assert notifier.titles == [f"bot {ending}"]
+    assert notifier.titles == [f"bot {ending}", "bot is not followed any more"]
 
 
 @pytest.mark.parametrize(
@@ -274,23 +280,82 @@ def test_a_prompt_that_fails_spoils_nothing(kept: Make, caplog: pytest.LogCaptur
     assert "checkpoint 5: no sample: ConnectionError: the cloud is away" in caplog.text
 
 
-def test_news_of_the_end_does_not_wait_for_an_answer(kept: Make) -> None:
-    asked, answer = threading.Event(), threading.Event()
+class SlowAnswer:
+    """A checkpoint's answer that comes when the test says so."""
 
-    def slow(messages: Any) -> str:
-        asked.set()
-        assert answer.wait(PATIENCE)
+    def __init__(self) -> None:
+        self.asked, self.given = threading.Event(), threading.Event()
+
+    def __call__(self, messages: Any) -> str:
+        self.asked.set()
+        assert self.given.wait(PATIENCE)
         return "at last"
 
-    notifier, run = kept("checkpoint", "failed", prompts=["hi"]), FakeRun(answer=slow)
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "error"])
+def test_news_of_another_end_than_a_completion_does_not_wait_for_an_answer(
+    kept: Make, end: str
+) -> None:
+    answer = SlowAnswer()
+    notifier, run = kept("checkpoint", end, prompts=["hi"]), FakeRun(answer=answer)
     notifier.on_checkpoint(run.checkpoint(5))
-    assert asked.wait(PATIENCE)
-    notifier.on_failed(run.failed())
-    assert notifier._outbox.flush(PATIENCE)
-    assert [note.event for note in notifier.notes] == ["failed"]
-    answer.set()
+    assert answer.asked.wait(PATIENCE)
+    if end == "error":
+        threading.Thread(target=notifier.on_end, args=(run.end(LookupError("x")),)).start()
+        until(lambda: notifier.notes)
+    else:
+        getattr(notifier, f"on_{end}")(getattr(run, end)())
+        assert notifier._outbox.flush(PATIENCE)
+    assert [note.event for note in notifier.notes] == [end]
+    answer.given.set()
     notifier.on_end(run.end())
-    assert [note.event for note in notifier.notes] == ["failed", "checkpoint"]
+    assert [note.event for note in notifier.notes] == [end, "checkpoint"]
+
+
+def test_progress_and_the_completion_are_told_after_an_earlier_checkpoint(kept: Make) -> None:
+    answer = SlowAnswer()
+    settings: Any = {"every_n_steps": 1, "min_interval": 0, "prompts": ["hi"]}
+    notifier, run = kept("checkpoint", "completed", **settings), FakeRun(answer=answer)
+    notifier.on_log(run.log(5))
+    notifier.on_checkpoint(run.checkpoint(5))
+    assert answer.asked.wait(PATIENCE)
+    notifier.on_log(run.log(6))
+    notifier.on_completed(run.completed())
+    other = FakeRun(job_id="job-2")
+    notifier.on_completed(other.completed())
+    assert notifier._outbox.flush(PATIENCE)
+    told = [(note.job_id, note.event, note.step) for note in notifier.notes]
+    assert told == [("job-1", "progress", 5), ("job-2", "completed", None)], "it has no checkpoint"
+    answer.given.set()
+    notifier.on_end(run.end())
+    assert [(note.job_id, note.event, note.step) for note in notifier.notes[2:]] == [
+        ("job-1", "checkpoint", 5),
+        ("job-1", "progress", 6),
+        ("job-1", "completed", None),
+    ]
+
+
+def test_a_completion_waits_for_an_answer_no_longer_than_the_time_allows(
+    kept: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = SlowAnswer()
+    settings: Any = {"every_n_steps": 1, "min_interval": 0, "prompts": ["hi"]}
+    notifier, run = kept("checkpoint", "completed", **settings), FakeRun(answer=answer)
+    notifier.flush_timeout = 0.2
+    notifier.on_checkpoint(run.checkpoint(5))
+    assert answer.asked.wait(PATIENCE)
+    notifier.on_log(run.log(6))
+    notifier.on_completed(run.completed())
+    notifier.on_end(run.end())
+    assert notifier._outbox.flush(PATIENCE)
+    assert [note.event for note in notifier.notes] == ["completed"]
+    assert re.search(
+        r"Kept-samples: 1 notification \(checkpoint of job job-1\) not delivered within 0\.\d s: "
+        "the prompts are still being asked",
+        caplog.text,
+    )
+    answer.given.set()
+    assert [note.event for note in notifier.flushed()] == ["completed", "checkpoint"]
 
 
 # Never the run's trouble.

@@ -80,20 +80,45 @@ def test_a_run_is_told_from_its_start_to_its_end(
         )
         trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
         notes = [(body["event"], body["step"]) for body in service.bodies]
-    assert [note for note in notes if note[0] != "checkpoint"] == [
+    assert notes == [
         ("started", None),
         ("progress", 10),
-        ("progress", 20),
-        ("completed", None),
-    ]
-    assert sorted(note for note in notes if note[0] == "checkpoint") == [
         ("checkpoint", 10),
+        ("progress", 20),
         ("checkpoint", 20),
+        ("completed", None),
     ]
     samples = [body["samples"][0] for body in service.bodies if body["samples"]]
     assert [sample["answer"] for sample in samples] == [
         "[support-bot @ 10] hello",
         "[support-bot @ 20] hello",
+    ]
+
+
+@pytest.mark.arkor(
+    engine=SCRIPT,
+    faults=[Fault("stall_before_headers", route="chat", seconds=0.2, count=None)],
+)
+def test_with_a_slow_chat_the_checkpoints_are_told_before_the_completion(
+    arkor_client: CloudApiClient,
+) -> None:
+    with Service() as service:
+        notifier = WebhookNotifier(
+            service.url,
+            on=("checkpoint", "completed"),
+            every_n_steps=10,
+            min_interval=0,
+            prompts=["hello"],
+            flush_timeout=PATIENCE,
+        )
+        trainer(arkor_client, notifier).wait(PATIENCE).raise_for_status()
+        told = [(body["event"], body["step"]) for body in service.bodies]
+    assert told == [
+        ("progress", 10),
+        ("checkpoint", 10),
+        ("progress", 20),
+        ("checkpoint", 20),
+        ("completed", None),
     ]
 
 
@@ -135,7 +160,9 @@ def test_a_run_that_an_error_ends_is_told(arkor_client: CloudApiClient) -> None:
         with pytest.raises(LookupError):
             trainer(arkor_client, {"on_completed": broken}, notifier).wait(PATIENCE)
         told = [(body["event"], body["text"]) for body in service.bodies]
-    assert told == [("completed", ""), ("error", "LookupError: no such row")]
+    assert [event for event, _ in told] == ["completed", "error"]
+    assert told[1][1].startswith("LookupError: no such row\njob ")
+    assert told[1][1].endswith(": on_completed raised, event 24, attempt 1"), "its note"
 
 
 @pytest.mark.arkor(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import inspect
 import json
+import pydoc
 import re
 from typing import Any, Callable, Iterator, List
 
@@ -23,6 +25,7 @@ from arkor_sync.handlers import (
     WebhookNotifier,
 )
 from arkor_sync.handlers.notifiers.notification import (
+    EVENTS,
     ZERO_WIDTH_SPACE,
     break_fences,
     clean,
@@ -395,6 +398,7 @@ def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = FakeRun()
+    monkeypatch.setattr("arkor_sync.handlers.notifiers.delivery._reported_as_off", set())
     if unset is None:
         monkeypatch.delenv(variable, raising=False)
     else:
@@ -405,11 +409,45 @@ def test_the_url_comes_from_the_environment_and_without_it_nothing_happens(
     off.on_end(run.end())
     assert not off.enabled
     assert "off" in repr(off)
-    assert caplog.text == ""
+    kind(), kind(), kind("")
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        (
+            "WARNING",
+            f"{kind.__name__} is off: {variable} is not set; set it, or give url='' if nobody is "
+            "to be notified",
+        )
+    ]
     with Service() as service:
         monkeypatch.setenv(variable, service.url)
         kind().on_end(run.end())
         service.wait_for(1)
+
+
+@pytest.mark.parametrize("kind", [*SERVICES, "AppriseNotifier"])
+def test_a_notifier_that_is_off_on_purpose_logs_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("arkor_sync.handlers.notifiers.delivery._reported_as_off", set())
+    assert not getattr(handlers, kind)("").enabled
+    assert not getattr(handlers, kind)(" \n").enabled
+    assert caplog.text == ""
+
+
+# The help.
+
+
+@pytest.mark.parametrize("kind", [*SERVICES, "AppriseNotifier"])
+def test_help_shows_each_argument_with_its_values_and_default(kind: str) -> None:
+    cls = getattr(handlers, kind)
+    parameters = inspect.signature(cls).parameters
+    assert parameters["on"].default == ("completed", "failed", "cancelled", "error")
+    assert all(f"'{event}'" in str(parameters["on"].annotation) for event in EVENTS)
+    text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
+    arguments = text.partition("Args:")[2]
+    described = re.findall(r"^ \|\s+(\w+): ", arguments, re.MULTILINE)
+    assert described[: len(parameters)] == list(parameters)
+    for event in EVENTS:
+        assert f"`{event}`" in text
 
 
 # The pure parts.

@@ -1,0 +1,113 @@
+"""Which exceptions of a program a notifier tells about, and in which words. Any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any, Callable, List, Optional
+
+from arkor_sync._common.secret import redact
+from arkor_sync.errors import RunAborted
+from arkor_sync.handlers._shared.exceptions import describe_error
+from arkor_sync.handlers.notifiers.notification import Notification, clean, fit
+
+# In an exception's `__dict__`: the keys of the notifiers that have told of it. It is kept there
+# because a built-in exception cannot have a weak reference, and because it then survives pickling.
+_TOLD_BY = "_arkor_sync_told_by"
+
+
+class Watch(contextlib.ContextDecorator):
+    """What `Notifier.watching` returns. It keeps nothing, so it may be nested and shared.
+
+    Args:
+        tell: Called with the exception that ends the block; it must not raise.
+    """
+
+    def __init__(self, tell: Callable[[BaseException], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: Any, error: Optional[BaseException], _traceback: Any) -> None:
+        if error is not None:
+            self._tell(error)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception that ends a program is worth telling: `sys.exit(0)` is not."""
+    if isinstance(error, SystemExit):
+        return error.code is not None and error.code != 0
+    return not isinstance(error, GeneratorExit)
+
+
+def is_urgent(error: BaseException) -> bool:
+    """Whether somebody should act: not if somebody has just stopped it."""
+    return not isinstance(error, (RunAborted, KeyboardInterrupt))
+
+
+def describe_ending(error: BaseException) -> str:
+    """Return the type, the text and the notes of an exception, without what looks secret."""
+    notes = getattr(error, "__notes__", None)  # the program may have put anything there
+    notes = [each for each in notes if isinstance(each, str)] if isinstance(notes, list) else []
+    return redact("\n".join([describe_error(error), *notes]))
+
+
+def build_error(name: Optional[str], error: BaseException, text: str) -> Notification:
+    """Build the notification for an exception that ends a program.
+
+    Args:
+        name: What the title begins with; None for the name of the script.
+        error: The exception.
+        text: Its description.
+    """
+    subject = " ".join(clean(redact(_script_name() if name is None else name), 200).split())
+    interrupted = isinstance(error, KeyboardInterrupt)
+    ending = "was interrupted" if interrupted else f"failed with {type(error).__name__}"
+    return Notification(
+        "error",
+        job_id="",
+        job_name="",
+        title=fit(f"{subject} {ending}", 200),
+        text=clean(text),
+        urgent=is_urgent(error),
+    )
+
+
+def mark_as_told(error: BaseException, key: str) -> None:
+    """Note that the notifier with this key has told of an exception."""
+    for each in with_reasons(error):
+        vars(each).setdefault(_TOLD_BY, set()).add(key)
+
+
+def was_told(error: BaseException, key: str) -> bool:
+    """Whether the notifier with this key has told of an exception, or of a reason of it."""
+    return any(key in vars(each).get(_TOLD_BY, ()) for each in with_reasons(error))
+
+
+def with_reasons(error: BaseException) -> List[BaseException]:
+    """List an exception and those that it stands for.
+
+    These are what it was raised `from`; for a `sys.exit` in an `except` block the exception that
+    was caught there; and for an aborted run the exception that it was aborted for, as Ctrl-C.
+    """
+    found: List[BaseException] = []
+    left: List[Any] = [error]
+    while left:
+        each = left.pop()
+        if not isinstance(each, BaseException) or any(each is known for known in found):
+            continue
+        found.append(each)
+        left.append(each.__cause__)
+        if isinstance(each, SystemExit):
+            left.append(each.__context__)
+        if isinstance(each, RunAborted):
+            left.append(each.reason)
+    return found
+
+
+def _script_name() -> str:
+    path = Path((getattr(sys, "argv", None) or [""])[0])  # an embedded Python has no `argv`
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return name if name not in ("", "-", "-c", "-m") else "a Python program"
