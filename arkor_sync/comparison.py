@@ -111,7 +111,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         """Return the table and the chart, for a notebook."""
         table = render_table_html(self._columns(), self._cells())
-        return f'<div>{table}<div style="max-width:860px">{self.svg()}</div></div>'
+        chart = f'<div style="min-width:34rem;max-width:860px">{self.svg()}</div>'
+        return f'<div style="overflow-x:auto">{table}{chart}</div>'
 
     def _columns(self) -> List[str]:
         return ["name", "steps", f"last {self.metric}", "best", "at step", "checkpoint"]

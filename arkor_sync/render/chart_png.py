@@ -26,7 +26,7 @@ from arkor_sync.render.text import one_line
 _FONT = "DejaVu Sans"  # it comes with matplotlib
 _WORDS: Dict[str, Any] = {"parse_math": False, "usetex": False, "family": _FONT}
 _DPI = 160
-_LEGEND_INCHES = 0.24  # of a line of the legend
+_LEGEND_INCHES = 0.19  # of a line of the legend
 _draw_lock = ProcessLock()  # matplotlib shares its fonts between figures
 
 

@@ -148,7 +148,7 @@ def render_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     def align(line: Sequence[str]) -> str:
         blanks = [" " * (width - display_width(text)) for text, width in zip(line, widths)]
         numbers = (blank + text for blank, text in zip(blanks[1:], line[1:]))
-        return "  ".join([line[0] + blanks[0], *numbers])
+        return "  ".join([line[0] + blanks[0], *numbers]).rstrip()
 
     return "\n".join(map(align, lines))
 

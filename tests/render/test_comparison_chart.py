@@ -201,5 +201,5 @@ def test_a_table_is_aligned_with_wide_characters_too() -> None:
         "name       n",
         "日本       1",
         "a     0.1235",
-        "b           ",
+        "b",
     ]
