@@ -2,7 +2,17 @@
 
 # Without the future import of annotations: pdoc cannot read those of a NamedTuple as texts.
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypedDict,
+)
 
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync._inference import Inference, final_or_checkpoint, no_client
@@ -14,12 +24,22 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.history import History
 
-Artifact = Mapping[str, Any]
-"""A file of a model, as the cloud names it: the JSON object of an `artifacts` list, unchanged.
 
-Its keys are not documented. Seen are `{"pathname": "adapter.json"}` and `{"type": "local-adapter",
-"path": ...}`, so read them with `.get`. To chat with the model, use `infer`, which needs none.
-"""
+class Artifact(TypedDict, total=False):
+    """A file of a model, as the cloud names it: an object of an `artifacts` list, unchanged.
+
+    What the cloud sends is not documented. These are the keys that were seen, none of them in all
+    artifacts; others may come. To chat with a model, `infer` needs no artifact.
+
+    Attributes:
+        pathname: The name of the file, such as `adapter.json`.
+        type: The kind of the artifact, such as `local-adapter`.
+        path: Where it is, where it has a kind.
+    """
+
+    pathname: str
+    type: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,7 +98,7 @@ def test_a_result_that_no_run_made_says_what_to_ask_instead() -> None:
         "this result is a copy (it was unpickled, for instance), and a copy has no client; "
         "ask with a client: client.chat(messages, job='j1', step=5)"
     )
-    with pytest.raises(errors.ArkorUsageError, match="^this result is a copy .* has no history"):
+    with pytest.raises(errors.ArkorUsageError, match=r"^this result is a copy .* has no history"):
         print(result.history)
 
 

@@ -22,6 +22,7 @@ from arkor_sync import (
     Action,
     AnonymousCredentials,
     ArkorError,
+    Artifact,
     Best,
     BlobDataset,
     Callback,
@@ -76,7 +77,7 @@ from support.hang_phases import cloud_of
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
-NO_VALUES = {Run, Trainer, Context, CursorStore, History, models.Record}
+NO_VALUES = {Run, Trainer, Context, CursorStore, History, Artifact, models.Record}
 
 
 def on_log(ctx: Any) -> None:
