@@ -19,8 +19,12 @@ from arkor_sync.render.comparison import (
     render_table_html,
 )
 from arkor_sync.render.rows import rows_of
+from arkor_sync.render.text import one_line
 
 Theme = Literal["auto", "light", "dark"]
+
+_COLUMNS = ("name", "steps", "last", "best", "best_step", "checkpoint")
+_MAX_METRIC = 28  # columns of its name, which stands along the vertical axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,22 +126,19 @@ class Comparison:
 
     def _chart(self) -> ComparisonChart:
         # What cannot be drawn, a run without the metric, is in the table only.
-        bests = [(run.best, run) for run in self.runs if run.best is not None]
-        metric = self.metric.replace("_", " ")
+        bests = [
+            (run.best, run.best_step, run)
+            for run in self.runs
+            if run.best is not None and run.best_step is not None
+        ]
+        metric = one_line(self.metric.replace("_", " "), _MAX_METRIC)
         title = f"{metric} of {len(bests)} {'run' if len(bests) == 1 else 'runs'}"
         note = f"the dot is the {'lowest' if self.mode == 'min' else 'highest'} value of a run"
         if len(bests) > MAX_LINES:
             title = f"{metric} of the {MAX_LINES} best of {len(bests)} runs"
-            bests.sort(key=lambda pair: pair[0], reverse=self.mode == "max")
-        lines = [
-            Line(run.name, rows_of(run.values), run.best_step)
-            for _, run in bests[:MAX_LINES]
-            if run.best_step is not None
-        ]
+            bests.sort(key=lambda best: best[0], reverse=self.mode == "max")
+        lines = [Line(run.name, rows_of(run.values), step) for _, step, run in bests[:MAX_LINES]]
         return ComparisonChart(title, metric, note, lines)
-
-
-_COLUMNS = ("name", "steps", "last", "best", "best_step", "checkpoint")
 
 
 def _check_theme(theme: str) -> None:

@@ -39,7 +39,8 @@ class Best:
         step: The step of the value.
         value: The value.
         checkpoint: The checkpoint at this step, else the one nearest to it; of two as near the
-            earlier. It is what `infer(step=...)` takes. None if there is no checkpoint.
+            earlier. It is what `infer(step=...)` takes. None if there is no checkpoint: `infer`
+            then asks the final model.
     """
 
     step: int

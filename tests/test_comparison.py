@@ -72,6 +72,15 @@ def test_a_name_cannot_act_and_does_not_widen_the_table_without_end() -> None:
     assert max(map(len, table.splitlines())) < 100
 
 
+def test_a_field_of_the_wire_cannot_act_either_and_huge_numbers_stay_short() -> None:
+    field = "a\x1b[31m" + "x" * 1000
+    compared = History.compare({"a": history_of([1], [], **{field: 10**5000})}, field)
+    for shown in (str(compared), compared.svg(), compared._repr_html_()):
+        assert "\x1b" not in shown
+        assert len(shown) < 5000
+    assert max(map(len, texts(compared.svg()))) < 80
+
+
 @pytest.mark.parametrize(
     ("histories", "more", "match"),
     [

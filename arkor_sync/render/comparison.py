@@ -39,6 +39,7 @@ LINE_COLORS: Dict[str, Tuple[str, ...]] = {
 _LEGEND_TOP, _LEGEND_ROW = BOTTOM + 70, 22
 _MAX_NAME = 54  # columns in the legend: as many of the widest letters as there is room for
 _MAX_CELL = 40  # columns of a name in the table
+_LONG = 10**15  # from here on, a whole number is written with an exponent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _roles(theme: str) -> Dict[str, str]:
 def _cell(value: Cell) -> str:
     if isinstance(value, str):
         return one_line(value, _MAX_CELL)
-    if value is None or isinstance(value, int):
-        return "" if value is None else str(value)
-    return format_number(value)
+    if value is None:
+        return ""
+    is_short = isinstance(value, int) and abs(value) < _LONG
+    return str(value) if is_short else format_number(value)
