@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextvars
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import Lines, get_logger
+from arkor_sync._inference import Inference, final_or_checkpoint
 from arkor_sync._preload import import_for_the_threads
+from arkor_sync._run_control import RunControl
 from arkor_sync._run_health import run_health
 from arkor_sync._run_record import RunRecord
 from arkor_sync._settlement import Settlement
@@ -52,8 +54,10 @@ if TYPE_CHECKING:
 logger = get_logger("arkor_sync.run")
 
 
-class Run:
+class Run(Inference):
     """A job that is being followed. `Trainer.follow` and `follow` make it; its threads run.
+
+    `infer` chats with a checkpoint, also while the job goes on, or with the final model.
 
     Attributes:
         client: The client that it talks to the cloud with.
@@ -96,7 +100,7 @@ class Run:
                 handlers={} if self._lease.saved.finished else self._handlers,
                 policy=options.error_policy or ErrorPolicy.abort(),
                 record=self._record,
-                control=_Control(self),
+                control=RunControl(self),
                 save=self._lease.saver(cursor),
                 context=contextvars.copy_context(),
                 clock=self._clock,
@@ -312,6 +316,9 @@ class Run:
         state = "settled" if self.done() else "following"
         return f"<Run {self.job.id} {self.job.status} {state}>"
 
+    def _client_and_adapter(self, step: Optional[int]) -> Tuple[CloudApiClient, Dict[str, Any]]:
+        return self.client, final_or_checkpoint(self.job, step, self.history.checkpoints)
+
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
         if self._settlement.wait(deadline, self._options.abort_grace, self._check_process):
             return
@@ -386,15 +393,3 @@ class Run:
                 f"job {self.job.id} is followed by process {self._pid}; follow it anew in this "
                 "one, after the fork (gunicorn: in post_fork, or on the first request)"
             )
-
-
-class _Control:
-    """What the worker asks of its run."""
-
-    def __init__(self, run: Run) -> None:
-        self.redeliver = run._reader.redeliver
-        self.finish_stop = run._settlement.finish_stop
-        self.stop = run.stop
-        self.cancel = run.cancel
-        self.ending = run._ending
-        self.settle = run._worker_done
