@@ -152,7 +152,10 @@ def test_a_wrong_key_is_told_without_the_key(
     assert "wr0ng" not in "".join(ours)
 
 
-def test_without_a_key_it_is_refused() -> None:
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_without_a_key_it_is_refused(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    for name in ("DATADOG_API_KEY", "DD_API_KEY"):
+        monkeypatch.setenv(name, empty)
     with pytest.raises(ArkorUsageError, match="DD_API_KEY"):
         DatadogEvents()
 
