@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from arkor_sync import (
     Action,
@@ -40,6 +40,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync.emulator import Emulator
 
 pool = ThreadPoolExecutor()
 
@@ -138,6 +139,10 @@ with follow(
 ) as attached:
     attached.add_done_callback(lambda run: print(run.done()))
     again: TrainingResult = attached.result(10)
+
+with Emulator(speed=10) as emulator:
+    local: CloudApiClient = emulator.client(timeout=(5.0, 30.0))
+    variables: Dict[str, str] = emulator.environment()
 
 blob = BlobDataset("https://example.com/data.jsonl", token="secret")
 
