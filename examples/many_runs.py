@@ -20,9 +20,7 @@ from arkor_sync import (
     Callback,
     CloudApiClient,
     LogContext,
-    ProjectState,
     RunAborted,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -72,8 +70,7 @@ def train(rate: float, client: CloudApiClient, scores: Scores, stop: threading.E
 def main() -> int:
     scores, stop = Scores(), threading.Event()
     with Emulator() as emulator, ThreadPoolExecutor(max_workers=len(DATASETS)) as pool:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        client = CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        client = emulator.client()
         jobs = [pool.submit(train, rate, client, scores, stop) for rate in DATASETS]
         try:
             for job in as_completed(jobs):
