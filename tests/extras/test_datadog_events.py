@@ -160,6 +160,13 @@ def test_without_a_key_it_is_refused(monkeypatch: pytest.MonkeyPatch, empty: str
         DatadogEvents()
 
 
+def test_an_empty_host_in_the_environment_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATADOG_HOST", "")
+    monkeypatch.setenv("DD_API_KEY", KEY)
+    DatadogEvents()
+    assert api._api_host == "https://api.datadoghq.com"
+
+
 def test_what_the_program_has_set_is_used(service: Service) -> None:
     api._api_key, api._api_host, api._host_name = KEY, service.url, "web-1"
     logger = DatadogEvents()
