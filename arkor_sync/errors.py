@@ -60,11 +60,11 @@ class AnonymousTokenRejectedError(CredentialsError):
 
 
 class ProjectStateError(ArkorError):
-    """There is no project for the request: `.arkor/state.json` is missing, or cannot be written."""
+    """There is no project for the request: see `arkor_sync.project.ensure_project_state`."""
 
 
 class ProjectStateMismatchError(ProjectStateError):
-    """`.arkor/state.json` belongs to another anonymous organisation. It is not changed."""
+    """`ARKOR_ORG` or `.arkor/state.json` names another anonymous organisation's project."""
 
 
 class ArkorConnectionError(ArkorError, RequestException):

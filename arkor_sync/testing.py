@@ -74,13 +74,7 @@ def arkor_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 @pytest.fixture
 def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
     """Make a client of this test's emulator."""
-    from arkor_sync.cloud.client import CloudApiClient
-    from arkor_sync.cloud.credentials import TokenCredentials
-    from arkor_sync.cloud.project import ProjectState
-
-    emulator = arkor_emulator
-    scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-    return CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+    return arkor_emulator.client()
 
 
 @pytest.fixture

@@ -246,7 +246,8 @@ def create_trainer(
         client: The client to use. Without one, the next three arguments make one.
         credentials: The default: `ARKOR_TOKEN`, the credentials file, or an anonymous account.
         base_url: The default: `ARKOR_CLOUD_API_URL`, the URL of the credentials, or the public one.
-        cwd: The project's folder, with `.arkor/state.json`. The default is the current one, now.
+        cwd: The folder of `.arkor/state.json`, which is read unless `ARKOR_PROJECT` is set. The
+            default is the current one, now.
         cursor_store: Where the acknowledged position is saved, so that `follow(job_id)` in another
             process can continue after it.
         abort_event: When it is set, the run is aborted, or is not started.

@@ -16,12 +16,9 @@ from arkor_sync import (
     ArkorError,
     BlobDataset,
     Callbacks,
-    CloudApiClient,
     LogContext,
     LoraConfig,
-    ProjectState,
     Steps,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -40,7 +37,6 @@ def on_log(ctx: LogContext) -> None:
 def main() -> int:
     early_stopping = EarlyStopping(monitor="eval_loss", min_delta=0.002, patience=2)
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
@@ -58,7 +54,7 @@ def main() -> int:
                 TerminateOnNaN(),  # a loss that is no number never comes back
                 Timer("00:00:10:00"),  # ten minutes, also if the job falls silent
             ],
-            client=CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope),
+            client=emulator.client(),
         )
         result = trainer.wait()
         best = result.history.best("eval_loss")

@@ -18,9 +18,7 @@ from arkor_sync import (
     BlobDataset,
     CloudApiClient,
     History,
-    ProjectState,
     RunAborted,
-    TokenCredentials,
     TrainingResult,
     create_trainer,
 )
@@ -56,8 +54,7 @@ def main() -> int:
     stop = threading.Event()
     results = []
     with Emulator() as emulator, ThreadPoolExecutor(max_workers=len(DATASETS)) as pool:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        client = CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        client = emulator.client()
         jobs = [pool.submit(train, rate, client, stop) for rate in DATASETS]
         try:
             for job in as_completed(jobs):

@@ -21,8 +21,6 @@ from arkor_sync import (
     ArkorError,
     BlobDataset,
     CloudApiClient,
-    ProjectState,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -59,8 +57,7 @@ def main(path: Path) -> int:
     path.touch()  # so that a mistake shows before the training
     metrics = DatabaseLogger(f"sqlite:///{path}")
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        client = CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        client = emulator.client()
         statuses = [train(client, batch_size, metrics) for batch_size in (1, 2, 4)]
 
     # Everything is there when wait() returns. This could be any other program, also during a run.

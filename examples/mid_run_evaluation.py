@@ -15,11 +15,8 @@ from pathlib import Path
 from arkor_sync import (
     ArkorError,
     BlobDataset,
-    CloudApiClient,
     LoraConfig,
-    ProjectState,
     Steps,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -54,7 +51,6 @@ def main() -> int:
         notify=lambda text: print(text.splitlines()[0]),
     )
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
@@ -65,7 +61,7 @@ def main() -> int:
             logging_steps=Steps(10),
             save_steps=Steps(20),
             callbacks=evaluator,
-            client=CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope),
+            client=emulator.client(),
         )
         result = trainer.wait()
 

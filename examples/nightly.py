@@ -29,8 +29,6 @@ from arkor_sync import (
     CloudApiClient,
     HuggingFaceDataset,
     LogContext,
-    ProjectState,
-    TokenCredentials,
     WaitTimeout,
     create_trainer,
 )
@@ -51,8 +49,7 @@ def local_arkor() -> Iterator[CloudApiClient]:
     from arkor_sync.emulator import Emulator
 
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        yield CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        yield emulator.client()
 
 
 def train(cloud: bool, limit: float, slack: SlackNotifier) -> int:

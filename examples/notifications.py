@@ -22,9 +22,7 @@ from arkor_sync import (
     ArkorError,
     BlobDataset,
     CloudApiClient,
-    ProjectState,
     Steps,
-    TokenCredentials,
     TrainingResult,
     create_trainer,
 )
@@ -90,8 +88,7 @@ def train(client: CloudApiClient, dataset: Path) -> TrainingResult:
 
 def main() -> int:
     with Emulator() as emulator, somebody_listening():
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        client = CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        client = emulator.client()
         good = train(client, DATA)
         bad = train(client, DATA.with_name("no-such-file.jsonl"))
     print(f"status: {good.status}, and then as expected: {bad.status}")

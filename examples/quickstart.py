@@ -27,10 +27,8 @@ from arkor_sync import (
     HuggingFaceDataset,
     LogContext,
     LoraConfig,
-    ProjectState,
     StartedContext,
     Steps,
-    TokenCredentials,
     create_trainer,
 )
 
@@ -79,8 +77,7 @@ def local_arkor() -> Iterator[CloudApiClient]:
 
     with Emulator() as emulator:
         print(f"a local Arkor is at {emulator.url}")
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        yield CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        yield emulator.client()
 
 
 def main() -> int:

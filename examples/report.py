@@ -21,11 +21,8 @@ from arkor_sync import (
     BlobDataset,
     Callbacks,
     CheckpointContext,
-    CloudApiClient,
     LoraConfig,
-    ProjectState,
     Steps,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -48,7 +45,6 @@ def main(folder: Path) -> int:
 
     picture = "loss.png" if importlib.util.find_spec("matplotlib") else "loss.svg"
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
@@ -66,7 +62,7 @@ def main(folder: Path) -> int:
                 LossPlot(folder / picture),
                 HtmlReport(folder / "report.html", samples=samples),
             ],
-            client=CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope),
+            client=emulator.client(),
         )
         run = trainer.follow()
         result = run.wait()

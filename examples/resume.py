@@ -21,10 +21,8 @@ from arkor_sync import (
     ArkorError,
     BlobDataset,
     Callback,
-    CloudApiClient,
     FileCursorStore,
     LogContext,
-    ProjectState,
     create_trainer,
     follow,
 )
@@ -57,18 +55,10 @@ class Tally(Callback):
         self.count = state["count"]
 
 
-def client_for(*scope: str) -> CloudApiClient:
-    """Make a client for a project; the environment has the cloud's URL and a token."""
-    org_slug, project_slug, project_id = scope
-    return CloudApiClient(scope=ProjectState(org_slug, project_slug, project_id))
-
-
-def carry_on(job_id: str, folder: str, *scope: str) -> Tally:
+def carry_on(job_id: str, folder: str) -> Tally:
     """Follow a job to its end, from wherever the process before has got to."""
     tally = Tally()
-    run = follow(
-        job_id, callbacks=tally, cursor_store=FileCursorStore(folder), client=client_for(*scope)
-    )
+    run = follow(job_id, callbacks=tally, cursor_store=FileCursorStore(folder))
     run.wait().raise_for_status()
     return tally
 
@@ -93,20 +83,18 @@ def main() -> int:
     engine = NgramEngine(manual=True)  # it trains when it is told to, however fast the child is
     with Emulator(engine) as emulator, tempfile.TemporaryDirectory() as folder:
         os.environ.update(emulator.environment())  # the child inherits it
-        scope = (emulator.org_slug, emulator.project_slug, emulator.project_id)
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
             dataset=BlobDataset(DATA.as_uri()),
             max_steps=STEPS,
             logging_steps=1,
-            client=client_for(*scope),
         )
         job_id = trainer.start().id
         emulator.step(job_id, STEPS // 2)  # so that the child cannot come to the end
-        before = steps_of_a_killed_process(job_id, folder, *scope)
+        before = steps_of_a_killed_process(job_id, folder)
         emulator.step(job_id, 2 * STEPS)  # all that is left
-        tally = carry_on(job_id, folder, *scope)
+        tally = carry_on(job_id, folder)
 
     print(f"process {os.getpid()} was told steps {tally.steps[0]} to {tally.steps[-1]}")
     told = before + tally.steps

@@ -20,11 +20,8 @@ from arkor_sync import (
     BlobDataset,
     Callbacks,
     CheckpointContext,
-    CloudApiClient,
     LoraConfig,
-    ProjectState,
     Steps,
-    TokenCredentials,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -91,7 +88,6 @@ def on_checkpoint(ctx: CheckpointContext) -> None:
 def main() -> int:
     evaluator = CheckpointEvaluator([QUESTION], schema=Triage, max_tokens=200)
     with Emulator() as emulator:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
@@ -101,7 +97,7 @@ def main() -> int:
             batch_size=4,
             save_steps=Steps(30),
             callbacks=[Callbacks(on_checkpoint=on_checkpoint), evaluator],
-            client=CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope),
+            client=emulator.client(),
         )
         result = trainer.wait()
 

@@ -69,7 +69,8 @@ def pytest_report_header() -> str:
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    for name in ("ARKOR_TOKEN", "ARKOR_CLOUD_API_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    ours = ("ARKOR_CLOUD_API_URL", "ARKOR_TOKEN", "ARKOR_ORG", "ARKOR_PROJECT", "ARKOR_PROJECT_ID")
+    for name in (*ours, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 

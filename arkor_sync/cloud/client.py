@@ -41,8 +41,8 @@ class CloudApiClient:
             new anonymous identity. The tokens of an account are refreshed before they expire, and
             after a 401. A function is called at each request, and once more after a 401; what it
             returns is used without a refresh.
-        scope: The project. `None`: that of `.arkor/state.json` below `cwd`; an anonymous identity
-            gets a new project there.
+        scope: The project. `None`: that of `ARKOR_ORG` and `ARKOR_PROJECT`, else that of
+            `.arkor/state.json` below `cwd`; an anonymous identity gets a new project there.
         cwd: The directory of the project; `None` for the working directory.
         timeout: Seconds to connect, and seconds for the whole answer once the request is sent:
             headers and body. Streams have timeouts of their own.

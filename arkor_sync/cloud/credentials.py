@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Union
 
 from arkor_sync._common.arguments import refusal, show
-from arkor_sync._common.environment import variable
+from arkor_sync._common.environment import home_directory, variable
 from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync._common.log import get_logger
@@ -143,7 +143,7 @@ def credentials_path() -> Path:
     Raises:
         CredentialsError: There is no home directory.
     """
-    home = os.path.expanduser("~")
+    home = home_directory()
     if not os.path.isabs(home):
         raise CredentialsError("there is no home directory; set HOME, or give ARKOR_TOKEN")
     return Path(home, ".arkor", "credentials.json")
@@ -314,9 +314,7 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
 
     Returns:
         `ARKOR_CLOUD_API_URL` if it is set, else the URL in the credentials, else the production
-        cloud. If the variable is set but empty, the first request fails.
+        cloud.
     """
-    url = variable("ARKOR_CLOUD_API_URL")
-    if url is None:
-        url = getattr(credentials, "arkor_cloud_api_url", None)
+    url = variable("ARKOR_CLOUD_API_URL") or getattr(credentials, "arkor_cloud_api_url", None)
     return url.strip().rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL

@@ -114,7 +114,8 @@ class PlainSession(requests.Session):
         if not {scheme, "all", f"{scheme}://{host}", f"all://{host}"} & given.keys():
             if not self.trust_env or is_loopback(host):
                 return {}
-            given = get_environ_proxies(url)
+            environment: Dict[str, str] = get_environ_proxies(url)
+            given = {name: value for name, value in environment.items() if value.strip()}
         proxy = select_proxy(url, given)
         return {scheme: _checked_proxy(proxy)} if proxy else {}
 

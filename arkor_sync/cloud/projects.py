@@ -12,6 +12,7 @@ from arkor_sync.cloud.project import (
     PathLike,
     ProjectState,
     derive_project,
+    project_of_environment,
     project_state_path,
     read_project_state,
     write_project_state,
@@ -62,7 +63,10 @@ class _Client(Protocol):
 def ensure_project_state(
     client: _Client, credentials: Credentials, cwd: Optional[PathLike] = None
 ) -> ProjectState:
-    """Read the project state of a directory, or create a project for an anonymous identity.
+    """Find the project of an identity: in the environment, else in a directory's file.
+
+    With `ARKOR_ORG` and `ARKOR_PROJECT` no file is read or written. Without them, and without a
+    file, a project is created for an anonymous identity, and the file is written.
 
     Args:
         client: The `CloudApiClient` that creates the project.
@@ -70,35 +74,44 @@ def ensure_project_state(
         cwd: The directory; the working directory by default.
 
     Raises:
-        ProjectStateMismatchError: The state belongs to another anonymous organisation.
-        ProjectStateError: There is no state, and the project of an account is not known; or the
-            new state cannot be written.
+        ProjectStateMismatchError: The project belongs to another organisation than this anonymous
+            identity.
+        ProjectStateError: The project of an account is not known; or only a part of the variables
+            is set; or the new state cannot be written.
         CloudApiError: The project cannot be created.
         ArkorConnectionError: The cloud cannot be reached.
     """
+    state = project_of_environment()
+    if state is not None:
+        _check_owner(state, credentials, "ARKOR_ORG", "unset ARKOR_ORG and ARKOR_PROJECT")
+        return state
     path = project_state_path(cwd)
     state = read_project_state(cwd)
-    if not isinstance(credentials, AnonymousCredentials):
-        if state is None:
-            raise ProjectStateError(
-                f"{path} is missing or not usable, and an account's token does not say which "
-                "project it is for; write it by hand: "
-                '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}; or make the client '
-                "with scope=ProjectState(org_slug, project_slug, project_id)"
-            )
+    if state is not None:
+        _check_owner(state, credentials, str(path), "remove the file")
         return state
-    if state is not None and state.org_slug != credentials.org_slug:
-        raise ProjectStateMismatchError(
-            f"{path} belongs to the organisation {state.org_slug!r}, and these anonymous "
-            f"credentials to {credentials.org_slug!r}; remove the file to start a new project, or "
-            "sign in with the account that owns it"
+    if not isinstance(credentials, AnonymousCredentials):
+        raise ProjectStateError(
+            f"{path} is missing or not usable, and an account's token does not say which project "
+            "it is for; set ARKOR_ORG and ARKOR_PROJECT, or make the client with "
+            "scope=ProjectState(org_slug, project_slug), or write it by hand: "
+            '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}'
         )
-    if state is None:
-        state = _create_project(client.projects, credentials.org_slug, cwd)
-        with suppress(OSError):  # there may be no file, or not one that can be written
-            keep_copy(path)
-        write_project_state(state, cwd)
+    state = _create_project(client.projects, credentials.org_slug, cwd)
+    with suppress(OSError):  # there may be no file, or not one that can be written
+        keep_copy(path)
+    write_project_state(state, cwd)
     return state
+
+
+def _check_owner(state: ProjectState, credentials: Credentials, where: str, remedy: str) -> None:
+    """Refuse a project of another organisation than that of an anonymous identity."""
+    if isinstance(credentials, AnonymousCredentials) and state.org_slug != credentials.org_slug:
+        raise ProjectStateMismatchError(
+            f"{where} names the organisation {state.org_slug!r}, and these anonymous credentials "
+            f"belong to {credentials.org_slug!r}; {remedy} to start a new project, or sign in with "
+            "the account that owns it"
+        )
 
 
 def _create_project(projects: Projects, org_slug: str, cwd: Optional[PathLike]) -> ProjectState:

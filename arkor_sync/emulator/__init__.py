@@ -2,9 +2,30 @@
 
 It needs only the standard library, listens only on 127.0.0.1, and keeps its state in the object.
 
-    with Emulator() as emu:
-        os.environ.update(emu.environment())
-        ...
+    from arkor_sync import create_trainer
+    from arkor_sync.emulator import Emulator
+
+    with Emulator() as emulator:
+        trainer = create_trainer(
+            name="first-try",
+            model="unsloth/gemma-4-E4B-it",
+            dataset={"type": "huggingface", "name": "emulator/sample"},
+            max_steps=20,
+            client=emulator.client(),
+        )
+        print(trainer.wait().status)
+
+Programs that make their own client find the emulator by environment variables:
+
+    import os
+    from arkor_sync import CloudApiClient
+    from arkor_sync.emulator import Emulator
+
+    with Emulator() as emulator:
+        os.environ.update(emulator.environment())
+        print(CloudApiClient().jobs.list())
+
+`python -m arkor_sync.emulator` runs one for other processes.
 """
 
 from arkor_sync.emulator.emulator import Emulator

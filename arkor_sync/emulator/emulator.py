@@ -7,12 +7,13 @@ import ssl
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
 from arkor_sync.emulator.clock import Clock, timestamp
 from arkor_sync.emulator.config_file import load_data
 from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.engine.ngram import NgramEngine
+from arkor_sync.emulator.engine.sample import NAME
 from arkor_sync.emulator.engine.scenarios import scenario
 from arkor_sync.emulator.faults import Fault, FaultBook, refuses_connection
 from arkor_sync.emulator.http.dispatcher import Dispatcher
@@ -27,6 +28,9 @@ from arkor_sync.emulator.routes.resource import Backend
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
 
+if TYPE_CHECKING:
+    from arkor_sync.cloud.client import CloudApiClient
+
 NO_OAUTH: Dict[str, Any] = {
     "auth0Domain": None,
     "clientId": None,
@@ -35,7 +39,7 @@ NO_OAUTH: Dict[str, Any] = {
 }
 DEFAULT_CONFIG = {
     "model": "unsloth/gemma-4-E4B-it",
-    "datasetSource": {"type": "huggingface", "name": "emulator/sample"},
+    "datasetSource": {"type": "huggingface", "name": NAME},
 }
 
 
@@ -53,10 +57,14 @@ class Emulator(Inspection):
         speed: Virtual seconds per real second. With 0 only `advance` moves the clock.
         state_dir: Where checkpoints are kept; if left out, a temporary directory that `stop`
             removes.
-        tls: Use TLS, with this context, or with the files of a certificate and its key.
+        tls: Use TLS, with this context, or with the files of a certificate and its key. See
+            also `client`.
         cli_config: The response of `/v1/auth/cli/config`; no OAuth if left out.
         fault_seed: Seeds the faults that have a probability.
         settings: Fields of `Settings`, by name. The attribute `settings` can be changed later.
+
+    Raises:
+        ValueError: An argument cannot work.
 
     Attributes:
         engine: Trains new jobs.
@@ -80,6 +88,8 @@ class Emulator(Inspection):
         fault_seed: int = 0,
         **settings: Any,
     ) -> None:
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
         self.engine = engine or NgramEngine()
         self.token = token
         self.settings = Settings(**settings)
@@ -88,6 +98,7 @@ class Emulator(Inspection):
         self.faults = FaultBook(frozenset(route.name for route in ROUTES), fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
+        self._certificate = str(tls[0]) if isinstance(tls, (tuple, list)) else None
         self._cli_config = cli_config or dict(NO_OAUTH)
         self._state_dir = state_dir
         self._cleanup = contextlib.ExitStack()
@@ -116,9 +127,9 @@ class Emulator(Inspection):
                 script = {"name": script} if isinstance(script, str) else script
                 options.setdefault("engine", scenario(**script))
             emulator = cls(**{**data.get("options", {}), **options})
+            emulator.faults.add(*map(Fault.of, data.get("faults", [])))
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from None
-        emulator.faults.add(*map(Fault.of, data.get("faults", [])))
         return emulator
 
     def start(self) -> Emulator:
@@ -231,27 +242,55 @@ class Emulator(Inspection):
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def environment(self) -> Dict[str, str]:
-        """Return the environment variables with which a client uses this emulator."""
-        return {"ARKOR_CLOUD_API_URL": self.url, "ARKOR_TOKEN": self.token}
+        """Return the environment variables with which a program uses this emulator.
+
+        They are its URL, its token and its project, so that a program needs no file.
+        """
+        return {
+            "ARKOR_CLOUD_API_URL": self.url,
+            "ARKOR_TOKEN": self.token,
+            "ARKOR_ORG": self.org_slug,
+            "ARKOR_PROJECT": self.project_slug,
+            "ARKOR_PROJECT_ID": self.project_id,
+        }
+
+    def client(self, **options: Any) -> CloudApiClient:
+        """Make a client that is signed in to this emulator, in its project.
+
+        With `tls`, the client trusts the certificates in the file that was given. If that is not
+        enough, as with a certificate of an authority that is not in the file, give
+        `session`, a `requests.Session` whose `verify` is the file of the authority.
+
+        Args:
+            options: Arguments of `CloudApiClient`; they override those of the emulator.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+            ValueError: `tls` is a context, which does not tell the file, and there is no `session`.
+        """
+        import requests
+
+        from arkor_sync.cloud.client import CloudApiClient
+        from arkor_sync.cloud.credentials import TokenCredentials
+        from arkor_sync.cloud.project import ProjectState
+
+        url = self.url
+        if self._tls is not None and "session" not in options:
+            if self._certificate is None:
+                raise ValueError(
+                    "the emulator has a TLS context, which does not tell which certificate to "
+                    "trust; give session=, a requests.Session whose verify is the file of the "
+                    "certificate"
+                )
+            options["session"] = requests.Session()
+            options["session"].verify = self._certificate
+        scope = ProjectState(self.org_slug, self.project_slug, self.project_id)
+        given = {"base_url": url, "credentials": TokenCredentials(self.token), "scope": scope}
+        return CloudApiClient(**{**given, **options})
 
     def add_token(self, token: str) -> None:
         """Accept another bearer token for the same identity as `token`."""
         self._store.add_token(token)
-
-    @property
-    def org_slug(self) -> str:
-        """The org that `token` belongs to."""
-        return self._store.identity.org_slug
-
-    @property
-    def project_slug(self) -> str:
-        """A project in that org."""
-        return self._store.project.slug
-
-    @property
-    def project_id(self) -> str:
-        """The id of that project."""
-        return self._store.project.id
 
     # -- control ----------------------------------------------------------------------------------
 

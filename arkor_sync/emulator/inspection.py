@@ -32,6 +32,21 @@ class Inspection:
         with self._store.condition:
             return dict(self._store.jobs)
 
+    @property
+    def org_slug(self) -> str:
+        """The org that `token` belongs to."""
+        return self._store.identity.org_slug
+
+    @property
+    def project_slug(self) -> str:
+        """A project in that org."""
+        return self._store.project.slug
+
+    @property
+    def project_id(self) -> str:
+        """The id of that project."""
+        return self._store.project.id
+
     def connections(self, job_id: Optional[str] = None) -> List[StreamConnection]:
         """Return the event streams that clients opened, the newest last: of one job, or of all."""
         with self._store.condition:

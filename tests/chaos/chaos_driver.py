@@ -27,7 +27,6 @@ from arkor_sync import (
     ConflictError,
     CursorStoreError,
     FileCursorStore,
-    ProjectState,
     ReconnectExhausted,
     Redeliver,
     ResponseError,
@@ -204,7 +203,6 @@ class Driver:
 
     def _client(self) -> CloudApiClient:
         emulator = self._emulator
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
 
         def fresh() -> TokenCredentials:
             if not self._schedule.fresh_tokens:
@@ -215,7 +213,7 @@ class Driver:
 
         session = requests.Session()
         session.verify, session.trust_env = CERTIFICATE, False
-        return CloudApiClient(emulator.url, fresh, scope=scope, session=session)
+        return emulator.client(credentials=fresh, session=session)
 
     def _steer(self, run: Run) -> None:
         """Do what the schedule's main thread does, until the run is over or nothing is left."""

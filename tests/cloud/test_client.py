@@ -243,10 +243,19 @@ def test_the_environment_comes_before_the_credentials_and_an_argument_before_bot
     assert len(cloud.received) == 2
 
 
-def test_an_empty_base_url_in_the_environment_fails_at_the_first_request(
+def test_an_empty_base_url_in_the_environment_counts_as_none(
+    cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.reply({"user": {}, "orgs": []})
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", "")
+    CloudApiClient(credentials=TokenCredentials("t", cloud.url)).me()
+    assert len(cloud.received) == 1
+
+
+def test_a_base_url_in_the_environment_that_cannot_work_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ARKOR_CLOUD_API_URL", "")
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", "api.arkor.ai")
     client = CloudApiClient(credentials=TokenCredentials("t"))
     with pytest.raises(ArkorUsageError, match="ARKOR_CLOUD_API_URL"):
         client.me()

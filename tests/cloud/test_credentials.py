@@ -557,9 +557,10 @@ def with_url(url: Any) -> List[Callable[[], Credentials]]:
     [
         ("https://env.test", "https://file.test", "https://env.test"),
         ("https://env.test///", None, "https://env.test"),
-        ("", "https://file.test", ""),
+        ("", "https://file.test", "https://file.test"),
+        ("", None, "https://api.arkor.ai"),
         (" https://env.test/\r\n", None, "https://env.test"),
-        ("\n", "https://file.test", ""),
+        ("\n", "https://file.test", "https://file.test"),
         (None, "https://file.test/\n", "https://file.test"),
         (None, "https://file.test//", "https://file.test"),
         (None, "", ""),

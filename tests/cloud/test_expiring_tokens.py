@@ -290,8 +290,7 @@ class Recorder:
 
 
 def trainer_of(emulator: Emulator, provider: IdentityProvider, who: Any, **more: Any) -> Any:
-    scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-    client = CloudApiClient(emulator.url, who, scope=scope, session=provider.session)
+    client = emulator.client(credentials=who, session=provider.session)
     return create_trainer(
         name="a long run",
         model=MODEL,
@@ -386,9 +385,8 @@ def test_another_process_follows_on_with_the_file(
     job_id = emulator.create_job()
     write_credentials(provider.account(1, access_token="ended long ago"))
     provider.on_issue = emulator.add_token
-    scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
     for _ in range(2):
-        client = CloudApiClient(emulator.url, scope=scope, session=provider.session)
+        client = emulator.client(credentials=None, session=provider.session)
         assert follow(job_id, client=client).wait(PATIENCE).status == "completed"
     assert len(provider.received) == 1
 

@@ -110,6 +110,18 @@ def test_the_request(provider: IdentityProvider) -> None:
     assert not {"Authorization", "X-Team", "X-Arkor-Client"} & set(request.headers)
 
 
+def test_a_provider_on_this_machine_is_not_asked_through_a_proxy(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+    provider.session.trust_env = True
+    refresher_of(provider, provider.account(NOW)).valid_credentials()
+    assert len(provider.received) == 1
+
+
 def test_a_rotated_refresh_token_is_used_the_next_time(provider: IdentityProvider) -> None:
     refresher = refresher_of(provider, provider.account(NOW))
     provider.expires_in = 30

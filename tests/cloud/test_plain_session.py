@@ -96,6 +96,18 @@ def test_the_environment_decides_what_the_session_leaves_open(
     assert len(proxy.requests) == 2
 
 
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_variable_of_a_proxy_counts_as_none(
+    monkeypatch: pytest.MonkeyPatch, proxy: Server, empty: str
+) -> None:
+    for name in PROXIES:
+        monkeypatch.setenv(name, empty)
+    with pytest.raises(ArkorConnectionError):  # there is no such host, and no complaint of a proxy
+        get(ELSEWHERE)
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    assert get(ELSEWHERE) == b"ok"
+
+
 @pytest.mark.parametrize("scheme", ["", "http://"])
 @pytest.mark.parametrize("user", ["", "me:secret-word@"])
 def test_a_proxy_needs_no_scheme(
@@ -256,6 +268,22 @@ def test_the_sessions_certificates_are_used_whatever_the_environment_says(
         assert get(server.url) == b"ok"
         with pytest.raises(ArkorConnectionError, match="certificate"):
             get(server.url, template(trust_env=False))
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_variable_of_certificates_counts_as_none(
+    monkeypatch: pytest.MonkeyPatch, variable: str, empty: str
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, CERTIFICATE)
+    monkeypatch.setenv(variable, empty)
+    with Server(answer, tls=True) as server:
+        assert get(server.url) == b"ok"  # the other variable counts
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv("CURL_CA_BUNDLE", empty)
+        with pytest.raises(ArkorConnectionError, match="certificate"):
+            get(server.url)
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -12,6 +12,7 @@ from arkor_sync.cloud.credentials import AnonymousCredentials, OAuthCredentials,
 from arkor_sync.cloud.project import (
     ProjectState,
     derive_project,
+    project_of_environment,
     read_project_state,
     write_project_state,
 )
@@ -155,6 +156,97 @@ def test_an_account_may_use_any_organisation(
     assert ensure_project_state(plain_client, credentials) == other
 
 
+# The project of the environment.
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARKOR_ORG", " personal\n")
+    monkeypatch.setenv("ARKOR_PROJECT", "named")
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("credentials", [ANON, *ACCOUNTS])
+def test_the_environment_names_the_project_and_no_file_is_written(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path, credentials: Any
+) -> None:
+    expected = ProjectState("personal", "named")
+    assert ensure_project_state(plain_client, credentials) == expected
+    assert not path.parent.exists()
+    write_project_state(STATE)
+    assert ensure_project_state(plain_client, credentials) == expected
+    assert path.read_text() == TEXT
+    assert not cloud.received
+
+
+@pytest.mark.usefixtures("named")
+def test_a_request_goes_to_the_project_of_the_environment_unless_a_scope_is_given(
+    cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.reply({"jobs": []})
+    late = CloudApiClient(cloud.url, ACCOUNTS[1])
+    monkeypatch.setenv("ARKOR_PROJECT", "changed")
+    late.jobs.list()
+    monkeypatch.setenv("ARKOR_PROJECT", "too-late")
+    late.jobs.list()
+    CloudApiClient(cloud.url, ACCOUNTS[1], scope=STATE).jobs.list()
+    assert [each.target.partition("?")[2] for each in cloud.received] == [
+        "orgSlug=personal&projectSlug=changed",
+        "orgSlug=personal&projectSlug=changed",
+        "orgSlug=personal&projectSlug=work",
+    ]
+
+
+@pytest.mark.usefixtures("named")
+def test_the_id_may_be_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARKOR_PROJECT_ID", "project-1")
+    assert project_of_environment() == ProjectState("personal", "named", "project-1")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_empty_variables_count_as_none(
+    plain_client: CloudApiClient, monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    for name in ("ARKOR_ORG", "ARKOR_PROJECT", "ARKOR_PROJECT_ID"):
+        monkeypatch.setenv(name, empty)
+    write_project_state(STATE)
+    assert ensure_project_state(plain_client, ACCOUNTS[1]) == STATE
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (["ARKOR_ORG"], "ARKOR_PROJECT"),
+        (["ARKOR_PROJECT"], "ARKOR_ORG"),
+        (["ARKOR_ORG", "ARKOR_PROJECT_ID"], "ARKOR_PROJECT"),
+        (["ARKOR_PROJECT_ID"], "ARKOR_ORG and ARKOR_PROJECT"),
+    ],
+)
+def test_a_part_of_a_project_is_refused_with_the_name_of_the_rest(
+    cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch, given: List[str], missing: str
+) -> None:
+    write_project_state(STATE)  # and it is not another project that is used instead
+    for name in given:
+        monkeypatch.setenv(name, "value")
+    client = CloudApiClient(cloud.url, ACCOUNTS[1])
+    with pytest.raises(ProjectStateError, match=f"^{missing} must be set too") as caught:
+        client.jobs.list()
+    assert f"the environment has {' and '.join(given)};" in str(caught.value)
+    assert not cloud.received
+
+
+@pytest.mark.usefixtures("named")
+def test_the_environment_names_another_organisation_than_that_of_an_anonymous_identity(
+    cloud: ScriptedCloud, plain_client: CloudApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARKOR_ORG", "company")
+    with pytest.raises(
+        ProjectStateMismatchError, match=r"ARKOR_ORG names .*'company'.*'personal'; unset ARKOR_ORG"
+    ):
+        ensure_project_state(plain_client, ANON)
+    assert not cloud.received
+
+
 @pytest.mark.parametrize("credentials", ACCOUNTS)
 def test_an_account_without_a_state_is_told_to_write_it(
     cloud: ScriptedCloud, plain_client: CloudApiClient, path: Path, credentials: Any
@@ -162,7 +254,7 @@ def test_an_account_without_a_state_is_told_to_write_it(
     with pytest.raises(ProjectStateError, match="write it by hand") as caught:
         ensure_project_state(plain_client, credentials)
     assert str(path) in str(caught.value)
-    for key in ("orgSlug", "projectSlug", "projectId"):
+    for key in ("orgSlug", "projectSlug", "projectId", "ARKOR_ORG", "ARKOR_PROJECT"):
         assert key in str(caught.value)
     assert not cloud.received
 

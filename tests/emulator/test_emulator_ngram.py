@@ -258,7 +258,44 @@ def test_a_data_set_over_loopback_http(client: Client) -> None:
         assert events[-1]["error"] == "the data set could not be read: HTTP 302"
 
 
-def test_a_hub_data_set_is_the_bundled_sample(client: Client) -> None:
+def test_a_data_set_over_loopback_http_is_not_asked_for_through_a_proxy(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with LoopbackServer(DataHandler) as server:
+        blob = {"type": "blob", "url": f"{server.url}/data.jsonl", "token": "key"}
+        assert train(client, datasetSource=blob)[-1]["type"] == "training.completed"
+
+
+def test_a_hub_data_set_is_the_bundled_sample_and_the_job_says_so_once(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "typo/\x1b[2J\nfoo" + "o" * 200
+    events = train(client, numTrainEpochs=3, datasetSource={"type": "huggingface", "name": name})
+    note = events[0]["metadata"]["note"]
+    assert note.startswith(r"the local Arkor does not download 'typo/\x1b[2J\nfooo")
+    assert "it trains on its own sample of 24 records instead" in note
+    assert "to train on your data, give a JSON Lines file" in note
+    assert note.count("o" * 50) == 1
+    assert len(note) < 300
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("arkor_sync.emulator", "WARNING")
+    assert record.getMessage() == f"job 'run': {note}"
+    assert [event for event in events[1:] if "note" in str(event)] == []
+
+
+@pytest.mark.parametrize("own", ["the sample by its name", "a file"])
+def test_a_job_that_gets_its_data_set_says_nothing(
+    client: Client, source: Dict[str, str], caplog: pytest.LogCaptureFixture, own: str
+) -> None:
+    if own != "a file":
+        source = {"type": "huggingface", "name": "emulator/sample"}
+    assert "note" not in train(client, datasetSource=source)[0]["metadata"]
+    assert caplog.records == []
+
+
+def test_the_bundled_sample_is_learnt(client: Client) -> None:
     events = train(client, numTrainEpochs=3)
     assert events[0]["metadata"]["trainRecords"] == 24
     adapter = {"kind": "final", "jobId": events[0]["jobId"]}

@@ -415,19 +415,28 @@ def test_it_can_be_started_again_and_is_empty_then() -> None:
 
 
 def test_a_taken_port_is_an_error(emu: Emulator) -> None:
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match=f"port {emu.port} of 127.0.0.1: .* in use; give another"):
         Emulator(port=emu.port).start()
 
 
 def test_the_environment_points_here(emu: Emulator) -> None:
     env = emu.environment()
-    assert env == {"ARKOR_CLOUD_API_URL": emu.url, "ARKOR_TOKEN": emu.token}
+    assert env == {
+        "ARKOR_CLOUD_API_URL": emu.url,
+        "ARKOR_TOKEN": emu.token,
+        "ARKOR_ORG": emu.org_slug,
+        "ARKOR_PROJECT": emu.project_slug,
+        "ARKOR_PROJECT_ID": emu.project_id,
+    }
     assert requests.get(env["ARKOR_CLOUD_API_URL"] + "/v1/me", timeout=PATIENCE).status_code == 426
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"framing": "http2"}, {"cancel_emits": "x"}, {"chat_end": "x"}, {"speed": -1}, {"nope": 1}],
+    [
+        *({"framing": "http2"}, {"cancel_emits": "x"}, {"chat_end": "x"}, {"speed": -1}),
+        *({"nope": 1}, {"port": -1}, {"port": 65536}, {"port": "80"}),
+    ],
 )
 def test_a_wrong_option_is_an_error(options: Dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):

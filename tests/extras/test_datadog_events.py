@@ -152,9 +152,19 @@ def test_a_wrong_key_is_told_without_the_key(
     assert "wr0ng" not in "".join(ours)
 
 
-def test_without_a_key_it_is_refused() -> None:
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_without_a_key_it_is_refused(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    for name in ("DATADOG_API_KEY", "DD_API_KEY"):
+        monkeypatch.setenv(name, empty)
     with pytest.raises(ArkorUsageError, match="DD_API_KEY"):
         DatadogEvents()
+
+
+def test_an_empty_host_in_the_environment_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATADOG_HOST", "")
+    monkeypatch.setenv("DD_API_KEY", KEY)
+    DatadogEvents()
+    assert api._api_host == "https://api.datadoghq.com"
 
 
 def test_what_the_program_has_set_is_used(service: Service) -> None:

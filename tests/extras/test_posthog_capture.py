@@ -127,6 +127,9 @@ def test_key_and_host_may_come_from_the_environment(
     monkeypatch.delenv("POSTHOG_API_KEY", raising=False)
     with pytest.raises(ArkorUsageError, match="POSTHOG_API_KEY"):
         PostHogCapture()
+    monkeypatch.setenv("POSTHOG_API_KEY", "\n")
+    with pytest.raises(ArkorUsageError, match="POSTHOG_API_KEY"):
+        PostHogCapture()
     monkeypatch.setenv("POSTHOG_API_KEY", KEY)
     monkeypatch.setenv("POSTHOG_HOST", service.url)
     logger = PostHogCapture()

@@ -24,11 +24,11 @@ PREPARED = """
 import logging, os, signal, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 
-from arkor_sync import CloudApiClient, ProjectState, follow
+from arkor_sync import CloudApiClient, follow
 from arkor_sync.handlers import WandbLogger
 
 logging.basicConfig(format="%(message)s")
-client = CloudApiClient(scope=ProjectState(*sys.argv[1:4]))
+client = CloudApiClient()
 
 def train(job_id, *callbacks):
     return follow(job_id, client=client, callbacks=callbacks).wait(60).status
@@ -36,10 +36,9 @@ def train(job_id, *callbacks):
 
 
 def in_a_process(code: str, emulator: Any, folder: Path, *job_ids: str) -> Any:
-    scope = (emulator.org_slug, emulator.project_slug, emulator.project_id)
     environment = {**emulator.environment(), "WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", PREPARED + code, *scope, *job_ids],
+        [sys.executable, "-c", PREPARED + code, *job_ids],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -98,7 +97,7 @@ def test_a_run_is_a_wandb_run_with_the_jobs_id(
     code = """
 logger = WandbLogger("triage", "first try")
 again = {"on_started": logger.on_started, "on_log": logger.on_log}
-print(train(sys.argv[4], logger, again), logger._runs)
+print(train(sys.argv[1], logger, again), logger._runs)
 """
     done = in_a_process(code, arkor_emulator, tmp_path, job_id)
     assert done.stdout == "completed {}\n"
@@ -122,7 +121,7 @@ print(train(sys.argv[4], logger, again), logger._runs)
 
 @pytest.mark.arkor(engine=ScriptedEngine(fails_at=2))
 def test_a_failed_run_has_an_exit_code(arkor_emulator: Any, job_id: str, tmp_path: Path) -> None:
-    code = "print(train(sys.argv[4], WandbLogger()))"
+    code = "print(train(sys.argv[1], WandbLogger()))"
     assert in_a_process(code, arkor_emulator, tmp_path, job_id).stdout == "failed\n"
     records = records_in(tmp_path, job_id)
     assert [each.exit_code for each in of_type(records, "exit")] == [1]
@@ -134,7 +133,7 @@ def test_two_runs_at_once_are_two_wandb_runs(arkor_emulator: Any, tmp_path: Path
     code = """
 logger = WandbLogger()
 with ThreadPoolExecutor(2) as pool:
-    print(*pool.map(lambda job_id: train(job_id, logger), sys.argv[4:]))
+    print(*pool.map(lambda job_id: train(job_id, logger), sys.argv[1:]))
 """
     done = in_a_process(code, arkor_emulator, tmp_path, *jobs)
     assert done.stdout == "completed completed\n"
@@ -158,7 +157,7 @@ def hang(self, exit_code=None):
     ended.set()
 
 Run.finish = hang
-print(train(sys.argv[4], WandbLogger(flush_timeout=0.05)), ended.is_set())
+print(train(sys.argv[1], WandbLogger(flush_timeout=0.05)), ended.is_set())
 let_go.set()
 print(ended.wait(30))
 """
@@ -187,7 +186,7 @@ def on_log(ctx):
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(pid)
 
-print(train(sys.argv[4], logger, {"on_log": on_log}), len(killed), flush=True)
+print(train(sys.argv[1], logger, {"on_log": on_log}), len(killed), flush=True)
 os._exit(0)  # how wandb leaves a program is its own business
 """
     done = in_a_process(code, arkor_emulator, tmp_path, job_id)

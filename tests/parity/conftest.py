@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from arkor_sync import CloudApiClient, ProjectState, TokenCredentials
+from arkor_sync import CloudApiClient
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
 
@@ -42,8 +42,8 @@ def emulator(make_emulator: Callable[..., Emulator]) -> Emulator:
 @pytest.fixture
 def client_of() -> Callable[..., CloudApiClient]:
     def make(emulator: Emulator, credentials: Any = None, **more: Any) -> CloudApiClient:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        credentials = credentials or TokenCredentials(emulator.token)
-        return CloudApiClient(emulator.url, credentials, scope=scope, **more)
+        if credentials is not None:
+            more["credentials"] = credentials
+        return emulator.client(**more)
 
     return make

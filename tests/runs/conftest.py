@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, Trainer, create_trainer
+from arkor_sync import CloudApiClient, Trainer, create_trainer
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
 
@@ -28,8 +28,7 @@ def make_emulator() -> Iterator[Callable[..., Emulator]]:
 @pytest.fixture
 def client_of() -> Callable[[Emulator], CloudApiClient]:
     def make(emulator: Emulator) -> CloudApiClient:
-        scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
-        return CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
+        return emulator.client()
 
     return make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from arkor_sync import (
     Action,
@@ -44,6 +44,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import SlackNotifier
 
 pool = ThreadPoolExecutor()
@@ -169,6 +170,10 @@ with follow(
 ) as attached:
     attached.add_done_callback(lambda run: print(run.done()))
     again: TrainingResult = attached.result(10)
+
+with Emulator(speed=10) as emulator:
+    local: CloudApiClient = emulator.client(timeout=(5.0, 30.0))
+    variables: Dict[str, str] = emulator.environment()
 
 blob = BlobDataset("https://example.com/data.jsonl", token="secret")
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import codecs
 import http.client
+import logging
 import random
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from arkor_sync.emulator.engine.base import TrainingFailed
-from arkor_sync.emulator.engine.sample import RECORDS
+from arkor_sync.emulator.engine.sample import NAME, RECORDS
 from arkor_sync.emulator.http.messages import decode_json
+from arkor_sync.emulator.models import Job
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FETCH_TIMEOUT = 5.0
+
+_logger = logging.getLogger("arkor_sync.emulator")
 
 Record = List[Dict[str, str]]
 """One record: its messages, each with a `role` and a `content`."""
@@ -27,7 +31,7 @@ def load(source: Dict[str, Any]) -> List[Record]:
     """Return the records of a `datasetSource`.
 
     A `blob` is read from `file://` or from `http://` on the loopback. A `huggingface` name
-    is never downloaded: the records are a small bundled sample.
+    is never downloaded: the records are a small bundled sample. See `note`.
 
     Raises:
         TrainingFailed: The data set cannot be read, or is not JSON Lines of chat messages.
@@ -35,6 +39,25 @@ def load(source: Dict[str, Any]) -> List[Record]:
     if source.get("type") == "huggingface":
         return [list(record) for record in RECORDS]
     return parse(_fetch(source["url"], source.get("token")))
+
+
+def note(job: Job) -> Optional[str]:
+    """Tell, and log as a warning, that a job asks for a data set of the Hub, but gets the sample.
+
+    Returns:
+        The text, which the job's first event carries too. None if the job gets what it asks for.
+    """
+    source = job.config["datasetSource"]
+    if source.get("type") != "huggingface" or source["name"] == NAME:
+        return None
+    # The name is written with its escapes, and cut: it may be any text of the client's.
+    text = (
+        f"the local Arkor does not download {source['name']!r:.100} from the Hugging Face Hub: it "
+        f"trains on its own sample of {len(RECORDS)} records instead; to train on your data, give "
+        "a JSON Lines file as the data set"
+    )
+    _logger.warning("job %.100r: %s", job.name, text)
+    return text
 
 
 def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:

@@ -34,6 +34,10 @@ DEFAULT_TEMPERATURE = 0.2
 class NgramEngine(Engine):
     """Trains a character n-gram model over the job's data set, and chats with it.
 
+    It does not download: the `model` of a job is written down and is not trained, and a data set of
+    the Hugging Face Hub is replaced by a bundled sample, as a warning and the event
+    `training.started` (`metadata.note`) say.
+
     It is a small statistical model, not a neural network, but it is really trained, and what it
     reports is measured. `loss` is the mean negative log likelihood of a batch, in nats per
     character, *before* the batch is learnt; `evalLoss` is the same over the records that
@@ -60,6 +64,7 @@ class NgramEngine(Engine):
     def events(self, ticket: Ticket) -> Iterator[Item]:
         """Train, and yield the events of the stream."""
         config = ticket.config
+        note = dataset.note(ticket.job)
         learnt, held_out = dataset.split(dataset.load(config["datasetSource"]), config)
         train, test = _encoded(learnt, config), _encoded(held_out[:EVAL_RECORDS], config)
         schedule = plan(config, len(train), evaluates=bool(test))
@@ -70,6 +75,7 @@ class NgramEngine(Engine):
                 "totalSteps": schedule.total_steps,
                 "trainRecords": len(train),
                 "evalRecords": len(test),
+                **({} if note is None else {"note": note}),
             },
         }
         model = NgramModel({character for example in train for character in example.text})

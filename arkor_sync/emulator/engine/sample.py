@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, List, Tuple
 
+NAME = "emulator/sample"
+"""The name by which a job asks for this data set."""
+
 SYSTEM = "Sort the customer's message and say what happens next."
 
 _PAIRS: Tuple[Tuple[str, str], ...] = (

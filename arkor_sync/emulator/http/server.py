@@ -318,7 +318,8 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
         listener.setblocking(False)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        text = f"port {port} of 127.0.0.1: {error.strerror}; give another port, or 0 for a free one"
+        raise OSError(error.errno, text) from None
     return listener

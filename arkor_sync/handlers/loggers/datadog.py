@@ -13,6 +13,7 @@ from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
 _ALERTS = {"completed": "success", "failed": "error", "error": "error"}
+_HOST = "https://api.datadoghq.com"
 _BATCH = 500  # rows in one request
 _MAX_TEXT = 4000  # characters of an event's text
 
@@ -46,16 +47,19 @@ class DatadogEvents(LibraryLogger):
         datadog = import_extra("datadog", "datadog", "DatadogEvents")
         self._api = datadog.api
         if api_key or api_host or not self._api._api_key:
-            api_key = api_key or variable("DATADOG_API_KEY") or variable("DD_API_KEY")
+            # Given here, because the library also takes an empty variable for a value.
+            api_key = (api_key or "").strip() or variable("DATADOG_API_KEY")
+            api_key = api_key or variable("DD_API_KEY")
+            if not api_key and not self._api._api_key:
+                raise ArkorUsageError("api_key: got None; give the API key, or set DD_API_KEY")
+            host = api_host or self._api._api_host or variable("DATADOG_HOST") or _HOST
             datadog.initialize(
-                api_key=api_key.strip() if api_key else None,
-                api_host=api_host,
+                api_key=api_key,
+                api_host=host,
                 host_name=self._api._host_name or socket.gethostname(),
                 hostname_from_config=False,
                 mute=False,  # else the library hides errors, and they cannot be logged
             )
-        if not self._api._api_key:
-            raise ArkorUsageError("api_key: got None; give the API key, or set DD_API_KEY")
         self._secrets.append(self._api._api_key)
 
     def log_hyperparams(self, params: Dict[str, Any]) -> None:

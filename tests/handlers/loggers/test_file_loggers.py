@@ -183,18 +183,17 @@ def test_a_process_that_carries_on_does_not_replace_the_file(
 
 CLIENT = """
 import os, resource, signal, sys
-from arkor_sync import CloudApiClient, FileCursorStore, ProjectState, follow
+from arkor_sync import CloudApiClient, FileCursorStore, follow
 from arkor_sync.handlers import CSVLogger, JSONLLogger
-client = CloudApiClient(scope=ProjectState(*sys.argv[2:5]))
+client = CloudApiClient()
 """
 
 
 def in_a_process(
     code: str, emulator: Any, job_id: str, folder: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    scope = (emulator.org_slug, emulator.project_slug, emulator.project_id)
     return subprocess.run(
-        [sys.executable, "-c", CLIENT + textwrap.dedent(code), job_id, *scope, *arguments],
+        [sys.executable, "-c", CLIENT + textwrap.dedent(code), job_id, *arguments],
         cwd=folder,
         env={**os.environ, **emulator.environment()},
         capture_output=True,
@@ -206,7 +205,7 @@ def in_a_process(
 
 KILLED = """
     def on_log(ctx):
-        if ctx.step == 4 and sys.argv[5] == "kill":
+        if ctx.step == 4 and sys.argv[2] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
     follow(

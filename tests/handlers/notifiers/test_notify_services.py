@@ -334,6 +334,7 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
     run = FakeRun()
     with Service() as service:
         run.failed()
+        monkeypatch.setenv("ARKOR_WEBHOOK_SECRET", "\n")
         WebhookNotifier(service.url).on_end(run.end())
         assert "webhook-signature" not in service.wait_for(1)[0].headers
         monkeypatch.setenv("ARKOR_WEBHOOK_SECRET", "from the environment")
