@@ -48,7 +48,7 @@ def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> N
     _, _, section = (EXAMPLES.parent / "README.md").read_text("utf-8").partition("\n## Recipes\n")
     section = section.partition("\n## ")[0]
     listed = re.findall(r"^\* \[(\w+\.\w+)\]\(examples/\1\): ", section, re.MULTILINE)
-    assert sorted(listed) == [path.name for path in [*ALL, *EXAMPLES.glob("*.ipynb")]
+    assert sorted(listed) == [path.name for path in [*ALL, *EXAMPLES.glob("*.ipynb")]]
 
 
 @pytest.mark.parametrize(
