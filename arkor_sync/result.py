@@ -2,7 +2,7 @@
 
 # Without the future import of annotations: pdoc cannot read those of a NamedTuple as texts.
 import dataclasses
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, NamedTuple, Optional, Union
 
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
@@ -10,6 +10,12 @@ from arkor_sync.stream.events import number, whole
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
+
+# An editor suggests what is known; a type checker takes them for texts.
+FinalStatus = Union[Literal["completed", "failed", "cancelled"], str]
+RunState = Union[
+    Literal["new", "connecting", "streaming", "backing off", "ended", "stopping", "settled"], str
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +61,7 @@ class TrainingResult:
     stop_reason: Optional[str] = None
 
     @property
-    def status(self) -> str:
+    def status(self) -> FinalStatus:
         """`completed`, `failed` or `cancelled`."""
         return self.job.status
 
@@ -103,7 +109,7 @@ class RunHealth(NamedTuple):
         acknowledged_id: The id of the last acknowledged event. A new process would continue there.
     """
 
-    state: str
+    state: RunState
     last_byte_age: Optional[float]
     last_event_age: Optional[float]
     last_acknowledged_age: Optional[float]

@@ -19,6 +19,7 @@ from arkor_sync import (
     BlobDataset,
     Callback,
     CloudApiClient,
+    DatasetSplit,
     LogContext,
     ProjectState,
     RunAborted,
@@ -56,7 +57,7 @@ def train(rate: float, client: CloudApiClient, scores: Scores, stop: threading.E
         max_steps=50,
         batch_size=2,
         eval_steps=25,
-        dataset_split={"enabled": True, "testSize": 0.05, "seed": 42},
+        dataset_split=DatasetSplit(test_size=0.05),
         callbacks=scores,
         client=client,  # may be shared as well
         abort_event=stop,

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     CloudApiClient,
     LoraConfig,
     ProjectState,
@@ -58,7 +57,7 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=400,
             batch_size=4,

@@ -23,6 +23,7 @@ from arkor_sync.cloud.transport import Transport
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.records import Messages
 
 __all__ = ["CloudApiClient", "is_sendable_id"]
 
@@ -122,7 +123,7 @@ class CloudApiClient:
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Messages,
         *,
         adapter: Optional[Mapping[str, Any]] = None,
         base_model: Optional[str] = None,
