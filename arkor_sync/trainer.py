@@ -240,7 +240,7 @@ def create_trainer(
         eval_steps: How often the held-out loss is measured; needs `dataset_split` (`evalSteps`).
         train_on_responses_only: Leave the prompts out of the loss (`trainOnResponsesOnly`).
         dataset_format: Such as `{"type": "chatml"}` (`datasetFormat`).
-        dataset_split: `DatasetSplit(test_size=0.1)` holds out records for that (`datasetSplit`).
+        dataset_split: `DatasetSplit(test_size=0.1)`: records for the evaluation (`datasetSplit`).
         gpu_types: GPU names, the preferred one first (`gpuTypes`).
         dry_run: Ask for a smoke test (`dryRun`). The cloud may ignore this, train, and bill it.
         extra: Further fields of the configuration, by their names in the JSON.
