@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Union
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
-from arkor_sync.cloud.records import ROLES, Messages
+from arkor_sync.cloud.training_data import ROLES, Messages
 
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object")
 _MODIFIERS = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")

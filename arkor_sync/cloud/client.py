@@ -23,7 +23,7 @@ from arkor_sync.cloud.transport import Transport
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
-    from arkor_sync.cloud.records import Messages
+    from arkor_sync.cloud.training_data import Messages
 
 __all__ = ["CloudApiClient", "is_sendable_id"]
 

@@ -20,7 +20,7 @@ from arkor_sync._common.arguments import check, check_keys, refusal, show
 from arkor_sync._common.json import json_copy
 from arkor_sync._common.secret import Secret, hide_secrets, redact
 from arkor_sync.cloud.fields import check_text, is_integer, is_share, present
-from arkor_sync.cloud.records import ChatRecord, check_file, check_records
+from arkor_sync.cloud.training_data import ChatRecord, check_file, check_records
 from arkor_sync.errors import ArkorUsageError
 
 _SOURCE_KEYS = {
@@ -28,6 +28,7 @@ _SOURCE_KEYS = {
     "blob": ("type", "url", "token"),
 }
 _SPLIT_KEYS = ("enabled", "testSize", "seed")
+_SHARE = "a number above 0 and below 1"
 _WANTED = (
     "HuggingFaceDataset('owner/repo'), BlobDataset('https://...'), the path of a JSONL file, or a "
     "list of records {'messages': [...]}"
@@ -122,9 +123,8 @@ class DatasetSplit:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _check_split_values(
-            "DatasetSplit.test_size", self.test_size, "DatasetSplit.seed", self.seed
-        )
+        check("DatasetSplit.test_size", self.test_size, is_share(self.test_size), _SHARE)
+        check("DatasetSplit.seed", self.seed, is_integer(self.seed), "a whole number")
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form."""
@@ -178,7 +178,8 @@ def checked_split(split: Union[DatasetSplit, Mapping[str, Any], None]) -> Option
     enabled = split.get("enabled", False)
     check(f"{name}['enabled']", enabled, isinstance(enabled, bool), "True or False")
     size, seed = split.get("testSize", 0.1), split.get("seed", 42)
-    _check_split_values(f"{name}['testSize']", size, f"{name}['seed']", seed)
+    check(f"{name}['testSize']", size, is_share(size), _SHARE)
+    check(f"{name}['seed']", seed, is_integer(seed), "a whole number")
     if split and "enabled" not in split:
         wanted = "'enabled': True as well, or DatasetSplit(test_size=0.1)"
         raise refusal(name, split, wanted, got="an object without 'enabled', which splits nothing")
@@ -209,11 +210,6 @@ def without_secrets(value: object) -> object:
     return re.sub(r"//[^/]*@", "//", re.split("[?#]", value, maxsplit=1)[0])[:200]
 
 
-def _check_split_values(size_name: str, size: Any, seed_name: str, seed: Any) -> None:
-    check(size_name, size, is_share(size), "a number above 0 and below 1")
-    check(seed_name, seed, is_integer(seed), "a whole number")
-
-
 def _checked_source(source: Mapping[str, Any]) -> Dict[str, Any]:
     kind = source.get("type")
     check("dataset['type']", kind, kind in ("huggingface", "blob"), "'huggingface' or 'blob'")
@@ -224,12 +220,16 @@ def _checked_source(source: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _file_source(text: str) -> Dict[str, Any]:
     """Check the file that a text names, or refuse a text that names none."""
-    path = os.path.abspath(os.path.expanduser(text))
-    is_path = bool(text.strip()) and len(text) <= _LONGEST_PATH and not re.search(r"[\0\n]", text)
-    if not is_path or not os.path.exists(path):
-        raise _what_it_may_mean(text, redact(f", and there is no file {path}") if is_path else "")
-    check_file(path)
-    return {"type": "blob", "url": Path(path).as_uri()}
+    missing = ""
+    if text.strip() and len(text) <= _LONGEST_PATH and not re.search(r"[\0\n]", text):
+        path = os.path.abspath(os.path.expanduser(text))
+        try:
+            check_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            missing = redact(f", and there is no file {path}")
+        else:
+            return {"type": "blob", "url": Path(path).as_uri()}
+    raise _what_it_may_mean(text, missing)
 
 
 def _what_it_may_mean(text: str, missing: str) -> ArkorUsageError:

@@ -173,10 +173,10 @@ def build_job_config(
     _check_model(model)
     fits = lora is None or isinstance(lora, LoraConfig)
     check("lora", lora, fits, "a LoraConfig, such as LoraConfig(r=16, alpha=16)")
-    source, split = dataset_source(dataset), checked_split(dataset_split)
+    split = checked_split(dataset_split)
     config = {
         "model": model,
-        "datasetSource": None,  # it may be large: it is a copy already
+        "datasetSource": None,  # below: to read a large file takes a while
         "loraR": lora and lora.r,
         "loraAlpha": lora and lora.alpha,
         "maxLength": lora and lora.max_length,
@@ -204,7 +204,7 @@ def build_job_config(
         raise refusal("eval_steps", eval_steps, wanted, got=got)
     given = {key: value for key, value in config.items() if value is not None}
     sent = hide_secrets(json_copy(merge_extra(given, extra, config.keys()), "the job"))
-    return {"model": model, "datasetSource": source, **sent}
+    return {"model": model, "datasetSource": dataset_source(dataset), **sent}
 
 
 def hide_source(dataset: Any) -> Any:

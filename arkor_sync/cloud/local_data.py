@@ -19,7 +19,7 @@ from arkor_sync._common.paths import reason_of
 from arkor_sync._common.process import register_hooks
 from arkor_sync.cloud.datasets import without_secrets
 from arkor_sync.cloud.plain_session import is_loopback
-from arkor_sync.cloud.records import Records
+from arkor_sync.cloud.training_data import Records
 from arkor_sync.cloud.urls import check_base_url
 
 

@@ -21,7 +21,7 @@ from arkor_sync.cloud.models import (
     HuggingFaceDataset,
     build_job_config,
 )
-from arkor_sync.cloud.records import ROLES
+from arkor_sync.cloud.training_data import ROLES
 from arkor_sync.errors import ArkorUsageError
 
 RECORD = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}
@@ -161,6 +161,8 @@ def test_a_file_that_cannot_be_read_is_named_with_its_whole_path(
         f"dataset: got {work / 'pipe'}, which is no regular file; give the path of a file"
     )
     path = work / "data.jsonl"
+    (work / "file").touch()
+    assert f"there is no file {work / 'file' / 'x.jsonl'}" in refused(dataset="file/x.jsonl")
     for form in ("data.jsonl", Path("data.jsonl")):
         assert refused(dataset=form).startswith(
             f"dataset: got str 'data.jsonl', and there is no file {path}; give the path of"
@@ -179,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_whole_path(
 def test_a_line_without_end_is_not_read_to_its_end(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arkor_sync.cloud.records.MAX_LINE", 100)
+    monkeypatch.setattr("arkor_sync.cloud.training_data.MAX_LINE", 100)
     (work / "data.jsonl").write_text(f"{{}}{' ' * 200}")
     text = refused(dataset="data.jsonl")
     assert "line 1 of" in text

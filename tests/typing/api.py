@@ -45,7 +45,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
-from arkor_sync.cloud.records import ChatRecord, Message, Role
+from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.handlers import EarlyStopping
 
 pool = ThreadPoolExecutor()

@@ -104,6 +104,7 @@ def check_file(path: str) -> None:
         path: The absolute path.
 
     Raises:
+        FileNotFoundError: There is no such file; or NotADirectoryError, if its folder is none.
         ArkorUsageError: It cannot be read, has no record, or a line is no record. The message has
             the number of the line.
     """
@@ -117,6 +118,8 @@ def check_file(path: str) -> None:
                 if line.strip():
                     is_empty = False
                     _check_line(f"line {number} of {path}", line)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         got = f"{path}, which cannot be read: {reason_of(error)}"
         raise refusal("dataset", path, _FILE_WANTED, got=got) from error
