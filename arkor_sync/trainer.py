@@ -76,6 +76,7 @@ class Trainer(_TrainerDecorators):
 
         Raises:
             RunAborted: It was aborted. The message says whether the job may have been created.
+            ArkorUsageError: The dataset is of this machine, and the cloud is not; nothing was sent.
             CloudApiError: The cloud refused the job.
             ArkorConnectionError: The cloud could not be reached.
         """

@@ -23,12 +23,12 @@ from arkor_sync.cloud.training_data import Records
 from arkor_sync.cloud.urls import check_base_url
 
 
-def sendable(config: Mapping[str, Any], find_base_url: Callable[[], str]) -> Mapping[str, Any]:
+def sendable(config: Mapping[str, Any], find_address: Callable[[], str]) -> Mapping[str, Any]:
     """Return a job's configuration as it can be sent.
 
     Args:
         config: The configuration. `datasetSource` may hold `Records`.
-        find_base_url: Returns the address of the cloud. It is called if the data is of this
+        find_address: Returns the address of the cloud. It is called if the data is of this
             machine, and may not make a request.
 
     Raises:
@@ -38,7 +38,7 @@ def sendable(config: Mapping[str, Any], find_base_url: Callable[[], str]) -> Map
     what = _name_of_local_data(source)
     if not what:
         return config
-    base_url = check_base_url(find_base_url())
+    base_url = check_base_url(find_address())
     if not is_loopback(urlsplit(base_url).hostname or ""):
         got = f"{what}, for a cloud that cannot read it ({base_url})"
         wanted = (

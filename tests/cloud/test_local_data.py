@@ -126,11 +126,11 @@ def test_a_cloud_on_this_machine_gets_both(cloud: ScriptedCloud, client: CloudAp
     ],
 )
 def test_what_is_not_of_this_machine_is_sent_as_it_is(source: Any) -> None:
-    def find_base_url() -> str:
+    def find_address() -> str:
         raise AssertionError("the address makes no difference")
 
     config = {"model": MODEL, "datasetSource": source}
-    assert sendable(config, find_base_url) is config
+    assert sendable(config, find_address) is config
 
 
 def refusal_of(client: CloudApiClient) -> str:
