@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.credentials import write_credentials as write_credentials
     from arkor_sync.cloud.models import SUPPORTED_MODELS as SUPPORTED_MODELS
     from arkor_sync.cloud.models import BlobDataset as BlobDataset
+    from arkor_sync.cloud.models import DatasetSplit as DatasetSplit
     from arkor_sync.cloud.models import HuggingFaceDataset as HuggingFaceDataset
     from arkor_sync.cloud.models import JobStatus as JobStatus
     from arkor_sync.cloud.models import LoraConfig as LoraConfig
@@ -111,8 +112,8 @@ else:
         "history": "History Best",
         "comparison": "Comparison",
         "cloud.models": (
-            "SUPPORTED_MODELS HuggingFaceDataset BlobDataset LoraConfig Steps Ratio TrainingJob "
-            "JobStatus Project Org Me"
+            "SUPPORTED_MODELS HuggingFaceDataset BlobDataset DatasetSplit LoraConfig Steps Ratio "
+            "TrainingJob JobStatus Project Org Me"
         ),
         "contexts": (
             "Callbacks Callback Context StartedContext LogContext CheckpointContext "

@@ -8,10 +8,12 @@ from typing import (
     ClassVar,
     Dict,
     List,
+    Literal,
     NamedTuple,
     Optional,
     Tuple,
     TypedDict,
+    Union,
 )
 
 from arkor_sync._common.text import safe_line, safe_text
@@ -40,6 +42,13 @@ class Artifact(TypedDict, total=False):
     pathname: str
     type: str
     path: str
+
+
+# An editor suggests what is known; a type checker takes them for texts.
+FinalStatus = Union[Literal["completed", "failed", "cancelled"], str]
+RunState = Union[
+    Literal["new", "connecting", "streaming", "backing off", "ended", "stopping", "settled"], str
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +128,7 @@ class TrainingResult(Inference):
         return self._source[1]
 
     @property
-    def status(self) -> str:
+    def status(self) -> FinalStatus:
         """`completed`, `failed` or `cancelled`."""
         return self.job.status
 
@@ -167,7 +176,7 @@ class RunHealth(NamedTuple):
         acknowledged_id: The id of the last acknowledged event. A new process would continue there.
     """
 
-    state: str
+    state: RunState
     last_byte_age: Optional[float]
     last_event_age: Optional[float]
     last_acknowledged_age: Optional[float]

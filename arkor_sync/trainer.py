@@ -33,7 +33,8 @@ from arkor_sync.stream.reconnect import ReconnectPolicy
 if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.credentials import Credentials
-    from arkor_sync.cloud.job_config import Dataset, LoraConfig, StepConfig
+    from arkor_sync.cloud.datasets import Dataset, DatasetSplit
+    from arkor_sync.cloud.job_config import LoraConfig, Model, StepConfig
     from arkor_sync.cloud.models import TrainingJob
 
 
@@ -44,7 +45,7 @@ class Trainer(_TrainerDecorators):
 
     Attributes:
         name: The job's name.
-        config: The job's configuration, as the JSON that is submitted.
+        config: The job's configuration as JSON; `start` sends a list of records as a file's URL.
         run: The run, after `follow()` or `wait()` was called; None before.
     """
 
@@ -75,6 +76,7 @@ class Trainer(_TrainerDecorators):
 
         Raises:
             RunAborted: It was aborted. The message says whether the job may have been created.
+            ArkorUsageError: The dataset is of this machine, and the cloud is not; nothing was sent.
             CloudApiError: The cloud refused the job.
             ArkorConnectionError: The cloud could not be reached.
         """
@@ -177,7 +179,7 @@ for _name in CALLBACK_NAMES:
 def create_trainer(
     *,
     name: str,
-    model: str,
+    model: Model,
     dataset: Dataset,
     lora: Optional[LoraConfig] = None,
     max_steps: Optional[int] = None,
@@ -192,8 +194,8 @@ def create_trainer(
     save_steps: Optional[StepConfig] = None,
     eval_steps: Optional[StepConfig] = None,
     train_on_responses_only: Optional[Any] = None,
-    dataset_format: Optional[Any] = None,
-    dataset_split: Optional[Mapping[str, Any]] = None,
+    dataset_format: Union[str, Mapping[str, Any], None] = None,
+    dataset_split: Union[DatasetSplit, Mapping[str, Any], None] = None,
     gpu_types: Optional[Sequence[str]] = None,
     dry_run: Optional[bool] = None,
     extra: Optional[Mapping[str, Any]] = None,
@@ -213,7 +215,7 @@ def create_trainer(
     max_event_bytes: int = MAX_EVENT_BYTES,
     max_history_bytes: int = MAX_HISTORY_BYTES,
 ) -> Trainer:
-    """Describe a training. The arguments are checked; nothing is read, sent or started.
+    """Describe a training. The arguments are checked, a dataset's file too; nothing is sent.
 
     For an argument that is left out, the cloud uses its default. A plain number of steps is sent as
     `{"steps": n}`, the form that the cloud accepts.
@@ -221,7 +223,10 @@ def create_trainer(
     Args:
         name: The job's name.
         model: One of `SUPPORTED_MODELS` (`model`).
-        dataset: A dataset of the Hugging Face Hub or a URL (`datasetSource`).
+        dataset: `HuggingFaceDataset`, `BlobDataset`, the path of a JSONL file, or a list of
+            records, `{"messages": [{"role": "user", "content": "..."}, ...]}` (`datasetSource`).
+            Files and lists are for an Arkor on this machine: the cloud takes a URL only. A list is
+            sent as a temporary file, which is removed when this program ends.
         lora: Rank, alpha and more (`loraR`, `loraAlpha`, `maxLength`, `loadIn4bit`).
         max_steps: Optimiser steps (`maxSteps`).
         num_train_epochs: Passes over the data (`numTrainEpochs`).
@@ -236,7 +241,7 @@ def create_trainer(
         eval_steps: How often the held-out loss is measured; needs `dataset_split` (`evalSteps`).
         train_on_responses_only: Leave the prompts out of the loss (`trainOnResponsesOnly`).
         dataset_format: Such as `{"type": "chatml"}` (`datasetFormat`).
-        dataset_split: `{"enabled": True, "testSize": 0.1, "seed": 42}` (`datasetSplit`).
+        dataset_split: `DatasetSplit(test_size=0.1)`: records for the evaluation (`datasetSplit`).
         gpu_types: GPU names, the preferred one first (`gpuTypes`).
         dry_run: Ask for a smoke test (`dryRun`). The cloud may ignore this, train, and bill it.
         extra: Further fields of the configuration, by their names in the JSON.
@@ -266,9 +271,10 @@ def create_trainer(
     """
     if not isinstance(name, str) or not name.strip():
         raise refusal("name", name, "a text that names the job")
-    dataset, extra = hide_secrets(dataset), hide_secrets(extra)
     # Imported here because this part of the package is large.
-    from arkor_sync.cloud.job_config import build_job_config
+    from arkor_sync.cloud.job_config import build_job_config, hide_source
+
+    dataset, extra = hide_source(dataset), hide_secrets(extra)
 
     config = build_job_config(
         model=model,

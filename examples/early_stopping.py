@@ -14,8 +14,8 @@ from pathlib import Path
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callbacks,
+    DatasetSplit,
     LogContext,
     LoraConfig,
     Steps,
@@ -40,14 +40,14 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=MAX_STEPS,
             batch_size=4,
             logging_steps=Steps(5),
             save_steps=Steps(20),
             eval_steps=Steps(20),
-            dataset_split={"enabled": True, "testSize": 0.1, "seed": 42},
+            dataset_split=DatasetSplit(test_size=0.1),
             callbacks=[
                 Callbacks(on_log=on_log),
                 early_stopping,

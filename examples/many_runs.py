@@ -17,6 +17,7 @@ from arkor_sync import (
     ArkorError,
     BlobDataset,
     CloudApiClient,
+    DatasetSplit,
     History,
     RunAborted,
     TrainingResult,
@@ -39,7 +40,7 @@ def train(rate: float, client: CloudApiClient, stop: threading.Event) -> Trainin
         max_steps=50,
         batch_size=2,
         eval_steps=25,
-        dataset_split={"enabled": True, "testSize": 0.05, "seed": 42},
+        dataset_split=DatasetSplit(test_size=0.05),
         client=client,  # one for all threads
         abort_event=stop,
     )

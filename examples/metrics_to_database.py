@@ -19,8 +19,8 @@ from pathlib import Path
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     CloudApiClient,
+    DatasetSplit,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -40,12 +40,12 @@ def train(client: CloudApiClient, batch_size: int, metrics: DatabaseLogger) -> s
     trainer = create_trainer(
         name=f"triage with batches of {batch_size}",
         model="unsloth/gemma-4-E4B-it",
-        dataset=BlobDataset(DATA.as_uri()),
+        dataset=DATA,
         max_steps=40,
         batch_size=batch_size,
         logging_steps=5,
         eval_steps=10,
-        dataset_split={"enabled": True, "testSize": 0.1, "seed": 42},
+        dataset_split=DatasetSplit(test_size=0.1),
         callbacks=metrics,
         client=client,
     )

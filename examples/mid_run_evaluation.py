@@ -14,7 +14,6 @@ from pathlib import Path
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     LoraConfig,
     Steps,
     create_trainer,
@@ -54,7 +53,7 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=400,
             batch_size=4,

@@ -24,7 +24,6 @@ from typing import Iterator
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callbacks,
     CloudApiClient,
     HuggingFaceDataset,
@@ -57,9 +56,7 @@ def train(cloud: bool, limit: float, slack: SlackNotifier) -> int:
         trainer = create_trainer(
             name="nightly-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=HuggingFaceDataset("arkorlab/triage-demo")
-            if cloud
-            else BlobDataset(DATA.as_uri()),
+            dataset=HuggingFaceDataset("arkorlab/triage-demo") if cloud else DATA,
             max_steps=60,
             batch_size=4,
             logging_steps=20,

@@ -16,7 +16,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Union
 
 from arkor_sync import (
     ArkorError,
@@ -68,11 +68,11 @@ def somebody_listening() -> Iterator[None]:
         server.shutdown()
 
 
-def train(client: CloudApiClient, dataset: Path) -> TrainingResult:
+def train(client: CloudApiClient, dataset: Union[Path, BlobDataset]) -> TrainingResult:
     trainer = create_trainer(
         name="support-triage",
         model="unsloth/gemma-4-E4B-it",
-        dataset=BlobDataset(dataset.as_uri()),
+        dataset=dataset,
         max_steps=100,
         save_steps=Steps(50),
         callbacks=[
@@ -90,7 +90,7 @@ def main() -> int:
     with Emulator() as emulator, somebody_listening():
         client = emulator.client()
         good = train(client, DATA)
-        bad = train(client, DATA.with_name("no-such-file.jsonl"))
+        bad = train(client, BlobDataset(DATA.with_name("no-such-file.jsonl").as_uri()))
     print(f"status: {good.status}, and then as expected: {bad.status}")
     return 0 if (good.status, bad.status) == ("completed", "failed") else 1
 

@@ -17,11 +17,11 @@ from typing import Iterator
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callbacks,
     CheckpointContext,
     CloudApiClient,
     CompletedContext,
+    DatasetSplit,
     ErrorPolicy,
     FailedContext,
     HuggingFaceDataset,
@@ -90,16 +90,14 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=HuggingFaceDataset("arkorlab/triage-demo")
-            if cloud
-            else BlobDataset(DATA.as_uri()),
+            dataset=HuggingFaceDataset("arkorlab/triage-demo") if cloud else DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=100,
             batch_size=4,
             logging_steps=Steps(5),
             save_steps=Steps(25),
             eval_steps=Steps(25),
-            dataset_split={"enabled": True, "testSize": 0.1, "seed": 42},
+            dataset_split=DatasetSplit(test_size=0.1),
             callbacks=Callbacks(
                 on_started=on_started,
                 on_log=on_log,

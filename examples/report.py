@@ -18,9 +18,9 @@ from typing import Dict
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callbacks,
     CheckpointContext,
+    DatasetSplit,
     LoraConfig,
     Steps,
     create_trainer,
@@ -48,14 +48,14 @@ def main(folder: Path) -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=100,
             batch_size=4,
             logging_steps=Steps(1),
             save_steps=Steps(25),
             eval_steps=Steps(10),
-            dataset_split={"enabled": True, "testSize": 0.1, "seed": 42},
+            dataset_split=DatasetSplit(test_size=0.1),
             callbacks=[
                 ProgressBar(),
                 Callbacks(on_checkpoint=on_checkpoint),

@@ -19,7 +19,6 @@ from typing import Any, Dict, List
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callback,
     FileCursorStore,
     LogContext,
@@ -86,7 +85,7 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             max_steps=STEPS,
             logging_steps=1,
         )

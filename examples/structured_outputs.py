@@ -17,7 +17,6 @@ from typing import Any, Dict, List
 
 from arkor_sync import (
     ArkorError,
-    BlobDataset,
     Callbacks,
     CheckpointContext,
     LoraConfig,
@@ -91,7 +90,7 @@ def main() -> int:
         trainer = create_trainer(
             name="support-triage",
             model="unsloth/gemma-4-E4B-it",
-            dataset=BlobDataset(DATA.as_uri()),
+            dataset=DATA,
             lora=LoraConfig(r=16, alpha=16),
             max_steps=60,
             batch_size=4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError
@@ -68,6 +68,47 @@ def is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and is_number(value) and 0 <= value <= MAX_SECONDS
 
 
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'testSize'?)` for a misspelt name, or nothing if none is near it.
+
+    Case, and `_` and `-` between words, make no difference.
+    """
+    from difflib import get_close_matches  # here: only a misspelt name needs it
+
+    names = {_plain(name): name for name in known}
+    near = get_close_matches(_plain(given), names, n=1)
+    return f" (did you mean {names[near[0]]!r}?)" if near else ""
+
+
+def check_keys(
+    name: str,
+    value: Mapping[Any, Any],
+    known: Sequence[str],
+    or_else: str = "",
+    *,
+    closed: bool = True,
+) -> None:
+    """Refuse an object with a key that the cloud does not know: it would ignore it.
+
+    Args:
+        name: The argument, as the caller of the public function knows it.
+        value: The object.
+        known: The keys that the cloud knows.
+        or_else: What else would do, in words that follow the list of these keys.
+        closed: Whether a key is refused too that is near no known one: a newer cloud may know it.
+
+    Raises:
+        ArkorUsageError: It has another key. The message names the nearest known one.
+    """
+    for key in value:
+        meant = "" if key in known else did_you_mean(key, known)
+        if meant or (closed and key not in known):
+            got = f"the key {show(key)}, which the cloud would ignore"
+            raise refusal(
+                name, value, f"only {', '.join(map(repr, known))}{meant}{or_else}", got=got
+            )
+
+
 def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
     """Return the function, or refuse one that cannot be called with one context.
 
@@ -92,6 +133,10 @@ def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
             got=f"{label}{signature} ({error})",
         ) from None
     return function
+
+
+def _plain(name: object) -> str:
+    return str(name).lower().replace("_", "").replace("-", "")
 
 
 def _is_scalar(value: object) -> bool:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
+from arkor_sync.cloud.training_data import ROLES, Messages
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
 
-_ROLES = ("system", "user", "assistant", "tool")
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object")
 _MODIFIERS = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")
 
@@ -35,7 +35,7 @@ def adapter_of(job: Union[TrainingJob, str], step: Optional[int] = None) -> Dict
 
 
 def build_chat_body(
-    messages: Sequence[Mapping[str, Any]],
+    messages: Messages,
     *,
     job: Union[TrainingJob, str, None] = None,
     step: Optional[int] = None,
@@ -90,7 +90,7 @@ def build_chat_body(
 def _check_message(name: str, message: Any) -> None:
     check(name, message, isinstance(message, Mapping), "an object with a role")
     role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
-    check(f"{name}.role", role, role in _ROLES, f"one of {', '.join(_ROLES)}")
+    check(f"{name}.role", role, role in ROLES, f"one of {', '.join(ROLES)}")
     if content is None and role == "assistant":
         if not calls:
             got = "an assistant's message without content and tool_calls"

@@ -24,6 +24,7 @@ from arkor_sync.cloud.transport import Transport
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
     from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.cloud.training_data import Messages
 
 __all__ = ["CloudApiClient", "is_sendable_id"]
 
@@ -123,7 +124,7 @@ class CloudApiClient:
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Messages,
         *,
         job: Union[TrainingJob, str, None] = None,
         step: Optional[int] = None,

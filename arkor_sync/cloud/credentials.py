@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Optional, Union
+from typing import Any, ClassVar, Dict, Literal, Optional, Union
 
 from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.environment import home_directory, variable
@@ -47,7 +47,7 @@ class AnonymousCredentials(Record):
         org_slug: `orgSlug`, the organisation that came with the token.
     """
 
-    mode: ClassVar[str] = "anon"
+    mode: ClassVar[Literal["anon"]] = "anon"
 
     token: str = field(repr=False)
     anonymous_id: str
@@ -84,7 +84,7 @@ class OAuthCredentials(Record):
         path: The file that `read_credentials` read this from, else `None`.
     """
 
-    mode: ClassVar[str] = "oauth"
+    mode: ClassVar[Literal["oauth"]] = "oauth"
     path: ClassVar[Optional[Path]] = None  # no field, because it is not in the file
 
     access_token: str = field(repr=False)

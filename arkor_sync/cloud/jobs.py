@@ -16,6 +16,7 @@ from arkor_sync.cloud.http import (
     decode_answer,
     media_type,
 )
+from arkor_sync.cloud.local_data import sendable
 from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.submission import MAYBE_CREATED
@@ -50,7 +51,10 @@ class Jobs:
 
         Args:
             name: The run's name.
-            config: The configuration in wire form, as `build_job_config` returns it.
+            config: The configuration in wire form, as `build_job_config` returns it. A file of this
+                machine, a URL of its loopback and a list of records are for a cloud on this machine
+                only. Records are written to a temporary file, which is removed when this process
+                ends.
             transport: Sends the request, so that another thread can interrupt it. It is left open.
 
         Raises:
@@ -63,7 +67,7 @@ class Jobs:
         is_text = isinstance(name, str) and bool(name.strip())
         check("name", name, is_text, "a string that is not empty")
         check("config", config, isinstance(config, Mapping), "a mapping")
-        config = hide_secrets(config)
+        config = sendable(hide_secrets(config), self._session.find_address)
         body = hide_secrets(json_copy({"name": name, "config": config}, "the job"))
         target = self._session.target("jobs", transport=transport)
         try:

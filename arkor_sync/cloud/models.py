@@ -1,19 +1,18 @@
 """The objects in the cloud's answers, as frozen dataclasses. Pure.
 
 They are decoded strictly (`Record.from_dict`), and keep the keys that this version does not know in
-`extra`. The inputs of jobs, from `job_config`, can be imported from here too.
+`extra`. The inputs of jobs, from `datasets` and `job_config`, can be imported from here too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Dict, List, Literal, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, Union
 
+from arkor_sync.cloud.datasets import BlobDataset, DatasetSplit, HuggingFaceDataset
 from arkor_sync.cloud.job_config import (
     SUPPORTED_MODELS,
-    BlobDataset,
-    HuggingFaceDataset,
     LoraConfig,
     Ratio,
     Steps,
@@ -25,6 +24,7 @@ __all__ = [
     "SUPPORTED_MODELS",
     "AnonymousToken",
     "BlobDataset",
+    "DatasetSplit",
     "HuggingFaceDataset",
     "JobStatus",
     "LoraConfig",
@@ -52,6 +52,11 @@ class JobStatus(str, Enum):
     __str__ = str.__str__
 
 
+if TYPE_CHECKING:
+    Status = Union[Literal["queued", "running", "completed", "failed", "cancelled"], str]
+else:
+    Status = str  # a record accepts any text: the cloud may add statuses
+
 _TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
@@ -78,7 +83,7 @@ class TrainingJob(Record):
     org_id: str
     project_id: str
     name: str
-    status: str
+    status: Status
     config: Dict[str, Any] = field(hash=False, repr=False)
     created_at: str
     error: Optional[str] = None

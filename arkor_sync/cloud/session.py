@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union, cast
 from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import refusal
+from arkor_sync._common.environment import variable
 from arkor_sync._common.once import Once
 from arkor_sync._common.secret import redact_known
 from arkor_sync.cloud.credentials import (
@@ -17,6 +18,7 @@ from arkor_sync.cloud.credentials import (
     Credentials,
     OAuthCredentials,
     ensure_credentials,
+    read_credentials,
     resolve_base_url,
 )
 from arkor_sync.cloud.http import BearerAuth, HttpClient, decode_answer
@@ -76,14 +78,15 @@ class CloudSession:
         self.http = http
         self.scope = Once(lambda: scope(self._credentials()) if callable(scope) else scope)
         self._credentials: Callable[[], Credentials]
+        self._known: Callable[[], Optional[Credentials]] = _find_credentials
         self._refresher: Optional[Once[Refresher]] = None
         if callable(credentials):
-            self._credentials = credentials  # it refreshes what it returns itself
+            self._credentials = self._known = credentials  # it refreshes what it returns itself
             return
         if credentials is None:
             self._credentials = Once(lambda: ensure_credentials(base_url, http=http))
         elif isinstance(credentials, CREDENTIALS_TYPES):
-            self._credentials = lambda: credentials
+            self._credentials = self._known = lambda: credentials
         else:
             raise refusal("credentials", credentials, _CREDENTIALS_WANTED, secret=True)
         self._refresher = Once(
@@ -95,6 +98,10 @@ class CloudSession:
     def transport(self) -> Transport:
         """Make a transport with the settings of this session."""
         return Transport(self.http.template)
+
+    def find_address(self) -> str:
+        """Find the base URL of the cloud without a request: nobody is signed in for it."""
+        return resolve_base_url(self._known()) if self.base_url is None else self.base_url
 
     def target(
         self,
@@ -176,3 +183,8 @@ class CloudSession:
         if self._refresher and isinstance(credentials, OAuthCredentials):
             return self._refresher().valid_credentials(rejected, transport)
         return credentials
+
+
+def _find_credentials() -> Optional[Credentials]:
+    """Read the file's credentials, unless `ARKOR_TOKEN` is set. Nobody is signed in."""
+    return None if variable("ARKOR_TOKEN") else read_credentials()

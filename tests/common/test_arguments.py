@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from arkor_sync._common.arguments import MAX_SECONDS, check, is_seconds, refusal, show
+from arkor_sync._common.arguments import (
+    MAX_SECONDS,
+    check,
+    check_keys,
+    did_you_mean,
+    is_seconds,
+    refusal,
+    show,
+)
 from arkor_sync.errors import ArkorUsageError
 
 
@@ -62,3 +70,33 @@ def test_seconds(value: Any) -> None:
 )
 def test_what_is_no_number_of_seconds(value: Any) -> None:
     assert not is_seconds(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("test_size", " (did you mean 'testSize'?)"),
+        ("TESTSIZE", " (did you mean 'testSize'?)"),
+        ("sed", " (did you mean 'seed'?)"),
+        ("xyz", ""),
+        (5, ""),
+        (None, ""),
+    ],
+)
+def test_the_nearest_name(given: Any, meant: str) -> None:
+    assert did_you_mean(given, ("testSize", "seed")) == meant
+
+
+def test_a_key_that_would_be_ignored_is_refused() -> None:
+    known = ("testSize", "seed")
+    check_keys("split", {"seed": 1, "testSize": 0.1}, known)
+    with pytest.raises(ArkorUsageError) as caught:
+        check_keys("split", {"seed": 1, "test_size": 0.1}, known, ", or nothing")
+    assert str(caught.value) == (
+        "split: got the key str 'test_size', which the cloud would ignore; give only 'testSize', "
+        "'seed' (did you mean 'testSize'?), or nothing"
+    )
+    check_keys("split", {"new": 1}, known, closed=False)
+    for key in ("new", 5, None):
+        with pytest.raises(ArkorUsageError, match=r"give only 'testSize', 'seed'$"):
+            check_keys("split", {key: 1}, known)

@@ -67,7 +67,9 @@ def test_a_training_that_completes_exits_0(script: Path) -> None:
 
 
 def test_a_training_that_fails_exits_1_and_tells_slack(script: Path, slack: List[Any]) -> None:
-    (script.parent / "data" / "support_triage.jsonl").write_text("not json\n")
+    text = script.read_text("utf-8")
+    split = '{"enabled": True, "testSize": 0.999}'  # it leaves no record to learn from
+    script.write_text(text.replace("max_steps=60", f"max_steps=60, dataset_split={split}"), "utf-8")
     code, lines = log_of(script)
     assert code == 1, lines
     assert " failed: " in lines[-1]

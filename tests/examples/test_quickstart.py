@@ -25,15 +25,21 @@ def test_it_trains_shows_each_checkpoint_getting_better_and_exits_0() -> None:
     assert "status: completed" in printed
 
 
-def test_a_failed_run_says_why_and_exits_1(tmp_path: Path) -> None:
+def test_bad_data_is_one_clear_line_and_a_failed_run_says_why(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces"
-    (folder / "data").mkdir(parents=True)
+    data = folder / "data" / "support_triage.jsonl"
+    data.parent.mkdir(parents=True)
     shutil.copy(EXAMPLES / "quickstart.py", folder)
-    (folder / "data" / "support_triage.jsonl").write_text('{"messages": []}\nnot json\n')
+    data.write_text('{"messages": []}\nnot json\n')
+    done = run(folder / "quickstart.py")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: dataset: got line 1 of {data}, without a list of messages; ")
+    data.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
     done = run(folder / "quickstart.py")
     assert done.returncode == 1
     assert "failed at step None" in done.stderr
-    assert "line 1 has no list of messages" in done.stderr
+    assert "leaves no record to learn from" in done.stderr
     assert "status: failed" in done.stdout
 
 

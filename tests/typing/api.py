@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Dict, List, Optional
+from pathlib import Path
+from typing import Callable, Dict, List, Literal, Optional
 
 from arkor_sync import (
     Action,
+    AnonymousCredentials,
     Artifact,
     Best,
     BlobDataset,
@@ -20,13 +22,16 @@ from arkor_sync import (
     Comparison,
     CompletedContext,
     Context,
+    DatasetSplit,
     ErrorPolicy,
     FailedContext,
     Failure,
     History,
     HuggingFaceDataset,
+    JobStatus,
     LogContext,
     LoraConfig,
+    OAuthCredentials,
     Ratio,
     ReconnectContext,
     ReconnectPolicy,
@@ -44,8 +49,9 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.emulator import Emulator
-from arkor_sync.handlers import SlackNotifier
+from arkor_sync.handlers import EarlyStopping, SlackNotifier
 
 pool = ThreadPoolExecutor()
 
@@ -182,3 +188,28 @@ follow("j", callbacks=mine)
 follow("j", callbacks=(each for each in mine))
 follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])
+
+own = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}]
+for dataset in (Path("data.jsonl"), "data.jsonl", blob, own, blob.to_dict()):
+    create_trainer(
+        name="n",
+        model="unsloth/gemma-4-E4B-it",
+        dataset=dataset,
+        eval_steps=10,
+        dataset_split=DatasetSplit(test_size=0.1, seed=42),
+        dataset_format={"type": "chatml"},
+    )
+model: str = "a model that is newer than this version"
+create_trainer(name="n", model=model, dataset=own, dataset_split={"enabled": True})
+typed: List[ChatRecord] = [{"messages": [{"role": "user", "content": "hi"}]}]
+create_trainer(name="n", model=model, dataset=typed, dataset_format="chatml")
+
+if job.status == JobStatus.RUNNING or job.status == "running" or job.status == "a new status":
+    print(result.status == "completed", result.status == JobStatus.COMPLETED)
+kind: Literal["anon", "oauth"] = OAuthCredentials.mode if run.done() else AnonymousCredentials.mode
+role: Role = "assistant"
+question: Message = {"role": "user", "content": "hi"}
+attached.health().state.upper()
+CloudApiClient().chat([question], base_model=model)
+CloudApiClient().chat([{"role": "user", "content": "hi"}], base_model=model)
+EarlyStopping("eval_loss", mode="max")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from typing import Any, Deque, Dict, Optional
+from typing import Any, Deque, Dict, Literal, Optional
 
 from arkor_sync._common.arguments import check, is_number
 from arkor_sync._common.log import get_logger
@@ -90,7 +90,7 @@ class EarlyStopping(SingleRunCallback):
         *,
         min_delta: float = 0.0,
         patience: int = 3,
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
         strict: bool = False,
         check_finite: bool = True,
         stopping_threshold: Optional[float] = None,
