@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from arkor_sync.result import RunHealth as RunHealth
     from arkor_sync.result import TrainingResult as TrainingResult
     from arkor_sync.run import Run as Run
+    from arkor_sync.signals import exit_on as exit_on
     from arkor_sync.stores import CursorStore as CursorStore
     from arkor_sync.stores import FileCursorStore as FileCursorStore
     from arkor_sync.stores import SavedCursor as SavedCursor
@@ -104,6 +105,7 @@ else:
     _MODULES = {
         "trainer": "create_trainer follow Trainer",
         "run": "Run",
+        "signals": "exit_on",
         "result": "RunHealth TrainingResult Metrics",
         "history": "History",
         "cloud.models": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, List, Optional
@@ -38,6 +39,7 @@ from arkor_sync import (
     TrainingJob,
     TrainingResult,
     create_trainer,
+    exit_on,
     follow,
 )
 
@@ -77,6 +79,9 @@ class Mine(Callback):
     def on_cancelled(self, ctx: CancelledContext) -> None:
         health: RunHealth = ctx.run.health()
         print(health.queue_depth)
+        retry_in: Optional[float] = health.retry_in
+        step: Optional[int] = health.step
+        print(retry_in, step)
 
 
 def hopeless(failure: Failure) -> bool:
@@ -127,6 +132,8 @@ def it_is_unchanged(ctx: FailedContext) -> int:
 
 job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
+with exit_on(), exit_on(signal.SIGTERM, signal.SIGHUP), trainer.follow() as entered:
+    entered.wait()
 result: TrainingResult = trainer.wait(timeout=3600).raise_for_status()
 status: str = result.status
 
