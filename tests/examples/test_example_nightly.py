@@ -15,6 +15,8 @@ import pytest
 from support.example_runs import EXAMPLES, run
 from support.servers import Webhook
 
+LOGGERS = "(?:nightly|arkor_sync.run)"
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,17 +49,20 @@ def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
     done = run(script, *arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     lines = done.stdout.splitlines()
     for line in lines:
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO |ERROR) +nightly: ", line)
-    return done.returncode, [line.partition("nightly: ")[2] for line in lines]
+        assert re.match(
+            rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d,\d{{3}} (INFO |ERROR) +{LOGGERS}: ", line
+        )
+    return done.returncode, [re.split(f"{LOGGERS}: ", line, maxsplit=1)[1] for line in lines]
 
 
 @pytest.mark.slow
 def test_a_training_that_completes_exits_0(script: Path) -> None:
     code, lines = log_of(script)
     assert code == 0, lines
-    assert re.fullmatch(r"job \S+ was submitted", lines[0])
-    assert [line.partition(",")[0] for line in lines[1:-1]] == ["step 20", "step 40", "step 60"]
-    assert re.fullmatch(r"job \S+ completed, final loss 0\.\d+", lines[-1])
+    assert re.fullmatch(r"job \S+ \(nightly-triage\) was submitted", lines[0])
+    assert re.fullmatch(r"job \S+ started", lines[1])
+    assert [line.partition(",")[0] for line in lines[2:-1]] == ["step 20", "step 40", "step 60"]
+    assert re.fullmatch(r"job \S+ completed: final loss 0\.\d+", lines[-1])
     assert sorted(path.name for path in script.parent.iterdir()) == ["data", "nightly.py"]
 
 
@@ -95,7 +100,7 @@ def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) 
         first.stderr.readline()  # it has begun
         second = log_of(script)
         first.terminate()
-    assert first.returncode == -signal.SIGTERM, "it was at work until then"
+    assert first.returncode == 128 + signal.SIGTERM, "it was at work until then"
     assert second == (2, ["the last one is still at work; nothing was submitted"])
     script.write_text(usual, "utf-8")
     assert log_of(script)[0] == 0
