@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from arkor_sync.result import RunHealth as RunHealth
     from arkor_sync.result import TrainingResult as TrainingResult
     from arkor_sync.run import Run as Run
+    from arkor_sync.signals import exit_on as exit_on
     from arkor_sync.stores import CursorStore as CursorStore
     from arkor_sync.stores import FileCursorStore as FileCursorStore
     from arkor_sync.stores import SavedCursor as SavedCursor
@@ -111,6 +112,7 @@ else:
         "result": "RunHealth TrainingResult Metrics Artifact",
         "history": "History Best",
         "comparison": "Comparison",
+        "signals": "exit_on",
         "cloud.models": (
             "SUPPORTED_MODELS HuggingFaceDataset BlobDataset DatasetSplit LoraConfig Steps Ratio "
             "TrainingJob JobStatus Project Org Me"

@@ -1,13 +1,15 @@
-"""A look at what follows one run: states, ages and counts. Any thread."""
+"""A look at what follows one run: states, ages and counts, and the same in words. Any thread."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Iterator, Optional
 
 from arkor_sync.result import RunHealth
 from arkor_sync.stream.channel import Channel
-from arkor_sync.stream.reader import Reader
+from arkor_sync.stream.reader import Reader, State
 from arkor_sync.stream.worker import Worker
+
+_LONG = 1.0  # seconds; a callback that takes less is not worth a word
 
 
 def run_health(
@@ -27,8 +29,9 @@ def run_health(
         return None if moment is None else max(0.0, now - moment)
 
     call = worker.current.get()
+    state = reader.state
     return RunHealth(
-        state=ending or reader.state.value,
+        state=ending or state.value,
         last_byte_age=age(reader.last_byte),
         last_event_age=age(reader.last_event),
         last_acknowledged_age=age(worker.last_acknowledged),
@@ -43,4 +46,35 @@ def run_health(
         callback=call and call.callback,
         callback_age=call and age(call.since),
         acknowledged_id=worker.acknowledged_id,
+        retry_in=max(0.0, reader.next_attempt - now) if state is State.BACKING_OFF else None,
+        step=getattr(worker.current.ctx, "step", None),
     )
+
+
+def in_words(health: RunHealth) -> str:
+    """Say what a run is doing, for the message of a `WaitTimeout`."""
+    return ", ".join(_parts(health))
+
+
+def _parts(health: RunHealth) -> Iterator[str]:
+    failed = f" after {health.failures} failures" if health.failures > 1 else ""
+    if health.state == State.STREAMING.value:
+        yield "the stream is connected"
+    elif health.state == State.BACKING_OFF.value:
+        yield f"the stream is lost{failed}, the next attempt is in {health.retry_in or 0:.0f} s"
+    elif health.state == State.CONNECTING.value:
+        again = " again" if health.reconnects else ""
+        yield f"the stream is being opened{again}{failed}"
+    elif health.state == State.ENDED.value:
+        yield "the stream has ended"
+    else:
+        yield f"the run is {health.state}"
+    step = "" if health.step is None else f" (step {health.step})"
+    if health.last_event_age is None:
+        yield "no event has come yet"
+    else:
+        yield f"the last event came {health.last_event_age:.1f} s ago{step}"
+    if health.queue_depth:
+        yield f"{health.queue_depth} events wait for the callbacks"
+    if health.callback is not None and (health.callback_age or 0) >= _LONG:
+        yield f"{health.callback} has been running for {health.callback_age:.0f} s"

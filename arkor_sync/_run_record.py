@@ -1,6 +1,6 @@
-"""What the events tell of one job: its copy, its outcome and its history. Pure.
+"""What the events tell of one job: its copy, its outcome, its history. Runs on the worker thread.
 
-The worker thread writes it; any thread may read it.
+Any thread may read it. It also tells the job's life in the log, a line for each step.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
+from arkor_sync._common.log import get_logger
 from arkor_sync._log_context import log_contexts
 from arkor_sync.contexts import Context, LogContext, build_context
 from arkor_sync.history import MAX_HISTORY_BYTES, History
@@ -19,6 +20,8 @@ from arkor_sync.stream.events import RunEnded, TrainingEvent
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.stream.protocols import Event
+
+logger = get_logger("arkor_sync.run")
 
 _STATUS = {
     events.COMPLETED: "completed",
@@ -50,10 +53,14 @@ class RunRecord:
         self.append = self.history.append
         self.append_logs = self.history.append_logs
         self._run = run
+        self._told_start: object = None  # its event's key; the event may be delivered again
 
     def apply(self, event: TrainingEvent) -> None:
         """Bring the job up to date. The first terminal event fixes the outcome."""
         if event.type == events.STARTED:
+            if event.key != self._told_start:
+                self._told_start = event.key
+                logger.info("job %s started", self.job.id)
             self.job = dataclasses.replace(
                 self.job,
                 status="running",
@@ -75,12 +82,27 @@ class RunRecord:
             events.items(event.data.get("artifacts")) if completed else [],
             Metrics.from_json(event.data.get("metrics")),
         )._of_run(self._run.client, self.history)
+        self.log_end()
 
     def stopped(self, reason: str) -> None:
         """Fix the outcome of a job that the program has cancelled."""
         self.job = dataclasses.replace(self.job, status="cancelled")
         outcome = TrainingResult(self.job, stop_reason=reason)
         self.outcome = outcome._of_run(self._run.client, self.history)
+
+    def log_end(self) -> None:
+        """Write a line about how the job has ended."""
+        result = self.outcome
+        if result is None:
+            return
+        told, why, loss = result.status, result.job.error, result.metrics.final_loss
+        if result.stop_reason is not None:
+            told, why = "was stopped", result.stop_reason
+        elif told == "cancelled":
+            told = "was cancelled"
+        elif told == "completed":
+            why = None if loss is None else f"final loss {loss:g}"
+        logger.info("job %s %s%s", self.job.id, told, f": {why}" if why else "")
 
     def ended(self, error: Optional[BaseException]) -> RunEnded:
         """Return what the callbacks are told at the end, from what `wait()` raises."""

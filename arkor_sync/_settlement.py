@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
-from arkor_sync._common.log import get_logger
-from arkor_sync.errors import WaitTimeout
+from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync._run_health import in_words
+from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
 from arkor_sync.stream.awaiting import Interrupted
+from arkor_sync.stream.current_call import Call
 from arkor_sync.stream.error_policy import Failure
 
 logger = get_logger("arkor_sync.run")
@@ -27,6 +30,7 @@ class Settlement:
         error: What `wait()` raises then, or None.
         failure: The callback's failure that ended the run, or None.
         aborted: The reason of an abort, and when it was asked for (`Clock.now`); or None.
+        cancelled: Whether the cloud has said that it ends the job, or that the job has ended.
     """
 
     def __init__(self, run: Any) -> None:
@@ -35,8 +39,10 @@ class Settlement:
         self._run = run
         self.error: Optional[BaseException] = None
         self.aborted: Optional[Tuple[object, float]] = None
+        self.cancelled = False
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
         self._callbacks: List[Callable[[Any], None]] = []
+        self._told = count()  # 0 until it was said that the job goes on
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -82,6 +88,45 @@ class Settlement:
                 self._changed.wait(SLICE)
             if self.aborted is not None:
                 raise Interrupted
+
+    @property
+    def leaves_job(self) -> bool:
+        """Whether the job goes on without this run: it has not ended and was not cancelled."""
+        return self._run.outcome is None and not self.cancelled
+
+    def tell(self, error: BaseException) -> None:
+        """Say with the error that the job goes on, if it does; and once also in the log.
+
+        Args:
+            error: What ends the run, or the waiting for it.
+        """
+        if not self.leaves_job:
+            return
+        note = still_runs(self._run.job.id)
+        reason = self.aborted[0] if self.aborted else error
+        why = "abort() or close()" if reason is None else text_of(reason)
+        if isinstance(reason, BaseException):
+            why = type(reason).__name__
+        note_and_warn(error, note, f"why this run ended: {why}", next(self._told) == 0)
+
+    def aborted_error(self, callback: Optional[Call], stack: str) -> RunAborted:
+        """Build what `wait()` raises after an abort.
+
+        Args:
+            callback: The callback that is still running, or None.
+            stack: What it is doing.
+        """
+        job_id = self._run.job.id
+        reason = self.aborted and self.aborted[0]
+        message = f"stopped following job {job_id}"
+        if reason is not None:
+            message += f" (reason: {text_of(reason, repr)})"
+        if self.leaves_job:
+            message += f"; {still_runs(job_id)}"
+        if callback is None:
+            return RunAborted(message, reason)
+        message += f"; {callback.callback} for event {callback.event.id} is still running:"
+        return RunAborted(message, reason, callback.callback, stack)
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
         """Fix the end; return False if it was fixed before. `call_back` is to follow."""
@@ -145,8 +190,8 @@ class Settlement:
                 check()
                 now = Clock.now()
                 if deadline is not None and now >= deadline:
-                    job = self._run.job
-                    raise WaitTimeout(f"job {job.id} is still {job.status}")
+                    job, doing = self._run.job, in_words(self._run.health())
+                    raise WaitTimeout(f"job {job.id} is still {job.status}; {doing}")
                 limits = [SLICE]
                 if deadline is not None:
                     limits.append(deadline - now)

@@ -217,7 +217,10 @@ class RunAborted(RunError):
 
 
 class WaitTimeout(RunError, TimeoutError):
-    """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it."""
+    """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it.
+
+    The text says what the run is doing: the state of its stream, and the callback that is running.
+    """
 
 
 class ReconnectExhausted(RunError):
@@ -314,9 +317,15 @@ def text_of(value: object, form: Callable[[object], str] = str) -> str:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Attach a line to an error, as `add_note` does. Python 3.11 and later print it."""
+    """Attach a line to an error, as `add_note` does. Python 3.11 and later print it.
+
+    An error that takes no attributes, such as a frozen dataclass, stays without it.
+    """
     untyped: Any = error
-    if hasattr(untyped, "add_note"):
-        untyped.add_note(note)
-    else:
-        untyped.__notes__ = [*getattr(untyped, "__notes__", ()), note]
+    try:
+        if hasattr(untyped, "add_note"):
+            untyped.add_note(note)
+        else:
+            untyped.__notes__ = [*getattr(untyped, "__notes__", ()), note]
+    except Exception:
+        return

@@ -174,6 +174,9 @@ class RunHealth(NamedTuple):
         callback: The name of the callback that runs or is awaited, or None.
         callback_age: The age of its call.
         acknowledged_id: The id of the last acknowledged event. A new process would continue there.
+        retry_in: The seconds until the stream is opened again, while it is `backing off`.
+        step: The step of the event that was delivered last, or is being delivered. None if that
+            event has none.
     """
 
     state: RunState
@@ -191,3 +194,5 @@ class RunHealth(NamedTuple):
     callback: Optional[str]
     callback_age: Optional[float]
     acknowledged_id: Optional[str]
+    retry_in: Optional[float] = None
+    step: Optional[int] = None

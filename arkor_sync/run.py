@@ -28,9 +28,6 @@ from arkor_sync.errors import (
     RunAborted,
     RunError,
     WaitTimeout,
-    add_note,
-    still_runs,
-    text_of,
 )
 from arkor_sync.history import History
 from arkor_sync.options import RunOptions
@@ -75,7 +72,7 @@ class Run(Inference):
         self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         with ExitStack() as undo:
-            undo.callback(self._release_lease)
+            undo.callback(self._lease.release)
             cursor = Cursor(self._lease.position)
             self._channel = Channel(
                 cursor,
@@ -130,7 +127,7 @@ class Run(Inference):
                 self._reader.expect_end()  # nothing but what the stream still has will come
             self._threads.start(self.job.id)
         except BaseException:
-            self._release_lease()
+            self._lease.release()
             raise
         return self
 
@@ -181,11 +178,11 @@ class Run(Inference):
         self._awaited = True
         try:
             self._wait_until_settled(deadline)
-        except WaitTimeout:
+        except (WaitTimeout, ForkedRunError):
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
             self.abort(interruption)
-            add_note(interruption, still_runs(self.job.id))
+            self._settlement.tell(interruption)
             raise
         if self._settlement.error is not None:
             raise self._settlement.error
@@ -201,6 +198,7 @@ class Run(Inference):
     def abort(self, reason: object = None) -> None:
         """Stop following. It returns at once, and is legal in a callback. The job goes on.
 
+        A warning in the log (`arkor_sync.run`) has the job's id, unless it was cancelled before.
         `wait()` raises `RunAborted`, after a running callback or `abort_grace` has ended. If that
         callback is the job's last, its result stands.
 
@@ -228,6 +226,7 @@ class Run(Inference):
             return
         if not self._threads.join(limit):
             logger.warning("job %s: a thread did not end within %.1f s", self.job.id, limit)
+            self._settlement.tell(self._aborted())
 
     def after_fork(self) -> None:
         """Do nothing more in a forked child: it is the parent's run. The fork hook calls it.
@@ -248,6 +247,7 @@ class Run(Inference):
         call = self._worker.current.get()
         if self._worker.join(timeout):
             return None
+        self._settlement.tell(self._aborted())
         return f"{call.callback if call else 'a thread'} of job {self.job.id} is still running"
 
     def cancel(self) -> None:
@@ -262,7 +262,7 @@ class Run(Inference):
             ForkedRunError: The run belongs to the parent process.
         """
         self._check_process()
-        self.client.jobs.cancel(self.job.id)
+        self._cancel_job()
         self._reader.expect_end()
 
     def stop(self, reason: str = "") -> bool:
@@ -284,7 +284,7 @@ class Run(Inference):
             with self._settlement.stopping():
                 if self.job.is_terminal:
                     return False
-                self.client.jobs.cancel(self.job.id)
+                self._cancel_job()
                 return self._stopped(reason)
         except ConflictError:
             logger.info("job %s ended before it could be stopped", self.job.id)
@@ -329,6 +329,14 @@ class Run(Inference):
             logger.warning(what, call.callback, self.job.id, Lines(current.stack()))
         self._settle(Interrupted(), None)
 
+    def _cancel_job(self) -> None:
+        try:
+            self.client.jobs.cancel(self.job.id)
+        except ConflictError:
+            self._settlement.cancelled = True  # it has ended
+            raise
+        self._settlement.cancelled = True
+
     def _stopped(self, reason: str) -> bool:
         """Settle for a cancelled job, unless the run has come to another end meanwhile."""
 
@@ -341,11 +349,14 @@ class Run(Inference):
         if not self._settlement.abort(reason, unless=ended_otherwise):
             return False
         self._threads.stop()
+        self._record.log_end()
         return True
 
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then stop the threads and call the done callbacks."""
         error = self._ending(error)
+        if error is not None:
+            self._settlement.tell(error)
         is_first = self._settlement.settle(error, failure)
         self._threads.stop()
         interruption = self._settlement.call_back()
@@ -366,26 +377,12 @@ class Run(Inference):
         return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        self._release_lease()  # first, so that whoever waits may follow the job again at once
+        self._lease.release()  # first, so that whoever waits may follow the job again at once
         self._settle(error, failure)
 
-    def _release_lease(self) -> None:
-        try:
-            self._lease.release()
-        except BaseException as error:  # a store may raise anything; the run ends all the same
-            what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
-            logger.error(what, self.job.id, text_of(error))
-
     def _aborted(self) -> RunAborted:
-        reason = self._settlement.aborted and self._settlement.aborted[0]
-        message = f"stopped following job {self.job.id}; the job itself goes on"
-        if reason is not None:
-            message += f" (reason: {text_of(reason, repr)})"
-        call = self._worker.current.get()
-        if call is None:
-            return RunAborted(message, reason)
-        message += f"; {call.callback} for event {call.event.id} is still running:"
-        return RunAborted(message, reason, call.callback, self._worker.current.stack())
+        current = self._worker.current
+        return self._settlement.aborted_error(current.get(), current.stack())
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
+from arkor_sync._common.log import note_and_warn
 from arkor_sync._common.secret import hide_secrets
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.cloud.submission import Submitter
 from arkor_sync.contexts import _TrainerDecorators
-from arkor_sync.errors import ArkorUsageError, add_note, still_runs
+from arkor_sync.errors import ArkorUsageError, still_runs
 from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
@@ -101,18 +102,19 @@ class Trainer(_TrainerDecorators):
     def _follow(self, deadline: Optional[float]) -> Run:
         import_for_the_threads()
         job = self._submitter.submit(deadline)
-        with self._lock():
-            if self.run is None:
-                callbacks = [*flatten(self._options.callbacks), *self._added]
-                options = dataclasses.replace(self._options, callbacks=callbacks)
-                try:
+        try:
+            with self._lock():
+                if self.run is None:
+                    callbacks = [*flatten(self._options.callbacks), *self._added]
+                    options = dataclasses.replace(self._options, callbacks=callbacks)
                     self.run = Run(self._client, job, options).start()
-                except BaseException as error:  # of the cursor store, or no thread can start
-                    add_note(error, still_runs(job.id))
-                    raise
-                if self._aborted:  # while the job was being submitted
-                    self.run.abort(*self._aborted)
-            return self.run
+                    if self._aborted:  # while the job was being submitted
+                        self.run.abort(*self._aborted)
+                return self.run
+        except BaseException as error:  # Ctrl-C, the cursor store's, or no thread can start
+            if self.run is None:
+                note_and_warn(error, still_runs(job.id))
+            raise
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:
         """Submit the job if it is not submitted yet, follow it, and block until it has ended.

@@ -10,6 +10,9 @@ As a line of a crontab (`crontab -e`), at 2:30 every night:
 It exits with 0 if the training completed; with 1 if it did not (it failed, or was cancelled because
 the time was over); with 2 if nobody knows (it could not be submitted or followed), or if another
 nightly.py is still at work. With SLACK_WEBHOOK_URL set, Slack hears how it ended, whatever happens.
+
+At SIGTERM (`kill`, `docker stop`, systemd) it exits with 143, at Ctrl-C with 130. The job goes on
+then; a line of the log has its id, with which `follow(id)` attaches to it again.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import contextlib
 import fcntl
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Iterator
@@ -30,6 +34,7 @@ from arkor_sync import (
     LogContext,
     WaitTimeout,
     create_trainer,
+    exit_on,
 )
 from arkor_sync.handlers import SlackNotifier
 
@@ -63,15 +68,13 @@ def train(cloud: bool, limit: float, slack: SlackNotifier) -> int:
             callbacks=[Callbacks(on_log=on_log), slack],
             client=client,
         )
-        with trainer.follow() as run:
-            log.info("job %s was submitted", run.job.id)
+        with exit_on(signal.SIGTERM), trainer.follow() as run:
             try:
                 result = run.wait(limit)
             except WaitTimeout:
                 run.stop(f"not done after {limit:g} s")  # or it would run on, and cost
                 result = run.wait(60)
     if result.status == "completed":
-        log.info("job %s completed, final loss %s", result.job.id, result.metrics.final_loss)
         return COMPLETED
     why = result.stop_reason or result.job.error
     log.error("job %s %s: %s", result.job.id, result.status, why)

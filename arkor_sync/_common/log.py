@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from arkor_sync._common.text import LINE, safe_line, safe_text
+from arkor_sync.errors import add_note, text_of
 
 
 class Lines(str):
@@ -22,6 +23,24 @@ def get_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_make_safe)  # adding it again does nothing
     return logger
+
+
+def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = True) -> None:
+    """Attach a line to an error, unless it has it already, and log the line as a warning.
+
+    It is logged also where the error shows it: Python 3.9 and 3.10 do not print what is attached,
+    and a program may catch the error without a word.
+
+    Args:
+        error: The error.
+        note: What its reader has to know.
+        why: Added to the line of the log.
+        warn: Whether to log it.
+    """
+    if note not in text_of(error) and note not in getattr(error, "__notes__", ()):
+        add_note(error, note)
+    if warn:
+        get_logger("arkor_sync.run").warning("%s%s", note, why and f" ({why})")
 
 
 def _make_safe(record: logging.LogRecord) -> bool:

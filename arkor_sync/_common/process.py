@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
-from typing import Any, List, Optional, Protocol
+from typing import Any, List, Optional, Protocol, Set
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
@@ -33,6 +34,7 @@ class ProcessHooks(Protocol):
 
 _registered: weakref.WeakSet[Any] = weakref.WeakSet()
 _inherited: List[Any] = []  # kept alive, so that a child never closes what its parent still uses
+_told: Set[int] = set()  # the processes in which `multiprocessing` calls the exit hook
 # Acquired once, by the thread that installs the hooks, and never released; no thread waits for it.
 _installing = threading.Lock()
 
@@ -44,6 +46,13 @@ def register_hooks(owner: ProcessHooks) -> None:
         if hasattr(os, "register_at_fork"):  # Windows has no fork
             os.register_at_fork(after_in_child=_after_fork)
         atexit.register(_at_exit)
+    multiprocessing: Any = sys.modules.get("multiprocessing.util")
+    if multiprocessing is None or os.getpid() in _told:
+        return
+    # A child of `multiprocessing` leaves by `os._exit`, past `atexit`, but calls its finalizers.
+    if sys.modules["multiprocessing.process"].parent_process() is not None:
+        _told.add(os.getpid())
+        multiprocessing.Finalize(None, _at_exit, exitpriority=0)
 
 
 def _after_fork() -> None:
@@ -55,6 +64,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     deadline = Clock.now() + EXIT_GRACE
     for owner in list(_registered):
+        _registered.discard(owner)  # this may be called again
         running = owner.at_exit(max(0.0, deadline - Clock.now()))
         if running is not None:
             logger.warning("the interpreter exits while %s", running)

@@ -19,7 +19,7 @@ from arkor_sync.cloud.http import (
 from arkor_sync.cloud.local_data import sendable
 from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.cloud.session import CloudSession
-from arkor_sync.cloud.submission import MAYBE_CREATED
+from arkor_sync.cloud.submission import maybe_created
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -77,7 +77,7 @@ class Jobs:
         except (ArkorConnectionError, ResponseError) as error:
             if _cannot_have_created(error):
                 raise
-            raise type(error)(f"{error}; {MAYBE_CREATED}") from error.__cause__
+            raise type(error)(f"{error}; {maybe_created(name)}") from error.__cause__
         return job
 
     def get(self, job_id: str, *, transport: Optional[Transport] = None) -> TrainingJob:

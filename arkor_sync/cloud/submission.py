@@ -2,6 +2,7 @@
 
 The request and all that comes before it (the sign-in, a lock, the look-up of a name) run on the
 thread `arkor-submit`. Waiting is done in slices, so it ends at once for an abort and at a deadline.
+Whoever stops waiting without an answer is told what may have become of the job.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ import contextvars
 import os
 from concurrent.futures import Future, wait
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE, ProcessLock
+from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
-from arkor_sync.errors import RunAborted, WaitTimeout, add_note
+from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.transport import Transport
 
-MAYBE_CREATED = "the job may have been created nevertheless; client.jobs.list() shows it"
+logger = get_logger("arkor_sync.run")
+
+
+def maybe_created(name: str) -> str:
+    """Say, for an error message, that a job may exist although no answer has come."""
+    return f"the job {name!r} may have been created nevertheless; client.jobs.list() shows it"
 
 
 class Submitter:
@@ -79,9 +88,11 @@ class Submitter:
         except WaitTimeout:
             raise
         except BaseException as error:
+            gave_up = isinstance(error, RunAborted) or not submission.done
+            submission.leave(error)
             with self._lock():
-                gave_up = isinstance(error, RunAborted) or not submission.done
                 self._gave_up = self._gave_up or gave_up
+                self.job = self.job or submission.job
                 if self._running.get(os.getpid()) is submission:  # not that of another thread
                     del self._running[os.getpid()]
             raise
@@ -98,25 +109,36 @@ class Submitter:
                     message = f"{self._name!r} was aborted before it was submitted"
                     if self._gave_up:
                         message = f"{self._name!r} was aborted while it was submitted; "
-                        message += MAYBE_CREATED
+                        message += maybe_created(self._name)
                     raise RunAborted(message, *aborted)
                 self._running[pid] = _Submission(self._client, self._name, self._config)
             return self._running[pid]
 
 
 class _Submission:
-    """One request, and the thread that makes it."""
+    """One request, and the thread that makes it.
+
+    Attributes:
+        job: The job, once the cloud has accepted it.
+    """
 
     def __init__(self, client: Any, name: str, config: Mapping[str, Any]) -> None:
         self._client = client
+        self.job: Optional[TrainingJob] = None
         self._name = name
         self._config = config
+        self._pid = os.getpid()
+        self._told = count()  # 0 until somebody knows what became of it
         self._transport: Transport = client.transport()
         self._outcome: Future[TrainingJob] = Future()
         try:
             OwnThread(partial(contextvars.copy_context().run, self._main), "arkor-submit").start()
+            register_hooks(self)
         except (RuntimeError, MemoryError) as error:
             raise no_thread("the job is not submitted", error) from error
+        except BaseException as interruption:  # Ctrl-C, as the thread begins
+            self.leave(interruption)
+            raise
 
     def _main(self) -> None:
         try:
@@ -125,6 +147,8 @@ class _Submission:
         except BaseException as error:  # of any kind: threads wait for it
             self._outcome.set_exception(error)
         else:
+            self.job = job
+            logger.info("job %s (%s) was submitted", job.id, job.name)
             self._outcome.set_result(job)
 
     @property
@@ -134,25 +158,45 @@ class _Submission:
 
     def result(self) -> TrainingJob:
         """Return the job, or raise what the request raised. It is done."""
-        return self._outcome.result()
+        job = self._outcome.result()
+        next(self._told)
+        return job
+
+    def leave(self, error: BaseException, why: str = "") -> None:
+        """End the request, and say with an error and in the log what may have become of the job.
+
+        Args:
+            error: Why nobody waits any longer, or what the request raised.
+            why: The same for the log.
+        """
+        self._transport.close()
+        note = maybe_created(self._name)
+        if self.job is not None:
+            note = still_runs(self.job.id)
+        elif self.done and note not in text_of(self._outcome.exception()):
+            return  # the cloud has refused it, or it was not sent
+        if next(self._told) == 0:
+            note_and_warn(error, note, why)
+
+    def after_fork(self) -> None:
+        """Do nothing: in the child nobody waits for it."""
+
+    def at_exit(self, timeout: float) -> Optional[str]:  # noqa: ARG002
+        """Say what may have become of the job, if nobody knows. The exit hook calls it."""
+        if os.getpid() == self._pid:
+            self.leave(SystemExit(), "the interpreter exits")
+        return None
 
     def wait(
         self, deadline: Optional[float], aborted: Callable[[], Optional[Tuple[object]]]
     ) -> None:
-        """Wait until it is done; end the request if whoever waits must not wait any longer."""
-        try:
-            while not wait([self._outcome], self._slice(deadline)).done:
-                reason = aborted()
-                if reason:
-                    self._abort(reason)
-                elif deadline is not None and Clock.now() >= deadline:
-                    raise WaitTimeout(f"{self._name!r} is still being submitted; wait again")
-        except (WaitTimeout, RunAborted):
-            raise
-        except BaseException as interruption:  # Ctrl-C, or what a time limit raises here
-            self._transport.close()
-            add_note(interruption, MAYBE_CREATED)
-            raise
+        """Wait until it is done; raise if whoever waits must not wait any longer."""
+        while not wait([self._outcome], self._slice(deadline)).done:
+            reason = aborted()
+            if reason:
+                self._abort(reason)
+            elif deadline is not None and Clock.now() >= deadline:
+                raise WaitTimeout(f"{self._name!r} is still being submitted; wait again")
 
     @staticmethod
     def _slice(deadline: Optional[float]) -> float:
@@ -164,7 +208,7 @@ class _Submission:
         self._transport.close()
         message = f"{self._name!r} was aborted while it was submitted"
         if not wait([self._outcome], SLICE).done:
-            raise RunAborted(f"{message}; {MAYBE_CREATED}", *reason)
+            raise RunAborted(f"{message}; {maybe_created(self._name)}", *reason)
         error = self._outcome.exception()
         if error is not None:
             raise RunAborted(f"{message}: {error}", *reason) from error

@@ -61,11 +61,13 @@ class Decision(NamedTuple):
         action: What to do.
         max_delay: Seconds. The worker waits a random time between none and this before a repeat.
         exhausted: Whether a rule or the budget wanted otherwise, but had no attempts left.
+        spent_budget: The policy's budget, where it is the reason of the answer; else None.
     """
 
     action: Action
     max_delay: float = 0.0
     exhausted: bool = False
+    spent_budget: Optional[int] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +224,7 @@ class ErrorPolicy:
         decision = next((answer for answer in answers if answer), Decision(self.otherwise))
         spent = self.budget is not None and failure.given_up >= self.budget
         if decision.action is Action.LOG and spent:
-            return Decision(Action.ABORT, exhausted=True)
+            return Decision(Action.ABORT, exhausted=True, spent_budget=self.budget)
         return decision
 
 

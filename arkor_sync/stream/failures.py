@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, Callable, Hashable, Optional
 
-from arkor_sync._common.log import get_logger
-from arkor_sync.errors import add_note, still_runs, text_of
+from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync.errors import add_note, text_of
 from arkor_sync.stream.error_policy import (
     Action,
     Decision,
@@ -16,7 +16,6 @@ from arkor_sync.stream.error_policy import (
     Skip,
     StopTraining,
 )
-from arkor_sync.stream.events import KNOWN, TERMINAL
 from arkor_sync.stream.protocols import Canceller, Event, Handlers
 
 logger = get_logger("arkor_sync.stream.worker")
@@ -144,8 +143,12 @@ class Failures:
             return decision
         self.final = failure
         add_note(error, where)
-        if decision.action is Action.ABORT and event.type in KNOWN - TERMINAL:
-            add_note(error, still_runs(self._label))
+        if decision.spent_budget is not None:
+            note = (
+                f"the error budget of the run is spent: {self.given_up} errors were logged, "
+                f"budget={decision.spent_budget}, and {callback} raised once more"
+            )
+            note_and_warn(error, note, f"job {self._label}")
         if decision.action is Action.CANCEL:
             self._cancel(error)
         raise error

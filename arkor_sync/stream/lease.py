@@ -10,9 +10,12 @@ import os
 import socket
 from typing import Any, Callable, Mapping, Optional, Protocol
 
-from arkor_sync.errors import ArkorError, CursorStoreError
+from arkor_sync._common.log import get_logger
+from arkor_sync.errors import ArkorError, CursorStoreError, text_of
 from arkor_sync.stores import CursorStore, SavedCursor
 from arkor_sync.stream.cursor import Cursor
+
+logger = get_logger("arkor_sync.run")
 
 
 class Stateful(Protocol):
@@ -35,7 +38,6 @@ class Lease:
 
     Attributes:
         saved: What an earlier run left.
-        release: Gives the job back.
 
     Raises:
         LeaseHeldError: Another run has the lease.
@@ -46,13 +48,13 @@ class Lease:
         self, store: Optional[CursorStore], job_id: str, states: Mapping[str, Stateful]
     ) -> None:
         self.saved = SavedCursor()
-        self.release: Callable[[], None] = lambda: None
+        self._release: Callable[[], None] = lambda: None
         self._store = store
         self._job_id = job_id
         self._states = states
         if store is None:
             return
-        self.release = store.lease(job_id)
+        self._release = store.lease(job_id)
         try:
             self.saved = store.load(job_id)
             for key, callback in states.items():
@@ -61,6 +63,14 @@ class Lease:
         except BaseException:
             self.release()
             raise
+
+    def release(self) -> None:
+        """Give the job back."""
+        try:
+            self._release()
+        except BaseException as error:  # a store may raise anything; the run ends all the same
+            what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
+            logger.error(what, self._job_id, text_of(error))
 
     @property
     def position(self) -> SavedCursor:

@@ -7,7 +7,7 @@ it reads the job's record instead.
 from __future__ import annotations
 
 import enum
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
@@ -33,6 +33,7 @@ from arkor_sync.stream.protocols import OpenStream, ReadJob
 from arkor_sync.stream.reconnect import ReconnectPolicy
 
 logger = get_logger("arkor_sync.stream.reader")
+life = get_logger("arkor_sync.run")
 
 _IDLE = 15.0  # seconds
 _LEAST_RETRY = 0.1  # seconds: a server that asks for none must not be hammered when it fails
@@ -76,6 +77,7 @@ class Reader:
         failures: Consecutive ones, as the policy counts them.
         last_byte: When the last bytes came, on the clock; `None` before.
         last_event: When the last new event came; `None` before.
+        next_attempt: When it connects again, while it is backing off.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class Reader:
         self.failures = 0
         self.last_byte: Optional[float] = None
         self.last_event: Optional[float] = None
+        self.next_attempt = 0.0
+        self._lost: Optional[Tuple[float, int]] = None  # when, and with which connection
         self._open_stream = open_stream
         self._read_job = read_job
         self._channel = channel
@@ -176,6 +180,7 @@ class Reader:
                 while not self._transport.interruption.wait(_IDLE):
                     self._on_idle()
             elif delay > 0:
+                self.next_attempt = self._clock.now() + delay
                 self.state = State.BACKING_OFF
                 self._clock.wait(self._transport.interruption, delay)
 
@@ -231,6 +236,7 @@ class Reader:
         )
         try:
             self.state = State.STREAMING
+            self._log_reconnected()
             self._listen_until = self._clock.now() + min(self._patience(), CANCEL_GRACE)
             parser = FrameParser(self._max_event_bytes)
             while True:
@@ -313,6 +319,7 @@ class Reader:
         if isinstance(error, CloudApiError) and error.status in policy.permanent:
             raise error
         self.failures += 1
+        self._lost = self._lost or (self._clock.now(), self.connections)
         if policy.max_attempts is not None and self.failures > policy.max_attempts:
             raise ReconnectExhausted(
                 f"the event stream of job {self._label} was lost {self.failures} times in a row; "
@@ -332,6 +339,13 @@ class Reader:
         )
         self._channel.report_lost(StreamLost(str(error), self.failures, delay))
         return delay
+
+    def _log_reconnected(self) -> None:
+        if self._lost is not None:
+            seconds, attempts = self._clock.now() - self._lost[0], self.connections - self._lost[1]
+            self._lost = None
+            what = "job %s: the event stream is open again after %.1f s (attempts: %d)"
+            life.info(what, self._label, seconds, attempts)
 
     def _after_gone(self, gone: GoneError, position: Position) -> Optional[float]:
         """Carry on after 410: the cloud cannot resume after the cursor.

@@ -16,7 +16,7 @@ from support.example_runs import EXAMPLES, run
 from support.servers import Webhook
 
 LINE = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) +(nightly|arkor_sync\.\w+): "
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) +(nightly|arkor_sync\.[\w.]+): "
 )
 
 
@@ -47,22 +47,23 @@ def work_for_ever(script: Path) -> None:
 
 
 def log_of(script: Path, *arguments: str) -> Tuple[int, List[str]]:
-    """Run it; return its exit code and its own lines, after seeing that all are log lines."""
+    """Run it; return its exit code, and its lines and the run's. All must be log lines."""
     done = run(script, *arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     lines = done.stdout.splitlines()
     for line in lines:
         assert LINE.match(line)
-    own = [line.partition(" nightly: ") for line in lines]
-    return done.returncode, [text for _, found, text in own if found]
+    parts = [re.split(" (?:nightly|arkor_sync.run): ", line, maxsplit=1) for line in lines]
+    return done.returncode, [text for _, *found in parts for text in found]
 
 
 @pytest.mark.slow
 def test_a_training_that_completes_exits_0(script: Path) -> None:
     code, lines = log_of(script)
     assert code == 0, lines
-    assert re.fullmatch(r"job \S+ was submitted", lines[0])
-    assert [line.partition(",")[0] for line in lines[1:-1]] == ["step 20", "step 40", "step 60"]
-    assert re.fullmatch(r"job \S+ completed, final loss 0\.\d+", lines[-1])
+    assert re.fullmatch(r"job \S+ \(nightly-triage\) was submitted", lines[0])
+    assert re.fullmatch(r"job \S+ started", lines[1])
+    assert [line.partition(",")[0] for line in lines[2:-1]] == ["step 20", "step 40", "step 60"]
+    assert re.fullmatch(r"job \S+ completed: final loss 0\.\d+", lines[-1])
     assert sorted(path.name for path in script.parent.iterdir()) == ["data", "nightly.py"]
 
 
@@ -111,7 +112,7 @@ def test_while_one_is_at_work_another_submits_nothing_and_exits_2(script: Path) 
         first.stderr.readline()  # it has begun
         second = log_of(script)
         first.terminate()
-    assert first.returncode == -signal.SIGTERM, "it was at work until then"
+    assert first.returncode == 128 + signal.SIGTERM, "it was at work until then"
     assert second == (2, ["the last one is still at work; nothing was submitted"])
     script.write_text(usual, "utf-8")
     assert log_of(script)[0] == 0

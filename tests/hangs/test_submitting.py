@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import threading
 import time
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from arkor_sync import (
+    ArkorConnectionError,
     ArkorTimeoutError,
+    BadRequestError,
     CloudApiClient,
     HuggingFaceDataset,
     ProjectState,
@@ -22,12 +25,15 @@ from arkor_sync import (
     create_trainer,
 )
 from support.forking import lock_of_another
+from support.hang_phases import is_in
 from support.hostile import BODIES, DRIPS, answer_json, drip
 from support.loopback import Connection, Server, stay_silent
 from support.scripted_cloud import JOB
 from support.waiting import PATIENCE, Background, shortest, until
 
 LIMIT = 0.2  # seconds
+MAYBE = "the job 'n' may have been created nevertheless; client.jobs.list() shows it"
+GOES_ON = "job job-1 goes on; follow('job-1') attaches to it again"
 ATTACKS = {
     "silence": stay_silent,
     "100 Continue": DRIPS["100 Continue"],
@@ -118,11 +124,81 @@ def test_the_job_of_a_submission_that_took_long_is_followed() -> None:
 
 
 @pytest.mark.parametrize("attack", sorted(set(ATTACKS) - {"silence"}))
-def test_a_submission_has_a_deadline_of_its_own(attack: str) -> None:
+def test_a_submission_has_a_deadline_of_its_own(
+    attack: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with Server(ATTACKS[attack]) as server:
         trainer = trainer_of(server, timeout=(PATIENCE, 0.2))
         with pytest.raises(ArkorTimeoutError, match="may have been created"):
             Background(trainer.wait).result()
+    assert said(caplog) == [MAYBE]
+
+
+def said(caplog: pytest.LogCaptureFixture) -> List[str]:
+    """List the warnings about a job that may exist, or that goes on."""
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    return [line for line in lines if "may have been" in line or "goes on" in line]
+
+
+def refuse(connection: Connection, request: str) -> None:
+    connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_of_a_job_that_cannot_exist_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with Server(refuse) as server:
+        trainer = trainer_of(server)
+        with pytest.raises(BadRequestError) as refused:
+            trainer.wait()
+    with pytest.raises(ArkorConnectionError) as closed:
+        trainer.wait()  # the server is gone
+    assert said(caplog) == []
+    for error in (refused.value, closed.value):
+        assert "may have been" not in str(error) + str(getattr(error, "__notes__", ""))
+
+
+def test_who_is_interrupted_as_the_answer_comes_is_told_the_job_and_can_follow_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Server(answer_json({"job": JOB})) as server:
+        trainer = trainer_of(server)
+        submission = trainer._submitter._start()
+        assert submission is not None
+
+        def wait_and_be_interrupted(*_: Any) -> None:
+            until(lambda: submission.done)
+            raise KeyboardInterrupt
+
+        submission.wait = wait_and_be_interrupted  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt) as caught:
+            trainer.start()
+        assert caught.value.__notes__ == [GOES_ON]  # type: ignore[attr-defined]
+        assert said(caplog) == [GOES_ON]
+        assert trainer.start().id == "job-1"
+        assert posts(server) == 1
+
+
+def test_at_the_exit_a_job_that_nobody_has_waited_for_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "arkor_sync.run")
+    with Server(answer_json({"job": JOB})) as server:
+        trainer = trainer_of(server)
+        with pytest.raises(WaitTimeout):
+            trainer.wait(-1)
+        submission = trainer._submitter._start()
+        assert submission is not None
+        until(lambda: submission.done)
+        assert f"job job-1 ({JOB['name']}) was submitted" in caplog.text
+        submission.at_exit(PATIENCE)
+        assert said(caplog) == [f"{GOES_ON} (the interpreter exits)"]
+        submission.at_exit(PATIENCE)
+        assert len(said(caplog)) == 1
+    with Server(answer_json({"job": JOB})) as server:
+        submission = trainer_of(server)._submitter._start()
+        assert submission is not None
+        submission.result()
+        submission.at_exit(PATIENCE)
+        assert len(said(caplog)) == 1, "whoever has the job knows it"
 
 
 def test_what_comes_before_the_submission_is_aborted_too(tmp_path: Any, monkeypatch: Any) -> None:
@@ -147,22 +223,20 @@ def test_what_comes_before_the_submission_is_aborted_too(tmp_path: Any, monkeypa
         assert not any("/v1/jobs" in request for request in server.requests)
 
 
-def test_ctrl_c_ends_a_submission(monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
-
+def test_ctrl_c_ends_a_submission(caplog: pytest.LogCaptureFixture) -> None:
     with Server(stay_silent) as server:
         trainer = trainer_of(server)
 
         def interrupt() -> None:
-            until(lambda: server.requests)
+            until(lambda: is_in(threading.main_thread(), ("submission.wait",)))
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         sending = Background(interrupt)
         with pytest.raises(KeyboardInterrupt) as caught:
             trainer.wait()
         sending.result()
-        notes = getattr(caught.value, "__notes__", [])
-        assert not notes or "may have been created" in notes[0]
+        assert caught.value.__notes__ == [MAYBE]  # type: ignore[attr-defined]
+        assert said(caplog) == [MAYBE]
         until(no_submission)
 
 
@@ -183,8 +257,7 @@ def test_a_time_limit_that_strikes_a_submission_says_that_the_job_may_exist() ->
         strike(blocked.thread, TimeIsOver)
         with pytest.raises(TimeIsOver) as caught:
             blocked.result()
-        (note,) = caught.value.__notes__  # type: ignore[attr-defined]
-        assert "may have been created" in note
+        assert caught.value.__notes__ == [MAYBE]  # type: ignore[attr-defined]
         until(no_submission)
         assert posts(server) == 1
 
@@ -215,7 +288,9 @@ def test_who_wakes_late_from_a_submission_that_failed_does_not_disturb_the_next(
             each._transport.close()
 
 
-def test_after_an_abort_every_answer_says_that_the_job_may_exist() -> None:
+def test_after_an_abort_every_answer_says_that_the_job_may_exist(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with Server(stay_silent) as server:
         trainer = trainer_of(server)
         blocked = Background(trainer.wait)
@@ -225,6 +300,7 @@ def test_after_an_abort_every_answer_says_that_the_job_may_exist() -> None:
             with pytest.raises(RunAborted, match=r"aborted while.*may have been created"):
                 ask()
         assert posts(server) == 1
+        assert said(caplog) == [MAYBE]
 
 
 def test_a_submission_that_can_have_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

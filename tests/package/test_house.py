@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "arkor_sync"
 # From the top to the bottom. A module imports from the floors below its own, or from its own.
 FLOORS: List[Set[str]] = [
     {"__init__"},
-    {"cli", "client", "contrib", "credentials", "project", "studio", "testing"},
+    {"cli", "client", "contrib", "credentials", "project", "signals", "studio", "testing"},
     {"follower"},
     {"handlers"},
     {"trainer"},

@@ -9,6 +9,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import multiprocessing
 import os
 import random
 import resource
@@ -20,7 +21,18 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from process_state import process_state
 
-from arkor_sync import Callback, FileCursorStore, LeaseHeldError, ReconnectPolicy, RunError, follow
+from arkor_sync import (
+    Callback,
+    FileCursorStore,
+    HuggingFaceDataset,
+    LeaseHeldError,
+    ReconnectPolicy,
+    RunError,
+    WaitTimeout,
+    create_trainer,
+    exit_on,
+    follow,
+)
 from support.hang_phases import (
     BY_NAME,
     Cloud,
@@ -271,6 +283,92 @@ def wait_for_ever(cloud: Dict[str, Any], name: str) -> None:
         until_reached(phase, run)
         threading.Thread(target=say_that_it_waits, daemon=True).start()
         run.wait()
+
+
+def begin_and_return(cloud: Dict[str, Any]) -> None:
+    there = Cloud(**cloud)
+    run = follow(there.job_id, client=there.client())
+    until(lambda: run.health().delivered == 3)
+
+
+def leave_a_run_in_a_child_of_multiprocessing(cloud: Dict[str, Any]) -> None:
+    """Have a child that `multiprocessing` forks end while its run lives."""
+    child = multiprocessing.get_context("fork").Process(target=begin_and_return, args=(cloud,))
+    child.start()
+    child.join(PATIENCE)
+    sys.exit(child.exitcode)
+
+
+def exit_while_submitting(cloud: Dict[str, Any]) -> None:
+    """Exit when the time for a submission is over."""
+    trainer = trainer_of(cloud)
+    try:
+        trainer.wait(0)
+    except WaitTimeout:
+        sys.exit(3)
+
+
+# A program that ends by SIGTERM, and says so.
+
+
+def trainer_of(cloud: Dict[str, Any], **options: Any) -> Any:
+    return create_trainer(
+        name="nightly",
+        model="unsloth/gemma-4-E4B-it",
+        dataset=HuggingFaceDataset("arkorlab/triage-demo"),
+        client=Cloud(**cloud).client(),
+        **options,
+    )
+
+
+def be_ended_while_submitting(cloud: Dict[str, Any]) -> None:
+    """Wait for a job whose submission is not answered."""
+    with exit_on(signal.SIGTERM):
+        trainer_of(cloud).wait()
+
+
+def be_ended_in_a_phase(cloud: Dict[str, Any], name: str, store: str) -> None:
+    """Wait for a run in a phase until a signal comes."""
+    there, phase = Cloud(**cloud), BY_NAME[name]
+    with (
+        reader_led_to(there.tarpit),
+        exit_on(signal.SIGTERM),
+        begin(phase, there, cursor_store=FileCursorStore(store)) as run,
+    ):
+        until_reached(phase, run)
+        threading.Thread(target=say_that_it_waits, daemon=True).start()
+        run.wait()
+
+
+def be_ended_in_a_callback(cloud: Dict[str, Any], store: str, gate: str, inside: bool) -> None:
+    """Wait for a run whose callback goes on until a file is there.
+
+    Args:
+        cloud: The cloud.
+        store: The folder of the cursor store.
+        gate: The file.
+        inside: Whether the run is in a `with` of its own.
+    """
+    there = Cloud(**cloud)
+
+    def on_log(ctx: Any) -> None:
+        say("begins", ctx.step)
+        if ctx.step == 2:
+            until(lambda: ctx.run.health().state == "stopping")
+            say("is stopping")
+            until(lambda: os.path.exists(gate))
+        say("ends", ctx.step)
+
+    with exit_on(signal.SIGTERM):
+        run = follow(
+            there.job_id,
+            client=there.client(),
+            cursor_store=FileCursorStore(store),
+            callbacks={"on_log": on_log},
+            abort_grace=PATIENCE,
+        )
+        with run if inside else contextlib.nullcontext():
+            run.wait()
 
 
 def say_that_it_waits() -> None:

@@ -16,9 +16,11 @@ from children import COMMAND, EACH_PHASE, PYTHONPATH, Child, Nursery
 from arkor_sync._common.process import EXIT_GRACE
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from support.hang_phases import BY_NAME, Cloud, Phase, cloud_of, serve
+from support.loopback import Server, stay_silent
 from support.waiting import PATIENCE, shortest
 
 LIMIT = 1.0  # seconds
+MAYBE = "the job 'nightly' may have been created nevertheless; client.jobs.list() shows it"
 
 
 @pytest.fixture
@@ -34,9 +36,18 @@ def time_to_exit(child: Child) -> float:
     return child.ended_at - float(child.value("exits"))
 
 
-def traceback_of(child: Child) -> str:
-    """See that it wrote one traceback and nothing else; return the line that names the error."""
-    first, *rest = [line for line in child.err.splitlines() if not line.startswith(" ")]
+def goes_on(cloud: Cloud, why: str) -> str:
+    """Return the line that says that the job goes on without the process."""
+    job_id = cloud.job_id
+    what = f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
+    return f"{what} (why this run ended: {why})\n"
+
+
+def traceback_of(child: Child, line: str) -> str:
+    """See that it wrote a line and one traceback, and no more; return what names the error."""
+    assert child.err.count(line) == 1, child.err
+    left = child.err.replace(line, "")
+    first, *rest = [each for each in left.splitlines() if not each.startswith(" ")]
     assert first == "Traceback (most recent call last):", child.err
     assert child.err.count(first) == 1, child.err
     return rest[0]
@@ -49,7 +60,8 @@ def test_it_exits_at_once_with_its_own_code_in_any_phase(nursery: Nursery, phase
             child = nursery.start(scenarios.exit_in_a_phase, cloud, phase.name, 3)
             assert child.status() == 3
             took = time_to_exit(child)
-            assert child.err == "" or took > EXIT_GRACE
+            if took < EXIT_GRACE:
+                assert child.err == goes_on(cloud, "the interpreter exits")
             return took
 
     assert shortest(measure, LIMIT) < LIMIT
@@ -65,7 +77,8 @@ def test_a_new_interpreter_exits_as_a_forked_one_does(cloud: Cloud) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (3, b"")
+    assert ended.returncode == 3
+    assert ended.stderr.decode() == goes_on(cloud, "the interpreter exits")
 
 
 def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud) -> None:
@@ -73,7 +86,7 @@ def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud)
         child = nursery.start(scenarios.exit_in_a_callback, cloud, 3)
         assert child.status() == 3
         warning = f"the interpreter exits while on_log of job {cloud.job_id} is still running\n"
-        assert child.err == warning * 3
+        assert child.err == (goes_on(cloud, "the interpreter exits") + warning) * 3
         return time_to_exit(child)
 
     limit = 2 * EXIT_GRACE  # which the three of them share
@@ -83,7 +96,8 @@ def test_it_exits_soon_while_callbacks_are_stuck(nursery: Nursery, cloud: Cloud)
 def test_an_error_of_the_program_is_all_that_is_seen(nursery: Nursery, cloud: Cloud) -> None:
     child = nursery.start(scenarios.fail_in_main, cloud)
     assert child.status() == 1
-    assert traceback_of(child) == "LookupError: mine"
+    line = goes_on(cloud, "the interpreter exits")
+    assert traceback_of(child, line) == "LookupError: mine"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +114,8 @@ def test_what_a_callback_raises_is_how_the_program_ends(
 ) -> None:
     child = nursery.start(scenarios.raise_in_a_callback, cloud, error, True)
     assert child.status() == status
-    assert (traceback_of(child) if said else child.err) == said
+    line = goes_on(cloud, error)
+    assert traceback_of(child, line) == said if said else child.err == line
 
 
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
@@ -109,9 +124,26 @@ def test_a_run_that_nobody_waited_for_changes_nothing_but_says_why_it_ended(
 ) -> None:
     child = nursery.start(scenarios.raise_in_a_callback, cloud, error, False)
     assert child.status() == 0
-    first, *_, last = child.err.splitlines()
-    assert first.endswith("ended with an error, and nothing waited for it")
+    line, first, *_, last = child.err.splitlines(keepends=True)
+    assert line == goes_on(cloud, error)
+    assert first.endswith("ended with an error, and nothing waited for it\n")
     assert last.startswith((f"{error}: ", "job "))
+
+
+def test_a_child_of_multiprocessing_says_which_job_it_leaves(
+    nursery: Nursery, cloud: Cloud
+) -> None:
+    child = nursery.start(scenarios.leave_a_run_in_a_child_of_multiprocessing, cloud)
+    assert child.status() == 0
+    assert child.err == goes_on(cloud, "the interpreter exits")
+
+
+def test_an_exit_during_a_submission_says_that_the_job_may_exist(nursery: Nursery) -> None:
+    with Server(stay_silent) as server:
+        cloud = Cloud(server.url, "token", ("org", "project", "1"), "")
+        child = nursery.start(scenarios.exit_while_submitting, cloud)
+        assert child.status() == 3
+        assert child.err == f"{MAYBE} (the interpreter exits)\n"
 
 
 # Signals.
@@ -134,7 +166,8 @@ def test_a_signal_ends_a_waiting_program_at_once(nursery: Nursery, name: str, nu
             child.kill(number)
             assert child.status() == -number
             if number == signal.SIGINT:
-                assert traceback_of(child) == "KeyboardInterrupt"
+                line = goes_on(cloud, "KeyboardInterrupt")
+                assert traceback_of(child, line) == "KeyboardInterrupt"
             else:
                 assert child.err == ""
             assert child.ended_at

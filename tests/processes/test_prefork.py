@@ -141,6 +141,7 @@ def test_workers_follow_runs_and_stop_cleanly(
         server.get("/keep")
         emulator.wait_for(lambda: emulator.open_streams, PATIENCE)
         assert server.stop() < GRACEFUL
+        assert f"job {cloud.job_id} goes on; follow({cloud.job_id!r}) attaches to it" in server.log
     emulator.wait_for(lambda: not emulator.open_streams, PATIENCE)
 
 

@@ -21,6 +21,7 @@ def test_a_store_that_cannot_be_written_is_told_with_the_job_that_goes_on(
     arkor_no_leaks: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     trainer = create_trainer(
         name="n",
@@ -42,5 +43,6 @@ def test_a_store_that_cannot_be_written_is_told_with_the_job_that_goes_on(
     job_id = trainer.start().id
     expected = f"job {job_id} goes on; follow({job_id!r}) attaches to it again"
     assert expected in caught.value.__notes__  # type: ignore[attr-defined]
+    assert caplog.messages.count(expected) == 1
     monkeypatch.undo()
     trainer.follow().close()

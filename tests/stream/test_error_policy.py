@@ -62,11 +62,11 @@ TABLE: List[Any] = [
     ("when says yes", failure(attempt=3), ABORT),
     ("no rule", failure(RuntimeError()), ABORT),
     ("within the budget", failure(KeyError(), given_up=9), LOG),
-    ("the budget is spent", failure(KeyError(), given_up=10), Decision(ABORT, exhausted=True)),
+    ("the budget is spent", failure(KeyError(), given_up=10), Decision(ABORT, 0, True, 10)),
     (
         "the budget is spent where a repeat would end in LOG",
         failure(TimeoutError(), attempt=3, given_up=10),
-        Decision(ABORT, exhausted=True),
+        Decision(ABORT, exhausted=True, spent_budget=10),
     ),
     (
         "a spent budget does not touch a repeat",
@@ -117,9 +117,9 @@ def test_the_presets() -> None:
     assert ErrorPolicy.abort() == ErrorPolicy()
     assert ErrorPolicy.abort().decide(failure()) == Decision(ABORT)
     assert ErrorPolicy.log().decide(failure(given_up=99)) == Decision(LOG)
-    assert ErrorPolicy.log().decide(failure(given_up=100)) == Decision(ABORT, exhausted=True)
+    assert ErrorPolicy.log().decide(failure(given_up=100)) == Decision(ABORT, 0, True, 100)
     assert ErrorPolicy.log(budget=None).decide(failure(given_up=10**9)) == Decision(LOG)
-    assert ErrorPolicy.log(budget=0).decide(failure()) == Decision(ABORT, exhausted=True)
+    assert ErrorPolicy.log(budget=0).decide(failure()) == Decision(ABORT, 0, True, 0)
     again = ErrorPolicy.reconnect(attempts=3, then=LOG)
     assert again.decide(failure(attempt=2)).action is RECONNECT
     assert again.decide(failure(attempt=3)) == Decision(LOG, exhausted=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +48,7 @@ from arkor_sync import (
     TrainingJob,
     TrainingResult,
     create_trainer,
+    exit_on,
     follow,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
@@ -91,6 +93,9 @@ class Mine(Callback):
     def on_cancelled(self, ctx: CancelledContext) -> None:
         health: RunHealth = ctx.run.health()
         print(health.queue_depth)
+        retry_in: Optional[float] = health.retry_in
+        step: Optional[int] = health.step
+        print(retry_in, step)
 
 
 def hopeless(failure: Failure) -> bool:
@@ -152,6 +157,8 @@ def it_is_unchanged(ctx: FailedContext) -> int:
 
 job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
+with exit_on(), exit_on(signal.SIGTERM, signal.SIGHUP), trainer.follow() as entered:
+    entered.wait()
 result: TrainingResult = trainer.wait(timeout=3600).raise_for_status()
 status: str = result.status
 
