@@ -117,7 +117,7 @@ def test_an_unsupported_version_names_both_and_our_own_command() -> None:
     )
     assert "0.0.3-alpha.1" in message
     assert "^1.4.0 || >=2.1.0" in message
-    assert "pip install --upgrade arkor-sync" in message
+    assert "install a newer version" in message
     assert "npm" not in message
 
 

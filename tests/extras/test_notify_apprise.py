@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 import pytest
@@ -121,12 +120,6 @@ def test_it_is_off_where_the_variable_is_unset(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("APPRISE_URL", hook.apprise_url)
         tell(AppriseNotifier(flush_timeout=PATIENCE), run, run.failed())
         assert len(hook.bodies) == 1
-
-
-def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(ArkorUsageError, match=r"pip install 'arkor-sync\[apprise\]'"):
-        AppriseNotifier("json://127.0.0.1")
 
 
 @pytest.mark.parametrize("answer", [(500, {}, ""), DROP, HANG], ids=str)
