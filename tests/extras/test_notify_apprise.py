@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import apprise  # noqa: F401 - the notifier imports it when it is made
 import pytest
 
 from arkor_sync import ArkorUsageError, CloudApiClient, create_trainer

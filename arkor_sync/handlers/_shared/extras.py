@@ -20,7 +20,7 @@ REQUIREMENTS: Dict[str, str] = {
     "plot": "matplotlib>=3.6",
     "posthog": "posthog>=3.5",
     "progress": "tqdm>=4.64",
-    "speed": "orjson>=3.10",
+    "speed": 'orjson>=3.10; python_version < "3.15"',
     "tensorboard": "tensorboardX>=2.6.2.2",
     "wandb": "wandb>=0.20",
 }
