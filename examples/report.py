@@ -4,8 +4,8 @@
     python examples/report.py FOLDER
 
 The report is one HTML file that opens offline. The PNG needs matplotlib, and the bar in a terminal
-needs tqdm (`pip install '.[plot,progress]'`); without them there is an SVG, and plain lines. The run
-is one of a local Arkor.
+needs tqdm (`pip install '.[plot,progress]'`); without them there is an SVG, and plain lines. The
+run is one of a local Arkor.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ MODULES = {
     "wandb": "wandb",
 }
 
+OPTIONS = ["-pblocker", "-pno:cacheprovider", "-n0", "-m=", "--collect-only", "-q", "-rs"]
+
 BLOCKER = """
 import sys
 
@@ -79,8 +81,7 @@ def collect(folder: Path, allowed: Set[str], **environment: str) -> Any:
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     rest = {name: value for name, value in os.environ.items() if name != "ARKOR_EXTRAS"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "blocker", "-p", "no:cacheprovider", "-n", "0"]
-        + ["--collect-only", "-q", "-rs", "-m", "", str(HERE)],
+        [sys.executable, "-m", "pytest", *OPTIONS, str(HERE)],
         cwd=HERE.parents[1],
         env={**rest, "PYTHONPATH": os.pathsep.join(paths), **environment},
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""OpenTelemetry without an SDK, as the extra installs it: the API takes everything and keeps none."""
+"""OpenTelemetry as the extra installs it, without an SDK: the API takes all and keeps nothing."""
 
 from __future__ import annotations
 

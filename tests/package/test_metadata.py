@@ -39,9 +39,7 @@ def test_ci_and_the_tools_take_the_pythons_from_the_classifiers() -> None:
 
 def test_every_session_of_nox_is_run_by_ci() -> None:
     """Those of several Pythons by `sessions_of`, the others by their names."""
-    made = re.findall(
-        r"^@nox\.session(.*)\ndef (\w+)\(", text_of("noxfile.py"), flags=re.MULTILINE
-    )
+    made = re.findall(r"^@nox\.session(.*)\ndef (\w+)\(", text_of("noxfile.py"), flags=re.MULTILINE)
     by_name = {
         re.sub(r'\(name="([\w-]+)"\)', r"\1", arguments) or function
         for arguments, function in made
@@ -53,7 +51,7 @@ def test_every_session_of_nox_is_run_by_ci() -> None:
 
 
 def test_each_extra_for_users_installs_one_library_and_says_for_which_pythons() -> None:
-    assert FOR_DEVELOPERS < set(EXTRAS)
+    assert set(EXTRAS) > FOR_DEVELOPERS
     for extra in FOR_USERS:
         (requirement,) = EXTRAS[extra]
         assert re.fullmatch(r'[\w-]+>=[\d.]+(; python_version < "3\.\d+")?', requirement)

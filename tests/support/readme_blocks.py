@@ -25,7 +25,7 @@ _EXTRAS = re.compile(r"(?:arkor[-_]sync|\.whl|'\.)\[([\w,-]+)\]")
 _KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
 
 # Python imports this before anything else, also in the processes that a block starts.
-_GUARD = '''
+_GUARD = """
 import sys
 
 def refuse_the_network(event, args):
@@ -40,7 +40,7 @@ def refuse_the_network(event, args):
         raise RuntimeError(f"this program went to {host}")
 
 sys.addaudithook(refuse_the_network)
-'''
+"""
 
 
 class Block(NamedTuple):
