@@ -21,7 +21,7 @@ PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], r
 LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
 
 EXTRAS = {
-    extra: [Requirement(line) for line in lines.strip().splitlines() if line[0] != "#"]
+    extra: [Requirement(line) for line in lines.strip().splitlines()]
     for extra, lines in SETUP["options.extras_require"].items()
     if extra not in ("test", "bench", "lint", "handlers-test")
 }

@@ -19,8 +19,7 @@ _SETUP = configparser.ConfigParser()
 _SETUP.read(Path(__file__).resolve().parents[2] / "setup.cfg", "utf-8")
 
 EXTRAS: Dict[str, List[str]] = {
-    extra: [line for line in lines.splitlines() if line and not line.startswith("#")]
-    for extra, lines in _SETUP["options.extras_require"].items()
+    extra: lines.strip().splitlines() for extra, lines in _SETUP["options.extras_require"].items()
 }
 FOR_DEVELOPERS = {"test", "bench", "lint", "handlers-test"}
 FOR_USERS = sorted(set(EXTRAS) - FOR_DEVELOPERS)
