@@ -154,7 +154,7 @@ def wheel(session: nox.Session) -> None:
     session.install("build", "twine", "trove-classifiers")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
-        session.run("bash", "-c", f"twine check --strict {folder}/*", external=True)
+        session.run("twine", "check", "--strict", *map(str, Path(folder).iterdir()))
         session.run("python", "-c", CHECK_CLASSIFIERS)
         (sdist,) = Path(folder).glob("*.tar.gz")
         (built,) = Path(folder).glob("*.whl")
