@@ -43,7 +43,7 @@ MODULES = {
     "wandb": "wandb",
 }
 
-OPTIONS = ["-pblocker", "-pno:cacheprovider", "-n0", "-m=", "--collect-only", "-q", "-rs"]
+OPTIONS = ["-pblocker", "-pno:cacheprovider", "-n0", "-m", "", "--collect-only", "-q", "-rs"]
 
 BLOCKER = """
 import sys
