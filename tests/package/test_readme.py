@@ -27,7 +27,7 @@ TOLD = [
 # The package is on no index. A name that pip would look up there may be registered by anybody.
 FROM_AN_INDEX = re.compile(
     r"(?:pip|pipx|uv)[\w ]* (?:install|add|run)\b[^`;&|]{0,60}?"
-    r"(?<![\w/@.])arkor[-_]sync(?![\w.-]*(?:\.whl|\.tar\.gz))"
+    r"(?<![\w/@.])arkor[-_]sync(?![\w.*…-]*(?:\.whl|\.tar\.gz))"
 )
 
 
@@ -151,6 +151,7 @@ def test_a_name_of_an_index_is_found(text: str) -> None:
         "pip install .",
         "pip install '.[plot]'",
         "pip install 'arkor_sync-0.2.0-py3-none-any.whl[plot]'",
+        "pip install 'arkor_sync-….whl[plot]'",
         "pip install dist/arkor_sync-0.2.0-py3-none-any.whl",
         "pip install 'git+https://host/owner/arkor_sync'",
         "pip install 'SQLAlchemy>=2.0'",

@@ -43,9 +43,10 @@ def import_extra(module: str, extra: str, needed_by: str) -> Any:
     except ImportError as error:
         requirement, _, marker = REQUIREMENTS[extra].partition("; ")
         advice = f"pip install '{requirement}'"
-        too_new = re.search(r'python_version < "3\.(\d+)"', marker)
-        if too_new and sys.version_info >= (3, int(too_new[1])):
-            advice = f"use Python 3.{int(too_new[1]) - 1} or older, for which {requirement} is made"
+        limit = re.search(r'python_version < "3\.(\d+)"', marker)
+        if limit and sys.version_info >= (3, int(limit[1])):
+            newest = f"3.{int(limit[1]) - 1}"
+            advice = f"{requirement} has no release for this Python; use {newest} or older"
         raise ArkorUsageError(
             f"{needed_by} needs the extra {extra!r}: {advice} ({error})"
         ) from error

@@ -51,7 +51,7 @@ def test_a_python_that_an_extra_does_not_serve_is_told_which_it_serves(
     limited = 'matplotlib>=3.6; python_version < "3.9"'
     monkeypatch.setitem(extras.REQUIREMENTS, "plot", limited)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ArkorUsageError, match=r"use Python 3\.8 or older"):
+    with pytest.raises(ArkorUsageError, match=r"no release for this Python; use 3\.8 or older"):
         handlers.LossPlot("loss.png")
 
 
