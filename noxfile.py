@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
@@ -19,9 +20,38 @@ SETUP.read("setup.cfg")
 PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
 LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
 
+EXTRAS = {
+    extra: [Requirement(line) for line in lines.strip().splitlines()]
+    for extra, lines in SETUP["options.extras_require"].items()
+    if extra not in ("test", "bench", "lint", "handlers-test")
+}
+
+
+def served(extra: str) -> list[str]:
+    """List the Pythons for which an extra installs all of its libraries, the oldest first."""
+    markers = [each.marker for each in EXTRAS[extra] if each.marker]
+    return [
+        version
+        for version in PYTHONS
+        if all(marker.evaluate({"python_version": version}) for marker in markers)
+    ]
+
+
+# The oldest and the newest Python that extras serve. `speed` has a session of its own.
+OF_ORJSON = [served("speed")[0], served("speed")[-1]]
+del EXTRAS["speed"]
+OF_HANDLERS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
+
 # The README's two commands, as they stand there.
 QUICKSTART = "pip install . && python examples/quickstart.py"
 TESTS = "pip install '.[test]' && python -m pytest"
+
+# An index refuses a package with a classifier that it does not know.
+CHECK_CLASSIFIERS = f"""
+from trove_classifiers import classifiers
+unknown = set({SETUP["metadata"]["classifiers"].strip().splitlines()}) - classifiers
+assert not unknown, unknown
+"""
 
 
 @nox.session
@@ -87,7 +117,7 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", "tests/cloud", "tests/handlers/notifiers", "tests/runs")
 
 
-@nox.session
+@nox.session(python=OF_ORJSON)
 def orjson(session: nox.Session) -> None:
     """Run the tests of what reads JSON with orjson installed."""
     session.install(".[test,speed]")
@@ -95,11 +125,17 @@ def orjson(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *(f"tests/{room}" for room in rooms), *session.posargs)
 
 
-@nox.session
+@nox.session(python=OF_HANDLERS)
 def handlers(session: nox.Session) -> None:
-    """Test the ready-made callbacks that need other libraries, with those libraries."""
-    session.install(".[test,handlers-test]")
-    session.run("pytest", "tests/extras", *session.posargs)
+    """Run the tests of the extras, the examples and the READMEs with all extras installed.
+
+    A library that is missing fails here; elsewhere its tests are skipped. The examples and the
+    READMEs without any extra are part of `everything`.
+    """
+    session.install(f".[test,handlers-test,{','.join(EXTRAS)}]")
+    arguments = ["tests/extras", "tests/examples", "tests/package/test_readme.py"]
+    environment = {"ARKOR_EXTRAS": "all"}
+    session.run("pytest", "-m", "", *arguments, *session.posargs, env=environment)
 
 
 @nox.session(name="benchmarks-quick")
@@ -115,9 +151,11 @@ def benchmarks_quick(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build the sdist and the wheel, and use each in a new environment."""
-    session.install("build")
+    session.install("build", "twine", "trove-classifiers")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
+        session.run("twine", "check", "--strict", *map(str, Path(folder).iterdir()))
+        session.run("python", "-c", CHECK_CLASSIFIERS)
         (sdist,) = Path(folder).glob("*.tar.gz")
         (built,) = Path(folder).glob("*.whl")
 

@@ -1,6 +1,6 @@
 """Write the metrics of runs to a database as they come, and ask it which run did best.
 
-    pip install 'arkor-sync[database]'
+    pip install '.[database]'
     python examples/metrics_to_database.py                  # SQLite, in a temporary directory
     python examples/metrics_to_database.py metrics.db       # a file that stays, run after run
 

@@ -3,9 +3,9 @@
     python examples/report.py            # writes to a new temporary folder
     python examples/report.py FOLDER
 
-The report is one HTML file that opens offline. The PNG needs matplotlib (`pip install
-'arkor-sync[plot]'`), and the bar in a terminal needs tqdm (`pip install 'arkor-sync[progress]'`);
-without them there is an SVG, and plain lines. The run is one of a local Arkor.
+The report is one HTML file that opens offline. The PNG needs matplotlib, and the bar in a terminal
+needs tqdm (`pip install '.[plot,progress]'`); without them there is an SVG, and plain lines. The
+run is one of a local Arkor.
 """
 
 from __future__ import annotations

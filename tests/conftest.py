@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from importlib.util import find_spec
 from typing import Iterator
 
 import pytest
@@ -30,40 +29,11 @@ pytest_plugins = ["pytester"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What the extra handlers-test installs. Where some of it is missing, tests/extras is collected and
-# fails: only where there is none of it nobody meant to run them.
-_LIBRARIES = (
-    "apprise",
-    "datadog",
-    "gevent",
-    "matplotlib",
-    "mlflow",
-    "opentelemetry",
-    "posthog",
-    "psycopg",
-    "sqlalchemy",
-    "tensorboardX",
-    "tqdm",
-    "wandb",
-)
-_MISSING = [name for name in _LIBRARIES if find_spec(name) is None]
-
-
-collect_ignore = ["extras"] if len(_MISSING) == len(_LIBRARIES) else []
-
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests: some collect all garbage, many times."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_report_header() -> str:
-    if collect_ignore:
-        return "tests/extras: not collected, none of the extra handlers-test is installed"
-    if _MISSING:
-        return f"tests/extras: collected, and will fail: {', '.join(_MISSING)} not installed"
-    return "tests/extras: collected"
 
 
 @pytest.fixture(autouse=True)

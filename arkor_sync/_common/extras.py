@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, Dict
 
 from arkor_sync.errors import ArkorUsageError
+
+# What each extra installs, as in setup.cfg. A message names the library and not the extra: that
+# command works however this package was installed.
+REQUIREMENTS: Dict[str, str] = {
+    "apprise": "apprise>=1.7",
+    "database": "SQLAlchemy>=2.0",
+    "datadog": "datadog>=0.45",
+    "mlflow": "mlflow-skinny>=2.9",
+    "opentelemetry": "opentelemetry-api>=1.23",
+    "plot": "matplotlib>=3.6",
+    "posthog": "posthog>=3.5",
+    "progress": "tqdm>=4.64",
+    "speed": 'orjson>=3.10; python_version < "3.15"',
+    "tensorboard": "tensorboardX>=2.6.2.2",
+    "wandb": "wandb>=0.20",
+}
 
 
 def import_extra(module: str, extra: str, needed_by: str) -> Any:
@@ -17,12 +35,18 @@ def import_extra(module: str, extra: str, needed_by: str) -> Any:
         needed_by: The class that needs it, for the error message.
 
     Raises:
-        ArkorUsageError: The library is not installed; the message says how to install it.
+        ArkorUsageError: The library is not installed; the message says how to install it, or for
+            which Pythons there is one.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        library = module.partition(".")[0]
+        requirement, _, marker = REQUIREMENTS[extra].partition("; ")
+        advice = f"pip install '{requirement}'"
+        limit = re.search(r'python_version < "3\.(\d+)"', marker)
+        if limit and sys.version_info >= (3, int(limit[1])):
+            newest = f"3.{int(limit[1]) - 1}"
+            advice = f"{requirement} has no release for this Python; use {newest} or older"
         raise ArkorUsageError(
-            f"{needed_by} needs {library}: pip install 'arkor-sync[{extra}]' ({error})"
+            f"{needed_by} needs the extra {extra!r}: {advice} ({error})"
         ) from error

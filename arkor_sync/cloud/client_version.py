@@ -26,7 +26,8 @@ USER_AGENT = (
     f"requests/{requests.__version__}"
 )
 
-UPGRADE_COMMAND = "pip install --upgrade arkor-sync"
+UPGRADE = "install a newer version of arkor-sync, from where you got this one"
+"""There is no command that fits all: the package is on no index."""
 
 _logger = get_logger("arkor_sync.deprecation")
 
@@ -97,7 +98,7 @@ def _keep(notice: DeprecationNotice) -> None:
     mark = object()
     if _logged.setdefault(notice.message, mark) is mark:  # of several threads, one is first
         until = f" until {notice.sunset}" if notice.sunset else ""
-        _logger.warning("%s (accepted%s; %s)", notice.message, until, UPGRADE_COMMAND)
+        _logger.warning("%s (accepted%s; %s)", notice.message, until, UPGRADE)
 
 
 def upgrade_message(body: Any, client_header: str) -> str:
@@ -113,16 +114,16 @@ def upgrade_message(body: Any, client_header: str) -> str:
     if reason == "missing":
         return (
             f"the request reached the cloud without its {CLIENT_HEADER_NAME} header; a proxy may "
-            f"have removed it. If there is no proxy, upgrade: {UPGRADE_COMMAND}"
+            f"have removed it. If there is no proxy, {UPGRADE}"
         )
     if reason == "malformed":
         return (
             f"the cloud cannot read the {CLIENT_HEADER_NAME} header {client_header!r}; "
-            f"leave client_header at its default, or upgrade: {UPGRADE_COMMAND}"
+            f"leave client_header at its default, or {UPGRADE}"
         )
     if isinstance(current, str) and isinstance(supported, str) and current and supported:
         return (
             f"the cloud no longer accepts client version {current} (it accepts {supported}); "
-            f"upgrade: {UPGRADE_COMMAND}"
+            f"{UPGRADE}"
         )
-    return f"the cloud no longer accepts client {client_header}; upgrade: {UPGRADE_COMMAND}"
+    return f"the cloud no longer accepts client {client_header}; {UPGRADE}"

@@ -124,7 +124,7 @@ def test_refusals(emulator: Emulator) -> None:
     with pytest.raises(UpgradeRequiredError, match="X-Arkor-Client"):
         CloudApiClient(emulator.url, TokenCredentials("x"), client_header="other").me()
     emulator.settings.supported_range = ">=1.0.0"
-    with pytest.raises(UpgradeRequiredError, match=r"0\.0\.3-alpha\.1.*>=1\.0\.0.*pip install"):
+    with pytest.raises(UpgradeRequiredError, match=r"0\.0\.3-alpha\.1.*>=1\.0\.0.*install a newer"):
         client.me()
 
 

@@ -1,4 +1,4 @@
-"""What holds for every example: the README lists it, and Ctrl-C ends it without a traceback."""
+"""What holds for every example: the README names it, a test runs it, and Ctrl-C ends it quietly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from support.example_runs import EXAMPLES
+from support.extras import need
 from support.waiting import PATIENCE
 
 ALL = sorted(EXAMPLES.glob("*.py"))
-NEED_EXTRAS = {"metrics_to_database"}
+NEEDED = {"metrics_to_database": "sqlalchemy"}
 QUICK = {"nightly", "quickstart"}  # the others train for seconds until their first line
 
 # Runs an example, and stops the process when it has printed a line: Ctrl-C comes then, and neither
@@ -44,11 +45,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> None:
-    _, _, section = (EXAMPLES.parent / "README.md").read_text("utf-8").partition("\n## Recipes\n")
-    section = section.partition("\n## ")[0]
-    listed = re.findall(r"^\* \[(\w+\.\w+)\]\(examples/\1\): ", section, re.MULTILINE)
-    assert sorted(listed) == [path.name for path in [*ALL, *EXAMPLES.glob("*.ipynb")]]
+def test_the_readme_names_every_example_and_none_that_does_not_exist() -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    named = re.findall(r"\bexamples/(\w+\.(?:py|ipynb))", readme)
+    assert set(named) == {path.name for path in EXAMPLES.iterdir() if path.is_file()}
+
+
+def test_every_example_has_a_test_that_runs_it() -> None:
+    tests = [
+        path.read_text("utf-8")
+        for room in ("examples", "extras")
+        for path in (EXAMPLES.parent / "tests" / room).glob("test_*.py")
+    ]
+    for path in filter(Path.is_file, EXAMPLES.iterdir()):
+        assert any(f'"{path.name}"' in text for text in tests), path.name
 
 
 @pytest.mark.parametrize(
@@ -56,12 +66,13 @@ def test_the_readme_lists_every_example_once_and_none_that_does_not_exist() -> N
     [
         pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
         for path in ALL
-        if path.stem not in NEED_EXTRAS
     ],
 )
 def test_ctrl_c_ends_it_without_a_traceback_and_leaves_no_emulator_behind(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if example.stem in NEEDED:
+        need(NEEDED[example.stem])
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "here").mkdir()
     with subprocess.Popen(

@@ -1,12 +1,31 @@
-"""What every test of an optional library may rely on."""
+"""What every test of an optional library may rely on: it is skipped where that is missing."""
 
 from __future__ import annotations
 
-from typing import Iterator
+from pathlib import Path
+from typing import Any, Iterable, Iterator
 
 import pytest
 
+from support.extras import skip_without
 from support.logger_runs import Service
+
+
+class ModuleOfAnExtra(pytest.Module):
+    """A test module that imports optional libraries as if they were there."""
+
+    def collect(self) -> Iterable[Any]:
+        """Collect the tests, or skip them all where a library is missing."""
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                skip_without(error.__cause__, self.name)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> ModuleOfAnExtra:
+    return ModuleOfAnExtra.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(autouse=True)

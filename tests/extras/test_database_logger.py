@@ -20,6 +20,7 @@ from arkor_sync import ArkorUsageError
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.handlers import DatabaseLogger
 from arkor_sync.handlers.loggers.database import _storable
+from support.extras import need
 from support.logger_contexts import a_job, end, log, started
 from support.logger_runs import EVENTS, at, drain, each_event_twice, train
 from support.waiting import PATIENCE
@@ -122,6 +123,7 @@ def server(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     if request.param == "sqlite":
         made: Any = SQLite(tmp_path_factory.mktemp("sqlite"))
     else:
+        need("psycopg")
         made = PostgreSQL(request.param)
     yield made
     made.close()
@@ -270,6 +272,7 @@ def test_a_url_that_cannot_be_is_refused_without_its_password(url: Any) -> None:
 def test_what_cannot_be_reached_is_told_without_the_password(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    need("psycopg")
     logger = DatabaseLogger(
         "postgresql+psycopg://arkor:pass%2Fw0rd@127.0.0.1:9/db?connect_timeout=1"
     )
@@ -280,6 +283,7 @@ def test_what_cannot_be_reached_is_told_without_the_password(
 
 
 def test_a_url_with_a_port_that_is_none_is_refused_without_being_shown() -> None:
+    need("psycopg")
     with pytest.raises(ArkorUsageError, match="that is no database URL") as caught:
         DatabaseLogger("postgresql+psycopg://arkor@127.0.0.1:s3cret/db")
     assert "s3cret" not in str(caught.value)

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import sqlalchemy  # noqa: F401 - the example needs it
+
 from support.example_runs import printed_by, run
 
 SCRIPT = "metrics_to_database.py"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Iterator, List
 
+import gevent  # noqa: F401 - the programs need it
 import pytest
 
 from arkor_sync.emulator import Emulator, ScriptedEngine

@@ -14,7 +14,7 @@ import matplotlib
 import pytest
 from matplotlib.image import imread
 
-from arkor_sync import ArkorUsageError, Callback, History, follow
+from arkor_sync import Callback, History, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
 from arkor_sync.render.chart import PALETTES, Chart
@@ -227,12 +227,3 @@ def test_a_drawing_that_fails_harms_nothing(
     assert run.wait(PATIENCE).status == "completed"
     assert "could not be drawn: RuntimeError: no fonts" in caplog.text
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_matplotlib_the_error_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ArkorUsageError, match=r"pip install 'arkor-sync\[plot\]'"):
-        LossPlot(tmp_path / "loss.png")
-    LossPlot(tmp_path / "loss.svg")  # needs nothing

@@ -6,6 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any, List, Tuple
 
+import posthog.request  # noqa: F401 - the logger imports it when it is made
 import pytest
 
 from arkor_sync import ArkorUsageError

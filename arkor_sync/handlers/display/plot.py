@@ -12,12 +12,12 @@ from typing import Any, Dict, List, NamedTuple, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.extras import import_extra
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import file_name, readable_name
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers._shared.outbox import Outbox
 from arkor_sync.handlers._shared.outcome import describe_outcome, shorten_reason
 from arkor_sync.handlers.display.recorder import Recorder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List
 
+from arkor_sync._common.extras import import_extra
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 
 

@@ -7,8 +7,8 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from arkor_sync._common.environment import variable
+from arkor_sync._common.extras import import_extra
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 

@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any, Dict, List, Mapping, Optional, Set
 
-from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync._common.extras import import_extra
 from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 

@@ -7,8 +7,8 @@ import uuid
 from typing import Any, Dict, List, Optional
 
 from arkor_sync._common.environment import variable
+from arkor_sync._common.extras import import_extra
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
 
 _TIMEOUT = 15.0  # seconds

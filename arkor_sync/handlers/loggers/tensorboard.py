@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
+from arkor_sync._common.extras import import_extra
 from arkor_sync._common.paths import file_name, make_directory, readable_name
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from arkor_sync.handlers._shared.extras import import_extra
+from arkor_sync._common.extras import import_extra
 from arkor_sync.handlers.loggers.base import LibraryLogger
 
 

@@ -6,8 +6,8 @@ import dataclasses
 import re
 from typing import Any, List, Optional
 
+from arkor_sync._common.extras import import_extra
 from arkor_sync.errors import ArkorUsageError
-from arkor_sync.handlers._shared.extras import import_extra
 from arkor_sync.handlers.notifiers.base import Notifier
 from arkor_sync.handlers.notifiers.delivery import Unavailable
 from arkor_sync.handlers.notifiers.http import mute_loggers
