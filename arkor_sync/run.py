@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Callable, Optional
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import Lines, get_logger
+from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._preload import import_for_the_threads
+from arkor_sync._run_control import RunControl
 from arkor_sync._run_health import run_health
 from arkor_sync._run_record import RunRecord
 from arkor_sync._settlement import Settlement
-from arkor_sync.callbacks import handler_table, stateful
+from arkor_sync.callbacks import flatten, handler_table, stateful
 from arkor_sync.errors import (
     ArkorUsageError,
     ConflictError,
@@ -67,7 +69,8 @@ class Run:
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
-        self._handlers = handler_table(options.callbacks)
+        self._cell = WaitingCell()
+        self._handlers = handler_table((self._cell.callbacks, *flatten(options.callbacks)))
         self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         with ExitStack() as undo:
@@ -96,7 +99,7 @@ class Run:
                 handlers={} if self._lease.saved.finished else self._handlers,
                 policy=options.error_policy or ErrorPolicy.abort(),
                 record=self._record,
-                control=_Control(self),
+                control=RunControl(self),
                 save=self._lease.saver(cursor),
                 context=contextvars.copy_context(),
                 clock=self._clock,
@@ -176,7 +179,8 @@ class Run:
         deadline = None if timeout is None else Clock.now() + timeout
         self._awaited = True
         try:
-            self._wait_until_settled(deadline)
+            with self._cell:
+                self._wait_until_settled(deadline)
         except WaitTimeout:
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
@@ -312,6 +316,9 @@ class Run:
         state = "settled" if self.done() else "following"
         return f"<Run {self.job.id} {self.job.status} {state}>"
 
+    def _repr_html_(self) -> str:
+        return self._record.html(self._settlement.error)
+
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
         if self._settlement.wait(deadline, self._options.abort_grace, self._check_process):
             return
@@ -386,15 +393,3 @@ class Run:
                 f"job {self.job.id} is followed by process {self._pid}; follow it anew in this "
                 "one, after the fork (gunicorn: in post_fork, or on the first request)"
             )
-
-
-class _Control:
-    """What the worker asks of its run."""
-
-    def __init__(self, run: Run) -> None:
-        self.redeliver = run._reader.redeliver
-        self.finish_stop = run._settlement.finish_stop
-        self.stop = run.stop
-        self.cancel = run.cancel
-        self.ending = run._ending
-        self.settle = run._worker_done
