@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Iterator
 
 import pytest
 
 from support.logger_runs import Service
+
+os.environ["JUPYTER_PLATFORM_DIRS"] = "1"  # or jupyter_core 5 warns when it is imported
 
 
 @pytest.fixture(autouse=True)
