@@ -93,7 +93,7 @@ def card_html(
             f'<div class="arkor-card"><style>{_STYLE}</style>',
             f'<div class="name">{escape(name, _MAX_NAME)}</div>',
             f'<span class="status {tone}">{escape(status, _MAX_NAME)}</span> ' if status else "",
-            f"<code>{escape(id, _MAX_NAME)}</code>" if id else "",
+            f'<span class="id">{escape(id, _MAX_NAME)}</span>' if id else "",
             f'<div class="reason">{escape(reason, _MAX_REASON)}</div>' if reason else "",
             facts_html(facts),
             more,
@@ -102,6 +102,7 @@ def card_html(
     )
 
 
+# JupyterLab has a style of its own for `dl`: what is set back here.
 # The colours of a status have the same contrast, 4.3 to 1, with white and with JupyterLab's black.
 _STYLE = "".join(
     f".arkor-card{rule}"
@@ -113,11 +114,11 @@ border-radius:1em;font-weight:600}
  .good{color:#27873d}
  .bad{color:#d9403a}
  .other{color:#8a63d2}
- code{font:.9em ui-monospace,monospace;background:none;color:inherit;padding:0;opacity:.75}
+ .id{font:.9em ui-monospace,monospace;opacity:.75}
  .reason{white-space:pre-wrap;margin-top:.5em}
- dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(12em,45%),1fr));\
+ dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(13.5em,45%),1fr));\
 gap:.6em 1em;margin:.8em 0}
+ dt,.arkor-card dd{float:none;width:auto;margin:0;padding:0}
  dt{font-size:.85em;font-weight:400;opacity:.75}
- dd{margin:0}
 """.splitlines()
 )

@@ -137,7 +137,7 @@ def _style() -> Iterator[str]:
         theme: "".join(f"--arkor-{role}:{color};" for role, color in palette.items())
         for theme, palette in PALETTES.items()
     }
-    yield f".arkor-live{{{colors['light']}overflow-x:auto;max-width:860px}}"
+    yield f".arkor-live{{{colors['light']}overflow-x:auto}}"
     yield f"@media(prefers-color-scheme:dark){{.arkor-live{{{colors['dark']}}}}}"
     # JupyterLab and Notebook 7, VS Code, Colab.
     for theme, themes in (
@@ -145,7 +145,7 @@ def _style() -> Iterator[str]:
         ("dark", "[data-jp-theme-light=false],.vscode-dark,[theme=dark]"),
     ):
         yield f":is({themes}) .arkor-live{{{colors[theme]}}}"
-    yield ".arkor-live svg{display:block;width:100%;min-width:34em;height:auto}"
+    yield ".arkor-live svg{display:block;width:860px;max-width:100%;min-width:34em;height:auto}"
     for role in PALETTES["light"]:
         yield f".arkor-live .{role}{{color:var(--arkor-{role})}}"
     yield ".arkor-card summary{cursor:pointer;margin:.6em 0}"

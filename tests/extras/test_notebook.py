@@ -129,9 +129,10 @@ def test_the_curve_is_replaced_in_its_place_in_the_cell_that_waits_and_prints_ar
     after = notebook.run("print('after')")
     [curve] = notebook.shown(cell)
     assert notebook.updates >= 2
-    assert curve["text/plain"] == "<triage>: completed, 6 steps"
-    assert "<title>&lt;triage&gt;: loss over 6 steps that were logged, completed" in (
-        curve["text/html"]
+    assert curve["text/plain"] == "<triage>: completed at step 6"
+    assert (
+        "<title>&lt;triage&gt;: loss over 6 steps that were logged, completed"
+        in (curve["text/html"])
     )
     assert ">checkpoint</text>" in curve["text/html"]
     steps = "".join(f"step {step}\n" for step in range(1, 7))
@@ -150,7 +151,7 @@ def test_when_a_later_cell_waits_prints_appear_there_and_the_curve_stays_where_i
     assert notebook.printed(between) == "between\n"
     assert notebook.printed(last) == "step 4\nstep 5\nstep 6\ncompleted\n"
     [curve] = notebook.shown(first)
-    assert curve["text/plain"] == "<triage>: completed, 6 steps"
+    assert curve["text/plain"] == "<triage>: completed at step 6"
     assert notebook.shown(between) == notebook.shown(last) == []
 
 
@@ -181,8 +182,8 @@ def test_the_example_shows_a_curve_the_answers_and_what_is_known_of_the_run() ->
     setup, training, *shown, stop = outputs
     assert setup == stop == []
     [curve] = [each for each in training if each.output_type == "display_data"]
-    assert curve.data["text/plain"] == "notebook: completed, 60 steps"
-    printed = "".join(each.text for each in training if each.output_type == "stream")
+    assert curve.data["text/plain"] == "notebook: completed at step 60"
+    printed = "".join(each.text for each in training if each.get("name") == "stdout")
     assert [line.split(":")[0] for line in printed.splitlines()] == [
         "checkpoint 20",
         "checkpoint 40",
@@ -194,5 +195,7 @@ def test_the_example_shows_a_curve_the_answers_and_what_is_known_of_the_run() ->
 
 
 def test_outside_of_a_notebook_an_error_says_what_to_use_instead() -> None:
-    with pytest.raises(ArkorUsageError, match=r"no Jupyter kernel; .* ProgressBar\(\), .* LossPlot"):
+    with pytest.raises(
+        ArkorUsageError, match=r"no Jupyter kernel; .* ProgressBar\(\), .* LossPlot"
+    ):
         NotebookPlot()

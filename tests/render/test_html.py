@@ -92,7 +92,7 @@ def test_a_job() -> None:
     assert shown(JOB) == (
         '<div class="arkor-card">'
         '<div class="name">support &lt;bot&gt;</div>'
-        '<span class="status good">completed</span> <code>job-1</code>'
+        '<span class="status good">completed</span> <span class="id">job-1</span>'
         "<dl>"
         "<div><dt>Model</dt><dd>unsloth/gemma-4-E4B-it</dd></div>"
         "<div><dt>Created</dt><dd>2026-01-02 03:04:05 UTC</dd></div>"
@@ -107,7 +107,7 @@ def test_a_result() -> None:
     assert shown(result) == (
         '<div class="arkor-card">'
         '<div class="name">support &lt;bot&gt;</div>'
-        '<span class="status good">completed</span> <code>job-1</code>'
+        '<span class="status good">completed</span> <span class="id">job-1</span>'
         "<dl>"
         "<div><dt>Final train loss</dt><dd>1.235</dd></div>"
         "<div><dt>Steps</dt><dd>100</dd></div>"
@@ -124,22 +124,27 @@ def test_a_result() -> None:
             "failed",
             None,
             None,
-            '"status bad">failed</span> <code>job-1</code><div class="reason">x',
+            '"status bad">failed</span> <span class="id">job-1</span><div class="reason">x',
         ),
-        ("running", None, None, '"status other">running</span> <code>job-1</code><div'),
-        ("cancelled", "too slow", None, '"status other">stopped</span> <code>job-1</code><div'),
+        ("running", None, None, '"status other">running</span> <span class="id">job-1</span><div'),
+        (
+            "cancelled",
+            "too slow",
+            None,
+            '"status other">stopped</span> <span class="id">job-1</span><div',
+        ),
         (
             "running",
             None,
             RunAborted("", "lunch"),
-            '"status bad">aborted</span> <code>job-1</code>'
+            '"status bad">aborted</span> <span class="id">job-1</span>'
             '<div class="reason">lunch; the job goes on</div>',
         ),
         (
             "completed",
             None,
             LookupError("<lost>"),
-            '"status bad">completed</span> <code>job-1</code>'
+            '"status bad">completed</span> <span class="id">job-1</span>'
             '<div class="reason">the run ended with LookupError: &lt;lost&gt;</div>',
         ),
     ],

@@ -6,7 +6,7 @@ The callback methods run on the run's worker thread and only queue the data of a
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Generic, Hashable, List, NamedTuple, TypeVar
+from typing import Any, Callable, Dict, Generic, Hashable, List, NamedTuple, TypeVar
 
 from arkor_sync._common.arguments import check, is_seconds
 from arkor_sync._common.clock import Clock
@@ -100,19 +100,19 @@ class LiveChart(Recorder, Generic[Place]):
         for picture in {picture.place: picture for picture in pictures}.values():
             place, chart, history = picture
             chart = dataclasses.replace(chart, rows=collect_rows(history.logs, chart.rows))
-            try:
-                self._show(place, chart)
-            except Exception as error:
-                if not self._failing:  # log it once, and not for every picture
-                    logger.warning(
-                        "%s: %s could not be drawn: %s",
-                        type(self).__name__,
-                        place,
-                        describe_error(error),
-                    )
-                self._failing = True
-            else:
-                self._failing = False
+            self._try(self._show, place, chart)
+
+    def _try(self, show: Callable[[Place, Chart], None], place: Place, chart: Chart) -> None:
+        """Show a picture. If that fails, log it once, and not for every picture."""
+        try:
+            show(place, chart)
+        except Exception as error:
+            if not self._failing:
+                name = type(self).__name__
+                logger.warning("%s: %s could not be drawn: %s", name, place, describe_error(error))
+            self._failing = True
+        else:
+            self._failing = False
 
     def _choose_place(self, chart: Chart, job_id: str) -> Place:
         """Return where the pictures of a job are shown. Runs once, on the worker thread."""

@@ -7,7 +7,7 @@ follow the run. The notebook then finds it by its id, whichever thread replaces 
 from __future__ import annotations
 
 import uuid
-from typing import Any, Dict
+from typing import Dict
 
 from arkor_sync._common.notebook import notebook_shell
 from arkor_sync.contexts import StartedContext
@@ -61,16 +61,17 @@ class NotebookPlot(LiveChart[str]):
     def _choose_place(self, chart: Chart, job_id: str) -> str:
         """Show the first picture."""
         display_id = f"arkor-{job_id}-{uuid.uuid4().hex}"
-        _publish(chart, display_id=display_id)
+        self._try(_publish, display_id, chart)
         return display_id
 
     def _show(self, place: str, chart: Chart) -> None:
         """Replace the picture."""
-        _publish(chart, display_id=place, update=True)
+        _publish(place, chart, update=True)
 
 
-def _publish(chart: Chart, **how: Any) -> None:
+def _publish(display_id: str, chart: Chart, update: bool = False) -> None:
     display = import_extra("IPython.display", "notebook", "NotebookPlot").display
-    plain = one_line(f"{chart.name}: {chart.status}, {len(chart.rows)} steps", _MAX_LINE)
+    step = f" at step {max(chart.rows)}" if chart.rows else ""
+    plain = one_line(f"{chart.name}: {chart.status}{step}", _MAX_LINE)
     bundle: Dict[str, str] = {"text/html": chart_html(chart), "text/plain": plain}
-    display(bundle, raw=True, **how)
+    display(bundle, raw=True, display_id=display_id, update=update)
