@@ -40,6 +40,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync.handlers import NotebookPlot
 
 pool = ThreadPoolExecutor()
 
