@@ -25,8 +25,8 @@ class NotebookPlot(LiveChart[str]):
     """Shows train loss, eval loss and the checkpoints in the cell that follows the run.
 
     The chart appears when the job has started, and is replaced in its place as the run goes on. The
-    last one has the status of the run. It follows the theme of the notebook, light or dark, and
-    needs no JavaScript, so it is still there when the notebook is opened again.
+    last one has the status of the run, and is saved with the notebook. It follows the theme of the
+    notebook, light or dark, and needs no JavaScript.
 
     The drawing runs on a thread of its own: the run waits for it only at the end, up to `timeout`.
     If a picture cannot be drawn, that is logged, and the run goes on.

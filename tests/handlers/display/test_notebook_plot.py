@@ -178,5 +178,7 @@ def test_without_ipython_the_error_names_the_extra(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "IPython.display", None)
-    with pytest.raises(ArkorUsageError, match=r"pip install 'arkor-sync\[notebook\]'"):
+    with pytest.raises(
+        ArkorUsageError, match=r"NotebookPlot needs .*pip install '.*(notebook|ipython)"
+    ):
         NotebookPlot()
