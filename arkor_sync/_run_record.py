@@ -108,6 +108,17 @@ class RunRecord:
         """Return what the callbacks are told at the end, from what `wait()` raises."""
         return RunEnded(self.outcome if error is None else None, error)
 
+    def html(self, error: Optional[BaseException]) -> str:
+        """Return the run as a notebook shows it, with its curve so far.
+
+        Args:
+            error: What `wait()` raises, or None.
+        """
+        from arkor_sync.render.html import run_html  # only for notebooks
+
+        outcome = self.outcome if error is None else None
+        return run_html(self.job, outcome, error, self.history.logs, self.history.checkpoints)
+
     def context(self, event: Event, attempt: int) -> Context:
         """Build the argument of an event's callbacks."""
         return build_context(event, attempt, self.job, self._run)

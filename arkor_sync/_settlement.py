@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._run_health import in_words
 from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
 from arkor_sync.stream.awaiting import Interrupted
@@ -31,6 +32,7 @@ class Settlement:
         failure: The callback's failure that ended the run, or None.
         aborted: The reason of an abort, and when it was asked for (`Clock.now`); or None.
         cancelled: Whether the cloud has said that it ends the job, or that the job has ended.
+        cell: The cell of a notebook that waits.
     """
 
     def __init__(self, run: Any) -> None:
@@ -40,6 +42,7 @@ class Settlement:
         self.error: Optional[BaseException] = None
         self.aborted: Optional[Tuple[object, float]] = None
         self.cancelled = False
+        self.cell = WaitingCell()
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
         self._callbacks: List[Callable[[Any], None]] = []
         self._told = count()  # 0 until it was said that the job goes on
@@ -185,7 +188,7 @@ class Settlement:
             WaitTimeout: The deadline has passed.
         """
         lock, changed = self._lock, self._changed  # a fork replaces them
-        with lock:
+        with self.cell, lock:
             while not self.settled:
                 check()
                 now = Clock.now()

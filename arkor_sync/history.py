@@ -222,6 +222,12 @@ class History:
             writer.writerow({name: safe_cell(value) for name, value in row.items()})
         write_atomically(Path(path), table.getvalue(), 0o644)
 
+    def _repr_html_(self) -> str:
+        """Show the curve in a notebook, and a table of the logs."""
+        from arkor_sync.render.html import history_html  # only for notebooks
+
+        return history_html(self.logs, self.checkpoints)
+
 
 def _values(logs: List[Dict[str, Any]], name: str) -> List[Tuple[int, float]]:
     field = METRICS.get(name, name)

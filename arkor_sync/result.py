@@ -147,6 +147,12 @@ class TrainingResult(Inference):
             raise TrainingCancelledError(f"{self._name} was cancelled{safe_text(why)}", self.job)
         return self
 
+    def _repr_html_(self) -> str:
+        """Show the result in a notebook."""
+        from arkor_sync.render.html import run_html  # only for notebooks
+
+        return run_html(self.job, self)
+
     @property
     def _name(self) -> str:
         return f"job {safe_line(self.job.id)} ({safe_line(self.job.name)})"

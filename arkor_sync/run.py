@@ -20,7 +20,7 @@ from arkor_sync._run_control import RunControl
 from arkor_sync._run_health import run_health
 from arkor_sync._run_record import RunRecord
 from arkor_sync._settlement import Settlement
-from arkor_sync.callbacks import handler_table, stateful
+from arkor_sync.callbacks import flatten, handler_table, stateful
 from arkor_sync.errors import (
     ArkorUsageError,
     ConflictError,
@@ -68,7 +68,8 @@ class Run(Inference):
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
-        self._handlers = handler_table(options.callbacks)
+        cell = self._settlement.cell
+        self._handlers = handler_table((cell.callbacks, *flatten(options.callbacks)))
         self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         with ExitStack() as undo:
@@ -315,6 +316,9 @@ class Run(Inference):
     def __repr__(self) -> str:
         state = "settled" if self.done() else "following"
         return f"<Run {self.job.id} {self.job.status} {state}>"
+
+    def _repr_html_(self) -> str:
+        return self._record.html(self._settlement.error)
 
     def _client_and_adapter(self, step: Optional[int]) -> Tuple[CloudApiClient, Dict[str, Any]]:
         return self.client, final_or_checkpoint(self.job, step, self.history.checkpoints)

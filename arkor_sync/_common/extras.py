@@ -16,6 +16,7 @@ REQUIREMENTS: Dict[str, str] = {
     "database": "SQLAlchemy>=2.0",
     "datadog": "datadog>=0.45",
     "mlflow": "mlflow-skinny>=2.9",
+    "notebook": "ipython>=8",
     "opentelemetry": "opentelemetry-api>=1.23",
     "plot": "matplotlib>=3.6",
     "posthog": "posthog>=3.5",

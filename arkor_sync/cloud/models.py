@@ -103,6 +103,18 @@ class TrainingJob(Record):
         """Whether the job has ended: completed, failed or cancelled."""
         return self.status in _TERMINAL
 
+    def _repr_html_(self) -> str:
+        """Show the job in a notebook; not its configuration, but for the model."""
+        from arkor_sync._common.html import card_html  # only for notebooks
+
+        facts = (
+            ("Model", str(self.config.get("model", ""))),
+            ("Created", self.created_at),
+            ("Started", self.started_at),
+            ("Ended", self.completed_at),
+        )
+        return card_html(self.name, facts, status=self.status, id=self.id, reason=self.error or "")
+
 
 @dataclass(frozen=True)
 class Project(Record):

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, List
 
 if TYPE_CHECKING:
+    from arkor_sync.handlers.display.notebook import NotebookPlot as NotebookPlot
     from arkor_sync.handlers.display.plot import LossPlot as LossPlot
     from arkor_sync.handlers.display.progress import ProgressBar as ProgressBar
     from arkor_sync.handlers.display.report import HtmlReport as HtmlReport
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _MODULES: Dict[str, str] = {
     "HtmlReport": "display.report",
     "LossPlot": "display.plot",
+    "NotebookPlot": "display.notebook",
     "ProgressBar": "display.progress",
     "write_report": "display.report",
     "AppriseNotifier": "notifiers.apprise",

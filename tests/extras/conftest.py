@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
@@ -9,6 +10,8 @@ import pytest
 
 from support.extras import skip_without
 from support.logger_runs import Service
+
+os.environ["JUPYTER_PLATFORM_DIRS"] = "1"  # or jupyter_core 5 warns when it is imported
 
 
 class ModuleOfAnExtra(pytest.Module):

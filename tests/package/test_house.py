@@ -24,7 +24,7 @@ FLOORS: List[Set[str]] = [
     {"handlers"},
     {"trainer"},
     {"run"},
-    {"_preload", "_run_control", "_run_health", "_run_record", "_settlement"},
+    {"_notebook_cell", "_preload", "_run_control", "_run_health", "_run_record", "_settlement"},
     {"callbacks", "comparison", "contexts", "history", "options", "result"},
     {"_inference", "_log_context"},
     {"render"},

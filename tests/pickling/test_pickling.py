@@ -326,7 +326,7 @@ def test_what_a_handler_has_found_out_is_carried_back() -> None:
 def test_every_handler_without_a_library_has_an_example() -> None:
     with_a_library = {
         *("AppriseNotifier", "DatabaseLogger", "DatadogEvents", "MLflowLogger", "WandbLogger"),
-        *("OpenTelemetryMetrics", "PostHogCapture", "TensorBoardLogger"),
+        *("NotebookPlot", "OpenTelemetryMetrics", "PostHogCapture", "TensorBoardLogger"),
     }
     data = {"EarlyStoppingReason", "EvaluationRow", "Notification", "Sample", "write_report"}
     bases = {"MetricsLogger", "Notifier"}

@@ -21,6 +21,7 @@ from arkor_sync._common.files import write_atomically
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
+from arkor_sync.handlers.display import live_chart
 from arkor_sync.handlers.display import plot as module
 from arkor_sync.history import History
 from arkor_sync.render.chart import HEIGHT, WIDTH, Axes, Chart, render_svg
@@ -331,7 +332,7 @@ def test_pictures_are_no_more_frequent_than_they_may_be(
 ) -> None:
     statuses: List[str] = []
     times = iter(range(1000))
-    monkeypatch.setattr(module, "_now", lambda: float(next(times)))
+    monkeypatch.setattr(live_chart, "_now", lambda: float(next(times)))
     plot = LossPlot(tmp_path / "loss.svg", every=20)
     put = plot._outbox.put
     monkeypatch.setattr(
@@ -358,15 +359,14 @@ def test_several_runs_at_a_time_have_a_file_each(
     assert "c.svg" in names
     for each in tmp_path.iterdir():
         assert "failed: no memory" in texts(each.read_text("utf-8"))
-    assert plot._paths == plot._owners == plot._drawn == plot.state_dict() == {}
+    assert plot._places == plot._owners == plot._drawn == plot.state_dict() == {}
 
 
 def test_two_runs_to_one_path_do_not_share_a_file(tmp_path: Path) -> None:
     plot = LossPlot(tmp_path / "loss.svg")
-    first, second = plot._path_of("job-1", "a"), plot._path_of("job-2", "a")
-    assert first == tmp_path / "loss.svg"
-    assert second == tmp_path / "loss-job-2.svg"
-    assert plot._path_of("job-1", "a") == first
+    chart = Chart("a", "running", {})
+    assert plot._choose_place(chart, "job-1") == tmp_path / "loss.svg"
+    assert plot._choose_place(chart, "job-2") == tmp_path / "loss-job-2.svg"
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=30, checkpoints=[10]))
@@ -429,7 +429,12 @@ def test_each_run_saves_its_own_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [({"path": "loss.pdf"}, "path"), ({"path": "a.svg", "theme": "sepia"}, "theme")],
+    [
+        ({"path": "loss.pdf"}, "path"),
+        ({"path": "a.svg", "theme": "sepia"}, "theme"),
+        ({"path": "a.svg", "every": -1}, "every"),
+        ({"path": "a.svg", "timeout": None}, "timeout"),
+    ],
 )
 def test_what_cannot_work_is_refused(arguments: Dict[str, Any], word: str) -> None:
     with pytest.raises(ArkorUsageError, match=word):

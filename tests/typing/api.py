@@ -53,7 +53,7 @@ from arkor_sync import (
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.emulator import Emulator
-from arkor_sync.handlers import EarlyStopping, SlackNotifier
+from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
 
 pool = ThreadPoolExecutor()
 
@@ -195,6 +195,7 @@ follow("j", callbacks=mine)
 follow("j", callbacks=(each for each in mine))
 follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])
+follow("j", callbacks=[NotebookPlot(every=0.5, timeout=5), Mine()])
 
 own = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}]
 for dataset in (Path("data.jsonl"), "data.jsonl", blob, own, blob.to_dict()):

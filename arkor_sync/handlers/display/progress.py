@@ -13,11 +13,12 @@ from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.notebook import notebook_shell
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Context, EndContext, LogContext, StartedContext
 from arkor_sync.handlers._shared.exceptions import describe_error, log_exceptions
-from arkor_sync.handlers._shared.outcome import describe_outcome, shorten_reason
+from arkor_sync.render.outcome import describe_outcome, shorten_reason
 from arkor_sync.render.text import (
     format_duration,
     format_number,
@@ -248,18 +249,12 @@ def _new_display(progress: Progress, stream: Optional[TextIO], leave: bool) -> O
     if stream is None:
         return None
     terminal = stream.isatty() and variable("TERM") != "dumb"
-    if terminal or (stream is sys.stderr and _in_notebook()):
+    if terminal or (stream is sys.stderr and notebook_shell() is not None):
         try:
             return _Bar(progress, stream, leave)
         except ImportError:  # tqdm or the widgets of the notebook are not installed
             pass
     return _Lines(stream)
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in shell.config
 
 
 def _write(stream: TextIO, progress: Progress, parts: Sequence[str], reason: str = "") -> None:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from html import escape as escape_html
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._common.files import write_atomically
+from arkor_sync._common.html import escape, facts_html, table_html, tone_of
 from arkor_sync._common.paths import file_name
-from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import EndContext
 from arkor_sync.handlers._shared.exceptions import log_exceptions
-from arkor_sync.handlers._shared.outcome import describe_outcome
 from arkor_sync.handlers.display.recorder import Recorder
 from arkor_sync.render.chart import PALETTES, Chart, render_svg
+from arkor_sync.render.html import count_text, number_text, rows_table, summary
 from arkor_sync.render.hyperparams import flatten_hyperparams
+from arkor_sync.render.outcome import describe_outcome
 from arkor_sync.render.rows import Row, Rows, collect_rows, downsample
-from arkor_sync.render.text import format_duration, format_number, seconds_between
-from arkor_sync.result import Metrics, TrainingResult
+from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
 
 Samples = Mapping[int, Union[str, Sequence[str]]]
 PathLike = Union[str, "os.PathLike[str]"]
 
 _MAX_ROWS = 1000  # rows of the table
-_TIMESTAMP = re.compile(r"^([\d-]{10})[Tt ]([\d:]{8})(?:\.\d+)?[Zz]$")
 
 
 class HtmlReport(Recorder):
@@ -97,49 +94,20 @@ def _page(
 ) -> str:
     status, reason = describe_outcome(job, result, error)
     rows = dict(sorted(rows.items()))
-    kind = (
-        "good"
-        if status == "completed" and not error
-        else "bad"
-        if job.status == "failed" or error
-        else "other"
-    )
+    tone = tone_of(status, failed=error is not None)
     chart = Chart(job.name, status, rows, checkpoints)
     steps = sorted({*checkpoints, *samples})
     parts = [
         f"<h1>{escape(job.name)}</h1>",
-        f'<p><span class="status {kind}">{escape(status)}</span> <code>{escape(job.id)}</code></p>',
+        f'<p><span class="status {tone}">{escape(status)}</span> <code>{escape(job.id)}</code></p>',
         f'<p class="why">{escape(reason)}</p>' if reason else "",
-        _facts(_summary(job, result, rows, checkpoints)),
+        facts_html(summary(job, result, rows, checkpoints)),
         f"<h2>Loss</h2><figure>{render_svg(chart, heading=False)}</figure>",
         _checkpoints(steps, rows, samples),
-        f"<h2>Configuration</h2>{_table(('', ''), _settings(job.config))}",
+        f"<h2>Configuration</h2>{table_html((), _settings(job.config), 'settings')}",
         _history(rows),
     ]
     return _PAGE.format(title=escape(job.name), style=_style(), body="\n".join(filter(None, parts)))
-
-
-def _summary(
-    job: TrainingJob, result: Optional[TrainingResult], rows: Rows, checkpoints: Sequence[int]
-) -> List[Tuple[str, str]]:
-    metrics = result.metrics if result else Metrics()
-    losses = [row.loss for row in rows.values() if row.loss is not None]
-    final = losses[-1] if metrics.final_loss is None and losses else metrics.final_loss
-    evaluated = [(row.eval_loss, step) for step, row in rows.items() if row.eval_loss is not None]
-    best = min(evaluated, default=None)
-    total = max(rows, default=None) if metrics.total_steps is None else metrics.total_steps
-    queued = seconds_between(job.created_at, job.started_at)
-    trained = seconds_between(job.started_at, job.completed_at)
-    facts = [
-        ("Final train loss", _number(final)),
-        ("Best eval loss", best and f"{format_number(best[0])} at step {best[1]}"),
-        ("Steps", "" if total is None else str(total)),
-        ("Checkpoints", str(len(checkpoints))),
-        ("Trained for", "" if trained is None else format_duration(trained)),
-        ("Queued for", "" if queued is None else format_duration(queued)),
-        *zip(("Created", "Started", "Ended"), (job.created_at, job.started_at, job.completed_at)),
-    ]
-    return [(name, _TIMESTAMP.sub(r"\1 \2 UTC", text)) for name, text in facts if text]
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
@@ -155,7 +123,7 @@ def _checkpoints(steps: Sequence[int], rows: Rows, samples: Samples) -> str:
         row, given = rows.get(step, Row()), samples.get(step, ())
         losses = [("loss", row.loss), ("eval loss", row.eval_loss)]
         values = "".join(
-            f", {name} {_number(value)}" for name, value in losses if value is not None
+            f", {name} {number_text(value)}" for name, value in losses if value is not None
         )
         texts = [given] if isinstance(given, str) else given
         quotes = "".join(f"<blockquote>{escape(str(text))}</blockquote>" for text in texts)
@@ -167,35 +135,8 @@ def _history(rows: Rows) -> str:
     if not rows:
         return ""
     shown = downsample(rows, _MAX_ROWS)
-    columns = [
-        i for i in range(len(Row._fields)) if any(row[i] is not None for row in rows.values())
-    ]
-    head = ["step", *(Row._fields[i].replace("_", " ") for i in columns)]
-    body = ([str(step), *(_number(row[i]) for i in columns)] for step, row in shown.items())
-    count = f"{len(shown)} of {len(rows)}" if len(shown) < len(rows) else str(len(rows))
-    table = _table(head, body, "figures")
-    return f"<details><summary><h2>History</h2> {count} steps</summary>{table}</details>"
-
-
-def _table(head: Sequence[str], body: Any, kind: str = "settings") -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>" for cells in body)
-    heading = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
-    return f'<div class="wide"><table class="{kind}">{heading}<tbody>{lines}</tbody></table></div>'
-
-
-def _facts(facts: Sequence[Tuple[str, str]]) -> str:
-    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
-    return f"<dl>{items}</dl>"
-
-
-def escape(text: str) -> str:
-    """Make a text safe to show, and escape it for HTML."""
-    return escape_html(safe_text(text))
-
-
-def _number(value: Optional[float]) -> str:
-    return "" if value is None else format_number(value)
+    head = f"<summary><h2>History</h2> {count_text(shown, rows)}</summary>"
+    return f"<details>{head}{rows_table(shown, rows)}</details>"
 
 
 def _style() -> str:

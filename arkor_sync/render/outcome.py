@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Sequence, Tuple
 
+from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.errors import RunAborted
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
-    from arkor_sync.result import TrainingResult
+
+
+class Outcome(Protocol):
+    """What is used here of a `TrainingResult`, which stands above this room."""
+
+    @property
+    def stop_reason(self) -> Optional[str]:
+        """The reason that the program gave."""
+
+    @property
+    def metrics(self) -> Any:
+        """`final_loss` and `total_steps`."""
+
+    @property
+    def artifacts(self) -> Sequence[Any]:
+        """The artifacts of a completed job."""
 
 
 def describe_outcome(
-    job: TrainingJob, result: Optional[TrainingResult], error: Optional[BaseException]
+    job: TrainingJob, result: Optional[Outcome], error: Optional[BaseException]
 ) -> Tuple[str, str]:
     """Describe how a run ended.
 
@@ -27,11 +43,11 @@ def describe_outcome(
         safe to show.
     """
     status, reason = _outcome(job, result, error)
-    return safe_line(status), safe_text(reason)
+    return safe_line(status), redact(safe_text(reason))
 
 
 def _outcome(
-    job: TrainingJob, result: Optional[TrainingResult], error: Optional[BaseException]
+    job: TrainingJob, result: Optional[Outcome], error: Optional[BaseException]
 ) -> Tuple[str, str]:
     if isinstance(error, RunAborted):
         note = "the job goes on"
