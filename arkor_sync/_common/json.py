@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from typing import Any, NoReturn, Union
+from typing import Any, List, Mapping, NoReturn, Union
 
 from arkor_sync.errors import ArkorUsageError
 
@@ -110,4 +110,26 @@ def json_copy(value: Any, name: str) -> Any:
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ArkorUsageError(f"{name} cannot be sent as JSON: {error}") from error
+        where = _place_of(value)
+        raise ArkorUsageError(f"{name} cannot be sent as JSON: {where}{error}") from error
+
+
+def _place_of(value: Any) -> str:
+    """Name the first part of a value that JSON cannot carry, such as `config.optim: `."""
+    names: List[str] = []
+    try:
+        while isinstance(value, (Mapping, list, tuple)):
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            name, value = next(part for part in parts if not _is_json(part[1]))
+            names.append(f".{name}" if isinstance(name, str) else f"[{name!r}]")
+    except (StopIteration, RecursionError):  # a key that is no text; a value that holds itself
+        names = names[:1]
+    return f"{''.join(names).lstrip('.')}: " if names else ""
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -20,6 +20,7 @@ from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.submission import MAYBE_CREATED
 from arkor_sync.cloud.transport import Transport
+from arkor_sync.cloud.urls import without_query
 from arkor_sync.errors import (
     ArkorConnectionError,
     AuthenticationError,
@@ -164,7 +165,12 @@ class Jobs:
             response.close()
             if EVENT_STREAM.startswith(kind):  # http.client does not notice that headers are cut
                 raise ArkorConnectionError("the connection broke within the answer's headers")
-            raise StreamProtocolError(f"expected {EVENT_STREAM}, got {kind[:100]}")
+            proxy = transport.proxy_of(url)
+            via = f", through the proxy {proxy}" if proxy else ""
+            raise StreamProtocolError(
+                f"GET {without_query(url)}{via}: expected {EVENT_STREAM}, got {kind[:100]}; "
+                "did a proxy or a login page answer?"
+            )
         return ByteStream(response, transport)
 
 

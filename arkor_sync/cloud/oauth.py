@@ -220,7 +220,8 @@ class Refresher:
         """
         host = account.auth0_domain
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", host):
-            raise CredentialsError(f"auth0Domain: {host!r:.80} is not a host; sign in again")
+            where = f"{self._path}: " if self._path else ""
+            raise CredentialsError(f"{where}auth0Domain: {host!r:.80} is not a host; sign in again")
         if account.refresh_token in (None, self._refused):
             raise CredentialsError(
                 f"{host} does not refresh the access token any more; sign in again"

@@ -116,9 +116,9 @@ class Emulator(Inspection):
                 script = {"name": script} if isinstance(script, str) else script
                 options.setdefault("engine", scenario(**script))
             emulator = cls(**{**data.get("options", {}), **options})
-        except TypeError as error:
+            emulator.faults.add(*map(Fault.of, data.get("faults", [])))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
-        emulator.faults.add(*map(Fault.of, data.get("faults", [])))
         return emulator
 
     def start(self) -> Emulator:

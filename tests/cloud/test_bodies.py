@@ -225,7 +225,7 @@ def test_of_the_body_of_an_error_the_start_is_read() -> None:
         assert error.message == "<h1>down</h1>"
         assert peak < 4 * MIB
         client = client_of(server, (PATIENCE, PATIENCE), max_error_bytes=4)
-        with pytest.raises(ServerError, match=r"500: <h1>$"):
+        with pytest.raises(ServerError, match=r"500: <h1> \(GET "):
             client.me()
 
 

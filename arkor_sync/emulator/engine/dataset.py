@@ -34,7 +34,11 @@ def load(source: Dict[str, Any]) -> List[Record]:
     """
     if source.get("type") == "huggingface":
         return [list(record) for record in RECORDS]
-    return parse(_fetch(source["url"], source.get("token")))
+    url = source["url"]
+    try:
+        return parse(_fetch(url, source.get("token")))
+    except TrainingFailed as error:
+        raise TrainingFailed(f"{error}: {_shown(url)}") from None
 
 
 def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:
@@ -107,6 +111,17 @@ def _fetch(url: str, token: Any) -> bytes:
     raise TrainingFailed(
         "the emulator works offline: it reads file:// and http://127.0.0.1 data sets only"
     )
+
+
+def _shown(url: str) -> str:
+    """Return the path of a file, or a URL without its user name and its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return url2pathname(parts.path)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -318,7 +318,8 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
         listener.setblocking(False)
-    except OSError:
+    except OSError as error:
         listener.close()
+        error.filename = f"127.0.0.1:{port}"  # part of the text, as a file's name would be
         raise
     return listener
