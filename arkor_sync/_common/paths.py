@@ -48,19 +48,23 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         OSError: It cannot be made, or is no directory.
     """
     try:
+        _make_one(path, mode)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_directory(path.parent)
+        _make_one(path, mode)
+
+
+def _make_one(path: Path, mode: int) -> None:
+    try:
         with naming(path, "the directory {} cannot be made"):
             os.mkdir(path, mode)
     except FileExistsError:
         if not path.is_dir():
             raise
-        return
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        make_directory(path.parent)
-        make_directory(path, mode)
-        return
-    sync_directory(path.parent)
+    else:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

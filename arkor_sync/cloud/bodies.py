@@ -106,7 +106,7 @@ class ByteStream:
             request, action = self.response.request, "reading the stream"
             if self._timed:
                 url = without_query(request.url or "")
-                action = f"reading the answer of {request.method} {url}"
+                action = f"{request.method} {url}: reading the answer"
             failure, root = connection_error(error, action, handled)
         else:
             self._size += len(piece)
