@@ -17,7 +17,7 @@ from arkor_sync._common.environment import variable
 from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync._common.log import get_logger
-from arkor_sync._common.paths import reason_of
+from arkor_sync._common.paths import absolute, reason_of
 from arkor_sync._common.secret import Secret, hide_secrets
 from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
@@ -173,7 +173,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     Raises:
         CredentialsError: It cannot be read, or it is JSON but not credentials.
     """
-    path = Path(path or credentials_path())
+    path = Path(absolute(path or credentials_path()))
     try:
         data = parse_json(read_text(path))
         data = hide_secrets(data, secret=not isinstance(data, dict))
@@ -189,7 +189,6 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
         raise CredentialsError(
             f"{path} is not usable: {error}; sign in again, or remove the file"
         ) from error
-    path = Path(os.path.abspath(path))
     if isinstance(found, OAuthCredentials):
         object.__setattr__(found, "path", path)
     return _found(found, f"from {path}")
@@ -226,7 +225,7 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
     if isinstance(credentials, TokenCredentials):
         wanted = "AnonymousCredentials or OAuthCredentials; other tokens are not written to a file"
         raise refusal("credentials", credentials, wanted)
-    path = Path(path or credentials_path())
+    path = Path(absolute(path or credentials_path()))
     wire = {"mode": credentials.mode, **credentials.to_dict()}
     for name in ("arkorCloudApiUrl", "refreshToken"):
         if wire.get(name, "") is None:

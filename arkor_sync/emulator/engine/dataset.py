@@ -106,7 +106,9 @@ def _fetch(url: str, token: Any) -> bytes:
         error.close()
         raise TrainingFailed(f"the data set could not be read: HTTP {error.code}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        cause = getattr(error, "reason", None)  # of a URLError
+        cause = cause if isinstance(cause, OSError) else error
+        reason = getattr(cause, "strerror", None) or type(cause).__name__
         raise TrainingFailed(f"the data set could not be read: {reason}") from None
     raise TrainingFailed(
         "the emulator works offline: it reads file:// and http://127.0.0.1 data sets only"
