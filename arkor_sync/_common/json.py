@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from typing import Any, List, Mapping, NoReturn, Union
+from typing import Any, Iterable, Mapping, NoReturn, Union
 
 from arkor_sync.errors import ArkorUsageError
 
@@ -116,20 +116,24 @@ def json_copy(value: Any, name: str) -> Any:
 
 def _place_of(value: Any) -> str:
     """Name the first part of a value that JSON cannot carry, such as `config.optim: `."""
-    names: List[str] = []
-    try:
-        while isinstance(value, (Mapping, list, tuple)):
-            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-            name, value = next(part for part in parts if not _is_json(part[1]))
-            names.append(f".{name}" if isinstance(name, str) else f"[{name!r}]")
-    except (StopIteration, RecursionError):  # a key that is no text; a value that holds itself
-        names = names[:1]
-    return f"{''.join(names).lstrip('.')}: " if names else ""
+    place = ""
+    for _ in range(8):  # a value may hold itself
+        parts: Iterable[Any] = ()
+        if isinstance(value, Mapping):
+            parts = value.items()
+        elif isinstance(value, (list, tuple)):
+            parts = enumerate(value)
+        found = next((part for part in parts if not _is_json(part[1])), None)
+        if found is None:  # this is the part, or one of its keys is
+            break
+        name, value = found
+        place += f".{name}" if isinstance(name, str) else f"[{name!r}]"
+    return f"{place.lstrip('.')}: " if place else ""
 
 
 def _is_json(value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
     return True

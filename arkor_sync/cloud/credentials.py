@@ -23,7 +23,7 @@ from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
-from arkor_sync.cloud.request_facts import FROM_VARIABLE, GIVEN, not_arkor
+from arkor_sync.cloud.request_facts import FROM_VARIABLE, GIVEN, Origin, not_arkor
 from arkor_sync.cloud.urls import build_url
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
@@ -287,8 +287,9 @@ def ensure_credentials(
             except OSError as error:
                 copy = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
                 raise CredentialsError(copy) from error
-        base_url = (resolve_base_url() if base_url is None else base_url).rstrip("/")
-        issued = request_anonymous_token(base_url, http=http)
+        base_url, address = find_base_url() if base_url is None else (base_url, GIVEN)
+        base_url = base_url.rstrip("/")
+        issued = _request_anonymous_token(base_url, http, address)
         created = AnonymousCredentials(
             issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
         )
@@ -308,9 +309,13 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
         ArkorConnectionError: The cloud cannot be reached.
         ResponseError: The answer does not have the documented shape.
     """
+    return _request_anonymous_token(base_url, http or HttpClient(), GIVEN)
+
+
+def _request_anonymous_token(base_url: str, http: HttpClient, address: str) -> AnonymousToken:
     url = build_url(base_url, "v1", "auth", "anonymous")
     try:
-        body = (http or HttpClient()).fetch("POST", url, body={"kind": "cli"})
+        body = http.fetch("POST", url, body={"kind": "cli"}, address=address)
     except CloudApiError as error:
         text = safe_text(error.body)
         raise AnonymousTokenRejectedError(error.status, text, error.hint) from error
@@ -318,7 +323,7 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
         answer = decode_json(body, "the anonymous token", secret=True)
         return AnonymousToken.from_dict(hide_secrets(answer, secret=not isinstance(answer, dict)))
     except ResponseError as error:
-        problem = f"POST {url}: {error}; {not_arkor(url, None)}"
+        problem = f"POST {url}: {error}; {not_arkor(url, Origin('', address))}"
     finally:
         del body  # a report of the error shows the variables
     answer = None

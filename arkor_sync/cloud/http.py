@@ -163,6 +163,7 @@ class HttpClient:
         headers: Optional[Mapping[str, Union[str, bytes]]] = None,
         body: Any = None,
         timeout: Optional[Timeout] = None,
+        address: str = "",
     ) -> requests.Response:
         """Send a request and return its response with the body unread; the caller closes it.
 
@@ -176,19 +177,21 @@ class HttpClient:
             headers: More request headers.
             body: The JSON body; None for no body.
             timeout: None for that of this client.
+            address: Where the base URL was found, where no bearer says it.
 
         Raises:
             CloudApiError: The status is not 2xx. The response has been read and closed.
             CredentialsError: The token has expired, and the account must sign in again.
             ArkorConnectionError: The request got no answer.
         """
+        origin = auth.origin if auth else Origin("", address)
         try:
-            return self._send(transport, method, url, auth, headers, body, timeout)
+            return self._send(transport, method, url, auth, headers, body, timeout, origin)
         except AuthenticationError:
             newer = auth.renewed(transport) if auth else None
             if newer is None:
                 raise
-        return self._send(transport, method, url, newer, headers, body, timeout)
+        return self._send(transport, method, url, newer, headers, body, timeout, origin)
 
     def _send(
         self,
@@ -199,6 +202,7 @@ class HttpClient:
         headers: Optional[Mapping[str, Union[str, bytes]]],
         body: Any,
         timeout: Optional[Timeout],
+        origin: Origin,
     ) -> requests.Response:
         response = transport.request(
             method,
@@ -213,7 +217,7 @@ class HttpClient:
             },
             json=body,
             stream=True,
-            address=auth.origin.address if auth else "",
+            address=origin.address,
         )
         response.request.headers.pop(
             "Authorization", None
@@ -222,7 +226,7 @@ class HttpClient:
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
-            raise self._status_error(response, auth, body, transport.proxy_of(url))
+            raise self._status_error(response, auth, body, origin, transport.proxy_of(url))
 
     def fetch(
         self,
@@ -232,6 +236,7 @@ class HttpClient:
         auth: Optional[BearerAuth] = None,
         body: Any = None,
         transport: Optional[Transport] = None,
+        address: str = "",
     ) -> bytes:
         """Send a request and return the body of its 2xx answer.
 
@@ -241,6 +246,7 @@ class HttpClient:
             auth: The bearer, or None.
             body: The JSON body; None for no body.
             transport: Sends the request, and is left open; None for one of its own.
+            address: Where the base URL was found, where no bearer says it.
 
         Raises:
             CloudApiError: The status is not 2xx.
@@ -248,12 +254,18 @@ class HttpClient:
         """
         if transport is None:
             with Transport(self.template) as own:
-                return self.fetch(method, url, auth=auth, body=body, transport=own)
-        with closing(self.open(transport, method, url, auth=auth, body=body)) as response:
+                return self.fetch(method, url, auth=auth, body=body, transport=own, address=address)
+        response = self.open(transport, method, url, auth=auth, body=body, address=address)
+        with closing(response):
             return read_body(response, self.max_answer_bytes)
 
     def _status_error(
-        self, response: requests.Response, auth: Optional[BearerAuth], sent: Any, proxy: str
+        self,
+        response: requests.Response,
+        auth: Optional[BearerAuth],
+        sent: Any,
+        origin: Origin,
+        proxy: str,
     ) -> CloudApiError:
         try:
             body = read_body(response, self.max_error_bytes, cut=True)
@@ -286,7 +298,7 @@ class HttpClient:
         hint = describe(
             request.method or "",
             request.url or "",
-            auth.origin if auth else None,
+            origin,
             Refusal(status, is_page, bool(reason), retry_after, proxy),
         )
         return CloudApiError.for_status(status, safe_line(message), code, text, retry_after, hint)

@@ -159,7 +159,8 @@ class Jobs:
         )
         if response.status_code == NO_STREAM:
             response.close()
-            raise CloudApiError(NO_STREAM, "the event stream has ended, as the cloud says")
+            ended = "the event stream has ended, as the cloud says"
+            raise CloudApiError(NO_STREAM, ended, hint=f"GET {without_query(url)}")
         kind = media_type(response)
         if kind not in ("", EVENT_STREAM):
             response.close()

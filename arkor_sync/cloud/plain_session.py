@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-import os
 import re
 import socket
 from http.cookiejar import DefaultCookiePolicy
@@ -154,7 +153,7 @@ class PlainSession(requests.Session):
 def _variable_of(key: str) -> str:
     """Return the name of the variable that has the environment's proxy of a scheme."""
     for name in (f"{key}_proxy", f"{key}_proxy".upper()):
-        if os.environ.get(name):
+        if variable(name):
             return name
     return "the system's settings"
 

@@ -19,8 +19,8 @@ class Origin(NamedTuple):
     """Where the parts of a request were found, in words.
 
     Attributes:
-        token: Where the bearer was found.
-        address: Where the base URL was found.
+        token: Where the bearer was found; empty if there is none.
+        address: Where the base URL was found; empty if that is not known.
     """
 
     token: str = GIVEN
@@ -45,20 +45,20 @@ class Refusal(NamedTuple):
     proxy: str = ""
 
 
-def describe(method: str, url: str, origin: Optional[Origin], refusal: Refusal) -> str:
+def describe(method: str, url: str, origin: Origin, refusal: Refusal) -> str:
     """Return the facts, separated by semicolons.
 
     Args:
         method: The HTTP method.
         url: The whole URL.
-        origin: Where its parts were found; None if it was sent without a bearer.
+        origin: Where its parts were found.
         refusal: What is known of the answer.
     """
     status = refusal.status
     facts = [f"{method} {without_query(url)}", *_scope(url)]
-    if origin is not None and status == 401:
+    if origin.token and status == 401:
         facts.append(f"the token {origin.token} was refused: {_remedy(origin.token)}")
-    elif origin is not None and status == 403:
+    elif origin.token and status == 403:
         facts.append(f"the token is the one {origin.token}")
     elif status == 407:
         facts.append("the proxy wants a user name and a password in its address")
@@ -73,10 +73,10 @@ def describe(method: str, url: str, origin: Optional[Origin], refusal: Refusal) 
     return "; ".join(facts)
 
 
-def not_arkor(url: str, origin: Optional[Origin]) -> str:
+def not_arkor(url: str, origin: Origin) -> str:
     """Ask whether the address is the right one, and say where it was found."""
     parts = urlsplit(without_query(url))
-    found = f" The address is {origin.address}" if origin and origin.address else ""
+    found = f" The address is {origin.address}" if origin.address else ""
     return f"is {parts.scheme}://{parts.netloc} an Arkor cloud?{found}"
 
 

@@ -108,6 +108,10 @@ def test_a_refused_connection_names_the_host_the_port_and_where_they_were_found(
     assert str(create(None, credentials=credentials)).endswith(found)
     monkeypatch.setenv("ARKOR_CLOUD_API_URL", url)
     assert str(create(None)).endswith("(the address is from ARKOR_CLOUD_API_URL)")
+    for given, source in ((None, "from ARKOR_CLOUD_API_URL"), (url, "given by the program")):
+        with pytest.raises(ArkorConnectionError) as caught:
+            CloudApiClient(given).me()  # it requests an anonymous identity first
+        assert str(caught.value).endswith(f"(the address is {source})")
 
 
 def test_a_name_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,13 +277,20 @@ def test_a_web_page_in_the_place_of_an_event_stream_is_told_with_the_proxy(
     )
 
 
-def test_a_refused_identity_names_the_route_and_what_to_do(cloud: ScriptedCloud) -> None:
+def test_a_refused_identity_names_the_route_and_what_to_do(
+    cloud: ScriptedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud.reply({"error": "no"}, 403)
     with pytest.raises(AnonymousTokenRejectedError) as caught:
         request_anonymous_token(cloud.url)
     assert str(caught.value).endswith(
         f" (POST {cloud.url}/v1/auth/anonymous); sign in, or set ARKOR_TOKEN"
     )
+    cloud.replies = [Reply(404, "nothing here")]
+    monkeypatch.setenv("ARKOR_CLOUD_API_URL", cloud.url)
+    with pytest.raises(AnonymousTokenRejectedError) as caught:
+        CloudApiClient().me()
+    assert "an Arkor cloud? The address is from ARKOR_CLOUD_API_URL)" in str(caught.value)
     cloud.replies = [Reply(200, {"token": 5})]
     with pytest.raises(ResponseError, match=r"^POST http://.*/v1/auth/anonymous: token: expected"):
         request_anonymous_token(cloud.url)
