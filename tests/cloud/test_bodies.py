@@ -313,7 +313,7 @@ def test_what_is_not_gzip_is_said(body: bytes) -> None:
         head = OK + JSON + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
         connection.send(head % len(body) + body)
 
-    with Server(handler) as server, pytest.raises(ArkorConnectionError, match="reading the stream"):
+    with Server(handler) as server, pytest.raises(ArkorConnectionError, match="reading the answer"):
         client_of(server, (PATIENCE, PATIENCE)).me()
 
 
