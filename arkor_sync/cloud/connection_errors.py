@@ -94,7 +94,8 @@ def _details(
     details = f" after {seconds:g} s" if timed_out and seconds is not None else ""
     if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:
         details += "; what answered does not speak TLS: if that is right, use http:// there"
-    if "certificate" in str(root).lower() and "alert" not in str(root).lower():
+    said = str(root).lower()
+    if "certificate" in said and "alert" not in said and "mismatch" not in said:
         details += f"; {route.certificates}"
     if not connecting:
         return details

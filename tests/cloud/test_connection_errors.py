@@ -201,7 +201,7 @@ def test_a_certificate_of_another_name_is_told_with_the_name(
     with Server(answer, tls=True) as server:
         error = create(f"https://cloud.invalid:{server.port}", template(verify=CERTIFICATE))
     said = str(error).partition(": ")[2]
-    assert "certificate" in said.lower()
+    assert "were used" not in said
     assert "'cloud.invalid'" in said
     assert f"tried cloud.invalid:{server.port}" in said
 

@@ -591,7 +591,7 @@ def test_one_object_serves_one_run_after_the_other(
         ({"temperature": 3}, "temperature: got int 3; give a number from 0 to 2, or None"),
         ({"temperature": "hot"}, "temperature: got str 'hot'"),
         ({"max_tokens": 0}, "max_tokens: got int 0; give a whole number from 1, or None"),
-        ({"schema": int}, "schema: got a type; give a JSON schema as an object, or a dataclass"),
+        ({"schema": int}, "schema: got the class int; give a JSON schema as an object, or a"),
     ],
 )
 def test_an_argument_that_cannot_work_is_refused_with_what_would(
