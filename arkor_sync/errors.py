@@ -50,13 +50,18 @@ class AnonymousTokenRejectedError(CredentialsError):
     Attributes:
         status: The HTTP status.
         body: At most the first 500 characters of the response body.
+        hint: What this package knows of the request.
     """
 
-    def __init__(self, status: int, body: str) -> None:
+    def __init__(self, status: int, body: str, hint: str = "") -> None:
         self.status = status
         self.body = body[:500]
+        self.hint = hint
         detail = f": {self.body}" if self.body else ""
-        super().__init__(f"the cloud refused an anonymous token with status {status}{detail}")
+        where = f" ({hint}); sign in, or set ARKOR_TOKEN" if hint else ""
+        super().__init__(
+            f"the cloud refused an anonymous token with status {status}{detail}{where}"
+        )
 
 
 class ProjectStateError(ArkorError):
@@ -99,6 +104,8 @@ class CloudApiError(ArkorError):
         code: The `code` field of the JSON body, or `None`.
         body: The response body as text, cut to 2,000 characters.
         retry_after: Seconds from the `Retry-After` header, or `None`.
+        hint: What this package knows of the request: the route and the project, and with a 401
+            where the token was found. It stands in parentheses at the end of the error's text.
     """
 
     def __init__(
@@ -108,13 +115,15 @@ class CloudApiError(ArkorError):
         code: Optional[str] = None,
         body: str = "",
         retry_after: Optional[float] = None,
+        hint: str = "",
     ) -> None:
         self.status = status
         self.message = message
         self.code = code
         self.body = body[:2000]
         self.retry_after = retry_after
-        super().__init__(f"{status}: {message}")
+        self.hint = hint
+        super().__init__(f"{status}: {message}{hint and f' ({hint})'}")
 
     @classmethod
     def for_status(
@@ -124,10 +133,11 @@ class CloudApiError(ArkorError):
         code: Optional[str] = None,
         body: str = "",
         retry_after: Optional[float] = None,
+        hint: str = "",
     ) -> CloudApiError:
         """Build the subclass that belongs to `status`."""
         chosen = _BY_STATUS.get(status, ServerError if status >= 500 else CloudApiError)
-        return chosen(status, message, code, body, retry_after)
+        return chosen(status, message, code, body, retry_after, hint)
 
 
 class BadRequestError(CloudApiError):

@@ -218,7 +218,9 @@ def test_each_status_has_its_class(status: int, cls: Type[CloudApiError]) -> Non
     assert type(error) is cls
     assert (error.status, error.message, error.code) == (status, "no", "a_code")
     assert (error.body, error.retry_after) == ("the body", 3.0)
-    assert str(error) == f"{status}: no"
+    assert (error.hint, str(error)) == ("", f"{status}: no")
+    hinted = CloudApiError.for_status(status, "no", hint="GET https://x/v1/me")
+    assert (hinted.message, str(hinted)) == ("no", f"{status}: no (GET https://x/v1/me)")
 
 
 def test_bodies_are_cut() -> None:

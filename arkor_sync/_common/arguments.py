@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+from datetime import timedelta
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from arkor_sync._common.secret import Secret
+from arkor_sync._common.secret import Secret, redact
 from arkor_sync.errors import ArkorUsageError
 
 MAX_SECONDS = 1_000_000_000
@@ -42,17 +44,32 @@ def show(value: object, secret: bool = False) -> str:
     """Describe a value for an error message.
 
     Returns:
-        The type, and for a text, a number, or a list of numbers also its first 60 characters.
-        Nothing but the type of what is secret, and of all other values: they may hold a secret.
+        The type, and for a text, a number, a path, a duration or a list of numbers also its first
+        60 characters; of an object its keys, and of another list its length: what they hold may be
+        secret. Nothing but the type of what is secret, and of all other values.
     """
     if value is None:
         return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     secret = secret or isinstance(value, Secret)
     name = "str" if isinstance(value, str) else type(value).__name__
-    if secret or not (_is_scalar(value) or _holds_numbers(value)):
-        return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-    text = repr(value)
-    return f"{name} {text if len(text) <= 60 else f'{text[:57]}...'}"
+    bare = f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    if secret:
+        return bare
+    if isinstance(value, Mapping) and value:
+        return f"{bare} with {_cut(redact(', '.join(map(repr, value))))}"
+    if _is_scalar(value) or _holds_numbers(value):
+        return f"{name} {_cut(repr(value))}"
+    if isinstance(value, (os.PathLike, timedelta)):
+        return f"{name} {_cut(repr(str(value)))}"
+    if isinstance(value, (list, tuple, set, frozenset, Mapping)):
+        return f"{bare} of {len(value)}" if value else f"an empty {name}"
+    return bare
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ The rules, for every file that the package reads or writes as a whole:
 * What is made can never be written by others, whatever the umask is.
 * The content is on the disk before it gets the name of the file (fsync(2)).
 * No FIFO and no device is waited for without a limit.
+* An error of the system names the file and says what was being done; see `paths.naming`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from typing import Any, ContextManager, Iterator, Optional, Tuple, Union
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
-from arkor_sync._common.paths import find_target, make_directory, reason_of, sync_directory
+from arkor_sync._common.paths import (
+    find_target,
+    make_directory,
+    naming,
+    reason_of,
+    sync_directory,
+)
 
 try:  # now: a program that gives up its rights may not be able to read the module later
     _fcntl: Any = importlib.import_module("fcntl")
@@ -77,6 +84,11 @@ def write_atomically(
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
+    with naming(path, "cannot be written"):
+        _write(path, content, mode, durable)
+
+
+def _write(path: Path, content: bytes, mode: int, durable: bool) -> None:
     private = not mode & 0o077
     target, is_open_file = find_target(path)
     old = _status(target)
@@ -122,7 +134,7 @@ def read_file(path: Path) -> bytes:
             sends nothing.
     """
     content = bytearray()
-    with _opened(path, os.O_RDONLY) as descriptor:
+    with naming(path, "cannot be read"), _opened(path, os.O_RDONLY) as descriptor:
         is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         while len(content) <= READ_LIMIT:
             if not is_regular:
@@ -132,7 +144,7 @@ def read_file(path: Path) -> bytes:
             if not piece:
                 return bytes(content)
             content += piece
-    raise OSError(errno.EFBIG, f"it has more than {READ_LIMIT} bytes", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {READ_LIMIT} bytes")
 
 
 def read_text(path: Path) -> str:
@@ -169,7 +181,8 @@ def write_special(path: Path, content: bytes) -> None:
     Raises:
         OSError: It could not be written; nothing reads the FIFO.
     """
-    _write_in_place(path, content, False, 0)
+    with naming(path, "cannot be written"):
+        _write_in_place(path, content, False, 0)
 
 
 def _replace(target: Path, content: bytes, mode: int, old: Optional[os.stat_result]) -> None:
@@ -288,22 +301,23 @@ def open_lock_file(path: Path) -> int:
     Raises:
         OSError: It cannot be opened, or is something else.
     """
-    make_directory(path.parent, 0o700)
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, "it is a link, which is not followed here", str(path))
-    flags = os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise OSError(errno.EINVAL, "it is no regular file with one name", str(path))
-        if not re.fullmatch(rb"\d{0,20}\n?", os.read(descriptor, 64)):
-            raise OSError(errno.EINVAL, "it is no lock file: it has other content", str(path))
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    with naming(path, "cannot be opened"):
+        make_directory(path.parent, 0o700)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link, which is not followed here")
+        flags = os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise OSError(errno.EINVAL, "it is no regular file with one name")
+            if not re.fullmatch(rb"\d{0,20}\n?", os.read(descriptor, 64)):
+                raise OSError(errno.EINVAL, "it is no lock file: it has other content")
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
 
 def try_lock(descriptor: int) -> bool:
@@ -345,7 +359,9 @@ def locked(directory: Path, patience: float) -> ContextManager[None]:
     make_directory(directory, 0o700)
     if os.name == "nt":
         return nullcontext()  # Windows does not open a directory
-    return _hold_lock(os.open(directory, os.O_RDONLY), directory, patience)
+    with naming(directory, "the directory {} cannot be opened"):
+        descriptor = os.open(directory, os.O_RDONLY)
+    return _hold_lock(descriptor, directory, patience)
 
 
 @contextmanager

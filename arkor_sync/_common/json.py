@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from typing import Any, NoReturn, Union
+from typing import Any, Iterable, Mapping, NoReturn, Union
 
 from arkor_sync.errors import ArkorUsageError
 
@@ -110,4 +110,30 @@ def json_copy(value: Any, name: str) -> Any:
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ArkorUsageError(f"{name} cannot be sent as JSON: {error}") from error
+        where = _place_of(value)
+        raise ArkorUsageError(f"{name} cannot be sent as JSON: {where}{error}") from error
+
+
+def _place_of(value: Any) -> str:
+    """Name the first part of a value that JSON cannot carry, such as `config.optim: `."""
+    place = ""
+    for _ in range(8):  # a value may hold itself
+        parts: Iterable[Any] = ()
+        if isinstance(value, Mapping):
+            parts = value.items()
+        elif isinstance(value, (list, tuple)):
+            parts = enumerate(value)
+        found = next((part for part in parts if not _is_json(part[1])), None)
+        if found is None:  # this is the part, or one of its keys is
+            break
+        name, value = found
+        place += f".{name}" if isinstance(name, str) else f"[{name!r}]"
+    return f"{place.lstrip('.')}: " if place else ""
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Tuple
+from typing import Iterator, Tuple, Union
 from urllib.parse import quote
 
 _MAX_NAME = 200  # bytes of a name; file systems allow 255, and a suffix must fit too
@@ -48,18 +48,23 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         OSError: It cannot be made, or is no directory.
     """
     try:
-        os.mkdir(path, mode)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
-        return
+        _make_one(path, mode)
     except FileNotFoundError:
         if path.parent == path:
             raise
         make_directory(path.parent)
-        make_directory(path, mode)
-        return
-    sync_directory(path.parent)
+        _make_one(path, mode)
+
+
+def _make_one(path: Path, mode: int) -> None:
+    try:
+        with naming(path, "the directory {} cannot be made"):
+            os.mkdir(path, mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -107,6 +112,39 @@ def _user_id() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
+@contextmanager
+def naming(path: Path, problem: str) -> Iterator[None]:
+    """Have every error of the system that is raised here name the file and what was being done.
+
+    The error stays the same object, of the same type. Its text becomes
+    `[Errno 28] cannot be written: No space left on device: '/data/report.html'`.
+
+    Args:
+        path: The file, as the program knows it: not the temporary file or what a link leads to.
+        problem: What could not be done, such as "cannot be written"; `{}` in it is the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and not str(error.strerror).startswith(f"{problem}: "):
+            name = absolute(path)
+            error.bare_reason = error.strerror  # type: ignore[attr-defined]
+            error.strerror = f"{problem.replace('{}', name)}: {error.strerror}"
+            error.args = (error.errno, error.strerror)  # what pickle keeps
+            error.filename = name
+            del error.filename2
+        raise
+
+
+def absolute(path: Union[str, os.PathLike[str]]) -> str:
+    """Return an absolute path for a message, also where the working directory was removed."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return str(path)
+
+
 def reason_of(error: Exception) -> str:
-    """Return why a file could not be read or written, without its path."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return why a file could not be read or written, without its path and what was being done."""
+    reason = getattr(error, "bare_reason", None) or getattr(error, "strerror", None)
+    return reason or str(error) or type(error).__name__

@@ -24,6 +24,7 @@ from arkor_sync.cloud.connection_errors import connection_error
 from arkor_sync.cloud.connections import AnswerSocket
 from arkor_sync.cloud.content_coding import GzipDecoder, check_coding
 from arkor_sync.cloud.transport import Transport
+from arkor_sync.cloud.urls import without_query
 from arkor_sync.errors import ResponseError
 
 MAX_ANSWER_BYTES = 16 << 20
@@ -60,6 +61,7 @@ class ByteStream:
         """
         self.response = response
         self._transport = transport
+        self._timed = timed
         self._limit = math.inf if limit is None else limit
         self._size = 0
         raw: Any = response.raw
@@ -101,7 +103,11 @@ class ByteStream:
         except (OSError, http.client.HTTPException, ValueError, zlib.error) as error:
             # ValueError: what a decoder says of the bytes, and http.client of a closed file.
             self._next = partial(_fail, error)  # what comes later would seem to be a clean end
-            failure, root = connection_error(error, "reading the stream", handled)
+            request, action = self.response.request, "reading the stream"
+            if self._timed:
+                url = without_query(request.url or "")
+                action = f"{request.method} {url}: reading the answer"
+            failure, root = connection_error(error, action, handled)
         else:
             self._size += len(piece)
             if self._size <= self._limit:

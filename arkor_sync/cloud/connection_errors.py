@@ -1,4 +1,8 @@
-"""Our connection errors, made of what `requests` and the libraries below it raise. Any thread."""
+"""Our connection errors, made of what `requests` and the libraries below it raise. Any thread.
+
+The message has the fact that its reader would have to look up: the host, the port and the proxy
+that were tried, where their addresses were found, and which certificates were used.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,42 @@ import http.client
 import socket
 import ssl
 import traceback
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from arkor_sync._common.text import safe_line
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
-# After one of these the server cannot have received the request.
-_BEFORE_SENDING = (ConnectTimeoutError, ProxyError, ssl.SSLCertVerificationError)
+# What OpenSSL says of an answer that is not TLS; the words differ between its versions.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+_TLS_ALERT = "\x15\x03"  # how the answer begins with which a TLS server ends a handshake
+
+
+class Route(NamedTuple):
+    """How a request was to reach its server, in words for the text of an error.
+
+    Attributes:
+        server: Its host and port.
+        proxy: The proxy's host and port, and where it was found; empty without a proxy.
+        address: Where the server's address was found; empty if that is not known.
+        certificates: Which certificates the server's own was checked with.
+        timeout: Seconds to connect, and seconds for the answer.
+    """
+
+    server: str
+    proxy: str = ""
+    address: str = ""
+    certificates: str = ""
+    timeout: Tuple[Optional[float], Optional[float]] = (None, None)
 
 
 def connection_error(
-    error: Exception, action: str, handled: Optional[BaseException] = None
+    error: Exception,
+    action: str,
+    handled: Optional[BaseException] = None,
+    route: Optional[Route] = None,
 ) -> Tuple[ArkorConnectionError, BaseException]:
     """Make one of our two connection errors of what `requests` and the libraries below it raised.
 
@@ -31,23 +57,55 @@ def connection_error(
         error: What was raised.
         action: What was being done, for the message.
         handled: The error that the caller was handling before. It is not part of this one.
+        route: How the server was to be reached, for the message.
 
     Returns:
         The error to raise, and its cause.
     """
     root = _innermost(error, handled)
-    failure: ArkorConnectionError
-    if isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError)):
-        failure = ArkorTimeoutError(f"{action}: timed out")
-    else:
-        failure = ArkorConnectionError(f"{action}: {safe_line(root) or type(root).__name__}")
     links = _chain(error, handled)
-    failure.sent = not any(isinstance(link, _BEFORE_SENDING) for link in links)
+    connecting = any(getattr(link, "while_connecting", False) for link in links)
+    timed_out = isinstance(root, (socket.timeout, TimeoutError, ReadTimeoutError))
+    text = "timed out" if timed_out else safe_line(root) or type(root).__name__
+    no_tls = isinstance(root, http.client.BadStatusLine) and str(root).startswith(_TLS_ALERT)
+    if no_tls:
+        text = "the server speaks TLS, and was asked without it; use https:// in the address"
+    if route is not None:
+        text += _details(route, root, links, connecting, timed_out)
+    failure = (ArkorTimeoutError if timed_out else ArkorConnectionError)(f"{action}: {text}")
+    failure.sent = not connecting and not no_tls
     for link in links:
         # The functions below `requests` have the headers and the body, with their secrets, in
         # their variables, and a report of the error may show these.
         link.__traceback__ = None
     return failure, root
+
+
+def mark_connecting(error: Exception) -> None:
+    """Note in an error that it was raised before anything of the request was sent."""
+    error.while_connecting = True  # type: ignore[attr-defined]
+
+
+def _details(
+    route: Route, root: BaseException, links: List[BaseException], connecting: bool, timed_out: bool
+) -> str:
+    """Say what was tried, and what may be wrong with it."""
+    seconds = route.timeout[0 if connecting else 1]
+    details = f" after {seconds:g} s" if timed_out and seconds is not None else ""
+    if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:
+        details += "; what answered does not speak TLS: if that is right, use http:// there"
+    said = str(root).lower()
+    if "certificate" in said and "alert" not in said and "mismatch" not in said:
+        details += f"; {route.certificates}"
+    if not connecting:
+        return details
+    unreached = any(isinstance(link, (NewConnectionError, ConnectTimeoutError)) for link in links)
+    tried = route.server
+    if route.proxy and unreached:
+        tried = f"the proxy {route.proxy}, on the way to {route.server}"
+    elif route.proxy:
+        tried = f"{route.server} through the proxy {route.proxy}"
+    return f"{details}; tried {tried}{route.address and f' (the address is {route.address})'}"
 
 
 def _chain(error: BaseException, handled: Optional[BaseException]) -> List[BaseException]:

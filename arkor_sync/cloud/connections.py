@@ -19,6 +19,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from arkor_sync._common.clock import Clock
+from arkor_sync.cloud.connection_errors import mark_connecting
 from arkor_sync.cloud.final_answer import FinalAnswer
 from arkor_sync.cloud.socks_proxy import through_socks
 
@@ -148,6 +149,13 @@ class _HTTPConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return self._open()
 
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except Exception as error:
+            mark_connecting(error)
+            raise
+
 
 class _HTTPSConnection(HTTPSConnection):
     response_class = _Answer
@@ -162,6 +170,13 @@ class _HTTPSConnection(HTTPSConnection):
         return self._open()
 
     def connect(self) -> None:
+        try:
+            self._connect_with_tls()
+        except Exception as error:
+            mark_connecting(error)  # also one of the handshake, or of a proxy that refuses
+            raise
+
+    def _connect_with_tls(self) -> None:
         # A context that holds a client's certificate must not be shared, and a connection through
         # a proxy may need two contexts.
         if self.ssl_context is None and not self.cert_file and self.proxy is None:

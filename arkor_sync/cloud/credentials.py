@@ -10,19 +10,20 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Literal, Optional, Union
+from typing import Any, ClassVar, Dict, Literal, Optional, Tuple, Union
 
 from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.environment import home_directory, variable
 from arkor_sync._common.files import keep_copy, locked, read_text, write_atomically
 from arkor_sync._common.json import dump_json, parse_json
 from arkor_sync._common.log import get_logger
-from arkor_sync._common.paths import reason_of
+from arkor_sync._common.paths import absolute, reason_of
 from arkor_sync._common.secret import Secret, hide_secrets
 from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
+from arkor_sync.cloud.request_facts import FROM_VARIABLE, GIVEN, Origin, not_arkor
 from arkor_sync.cloud.urls import build_url
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
@@ -48,6 +49,7 @@ class AnonymousCredentials(Record):
     """
 
     mode: ClassVar[Literal["anon"]] = "anon"
+    source: ClassVar[str] = GIVEN  # no field, because it is not in the file
 
     token: str = field(repr=False)
     anonymous_id: str
@@ -85,7 +87,8 @@ class OAuthCredentials(Record):
     """
 
     mode: ClassVar[Literal["oauth"]] = "oauth"
-    path: ClassVar[Optional[Path]] = None  # no field, because it is not in the file
+    path: ClassVar[Optional[Path]] = None  # no fields, because these are not in the file
+    source: ClassVar[str] = GIVEN
 
     access_token: str = field(repr=False)
     refresh_token: Optional[str] = field(repr=False)
@@ -114,6 +117,8 @@ class TokenCredentials:
         arkor_cloud_api_url: The base URL to use it with, or `None` for the default.
     """
 
+    source: ClassVar[str] = GIVEN
+
     token: str = field(repr=False)
     arkor_cloud_api_url: Optional[str] = None
 
@@ -135,6 +140,12 @@ def _hide(credentials: object, *names: str) -> None:
 
 Credentials = Union[AnonymousCredentials, OAuthCredentials, TokenCredentials]
 CREDENTIALS_TYPES = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
+
+
+def _found(credentials: Credentials, source: str) -> Credentials:
+    """Note where credentials were found: an error says it when their token is refused."""
+    object.__setattr__(credentials, "source", source)
+    return credentials
 
 
 def credentials_path() -> Path:
@@ -162,7 +173,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
     Raises:
         CredentialsError: It cannot be read, or it is JSON but not credentials.
     """
-    path = Path(path or credentials_path())
+    path = Path(absolute(path or credentials_path()))
     try:
         data = parse_json(read_text(path))
         data = hide_secrets(data, secret=not isinstance(data, dict))
@@ -179,8 +190,8 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
             f"{path} is not usable: {error}; sign in again, or remove the file"
         ) from error
     if isinstance(found, OAuthCredentials):
-        object.__setattr__(found, "path", Path(os.path.abspath(path)))
-    return found
+        object.__setattr__(found, "path", path)
+    return _found(found, f"from {path}")
 
 
 def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
@@ -214,7 +225,7 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
     if isinstance(credentials, TokenCredentials):
         wanted = "AnonymousCredentials or OAuthCredentials; other tokens are not written to a file"
         raise refusal("credentials", credentials, wanted)
-    path = Path(path or credentials_path())
+    path = Path(absolute(path or credentials_path()))
     wire = {"mode": credentials.mode, **credentials.to_dict()}
     for name in ("arkorCloudApiUrl", "refreshToken"):
         if wire.get(name, "") is None:
@@ -246,7 +257,7 @@ def ensure_credentials(
     """
     token = Secret(variable("ARKOR_TOKEN") or "")
     if token:
-        return TokenCredentials(token)
+        return _found(TokenCredentials(token), FROM_VARIABLE)
     http = http or HttpClient()
     path = credentials_path()
     found = read_credentials(path)
@@ -274,14 +285,16 @@ def ensure_credentials(
             try:
                 keep_copy(path)
             except OSError as error:
-                raise CredentialsError(f"{path} cannot be copied: {reason_of(error)}") from error
-        base_url = (resolve_base_url() if base_url is None else base_url).rstrip("/")
-        issued = request_anonymous_token(base_url, http=http)
+                copy = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
+                raise CredentialsError(copy) from error
+        base_url, address = find_base_url() if base_url is None else (base_url, GIVEN)
+        base_url = base_url.rstrip("/")
+        issued = _request_anonymous_token(base_url, http, address)
         created = AnonymousCredentials(
             issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
         )
         write_credentials(created, path)
-        return created
+        return _found(created, f"from {path}")
 
 
 def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None) -> AnonymousToken:
@@ -296,17 +309,25 @@ def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None)
         ArkorConnectionError: The cloud cannot be reached.
         ResponseError: The answer does not have the documented shape.
     """
+    return _request_anonymous_token(base_url, http or HttpClient(), GIVEN)
+
+
+def _request_anonymous_token(base_url: str, http: HttpClient, address: str) -> AnonymousToken:
     url = build_url(base_url, "v1", "auth", "anonymous")
     try:
-        body = (http or HttpClient()).fetch("POST", url, body={"kind": "cli"})
+        body = http.fetch("POST", url, body={"kind": "cli"}, address=address)
     except CloudApiError as error:
-        raise AnonymousTokenRejectedError(error.status, safe_text(error.body)) from error
+        text = safe_text(error.body)
+        raise AnonymousTokenRejectedError(error.status, text, error.hint) from error
     try:
         answer = decode_json(body, "the anonymous token", secret=True)
-        answer = hide_secrets(answer, secret=not isinstance(answer, dict))
+        return AnonymousToken.from_dict(hide_secrets(answer, secret=not isinstance(answer, dict)))
+    except ResponseError as error:
+        problem = f"POST {url}: {error}; {not_arkor(url, Origin('', address))}"
     finally:
         del body  # a report of the error shows the variables
-    return AnonymousToken.from_dict(answer)
+    answer = None
+    raise ResponseError(problem)
 
 
 def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
@@ -316,5 +337,15 @@ def resolve_base_url(credentials: Optional[Credentials] = None) -> str:
         `ARKOR_CLOUD_API_URL` if it is set, else the URL in the credentials, else the production
         cloud.
     """
-    url = variable("ARKOR_CLOUD_API_URL") or getattr(credentials, "arkor_cloud_api_url", None)
-    return url.strip().rstrip("/") if isinstance(url, str) else DEFAULT_BASE_URL
+    return find_base_url(credentials)[0]
+
+
+def find_base_url(credentials: Optional[Credentials] = None) -> Tuple[str, str]:
+    """Return what `resolve_base_url` returns, and where it was found, in words for an error."""
+    url, source = variable("ARKOR_CLOUD_API_URL"), "from ARKOR_CLOUD_API_URL"
+    if url is None and isinstance(credentials, CREDENTIALS_TYPES):
+        url = credentials.arkor_cloud_api_url
+        source = f"that of the credentials {credentials.source}"
+    if not isinstance(url, str):
+        return DEFAULT_BASE_URL, "the default"
+    return url.strip().rstrip("/"), source

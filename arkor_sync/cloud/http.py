@@ -36,6 +36,7 @@ from arkor_sync.cloud.client_version import (
     upgrade_message,
 )
 from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.request_facts import Origin, Refusal, describe
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
@@ -66,19 +67,26 @@ class BearerAuth(AuthBase):
         token: The bearer.
         renew: Called after a 401 with the bearer that was refused and the transport of the request.
             It returns another bearer, or the same if there is no other.
+        origin: Where the bearer and the base URL were found, for the text of an error.
 
     Raises:
         CredentialsError: The token cannot be in a header. The message does not show it.
     """
 
-    def __init__(self, token: str, renew: Optional[Callable[[str, Transport], str]] = None) -> None:
+    def __init__(
+        self,
+        token: str,
+        renew: Optional[Callable[[str, Transport], str]] = None,
+        origin: Origin = Origin(),  # noqa: B008
+    ) -> None:
         token = Secret(token)
         # http.client shows a header value that it refuses in its message: refuse the token first.
         if not re.fullmatch(r"[!-~]+", token.strip()):
             raise CredentialsError(
-                "the token is empty or has characters that a header cannot carry (white space, "
-                "control characters, or beyond ASCII)"
+                f"the token {origin.token} is empty or has characters that a header cannot carry "
+                "(white space, control characters, or beyond ASCII)"
             )
+        self.origin = origin
         self._token = token
         self._renew = renew
 
@@ -90,7 +98,9 @@ class BearerAuth(AuthBase):
     def renewed(self, transport: Transport) -> Optional[BearerAuth]:
         """Return the authorisation to try after a 401, or `None` if there is no other bearer."""
         token = self._renew(self._token, transport) if self._renew else self._token
-        return None if token.strip() == self._token.strip() else BearerAuth(token)
+        if token.strip() == self._token.strip():
+            return None
+        return BearerAuth(token, origin=self.origin)
 
     def __repr__(self) -> str:
         return "BearerAuth(...)"
@@ -153,6 +163,7 @@ class HttpClient:
         headers: Optional[Mapping[str, Union[str, bytes]]] = None,
         body: Any = None,
         timeout: Optional[Timeout] = None,
+        address: str = "",
     ) -> requests.Response:
         """Send a request and return its response with the body unread; the caller closes it.
 
@@ -166,19 +177,21 @@ class HttpClient:
             headers: More request headers.
             body: The JSON body; None for no body.
             timeout: None for that of this client.
+            address: Where the base URL was found, where no bearer says it.
 
         Raises:
             CloudApiError: The status is not 2xx. The response has been read and closed.
             CredentialsError: The token has expired, and the account must sign in again.
             ArkorConnectionError: The request got no answer.
         """
+        origin = auth.origin if auth else Origin("", address)
         try:
-            return self._send(transport, method, url, auth, headers, body, timeout)
+            return self._send(transport, method, url, auth, headers, body, timeout, origin)
         except AuthenticationError:
             newer = auth.renewed(transport) if auth else None
             if newer is None:
                 raise
-        return self._send(transport, method, url, newer, headers, body, timeout)
+        return self._send(transport, method, url, newer, headers, body, timeout, origin)
 
     def _send(
         self,
@@ -189,6 +202,7 @@ class HttpClient:
         headers: Optional[Mapping[str, Union[str, bytes]]],
         body: Any,
         timeout: Optional[Timeout],
+        origin: Origin,
     ) -> requests.Response:
         response = transport.request(
             method,
@@ -203,6 +217,7 @@ class HttpClient:
             },
             json=body,
             stream=True,
+            address=origin.address,
         )
         response.request.headers.pop(
             "Authorization", None
@@ -211,7 +226,7 @@ class HttpClient:
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
-            raise self._status_error(response, auth, body)
+            raise self._status_error(response, auth, body, origin, transport.proxy_of(url))
 
     def fetch(
         self,
@@ -221,6 +236,7 @@ class HttpClient:
         auth: Optional[BearerAuth] = None,
         body: Any = None,
         transport: Optional[Transport] = None,
+        address: str = "",
     ) -> bytes:
         """Send a request and return the body of its 2xx answer.
 
@@ -230,6 +246,7 @@ class HttpClient:
             auth: The bearer, or None.
             body: The JSON body; None for no body.
             transport: Sends the request, and is left open; None for one of its own.
+            address: Where the base URL was found, where no bearer says it.
 
         Raises:
             CloudApiError: The status is not 2xx.
@@ -237,12 +254,18 @@ class HttpClient:
         """
         if transport is None:
             with Transport(self.template) as own:
-                return self.fetch(method, url, auth=auth, body=body, transport=own)
-        with closing(self.open(transport, method, url, auth=auth, body=body)) as response:
+                return self.fetch(method, url, auth=auth, body=body, transport=own, address=address)
+        response = self.open(transport, method, url, auth=auth, body=body, address=address)
+        with closing(response):
             return read_body(response, self.max_answer_bytes)
 
     def _status_error(
-        self, response: requests.Response, auth: Optional[BearerAuth], sent: Any
+        self,
+        response: requests.Response,
+        auth: Optional[BearerAuth],
+        sent: Any,
+        origin: Origin,
+        proxy: str,
     ) -> CloudApiError:
         try:
             body = read_body(response, self.max_error_bytes, cut=True)
@@ -271,7 +294,14 @@ class HttpClient:
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), response.headers.get("Date")
         )
-        return CloudApiError.for_status(status, safe_line(message), code, text, retry_after)
+        request, is_page = response.request, media_type(response) == "text/html"
+        hint = describe(
+            request.method or "",
+            request.url or "",
+            origin,
+            Refusal(status, is_page, bool(reason), retry_after, proxy),
+        )
+        return CloudApiError.for_status(status, safe_line(message), code, text, retry_after, hint)
 
 
 def media_type(response: requests.Response) -> str:
@@ -325,7 +355,8 @@ def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
 def _redirect_message(response: requests.Response) -> str:
     location = response.headers.get("Location", "")
     try:
-        host = urlsplit(urljoin(response.url, location)).netloc.rpartition("@")[2]
+        parts = urlsplit(urljoin(response.url, location))
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     except ValueError:
         host = "an address that cannot be read"
     return (

@@ -21,6 +21,7 @@ from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.submission import maybe_created
 from arkor_sync.cloud.transport import Transport
+from arkor_sync.cloud.urls import without_query
 from arkor_sync.errors import (
     ArkorConnectionError,
     AuthenticationError,
@@ -192,13 +193,19 @@ class Jobs:
         )
         if response.status_code == NO_STREAM:
             response.close()
-            raise CloudApiError(NO_STREAM, "the event stream has ended, as the cloud says")
+            ended = "the event stream has ended, as the cloud says"
+            raise CloudApiError(NO_STREAM, ended, hint=f"GET {without_query(url)}")
         kind = media_type(response)
         if kind not in ("", EVENT_STREAM):
             response.close()
             if EVENT_STREAM.startswith(kind):  # http.client does not notice that headers are cut
                 raise ArkorConnectionError("the connection broke within the answer's headers")
-            raise StreamProtocolError(f"expected {EVENT_STREAM}, got {kind[:100]}")
+            proxy = transport.proxy_of(url)
+            via = f", through the proxy {proxy}" if proxy else ""
+            raise StreamProtocolError(
+                f"GET {without_query(url)}{via}: expected {EVENT_STREAM}, got {kind[:100]}; "
+                "did a proxy or a login page answer?"
+            )
         return ByteStream(response, transport)
 
 

@@ -219,11 +219,12 @@ class Refresher:
             The fields of the credentials that change.
         """
         host = account.auth0_domain
+        file = f" of {self._path}" if self._path else ""
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", host):
-            raise CredentialsError(f"auth0Domain: {host!r:.80} is not a host; sign in again")
+            raise CredentialsError(f"auth0Domain{file}: {host!r:.80} is not a host; sign in again")
         if account.refresh_token in (None, self._refused):
             raise CredentialsError(
-                f"{host} does not refresh the access token any more; sign in again"
+                f"{host} does not refresh the access token{file} any more; sign in again"
             )
         try:
             status, body = self._post(f"https://{host}/oauth/token", account)
@@ -237,7 +238,7 @@ class Refresher:
         if status in _FINAL_STATUSES and code in _FINAL_ERRORS:
             self._refused = account.refresh_token
             raise CredentialsError(
-                f"{host} refused to refresh the access token ({status} {code}); sign in again"
+                f"{host} refused to refresh the access token{file} ({status} {code}); sign in again"
             )
         if not 200 <= status < 300:
             raise ArkorConnectionError(f"refreshing the token: {host} answered with {status}")
@@ -263,6 +264,7 @@ class Refresher:
                 headers={"Accept": "application/json", "User-Agent": USER_AGENT},
                 json=request,
                 stream=True,
+                address="the auth0Domain of the credentials",
             )
             with closing(response):
                 return response.status_code, read_body(response, _MAX_BYTES, cut=True)

@@ -23,7 +23,7 @@ import ipaddress
 import re
 import socket
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Dict, Optional, Set
+from typing import Any, Optional, Set, Tuple
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -37,9 +37,11 @@ from urllib3.util.connection import create_connection
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
+from arkor_sync.cloud.connection_errors import Route
 from arkor_sync.cloud.connections import Adapter, Connect
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_PORTS = {"http": 80, "https": 443}
 _PROXY_WANTED = (
     "http://host:port or http://user:password@host:port, in HTTPS_PROXY or in the proxies of the "
     "session; in a user name and a password, write %40 for @, %3A for : and %2F for /"
@@ -97,27 +99,72 @@ class PlainSession(requests.Session):
         parts = urlsplit(url)
         if parts.scheme == "http":
             _warn_of_plain_http(parts.hostname or "")
-        if verify is None:
-            verify = self.verify
-        if verify in (None, True) and self.trust_env:
-            verify = variable("REQUESTS_CA_BUNDLE") or variable("CURL_CA_BUNDLE") or True
+        proxy, _ = self._proxy_of(url, proxies)
         return {
-            "proxies": self._proxy_of(url, {**(self.proxies or {}), **(proxies or {})}),
+            "proxies": {parts.scheme: proxy} if proxy else {},
             "stream": self.stream if stream is None else stream,
-            "verify": verify,
+            "verify": self._certificates_of(verify)[0],
             "cert": cert or self.cert,
         }
 
-    def _proxy_of(self, url: str, given: Dict[str, Any]) -> Dict[str, str]:
-        """Return the proxy of a URL by the URL's scheme, or nothing."""
+    def route(self, url: str, timeout: Any = (None, None), address: str = "") -> Route:
+        """Describe, for the text of an error, how a URL is reached.
+
+        Args:
+            url: The whole URL.
+            timeout: Seconds to connect, and seconds for the answer.
+            address: Where the URL was found, in words.
+        """
+        verify, source = self._certificates_of(None)
+        certificates = f"the certificates of {source} ({verify}) were used"
+        if verify is True:
+            certificates = "for an authority of your own, name its file in REQUESTS_CA_BUNDLE"
+        try:
+            proxy, source = self._proxy_of(url, None)
+            via = f"{_host_and_port(proxy)} ({source})" if proxy else ""
+            return Route(_host_and_port(url), via, address, certificates, timeout)
+        except ValueError:  # the request was refused for the same reason
+            return Route("nothing", "", address, certificates, timeout)
+
+    def _certificates_of(self, verify: Any) -> Tuple[Any, str]:
+        """Return what a server's certificate is checked with, and where that was found."""
+        verify = self.verify if verify is None else verify
+        if verify in (None, True):
+            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if self.trust_env else ():
+                if variable(name):
+                    return variable(name), name
+            return True, ""
+        return verify, "the session"
+
+    def _proxy_of(self, url: str, proxies: Any) -> Tuple[str, str]:
+        """Return the proxy of a URL and where it was found; two empty texts if there is none."""
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
-        if not {scheme, "all", f"{scheme}://{host}", f"all://{host}"} & given.keys():
+        keys = (f"{scheme}://{host}", scheme, f"all://{host}", "all")  # as requests prefers them
+        given, source = {**(self.proxies or {}), **(proxies or {})}, "the session"
+        if given.keys().isdisjoint(keys):
             if not self.trust_env or is_loopback(host):
-                return {}
-            environment: Dict[str, str] = get_environ_proxies(url)
+                return "", ""
+            environment: Any = get_environ_proxies(url)
             given = {name: value for name, value in environment.items() if value.strip()}
+            source = _variable_of(next((key for key in keys if key in given), ""))
         proxy = select_proxy(url, given)
-        return {scheme: _checked_proxy(proxy)} if proxy else {}
+        return (_checked_proxy(proxy), source) if proxy else ("", "")
+
+
+def _variable_of(key: str) -> str:
+    """Return the name of the variable that has the environment's proxy of a scheme."""
+    for name in (f"{key}_proxy", f"{key}_proxy".upper()):
+        if variable(name):
+            return name
+    return "the system's settings"
+
+
+def _host_and_port(url: str) -> str:
+    """Return these two parts of a URL, and none that could be secret."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or _PORTS.get(parts.scheme.lower(), 1080)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_header_value(value: Any) -> bool:

@@ -7,7 +7,6 @@ on the thread that makes it.
 from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Optional, Union, cast
-from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.environment import variable
@@ -18,14 +17,15 @@ from arkor_sync.cloud.credentials import (
     Credentials,
     OAuthCredentials,
     ensure_credentials,
+    find_base_url,
     read_credentials,
-    resolve_base_url,
 )
 from arkor_sync.cloud.http import BearerAuth, HttpClient, decode_answer
 from arkor_sync.cloud.oauth import Refresher
 from arkor_sync.cloud.project import ProjectState
+from arkor_sync.cloud.request_facts import GIVEN, Origin, not_arkor
 from arkor_sync.cloud.transport import Transport
-from arkor_sync.cloud.urls import build_url, check_base_url
+from arkor_sync.cloud.urls import build_url, check_base_url, without_query
 from arkor_sync.errors import ResponseError
 
 _CREDENTIALS_WANTED = (
@@ -101,7 +101,7 @@ class CloudSession:
 
     def find_address(self) -> str:
         """Find the base URL of the cloud without a request: nobody is signed in for it."""
-        return resolve_base_url(self._known()) if self.base_url is None else self.base_url
+        return find_base_url(self._known())[0] if self.base_url is None else self.base_url
 
     def target(
         self,
@@ -129,8 +129,14 @@ class CloudSession:
             scope = self.scope()
             query = {"orgSlug": scope.org_slug, "projectSlug": scope.project_slug}
         credentials = self._current_credentials(None, transport)
-        base_url = resolve_base_url(credentials) if self.base_url is None else self.base_url
-        auth = BearerAuth(credentials.bearer, lambda *last: self._current_credentials(*last).bearer)
+        base_url, address = self.base_url, GIVEN
+        if base_url is None:
+            base_url, address = find_base_url(credentials)
+        auth = BearerAuth(
+            credentials.bearer,
+            lambda *last: self._current_credentials(*last).bearer,
+            Origin(self._token_source(), address),
+        )
         return Target(build_url(base_url, "v1", *segments, **query), auth)
 
     def request(
@@ -159,14 +165,23 @@ class CloudSession:
             ResponseError: The answer is not JSON, or not of this shape.
         """
         url, auth = target
-        content = self.http.fetch(method, url, auth=auth, body=body, transport=transport)
+        content = b""
         try:
+            content = self.http.fetch(method, url, auth=auth, body=body, transport=transport)
             return decode_answer(content, shape, member)
         except ResponseError as error:
             problem = auth.redact(redact_known(str(error), body))
+        if content[:100].lstrip().startswith(b"<"):  # the page of a proxy, or of another server
+            problem = f"{problem}; {not_arkor(url, auth.origin)}"
         # The answer may hold a key. No variable here, and no context of the error, may show it.
         del content
-        raise ResponseError(f"{method} {urlsplit(url).path}: {problem}")
+        raise ResponseError(f"{method} {without_query(url)}: {problem}")
+
+    def _token_source(self) -> str:
+        """Say where the token was found; a function that returns it is not called again."""
+        if self._refresher is None:
+            return "that the program's function returned"
+        return self._credentials().source
 
     def _current_credentials(
         self, rejected: Optional[str], transport: Optional[Transport]

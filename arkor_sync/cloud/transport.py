@@ -29,6 +29,7 @@ from arkor_sync._common.locks import Flag
 from arkor_sync.cloud.connection_errors import close_sockets, connection_error
 from arkor_sync.cloud.content_coding import ACCEPT_ENCODING
 from arkor_sync.cloud.plain_session import PlainSession
+from arkor_sync.cloud.urls import without_query
 from arkor_sync.errors import ArkorConnectionError, ArkorUsageError
 
 
@@ -119,6 +120,10 @@ class Transport:
         self.close()
         self.reset()
 
+    def proxy_of(self, url: str) -> str:
+        """Return the proxy of a URL, in words: host, port and where it was found; else empty."""
+        return self._session.route(url).proxy
+
     def request(
         self,
         method: str,
@@ -130,6 +135,7 @@ class Transport:
         headers: Optional[Mapping[str, Union[str, bytes]]] = None,
         json: Any = None,
         stream: bool = False,
+        address: str = "",
     ) -> requests.Response:
         """Send one request, on the owner's thread. Redirects are never followed.
 
@@ -143,6 +149,7 @@ class Transport:
             headers: More request headers.
             json: The body; None for no body.
             stream: Return after the headers; read the body with `ByteStream`.
+            address: Where the server's address was found, in words for an error.
 
         Returns:
             The response, whatever its status.
@@ -171,13 +178,17 @@ class Transport:
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # A RequestException is an OSError; an invalid host name raises a bare UnicodeError.
             close_sockets(error)
-            failure, root = connection_error(error, f"{method} {_without_query(url)}", handled)
+            action = f"{method} {without_query(url)}"
+            route = self._session.route(url, timeout, address)
+            failure, root = connection_error(error, action, handled, route)
+            if not self._duplicates:  # no socket was opened
+                failure.sent = False
         else:
             if not self.interrupted:
                 return response
             # http.client does not notice that the headers are incomplete.
             response.close()
-            failure = ArkorConnectionError(f"{method} {_without_query(url)}: aborted")
+            failure = ArkorConnectionError(f"{method} {without_query(url)}: aborted")
         # Raised outside of the except block, so that its context is not the exception of requests:
         # that one holds the bearer.
         raise failure from root
@@ -242,7 +253,3 @@ class Transport:
         sock.close()
         if duplicate is not None:
             duplicate.close()
-
-
-def _without_query(url: str) -> str:
-    return url.partition("?")[0]

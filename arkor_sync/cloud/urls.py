@@ -6,6 +6,7 @@ import re
 from urllib.parse import quote, urlsplit
 
 from arkor_sync._common.arguments import refusal, show
+from arkor_sync._common.secret import redact
 
 
 def check_base_url(url: str) -> str:
@@ -13,8 +14,9 @@ def check_base_url(url: str) -> str:
 
     Raises:
         ArkorUsageError: It is not an HTTP address, or has parts that a base URL cannot have. The
-            message does not show it: it may hold a password.
+            message does not show one that may hold a password.
     """
+    text = url
     try:
         url = url.strip()
         parts = urlsplit(url)
@@ -23,7 +25,11 @@ def check_base_url(url: str) -> str:
         _ = parts.port  # raises ValueError if it is no number
     except (ValueError, AttributeError, TypeError):
         fits = False
-    got = f"{show(url, secret=True)} that is not an HTTP address"
+    got = f"{show(text)}, which is not an HTTP address"
+    if isinstance(text, str) and "://" not in text:
+        got = "a text without http:// or https:// (not shown)"
+    elif isinstance(text, str) and (re.search("[@?#]", text) or redact(text) != text):
+        got = "an address that is not valid, and may hold a password (not shown)"
     if fits and (parts.username is not None or parts.query or parts.fragment):
         fits, got = False, "an address with a user name, a query or a fragment"
     if not fits:
@@ -44,6 +50,11 @@ def build_url(base_url: str, *segments: str, **query: str) -> str:
     url = "/".join([check_base_url(base_url), *map(_encoded, segments)])
     pairs = [f"{name}={_encoded(value)}" for name, value in query.items()]
     return f"{url}?{'&'.join(pairs)}" if pairs else url
+
+
+def without_query(url: str) -> str:
+    """Return a URL for a message: without its query and a user name, which may be secret."""
+    return re.sub("//[^/]*@", "//", re.split("[?#]", url)[0])
 
 
 def _encoded(text: str) -> str:

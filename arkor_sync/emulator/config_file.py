@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any, Dict, Union
 
@@ -16,16 +17,16 @@ def load_data(path: Union[str, Path]) -> Dict[str, Any]:
         ValueError: The file is malformed, or it is TOML and Python is older than 3.11.
         OSError: It cannot be read.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     text = path.read_text(encoding="utf-8-sig")
     try:
         data = _toml(text) if path.suffix == ".toml" else decode_json(text)
     except ImportError:
-        raise ValueError(f"{path.name}: TOML needs Python 3.11 or later; use JSON here") from None
+        raise ValueError(f"{path}: TOML needs Python 3.11 or later; use JSON here") from None
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path.name}: the top level must be an object")
+        raise ValueError(f"{path}: the top level must be an object")
     return data
 
 

@@ -128,7 +128,7 @@ class Emulator(Inspection):
                 options.setdefault("engine", scenario(**script))
             emulator = cls(**{**data.get("options", {}), **options})
             emulator.faults.add(*map(Fault.of, data.get("faults", [])))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
         return emulator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
@@ -33,9 +34,13 @@ def scrub(text: str) -> str:
 
 def save_recording(path: Union[str, Path], log: Iterable[LogEntry]) -> None:
     """Write the entries of a job's log, one JSON object a line, without their secrets."""
-    with open(path, "w", encoding="utf-8") as file:
-        for entry in log:
-            file.write(json.dumps(_line(entry)) + "\n")
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            for entry in log:
+                file.write(json.dumps(_line(entry)) + "\n")
+    except OSError as error:
+        error.filename = os.path.abspath(path)  # that of a full disk names no file
+        raise
 
 
 def record_sse(path: Union[str, Path], body: Iterable[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Callable, Optional, Union
@@ -16,7 +17,7 @@ from arkor_sync._common.files import (
     try_lock,
     write_atomically,
 )
-from arkor_sync._common.paths import file_name, reason_of
+from arkor_sync._common.paths import absolute, file_name, reason_of
 from arkor_sync.errors import CursorStoreError, LeaseHeldError
 from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
 
@@ -51,12 +52,13 @@ class FileCursorStore:
         except FileNotFoundError:
             return SavedCursor()
         except OSError as error:
-            raise CursorStoreError(f"{path} cannot be read: {reason_of(error)}") from error
+            raise _cannot_be("read", path, error) from error
         except CursorStoreError as error:
-            raise CursorStoreError(f"{path} cannot be used: {error}") from None
+            raise CursorStoreError(f"{absolute(path)} cannot be used: {error}") from None
         except ValueError as error:
             raise CursorStoreError(
-                f"{path} is not a saved cursor ({error}); move it away to follow from the start"
+                f"{absolute(path)} is not a saved cursor ({error}); move it away to follow from "
+                "the start"
             ) from error
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
@@ -76,10 +78,8 @@ class FileCursorStore:
         try:
             write_atomically(path, text, 0o600, durable=saved.finished)
         except OSError as error:
-            raise CursorStoreError(
-                f"{path} cannot be written: {reason_of(error)}; the position after event "
-                f"{saved.acknowledged_id!r} is not saved"
-            ) from error
+            lost = f"; the position after event {saved.acknowledged_id!r} is not saved"
+            raise _cannot_be("written", path, error, lost) from error
 
     def lease(self, job_id: str) -> Callable[[], None]:
         """Lock the job's lock file until the returned function is called or the process ends.
@@ -95,29 +95,38 @@ class FileCursorStore:
             try:
                 descriptor = lock_file.open(path)
             except (OSError, ValueError) as error:
-                raise CursorStoreError(f"{path} cannot be opened: {reason_of(error)}") from error
+                raise _cannot_be("opened", path, error) from error
             try:
                 is_free = try_lock(descriptor)
             except OSError as error:
-                raise CursorStoreError(
-                    f"{path} cannot be locked: {reason_of(error)}; give a directory on a local "
-                    "disk, and on a system that has flock, such as Linux"
-                ) from error
+                advice = "; give a directory on a local disk, and on a system that has flock, "
+                raise _cannot_be("locked", path, error, f"{advice}such as Linux") from error
             if not is_free:
-                holder = os.read(descriptor, 64).decode("ascii", "replace").strip() or "unknown"
                 raise LeaseHeldError(
-                    f"job {job_id} is followed already, by process {holder} ({path})"
+                    f"job {job_id} is followed already, by process {_holder(descriptor)} "
+                    f"({absolute(path)}); end that one, or follow with a store of another directory"
                 )
             try:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, b"%d\n" % os.getpid())
             except OSError as error:
-                raise CursorStoreError(f"{path} cannot be written: {reason_of(error)}") from error
+                raise _cannot_be("written", path, error) from error
             remove_leftovers(self._path(job_id, "json"))
             return stack.pop_all().close  # a second call does nothing
 
     def _path(self, job_id: str, suffix: str) -> Path:
         return self._directory / f"{file_name(job_id)}.{suffix}"
+
+
+def _cannot_be(done: str, path: Path, error: Exception, more: str = "") -> CursorStoreError:
+    return CursorStoreError(f"{absolute(path)} cannot be {done}: {reason_of(error)}{more}")
+
+
+def _holder(descriptor: int) -> str:
+    """Say which process has locked a lock file, and since when: it then writes its id."""
+    pid = os.read(descriptor, 64).decode("ascii", "replace").strip() or "unknown"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(os.fstat(descriptor).st_mtime))
+    return f"{pid} since {since}"
 
 
 class _LockFile:

@@ -169,7 +169,10 @@ def test_constraints_that_work(constraint: Any) -> None:
         ({"regex": "x", "choice": ["y"]}, "got regex, choice; give exactly one"),
         ({"json_object": False}, r"json_object: got bool False; give True"),
         ({"json": '{"type": "object"}'}, r"\.json: got .*; give a JSON schema as an object"),
-        ({"choice": []}, r"\.choice: got a list; give a list of strings, none of them blank"),
+        (
+            {"choice": []},
+            r"\.choice: got an empty list; give a list of strings, none",
+        ),
         ({"choice": "yes"}, r"\.choice: got str 'yes'"),
         ({"choice": ["yes", " "]}, r"\.choice: got a list"),
         ({"grammar": " \n"}, r"\.grammar: got .*; give a string that is not blank"),

@@ -137,7 +137,7 @@ def test_content_that_is_not_json(
     ("content", "message"),
     [
         ("<html>", "the chat answer: expected JSON"),
-        ([], "the answer: expected an object, got a list"),
+        ([], "the answer: expected an object, got an empty list"),
         ({}, "choices: expected a list, got None"),
         ({"choices": []}, "choices: expected a list with at least one entry"),
         ({"choices": ["x"]}, r"choices\[0\]: expected an object, got str 'x'"),

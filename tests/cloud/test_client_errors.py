@@ -55,7 +55,8 @@ def test_the_message(
 ) -> None:
     error = refused(cloud, client, Reply(400, content))
     assert error.message == message
-    assert str(error) == f"400: {message}"
+    where = f"GET {cloud.url}/v1/jobs; project 'my&project' of organisation 'my org'"
+    assert str(error) == f"400: {message} ({where})"
     assert error.status == 400
 
 

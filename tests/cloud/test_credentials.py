@@ -413,7 +413,9 @@ def test_a_corrupt_file_is_not_replaced_if_it_cannot_be_kept(
 ) -> None:
     path.write_text("{")
     path.with_name("credentials.json.bak").mkdir()
-    with pytest.raises(CredentialsError, match="cannot be copied: Is a directory"):
+    with pytest.raises(
+        CredentialsError, match=r"cannot be copied to credentials.json.bak: Is a directory"
+    ):
         ensure_credentials(cloud.url)
     assert path.read_text() == "{"
     assert not cloud.received

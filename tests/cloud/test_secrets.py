@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional
 
 import pytest
+import requests
 
 from arkor_sync import create_trainer
 from arkor_sync.cloud.client import CloudApiClient
@@ -21,6 +22,7 @@ from arkor_sync.cloud.credentials import (
 from arkor_sync.cloud.http import BearerAuth, HttpClient
 from arkor_sync.cloud.models import BlobDataset, TrainingJob, build_job_config
 from arkor_sync.cloud.project import ProjectState
+from support.loopback import Connection, Server, hang_up
 from support.scripted_cloud import JOB, Reply, ScriptedCloud
 
 SECRET = "do-not-show-me-0123456789"
@@ -182,3 +184,46 @@ def test_a_broken_file_shows_none(home: Path, caplog: pytest.LogCaptureFixture) 
         assert error is not None
         check(error)
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("status", [0, 403, 407])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("given", [False, True], ids=["variable", "session"])
+def test_a_proxy_that_fails_shows_none(
+    monkeypatch: pytest.MonkeyPatch, status: int, scheme: str, given: bool
+) -> None:
+    def refuse(connection: Connection, _: str) -> None:
+        if status:
+            connection.send(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+        hang_up(connection, "")
+
+    with Server(refuse) as proxy:
+        url, session = f"http://me:{SECRET}@127.0.0.1:{proxy.port}", None
+        if given:
+            session = requests.Session()
+            session.proxies = {"all": url}
+        else:
+            monkeypatch.setenv("ALL_PROXY", url)
+        client = CloudApiClient(
+            f"{scheme}://cloud.invalid", TokenCredentials(SECRET), session=session
+        )
+        error = caught(client.me)
+        assert error is not None
+        check(error)
+
+
+def test_a_base_url_that_cannot_work_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = (SECRET, f"https://{SECRET}@x", f"ftp://x/?key={SECRET}", f"https://x/#{SECRET}")
+    for url in (*odd, f"https://me:{SECRET}@[x", f"//me:{SECRET}@x"):
+        monkeypatch.setenv("ARKOR_CLOUD_API_URL", url)
+        for base_url in (url, None):
+            error = caught(lambda: CloudApiClient(base_url, TokenCredentials("t")).me())  # noqa: B023
+            assert error is not None
+            check(error, variables=False)
+
+
+def test_what_is_refused_shows_its_keys_and_no_values() -> None:
+    for value in ({"token": SECRET}, [SECRET], (SECRET,), {"a": SECRET}):
+        error = caught(lambda: build_job_config(model=MODEL, dataset=value))  # type: ignore[arg-type]  # noqa: B023
+        assert error is not None
+        check(error, variables=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -28,9 +30,15 @@ from arkor_sync.errors import ArkorUsageError
         ("x" * 100, f"str '{'x' * 56}..."),
         ([1, 2.5], "list [1, 2.5]"),
         ((5, None), "tuple (5, None)"),
-        ([], "a list"),
-        (["secret"], "a list"),
-        ({"token": "secret"}, "a dict"),
+        ([], "an empty list"),
+        (["secret"], "a list of 1"),
+        ({"secret", "words"}, "a set of 2"),
+        ({}, "an empty dict"),
+        ({"token": "secret", 5: "secret"}, "a dict with 'token', 5"),
+        ({"key=secret": 1, "hf_secretsecret": 2}, "a dict with 'key=[hidden]', '[hidden]'"),
+        (PurePosixPath("/data/x.jsonl"), "PurePosixPath '/data/x.jsonl'"),
+        (timedelta(hours=-1), "timedelta '-1 day, 23:00:00'"),
+        (OSError, "the class OSError"),
         (b"secret", "a bytes"),
         (ValueError("secret"), "a ValueError"),
         (OSError("secret"), "an OSError"),

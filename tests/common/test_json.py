@@ -8,14 +8,15 @@ import os
 import struct
 import subprocess
 import sys
-from typing import Any, Iterator, NoReturn
+from typing import Any, Dict, Iterator, NoReturn
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arkor_sync._common import json as module
-from arkor_sync._common.json import decode_json, parse_json
+from arkor_sync._common.json import decode_json, json_copy, parse_json
+from arkor_sync.errors import ArkorUsageError
 
 DECODERS = ["json"] if module._orjson is None else ["orjson", "json"]
 
@@ -263,3 +264,18 @@ def test_it_is_imported_without_orjson() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_what_cannot_be_sent_is_named_by_its_place() -> None:
+    loop: Dict[str, Any] = {}
+    loop["again"] = loop
+    for value, place in (
+        ({"config": {"optim": {1}}}, "config.optim: Object of type set"),
+        ({"tools": [{}, {"f": [0, float("nan")]}]}, "tools[1].f[1]: Out of range float"),
+        ({"config": {(1, 2): 3}}, "config: keys must be"),
+        ({1, 2}, "Object of type set"),
+        (loop, "again.again.again"),
+    ):
+        with pytest.raises(ArkorUsageError) as caught:
+            json_copy(value, "the job")
+        assert str(caught.value).startswith(f"the job cannot be sent as JSON: {place}")

@@ -268,11 +268,12 @@ def test_an_event_that_is_nested_too_deeply_harms_nobody(emu: Emulator, client: 
 
 def test_a_data_set_that_is_nested_too_deeply_fails_the_job(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("[" * DEEP + "]" * DEEP)
+    said = "the data set's line 1 is not valid JSON"
     source = {"type": "blob", "url": (tmp_path / "data.jsonl").as_uri()}
     with Emulator() as emu:
         job_id = emu.create_job(config={"datasetSource": source})
         emu.wait_for(lambda: emu.jobs[job_id].terminal)
-        assert emu.jobs[job_id].error == "the data set's line 1 is not valid JSON"
+        assert emu.jobs[job_id].error == f"{said}: {tmp_path / 'data.jsonl'}"
         assert emu.errors == []
 
 

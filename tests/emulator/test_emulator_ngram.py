@@ -203,6 +203,7 @@ def test_a_bad_data_set_fails_the_run(
     events = train(client, datasetSource=blob(tmp_path / "bad.jsonl", text))
     assert [event["type"] for event in events] == ["training.failed"]
     assert error in events[0]["error"]
+    assert events[0]["error"].endswith(f": {tmp_path / 'bad.jsonl'}")
     assert events[0]["step"] is None
     assert emu.jobs[events[0]["jobId"]].status == "failed"
 
@@ -210,7 +211,9 @@ def test_a_bad_data_set_fails_the_run(
 @pytest.mark.parametrize(
     ("url", "error"),
     [
-        ("file:///no/such/file.jsonl", "could not be read: No such file"),
+        ("file:///no/such/file.jsonl", "read: No such file or directory: /no/such/file.jsonl"),
+        ("file://localhost/no/such%20file", "read: No such file or directory: /no/such file"),
+        ("http://127.0.0.1:9/x?key=hidden", "refused: http://127.0.0.1:9/x"),
         ("https://example.com/data.jsonl", "works offline"),
         ("http://example.com/data.jsonl", "works offline"),
         ("http://127.0.0.1:9/data.jsonl", "could not be read"),
@@ -253,9 +256,29 @@ def test_a_data_set_over_loopback_http(client: Client) -> None:
         blob = {"type": "blob", "url": f"{server.url}/data.jsonl", "token": "key"}
         assert train(client, datasetSource=blob)[-1]["type"] == "training.completed"
         events = train(client, datasetSource={**blob, "token": "other"})
-        assert events[-1]["error"] == "the data set could not be read: HTTP 403"
+        assert events[-1]["error"] == f"the data set could not be read: HTTP 403: {blob['url']}"
         events = train(client, datasetSource={**blob, "url": f"{server.url}/moved"})
-        assert events[-1]["error"] == "the data set could not be read: HTTP 302"
+        assert events[-1]["error"] == (
+            f"the data set could not be read: HTTP 302: {server.url}/moved"
+        )
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_is_named(tmp_path: Path) -> None:
+    taken = tmp_path / "state"
+    taken.write_text("")
+    with Emulator(state_dir=taken) as emu, Client(emu) as client:
+        events = train(client, maxSteps=2)
+        job_id = events[-1]["jobId"]
+        path = taken / job_id / "final.ngram"
+        assert events[-1]["error"] == f"{path} cannot be written: Not a directory"
+        assert emu.errors == []
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with Emulator() as emu:
+        port = int(emu.url.rpartition(":")[2])
+        with pytest.raises(OSError, match=rf"in use: '127\.0\.0\.1:{port}'$"):
+            Emulator(port=port).start()
 
 
 def test_a_data_set_over_loopback_http_is_not_asked_for_through_a_proxy(

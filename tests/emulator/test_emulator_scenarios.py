@@ -163,8 +163,17 @@ def test_an_emulator_from_a_file(tmp_path: Path) -> None:
 def test_a_file_that_makes_no_sense(tmp_path: Path, text: str, error: str) -> None:
     path = tmp_path / "emulator.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=error):
+    with pytest.raises(ValueError, match=error) as caught:
         Emulator.from_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_recording_that_cannot_be_written_is_named() -> None:
+    with Emulator(ScriptedEngine(steps=1)) as emu, Client(emu) as client:
+        job_id = client.submit()
+        assert client.open(job_id).content
+        with pytest.raises(OSError, match=r"No space left on device: '/dev/full'$"):
+            emu.save_recording(job_id, "/dev/full")
 
 
 # -- recordings -----------------------------------------------------------------------------------

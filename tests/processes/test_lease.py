@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Iterator
@@ -35,12 +36,15 @@ def holding(child: Child) -> Child:
 
 def ask(nursery: Nursery, cloud: Cloud, store: str) -> str:
     (answer,) = nursery.start(scenarios.ask_for_the_lease, cloud, store).succeeds().out
-    return answer
+    return re.sub(r"(?<= since )\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "then", answer)
 
 
 def refusal(cloud: Cloud, store: str, pid: int) -> str:
     lock = Path(store) / f"{cloud.job_id}.lock"
-    return f"refused: job {cloud.job_id} is followed already, by process {pid} ({lock})"
+    return (
+        f"refused: job {cloud.job_id} is followed already, by process {pid} since then ({lock}); "
+        "end that one, or follow with a store of another directory"
+    )
 
 
 def test_a_second_process_is_refused_until_the_first_is_killed(

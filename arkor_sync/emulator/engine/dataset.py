@@ -38,7 +38,11 @@ def load(source: Dict[str, Any]) -> List[Record]:
     """
     if source.get("type") == "huggingface":
         return [list(record) for record in RECORDS]
-    return parse(_fetch(source["url"], source.get("token")))
+    url = source["url"]
+    try:
+        return parse(_fetch(url, source.get("token")))
+    except TrainingFailed as error:
+        raise TrainingFailed(f"{error}: {_shown(url)}") from None
 
 
 def note(job: Job) -> Optional[str]:
@@ -125,11 +129,24 @@ def _fetch(url: str, token: Any) -> bytes:
         error.close()
         raise TrainingFailed(f"the data set could not be read: HTTP {error.code}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        cause = getattr(error, "reason", None)  # of a URLError
+        cause = cause if isinstance(cause, OSError) else error
+        reason = getattr(cause, "strerror", None) or type(cause).__name__
         raise TrainingFailed(f"the data set could not be read: {reason}") from None
     raise TrainingFailed(
         "the emulator works offline: it reads file:// and http://127.0.0.1 data sets only"
     )
+
+
+def _shown(url: str) -> str:
+    """Return the path of a file, or a URL without its user name and its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return url2pathname(parts.path)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

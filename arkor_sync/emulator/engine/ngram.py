@@ -205,10 +205,13 @@ def _path(job: Job, step: Optional[int]) -> Path:
 
 
 def _save(model: NgramModel, path: Path) -> Dict[str, Any]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(model.dump())
-    os.replace(unfinished, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(model.dump())
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise TrainingFailed(f"{path} cannot be written: {error.strerror}") from error
     return {"type": "local-adapter", "path": str(path)}
 
 

@@ -111,7 +111,7 @@ class CheckpointEvaluator(SingleRunCallback):
         self._prompts = [_last_user_text(messages) for messages in self._conversations]
         count = len(self._prompts)
         fits = expected is None or len(expected) == count
-        check("expected", expected, fits, f"one for each of the {count} prompts")
+        check("expected", expected, fits, f"{count}, one for each of the prompts")
         fits = scorer is None or callable(scorer)
         check("scorer", scorer, fits, "a function of the answer and what was expected")
         fits = type(max_concurrency) is int and max_concurrency >= 1

@@ -17,7 +17,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Set, Tuple, U
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.files import is_special, write_special
-from arkor_sync._common.paths import find_target, make_directory
+from arkor_sync._common.paths import find_target, make_directory, naming
 from arkor_sync._common.text import safe_cell
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers.loggers.base import LogRow, MetricsLogger
@@ -62,7 +62,7 @@ class _FileLogger(MetricsLogger):
         super().load_state_dict(state["jobs"] if known else state)
 
     def _log_rows(self, rows: List[LogRow]) -> None:
-        with self._states.lock:
+        with self._states.lock, naming(self._path, "cannot be written"):
             make_directory(self._path.parent)
             special = is_special(self._path)
             if not self._keep_file:

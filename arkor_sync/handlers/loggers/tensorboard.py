@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from arkor_sync._common.extras import import_extra
-from arkor_sync._common.paths import file_name, make_directory, readable_name
+from arkor_sync._common.paths import file_name, make_directory, naming, readable_name
 from arkor_sync.handlers.loggers.base import LibraryLogger, LogRow
 from arkor_sync.render.text import parse_timestamp
 
@@ -104,12 +104,14 @@ class _EventFile:
             "tensorboardX.record_writer", "tensorboard", "TensorBoardLogger"
         ).masked_crc32c
         make_directory(folder)
-        files = filter(Path.is_file, folder.glob("*.tfevents.*"))
-        self._existing = {key for path in files for key in self._read_keys(path)}
+        with naming(folder, "cannot be read"):
+            files = filter(Path.is_file, folder.glob("*.tfevents.*"))
+            self._existing = {key for path in files for key in self._read_keys(path)}
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}.{os.urandom(4).hex()}"
         self._path = folder / name
         # Others could write to the file if it were made without a mode and the umask allowed it.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with naming(self._path, "cannot be made"):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         self._file = open(descriptor, "wb", buffering=0)  # noqa: SIM115
         self._waiting = b""
         self._add(self._event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -122,10 +124,11 @@ class _EventFile:
 
     def flush(self) -> None:
         data, self._waiting = self._waiting, b""
-        if self._file.write(data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(self._file.fileno())
-        os.stat(self._path)  # raises if the file was removed; writing to it would not raise
+        with naming(self._path, "cannot be written"):
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+            os.stat(self._path)  # raises if the file was removed; writing to it would not raise
 
     def close(self) -> None:
         self._file.close()

@@ -142,7 +142,8 @@ class HttpNotifier(Notifier):
             except ArkorUsageError as error:  # of the environment's proxy; it shows no secret
                 raise Undelivered(str(error)) from None
             except (requests.ConnectionError, requests.Timeout) as error:
-                failure, _ = connection_error(error, f"posting to {self._host}")
+                route = session.route(self._url, self.timeout)
+                failure, _ = connection_error(error, f"posting to {self._host}", None, route)
         # Raised outside of the `except` block: the exception must have no `__context__`, because
         # that would contain the URL.
         raise Unavailable(self._redact(str(failure)))

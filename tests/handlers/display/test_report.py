@@ -312,7 +312,7 @@ def test_a_state_that_is_none_of_ours_is_left_aside(caplog: pytest.LogCaptureFix
     assert len(caplog.records) == 1
     none: Any = []
     report.load_state_dict(none)
-    assert "expected an object, got a list" in caplog.text
+    assert "expected an object, got an empty list" in caplog.text
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=10))

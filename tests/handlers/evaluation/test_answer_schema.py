@@ -173,7 +173,7 @@ def test_a_schema_as_a_dict_is_sent_as_it_is_and_its_answers_stay_dicts() -> Non
     ("schema", "told"),
     [
         ("object", "schema: got str 'object'; give a JSON schema as an object, or a dataclass"),
-        (dict, "schema: got a type; give"),
+        (dict, "schema: got the class dict; give"),
         (Contact("Ann", 1), "schema: got a Contact; give"),
         ({"a": object()}, "schema cannot be sent as JSON"),
         (Endless, "schema.next: .*does not contain itself"),

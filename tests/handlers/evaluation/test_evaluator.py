@@ -572,10 +572,13 @@ def test_one_object_serves_one_run_after_the_other(
     ("arguments", "told"),
     [
         ({"prompts": "a"}, "prompts: got str 'a'; give a list of texts"),
-        ({"prompts": []}, "prompts: got a list; give a list of texts"),
+        ({"prompts": []}, "prompts: got an empty list; give a list of texts"),
         ({"prompts": ["a", 5]}, r"prompts\[1\]: messages: got int 5"),
         ({"prompts": [[{"role": "boss"}]]}, r"prompts\[0\]: messages\[0\].role: got str 'boss'"),
-        ({"expected": ["x", "y"]}, "expected: got a list; give one for each of the 1 prompts"),
+        (
+            {"expected": ["x", "y"]},
+            "expected: got a list of 2; give 1, one for each",
+        ),
         ({"scorer": 1}, "scorer: got int 1; give a function"),
         ({"max_concurrency": 0}, "max_concurrency: got int 0; give a whole number from 1"),
         ({"stop_when": "1"}, "stop_when: got str '1'; give a score, or a function"),
@@ -588,7 +591,7 @@ def test_one_object_serves_one_run_after_the_other(
         ({"temperature": 3}, "temperature: got int 3; give a number from 0 to 2, or None"),
         ({"temperature": "hot"}, "temperature: got str 'hot'"),
         ({"max_tokens": 0}, "max_tokens: got int 0; give a whole number from 1, or None"),
-        ({"schema": int}, "schema: got a type; give a JSON schema as an object, or a dataclass"),
+        ({"schema": int}, "schema: got the class int; give a JSON schema as an object, or a"),
     ],
 )
 def test_an_argument_that_cannot_work_is_refused_with_what_would(

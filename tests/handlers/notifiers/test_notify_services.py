@@ -354,7 +354,7 @@ def test_without_a_secret_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> 
         ({"prompts": "hi"}, "give 'checkpoint' in on"),
         (
             {"prompts": [{"role": "user"}], "on": "checkpoint"},
-            "prompts: got a dict; give each prompt as a text or a list",
+            "prompts: got a dict with 'role'; give each prompt as a text or a list",
         ),
         ({"secret": "whsec_é"}, "base64"),
         ({"timeout": (0, 1)}, "timeout: got tuple (0, 1)"),

@@ -1,0 +1,96 @@
+"""What the text of an error says of a request that the cloud refused. Pure.
+
+These are the facts that its reader would have to look up: the route and the project, where the
+token and the address were found, and what is wrong in the usual cases. Never a bearer.
+"""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional
+from urllib.parse import parse_qs, urlsplit
+
+from arkor_sync.cloud.urls import without_query
+
+FROM_VARIABLE = "from ARKOR_TOKEN"
+GIVEN = "given by the program"
+
+
+class Origin(NamedTuple):
+    """Where the parts of a request were found, in words.
+
+    Attributes:
+        token: Where the bearer was found; empty if there is none.
+        address: Where the base URL was found; empty if that is not known.
+    """
+
+    token: str = GIVEN
+    address: str = GIVEN
+
+
+class Refusal(NamedTuple):
+    """What is known of an answer that is not a success.
+
+    Attributes:
+        status: The HTTP status.
+        is_page: Whether the body is a web page.
+        has_reason: Whether the body has the `error` field of the cloud's own answers.
+        retry_after: Seconds that the answer asks to wait, or None.
+        proxy: The proxy that was used, and where it was found; empty if there was none.
+    """
+
+    status: int
+    is_page: bool = False
+    has_reason: bool = False
+    retry_after: Optional[float] = None
+    proxy: str = ""
+
+
+def describe(method: str, url: str, origin: Origin, refusal: Refusal) -> str:
+    """Return the facts, separated by semicolons.
+
+    Args:
+        method: The HTTP method.
+        url: The whole URL.
+        origin: Where its parts were found.
+        refusal: What is known of the answer.
+    """
+    status = refusal.status
+    facts = [f"{method} {without_query(url)}", *_scope(url)]
+    if origin.token and status == 401:
+        facts.append(f"the token {origin.token} was refused: {_remedy(origin.token)}")
+    elif origin.token and status == 403:
+        facts.append(f"the token is the one {origin.token}")
+    elif status == 407:
+        facts.append("the proxy wants a user name and a password in its address")
+    if status in (404, 405) and "/v1/v1/" in urlsplit(url).path:
+        facts.append("does your base URL end in /v1? It is added; leave it out")
+    elif refusal.is_page or (status in (404, 405) and not refusal.has_reason):
+        facts.append(not_arkor(url, origin))
+    if refusal.proxy and (refusal.is_page or status in (407, 502, 503, 504)):
+        facts.append(f"the proxy {refusal.proxy} was used")
+    if refusal.retry_after is not None:
+        facts.append(f"it asks to wait for {refusal.retry_after:g} s")
+    return "; ".join(facts)
+
+
+def not_arkor(url: str, origin: Origin) -> str:
+    """Ask whether the address is the right one, and say where it was found."""
+    parts = urlsplit(without_query(url))
+    found = f" The address is {origin.address}" if origin.address else ""
+    return f"is {parts.scheme}://{parts.netloc} an Arkor cloud?{found}"
+
+
+def _scope(url: str) -> List[str]:
+    query = parse_qs(urlsplit(url).query)
+    org, project = (query.get(name, [""])[0] for name in ("orgSlug", "projectSlug"))
+    if project:
+        return [f"project {project!r} of organisation {org!r}"]
+    return [f"organisation {org!r}"] if org else []
+
+
+def _remedy(token: str) -> str:
+    if token == FROM_VARIABLE:
+        return "set the variable to a token that is valid there"
+    if token.startswith("from "):
+        return "sign in again, or set ARKOR_TOKEN"
+    return "give credentials that are valid there"
