@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.project import project_state_path as project_state_path
     from arkor_sync.cloud.project import read_project_state as read_project_state
     from arkor_sync.cloud.project import write_project_state as write_project_state
+    from arkor_sync.comparison import Comparison as Comparison
     from arkor_sync.contexts import Callback as Callback
     from arkor_sync.contexts import Callbacks as Callbacks
     from arkor_sync.contexts import CancelledContext as CancelledContext
@@ -79,7 +80,9 @@ if TYPE_CHECKING:
     from arkor_sync.errors import UnprocessableEntityError as UnprocessableEntityError
     from arkor_sync.errors import UpgradeRequiredError as UpgradeRequiredError
     from arkor_sync.errors import WaitTimeout as WaitTimeout
+    from arkor_sync.history import Best as Best
     from arkor_sync.history import History as History
+    from arkor_sync.result import Artifact as Artifact
     from arkor_sync.result import Metrics as Metrics
     from arkor_sync.result import RunHealth as RunHealth
     from arkor_sync.result import TrainingResult as TrainingResult
@@ -104,8 +107,9 @@ else:
     _MODULES = {
         "trainer": "create_trainer follow Trainer",
         "run": "Run",
-        "result": "RunHealth TrainingResult Metrics",
-        "history": "History",
+        "result": "RunHealth TrainingResult Metrics Artifact",
+        "history": "History Best",
+        "comparison": "Comparison",
         "cloud.models": (
             "SUPPORTED_MODELS HuggingFaceDataset BlobDataset LoraConfig Steps Ratio TrainingJob "
             "JobStatus Project Org Me"

@@ -32,7 +32,7 @@ class RunRecord:
 
     Args:
         job: The job as it was when the run began.
-        run: What contexts carry as `run`.
+        run: What contexts carry as `run`; results have its client.
         max_history_bytes: How much memory the history may take.
 
     Attributes:
@@ -74,12 +74,13 @@ class RunRecord:
             self.job,
             events.items(event.data.get("artifacts")) if completed else [],
             Metrics.from_json(event.data.get("metrics")),
-        )
+        )._of_run(self._run.client, self.history)
 
     def stopped(self, reason: str) -> None:
         """Fix the outcome of a job that the program has cancelled."""
         self.job = dataclasses.replace(self.job, status="cancelled")
-        self.outcome = TrainingResult(self.job, stop_reason=reason)
+        outcome = TrainingResult(self.job, stop_reason=reason)
+        self.outcome = outcome._of_run(self._run.client, self.history)
 
     def ended(self, error: Optional[BaseException]) -> RunEnded:
         """Return what the callbacks are told at the end, from what `wait()` raises."""

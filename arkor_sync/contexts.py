@@ -14,18 +14,19 @@ from typing import (
     Callable,
     Dict,
     List,
-    Mapping,
     NoReturn,
     Optional,
-    Sequence,
+    Tuple,
     TypeVar,
     Union,
     cast,
 )
 
 from arkor_sync._common.arguments import check_callback
+from arkor_sync._inference import Inference, no_client
 from arkor_sync._log_context import read_when_asked
-from arkor_sync.result import Metrics, TrainingResult
+from arkor_sync.cloud.chat_request import adapter_of
+from arkor_sync.result import Artifact, Metrics, TrainingResult
 from arkor_sync.stream import events
 from arkor_sync.stream.events import (
     METRICS,
@@ -38,7 +39,7 @@ from arkor_sync.stream.events import (
 )
 
 if TYPE_CHECKING:
-    from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.run import Run
 
@@ -103,8 +104,8 @@ class LogContext(Context):
 
 
 @dataclasses.dataclass
-class CheckpointContext(Context):
-    """A checkpoint was saved (`checkpoint.saved`).
+class CheckpointContext(Context, Inference):
+    """A checkpoint was saved (`checkpoint.saved`). `infer` chats with it, also after the callback.
 
     Attributes:
         step: The step at which it was saved (`step`).
@@ -116,64 +117,13 @@ class CheckpointContext(Context):
     step: int
     adapter: Dict[str, Any]
     job: TrainingJob
-    artifacts: List[Any]
+    artifacts: List[Artifact]
 
-    def infer(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        stream: bool = True,
-        temperature: Optional[float] = None,
-        top_p: Optional[float] = None,
-        max_tokens: Optional[int] = None,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
-        tool_choice: Optional[Union[str, Mapping[str, Any]]] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
-        structured_outputs: Optional[Mapping[str, Any]] = None,
-        timeout: Optional[float] = None,
-        extra: Optional[Mapping[str, Any]] = None,
-    ) -> ChatResponse:
-        """Chat with this checkpoint. The context may be kept, and this called after the callback.
-
-        It runs on the calling thread. Each call is one request, which is not retried. For an
-        argument that is left out, the cloud uses its default.
-
-        Args:
-            messages: `{"role": ..., "content": ...}`, the oldest first.
-            stream: Whether the answer comes piece by piece.
-            temperature: 0 to 2.
-            top_p: 0 to 1 (`topP`).
-            max_tokens: The longest answer, in tokens (`maxTokens`).
-            tools: Functions that the model may call.
-            tool_choice: `"auto"`, `"none"`, `"required"` or a named function (`toolChoice`).
-            response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
-            structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
-                `json_object` (`structuredOutputs`).
-            timeout: As in `client.chat`; 300 s by default.
-            extra: Further fields of the request, by their names in the JSON.
-
-        Returns:
-            The answer. Its `response` is the raw `requests.Response`.
-
-        Raises:
-            ArkorUsageError: The request cannot work. Nothing was sent.
-            CloudApiError: The cloud refused the request.
-            ArkorConnectionError: No answer came, or only a part of it.
-        """
-        return self.run.client.chat(
-            messages,
-            adapter=self.adapter,
-            stream=stream,
-            temperature=temperature,
-            top_p=top_p,
-            max_tokens=max_tokens,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            structured_outputs=structured_outputs,
-            timeout=timeout,
-            extra=extra,
-        )
+    def _client_and_adapter(self, step: Optional[int]) -> Tuple[CloudApiClient, Dict[str, Any]]:
+        run: Optional[Run] = self.run
+        if run is None:
+            raise no_client("context", self.job, self.step if step is None else step)
+        return run.client, self.adapter if step is None else adapter_of(self.job, step)
 
 
 @dataclasses.dataclass
@@ -186,7 +136,7 @@ class CompletedContext(Context):
     """
 
     job: TrainingJob
-    artifacts: List[Any]
+    artifacts: List[Artifact]
     metrics: Metrics
 
 
@@ -383,8 +333,8 @@ def _log(data: Dict[str, Any], job: TrainingJob) -> Context:
 
 def _checkpoint(data: Dict[str, Any], job: TrainingJob) -> Context:
     step = data["step"]
-    adapter = {"kind": "checkpoint", "jobId": job.id, "step": step}
-    return CheckpointContext(step, adapter, job, events.items(data.get("artifacts")))
+    artifacts = events.items(data.get("artifacts"))
+    return CheckpointContext(step, adapter_of(job, step), job, artifacts)
 
 
 _BUILDERS: Dict[str, Callable[[Dict[str, Any], TrainingJob], Context]] = {

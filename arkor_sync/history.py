@@ -5,17 +5,22 @@ The worker thread writes it; any thread may read it, also while the run goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Tuple, Union
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Literal, Mapping, Optional, Tuple, Union
 
+from arkor_sync._common.arguments import check, is_number, refusal
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.text import safe_cell
 from arkor_sync.stream.batches import COMMON, Batch, Delivery, EventBatch, LogBatch
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
+
+if TYPE_CHECKING:
+    from arkor_sync.comparison import Comparison
 
 LIMIT = 10_000
 MAX_HISTORY_BYTES = 32 << 20
@@ -24,6 +29,23 @@ MAX_HISTORY_BYTES = 32 << 20
 _SMALL_TEXT, _SMALL_FIELDS, _SMALL_BYTES = 512, 16, 3 << 10
 _MOST_BYTES_PER_CHARACTER = 32  # of any other log, once it is decoded: `[],` is an object
 _NESTED = {list, dict}
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best value of a metric in a history, and the checkpoint to it: `history.best`.
+
+    Attributes:
+        step: The step of the value.
+        value: The value.
+        checkpoint: The checkpoint at this step, else the one nearest to it; of two as near the
+            earlier. It is what `infer(step=...)` takes. None if there is no checkpoint: `infer`
+            then asks the final model.
+    """
+
+    step: int
+    value: float
+    checkpoint: Optional[int]
 
 
 class History:
@@ -109,9 +131,71 @@ class History:
             name: `loss`, `eval_loss`, `learning_rate`, `epoch` or `samples_per_second`; or the
                 wire's name of a field that is none of these.
         """
-        field = METRICS.get(name, name)
-        pairs = ((log["step"], number(log.get(field))) for log in self.logs)
-        return [(step, value) for step, value in pairs if value is not None]
+        return _values(self.logs, name)
+
+    def best(self, metric: str, mode: Literal["min", "max"] = "min") -> Optional[Best]:
+        """Find the best value of a metric, and the checkpoint nearest to it.
+
+        `run.infer(messages, step=run.history.best("eval_loss").checkpoint)` chats with the best
+        checkpoint.
+
+        Args:
+            metric: Its name, as `metric` takes it.
+            mode: `min` if the lowest value is the best, `max` if the highest is.
+
+        Returns:
+            The first of the best values; infinity and NaN are never best. None if no log has the
+            metric.
+
+        Raises:
+            ArkorUsageError: There is no metric of this name, or `mode` cannot work.
+        """
+        logs = self.logs
+        _check_metric(metric, mode, logs)
+        return _best(_values(logs, metric), mode, self.checkpoints)
+
+    @staticmethod
+    def compare(
+        histories: Mapping[str, History],
+        metric: str = "loss",
+        mode: Literal["min", "max"] = "min",
+    ) -> Comparison:
+        """Compare one metric of several runs: `print(History.compare({"a": run.history, ...}))`.
+
+        Args:
+            histories: The history of each run, by the name that is shown for it.
+            metric: Its name, as `metric` takes it.
+            mode: `min` if the lowest value is the best, `max` if the highest is.
+
+        Returns:
+            A table and a chart of the runs, as they are now.
+
+        Raises:
+            ArkorUsageError: No run has a metric of this name, or an argument cannot work.
+        """
+        from arkor_sync.comparison import ComparedRun, Comparison  # only for those who want it
+
+        is_mapping = isinstance(histories, Mapping) and bool(histories)
+        fits = is_mapping and all(isinstance(each, History) for each in histories.values())
+        check("histories", histories, fits, "a mapping such as {'a name': run.history}")
+        logs = {name: each.logs for name, each in histories.items()}
+        _check_metric(metric, mode, [log for each in logs.values() for log in each])
+        runs = []
+        for name, history in histories.items():
+            values = _values(logs[name], metric)
+            best = _best(values, mode, history.checkpoints)
+            runs.append(
+                ComparedRun(
+                    name=str(name),
+                    steps=max((log["step"] for log in logs[name]), default=None),
+                    last=values[-1][1] if values else None,
+                    best=None if best is None else best.value,
+                    best_step=None if best is None else best.step,
+                    checkpoint=None if best is None else best.checkpoint,
+                    values=tuple(values),
+                )
+            )
+        return Comparison(metric, mode, tuple(runs))
 
     def to_dicts(self) -> List[Dict[str, Any]]:
         """Return a row for each log: `timestamp`, `step` and the metrics, None where missing."""
@@ -143,6 +227,32 @@ class History:
         from arkor_sync.render.html import history_html  # only for notebooks
 
         return history_html(self.logs, self.checkpoints)
+
+
+def _values(logs: List[Dict[str, Any]], name: str) -> List[Tuple[int, float]]:
+    field = METRICS.get(name, name)
+    pairs = ((log["step"], number(log.get(field))) for log in logs)
+    return [(step, value) for step, value in pairs if value is not None]
+
+
+def _check_metric(metric: str, mode: str, logs: List[Dict[str, Any]]) -> None:
+    """Refuse a metric that no log has and that is none of the usual ones: a typing error."""
+    check("mode", mode, mode in ("min", "max"), "'min' or 'max'")
+    if metric in METRICS or not logs or _values(logs, metric):
+        return
+    fields = {field for log in logs for field in log if number(log[field]) is not None}
+    usual = [name for name, field in METRICS.items() if field in fields and name != "step"]
+    others = sorted(fields - set(METRICS.values()))
+    raise refusal("metric", metric, f"one that the history has: {', '.join([*usual, *others])}")
+
+
+def _best(values: List[Tuple[int, float]], mode: str, checkpoints: List[int]) -> Optional[Best]:
+    finite = [(step, value) for step, value in values if is_number(value)]
+    if not finite:
+        return None
+    step, value = (min if mode == "min" else max)(finite, key=lambda pair: pair[1])
+    nearest = min(checkpoints, key=lambda saved: (abs(saved - step), saved), default=None)
+    return Best(step, value, nearest)
 
 
 def _compact(batch: Batch) -> Tuple[Batch, int]:

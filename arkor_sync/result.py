@@ -2,14 +2,44 @@
 
 # Without the future import of annotations: pdoc cannot read those of a NamedTuple as texts.
 import dataclasses
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypedDict,
+)
 
 from arkor_sync._common.text import safe_line, safe_text
-from arkor_sync.errors import TrainingCancelledError, TrainingFailedError
+from arkor_sync._inference import Inference, final_or_checkpoint, no_client
+from arkor_sync.errors import ArkorUsageError, TrainingCancelledError, TrainingFailedError
 from arkor_sync.stream.events import number, whole
 
 if TYPE_CHECKING:
+    from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.history import History
+
+
+class Artifact(TypedDict, total=False):
+    """A file of a model, as the cloud names it: an object of an `artifacts` list, unchanged.
+
+    What the cloud sends is not documented. These are the keys that were seen, none of them in all
+    artifacts; others may come. To chat with a model, `infer` needs no artifact.
+
+    Attributes:
+        pathname: The name of the file, such as `adapter.json`.
+        type: The kind of the artifact, such as `local-adapter`.
+        path: Where it is, where it has a kind.
+    """
+
+    pathname: str
+    type: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +68,11 @@ class Metrics:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(Inference):
     """How a job has ended. `wait()` returns it for every terminal status. Any thread may use it.
+
+    `infer` chats with the final model of a job that has completed, or with a checkpoint. A copy
+    (pickled, or made by `copy`) has neither the client nor the history that the result has.
 
     Attributes:
         job: The job with its final status, error and times.
@@ -50,9 +83,40 @@ class TrainingResult:
     """
 
     job: "TrainingJob"
-    artifacts: List[Any] = dataclasses.field(default_factory=list, hash=False)
+    artifacts: List[Artifact] = dataclasses.field(default_factory=list, hash=False)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     stop_reason: Optional[str] = None
+
+    # No fields: `dataclasses.asdict`, `repr` and comparisons are about the values alone.
+    _source: ClassVar[Optional[Tuple["CloudApiClient", "History"]]] = None
+
+    def _of_run(self, client: "CloudApiClient", history: "History") -> "TrainingResult":
+        """Say whose result it is; return self."""
+        object.__setattr__(self, "_source", (client, history))
+        return self
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def _client_and_adapter(self, step: Optional[int]) -> Tuple["CloudApiClient", Dict[str, Any]]:
+        if self._source is None:
+            raise no_client("result", self.job, step)
+        client, history = self._source
+        return client, final_or_checkpoint(self.job, step, history.checkpoints)
+
+    @property
+    def history(self) -> "History":
+        """The metrics and checkpoints of the run: `run.history`, which stays in memory with this.
+
+        Raises:
+            ArkorUsageError: The result is a copy, which has none.
+        """
+        if self._source is None:
+            raise ArkorUsageError(
+                "this result is a copy (it was unpickled, for instance), and a copy has no "
+                "history; take what you need before, with result.history.to_dicts()"
+            )
+        return self._source[1]
 
     @property
     def status(self) -> str:
@@ -75,10 +139,12 @@ class TrainingResult:
         return self
 
     def _repr_html_(self) -> str:
-        """Show the result in a notebook."""
+        """Show the result in a notebook, with the curve of the run; a copy has no curve."""
         from arkor_sync.render.html import run_html  # only for notebooks
 
-        return run_html(self.job, self)
+        if self._source is None:
+            return run_html(self.job, self)
+        return run_html(self.job, self, None, self.history.logs, self.history.checkpoints)
 
     @property
     def _name(self) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextvars
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import Lines, get_logger
+from arkor_sync._inference import Inference, final_or_checkpoint
 from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync._run_control import RunControl
@@ -54,8 +55,10 @@ if TYPE_CHECKING:
 logger = get_logger("arkor_sync.run")
 
 
-class Run:
+class Run(Inference):
     """A job that is being followed. `Trainer.follow` and `follow` make it; its threads run.
+
+    `infer` chats with a checkpoint, also while the job goes on, or with the final model.
 
     Attributes:
         client: The client that it talks to the cloud with.
@@ -318,6 +321,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         return self._record.html(self._settlement.error)
+
+    def _client_and_adapter(self, step: Optional[int]) -> Tuple[CloudApiClient, Dict[str, Any]]:
+        return self.client, final_or_checkpoint(self.job, step, self.history.checkpoints)
 
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
         if self._settlement.wait(deadline, self._options.abort_grace, self._check_process):

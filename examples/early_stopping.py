@@ -4,7 +4,7 @@
 
 A local Arkor trains a small model for up to 1,000 steps. It has learnt what there is to learn
 after 80; from then on it learns the training records by heart, and the loss on the held-out ones
-rises.
+rises. The best checkpoint then answers a question.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from arkor_sync.handlers import EarlyStopping, TerminateOnNaN, Timer
 
 DATA = Path(__file__).resolve().parent / "data" / "support_triage.jsonl"
 MAX_STEPS = 1000
+QUESTION = [{"role": "user", "content": "I was charged twice this month."}]
 
 
 def on_log(ctx: LogContext) -> None:
@@ -60,14 +61,18 @@ def main() -> int:
             client=CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope),
         )
         result = trainer.wait()
+        best = result.history.best("eval_loss")
+        if best is None:
+            return 1
+        answer = result.infer(QUESTION, step=best.checkpoint, temperature=0, stream=False)
 
     print(f"status: {result.status}: {result.stop_reason}")
     print(f"why:    {early_stopping.stopping_reason.value}")
-    stopped, best = early_stopping.stopped_step, early_stopping.best_step
-    if stopped is None:
+    print(f"best:   the checkpoint of step {best.checkpoint}, {best.value:.3f}")
+    print(f"        it answers: {answer.content()}")
+    if early_stopping.stopped_step is None:
         return 1
-    print(f"best:   the checkpoint of step {best}, {early_stopping.best_score:.3f}")
-    print(f"saved:  {MAX_STEPS - stopped} of {MAX_STEPS} steps")
+    print(f"saved:  {MAX_STEPS - early_stopping.stopped_step} of {MAX_STEPS} steps")
     return 0
 
 

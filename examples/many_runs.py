@@ -12,17 +12,16 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Dict
 
 from arkor_sync import (
     ArkorError,
     BlobDataset,
-    Callback,
     CloudApiClient,
-    LogContext,
+    History,
     ProjectState,
     RunAborted,
     TokenCredentials,
+    TrainingResult,
     create_trainer,
 )
 from arkor_sync.emulator import Emulator
@@ -32,21 +31,7 @@ DATASETS = dict.fromkeys((2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3), DATA)  # by
 DATASETS[5e-3] = DATA.with_name("no-such-file.jsonl")
 
 
-class Scores(Callback):
-    """The best held-out loss of each job: one object for all runs, called on their threads."""
-
-    def __init__(self) -> None:
-        self.best: Dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def on_log(self, ctx: LogContext) -> None:
-        """Keep the loss, if it is one on the held-out records."""
-        if ctx.eval_loss is not None:
-            with self._lock:
-                self.best[ctx.job.name] = min(ctx.eval_loss, self.best.get(ctx.job.name, 1e9))
-
-
-def train(rate: float, client: CloudApiClient, scores: Scores, stop: threading.Event) -> str:
+def train(rate: float, client: CloudApiClient, stop: threading.Event) -> TrainingResult:
     """Submit one job and follow it to its end, in a thread of the pool."""
     trainer = create_trainer(
         name=f"triage at {rate:g}",
@@ -57,37 +42,38 @@ def train(rate: float, client: CloudApiClient, scores: Scores, stop: threading.E
         batch_size=2,
         eval_steps=25,
         dataset_split={"enabled": True, "testSize": 0.05, "seed": 42},
-        callbacks=scores,
-        client=client,  # may be shared as well
+        client=client,  # one for all threads
         abort_event=stop,
     )
     try:
-        trainer.wait().raise_for_status()
+        return trainer.wait().raise_for_status()
     except RunAborted:
         trainer.cancel()  # aborted is only no longer followed: the job would go on, and cost
         raise
-    return trainer.name
 
 
 def main() -> int:
-    scores, stop = Scores(), threading.Event()
+    stop = threading.Event()
+    results = []
     with Emulator() as emulator, ThreadPoolExecutor(max_workers=len(DATASETS)) as pool:
         scope = ProjectState(emulator.org_slug, emulator.project_slug, emulator.project_id)
         client = CloudApiClient(emulator.url, TokenCredentials(emulator.token), scope=scope)
-        jobs = [pool.submit(train, rate, client, scores, stop) for rate in DATASETS]
+        jobs = [pool.submit(train, rate, client, stop) for rate in DATASETS]
         try:
             for job in as_completed(jobs):
-                error = job.exception()
-                print(error or f"{job.result()}: held out {scores.best[job.result()]:.3f}")
+                if job.exception() is None:
+                    results.append(job.result())
+                print(job.exception() or f"{job.result().job.name}: {job.result().status}")
         finally:
             stop.set()  # after Ctrl-C, so that the pool's threads end
 
-    failed = sum(job.exception() is not None for job in jobs)
-    print(f"\n{len(jobs) - failed} jobs completed, {failed} failed")
-    if not scores.best:
+    print(f"\n{len(results)} jobs completed, {len(jobs) - len(results)} failed\n")
+    if not results:
         return 1
-    best = min(scores.best, key=lambda name: scores.best[name])
-    print(f"the best: {best}, held out {scores.best[best]:.3f}")
+    comparison = History.compare({each.job.name: each.history for each in results}, "eval_loss")
+    print(comparison)  # in a notebook, and with comparison.save("runs.svg"), also as a chart
+    best = min(comparison.to_dicts(), key=lambda run: run["best"])
+    print(f"\nthe best: {best['name']}, held out {best['best']:.3f}")
     return 0
 
 

@@ -6,14 +6,15 @@ import csv
 import gc
 import tracemalloc
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.cloud.sse import Frame
-from arkor_sync.history import LIMIT, History
+from arkor_sync.errors import ArkorUsageError
+from arkor_sync.history import LIMIT, Best, History
 from arkor_sync.stream.batches import COMMON, Delivery, EventBatch, read_logs
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, decode
 
@@ -233,3 +234,70 @@ def test_a_csv_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         History().to_csv(tmp_path / "file" / "history.csv")
+
+
+# The best value.
+
+
+def history_of(values: List[Any], checkpoints: List[int], metric: str = "evalLoss") -> History:
+    """Make a history whose first value is that of step 1."""
+    history = History()
+    for step, value in enumerate(values, start=1):
+        history.append(log(step, **{metric: value}))
+    for step in checkpoints:
+        history.append(TrainingEvent(CHECKPOINT, {"step": step}))
+    return history
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "nearest"),
+    [([], None), ([4], 4), ([2, 4, 6], 4), ([2, 6], 2), ([6, 2], 2), ([1, 5], 5), ([9], 9)],
+    ids=str,
+)
+def test_the_checkpoint_of_the_best_value_is_the_nearest(
+    checkpoints: List[int], nearest: Optional[int]
+) -> None:
+    history = history_of([5.0, 4.0, 3.0, 2.0, 3.0], checkpoints)
+    assert history.best("eval_loss") == Best(4, 2.0, nearest)
+
+
+@pytest.mark.parametrize(
+    ("values", "lowest", "highest"),
+    [
+        ([3, 1, 2, 1, 3], (2, 1), (1, 3)),
+        ([float("nan"), 2.0, float("nan")], (2, 2.0), (2, 2.0)),
+        ([float("-inf"), 2.0, float("inf")], (2, 2.0), (2, 2.0)),
+        ([10**400, 1], (2, 1), (2, 1)),
+        (["NaN", None, True, 5], (4, 5), (4, 5)),
+        ([0.0, -0.0], (1, 0.0), (1, 0.0)),
+    ],
+    ids=range(6),
+)
+def test_the_first_of_the_best_finite_values_is_found(
+    values: List[Any], lowest: Any, highest: Any
+) -> None:
+    history = history_of(values, [])
+    assert history.best("eval_loss") == Best(*lowest, None)
+    assert history.best("eval_loss", mode="max") == Best(*highest, None)
+
+
+def test_a_field_of_the_wire_may_be_the_metric() -> None:
+    assert history_of([2, 1], [1], "gradNorm").best("gradNorm") == Best(2, 1, 1)
+
+
+def test_a_metric_that_was_never_there_has_no_best_value() -> None:
+    assert history_of([1.0], [1]).best("loss") is None
+    assert history_of([float("nan")], [1]).best("eval_loss") is None
+    assert History().best("gradNorm") is None, "nothing says yet that there is no such metric"
+
+
+def test_a_misspelt_metric_is_refused_with_those_that_exist() -> None:
+    history = history_of([1.0], [])
+    history.append(log(2, loss=1.0, zeta=1, note="text", gradNorm=7))
+    with pytest.raises(ArkorUsageError) as caught:
+        history.best("evalloss")
+    assert str(caught.value) == (
+        "metric: got str 'evalloss'; give one that the history has: loss, eval_loss, gradNorm, zeta"
+    )
+    with pytest.raises(ArkorUsageError, match=r"^mode: got str 'lowest'; give 'min' or 'max'"):
+        history.best("loss", mode="lowest")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 from typing import Any, Dict, Iterator, List, Type
 
@@ -14,6 +15,7 @@ from arkor_sync import errors
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import Metrics
 from arkor_sync.errors import ArkorError, CloudApiError, add_note
+from arkor_sync.history import History
 from arkor_sync.result import RunHealth, TrainingResult
 
 
@@ -75,6 +77,29 @@ def test_results_and_health_survive_pickling() -> None:
     health = RunHealth("settled", 1.0, None, 2.0, 0, 3, 10, 0, 1, 0, 0, 2, "on_log", 0.5, "10")
     for each in (result, health):
         assert pickle.loads(pickle.dumps(each)) == each
+
+
+def test_the_values_of_a_result_hold_no_client() -> None:
+    client, history = object(), History()
+    result = TrainingResult(job("completed"), [{"path": "a"}], Metrics(0.5))
+    assert "history" not in repr(result._of_run(client, history))  # type: ignore[arg-type]
+    assert result.history is history
+    assert result == TrainingResult(job("completed"), [{"path": "a"}], Metrics(0.5))
+    values = dataclasses.asdict(result)
+    assert set(values) == {"job", "artifacts", "metrics", "stop_reason"}
+    assert json.loads(json.dumps(values)) == values
+
+
+def test_a_result_that_no_run_made_says_what_to_ask_instead() -> None:
+    result = TrainingResult(job("completed"))
+    with pytest.raises(errors.ArkorUsageError) as caught:
+        result.infer([], step=5)
+    assert str(caught.value) == (
+        "this result is a copy (it was unpickled, for instance), and a copy has no client; "
+        "ask with a client: client.chat(messages, job='j1', step=5)"
+    )
+    with pytest.raises(errors.ArkorUsageError, match=r"^this result is a copy .* has no history"):
+        print(result.history)
 
 
 # Exceptions.

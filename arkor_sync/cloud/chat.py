@@ -29,7 +29,9 @@ from arkor_sync.errors import (
     ArkorTimeoutError,
     ArkorUsageError,
     CloudApiError,
+    NotFoundError,
     ResponseError,
+    UnprocessableEntityError,
 )
 
 _PIECE_BYTES = 100  # what a piece of the answer takes beside its characters, at least
@@ -56,15 +58,18 @@ def send_chat(
     url, auth = session.target("inference", "chat")
     with ExitStack() as stack:
         transport = stack.enter_context(session.transport())
-        response = session.http.open(
-            transport,
-            "POST",
-            url,
-            auth=auth,
-            headers={"Accept": f"{EVENT_STREAM}, application/json", **UNBUFFERED},
-            body=body,
-            timeout=limits,
-        )
+        try:
+            response = session.http.open(
+                transport,
+                "POST",
+                url,
+                auth=auth,
+                headers={"Accept": f"{EVENT_STREAM}, application/json", **UNBUFFERED},
+                body=body,
+                timeout=limits,
+            )
+        except (NotFoundError, UnprocessableEntityError) as error:
+            raise _named(error, body.get("adapter")) from None
         stack.enter_context(closing(response))
         kind = media_type(response)
         if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
@@ -77,17 +82,31 @@ def send_chat(
         return ChatResponse(response)
 
 
+def _named(error: CloudApiError, adapter: Optional[Dict[str, Any]]) -> CloudApiError:
+    """Return the error with the job and the step that were asked for."""
+    if adapter is None:
+        return error
+    job_id, step = safe_line(adapter["jobId"]), adapter.get("step")
+    model = "the final model" if step is None else f"the checkpoint at step {step}"
+    message = f"{error.message} (asked for {model} of job {job_id})"
+    return type(error)(error.status, message, error.code, error.body, error.retry_after)
+
+
 class ChatResponse:
     """The answer of a chat request. Any thread may use it, one at a time.
 
-    If several answers were asked for (`n`), the methods give the first; `json()` has all.
+    `content()` returns the text of the model's answer. Iterating gives the same text in pieces, as
+    they arrive: to show an answer while the model writes it. The other methods are for answers that
+    are more than a text.
 
-    Iterating gives the text in pieces as they arrive (an answer that is not streamed is one piece),
-    and may be repeated. A streamed answer holds its connection until it is read to its end or
-    closed; it is also a context manager. If the answer is cut, every method that reads it raises.
+    Iterating may be repeated, and an answer that is not streamed is one piece. If several answers
+    were asked for (`n`), the methods give the first; `json()` has all. A streamed answer holds its
+    connection until it is read to its end or closed; it is also a context manager. If the answer is
+    cut, every method that reads it raises.
 
     Attributes:
-        response: The raw response. Only this object may read the body of a streamed one.
+        response: The raw `requests.Response`, for its status and its headers. Only this object may
+            read the body of a streamed one.
     """
 
     def __init__(self, response: requests.Response) -> None:
@@ -115,17 +134,31 @@ class ChatResponse:
             yield content
 
     def text(self) -> str:
-        """Return the whole text, empty if the answer has none. It raises what iterating raises."""
+        """Return what iterating yields, as one string: for code that needs a `str`, never `None`.
+
+        It is `content()`, but empty if the answer has no text.
+        """
         return "".join(self)
 
     def content(self) -> Optional[str]:
-        """Return the whole text, or `None` if the answer has none: a tool call, for instance."""
+        """Return the text of the model's answer, whole. This is the usual way to read an answer.
+
+        Returns:
+            The text, or `None` if the answer has none: a tool call, for instance.
+
+        Raises:
+            ArkorConnectionError: The connection broke before the end of the answer.
+            CloudApiError: The cloud sent an error instead of the rest.
+            ResponseError: The answer does not have the documented shape.
+        """
         content: Optional[str] = self._message().get("content")
         checked(Optional[str], content, "choices[0].message.content")
         return content
 
     def parsed(self) -> Any:
-        """Decode the text as JSON. Ask for JSON with `response_format` or `structured_outputs`.
+        """Return the text, decoded as JSON: for a request for JSON.
+
+        A request asks for it with `response_format` or `structured_outputs`.
 
         Raises:
             ResponseError: There is no text, or it is not JSON.
@@ -140,11 +173,18 @@ class ChatResponse:
         raise ResponseError(f"{shown}{hint}")
 
     def json(self) -> Any:
-        """Return the decoded JSON answer; of a streamed one, the list of its JSON chunks."""
+        """Return the whole JSON that the cloud sent: for what no other method gives.
+
+        That is the usage of tokens, for instance, or several answers. Of a streamed answer it is
+        the list of its JSON chunks. JSON in the model's text is returned by `parsed()`.
+        """
         return decode_json(self.response.content, "the chat answer")
 
     def tool_calls(self) -> List[Dict[str, Any]]:
-        """Return the model's tool calls; `arguments` in each is a string that holds JSON."""
+        """Return the model's calls of `tools`, empty if there is none: for a request with tools.
+
+        `arguments` in each is a string that holds JSON.
+        """
         calls = self._message().get("tool_calls")
         checked(Optional[List[Dict[str, Any]]], calls, "choices[0].message.tool_calls")
         return calls or []

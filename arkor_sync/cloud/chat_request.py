@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.models import TrainingJob
 
 _ROLES = ("system", "user", "assistant", "tool")
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object")
 _MODIFIERS = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")
 
 
+def adapter_of(job: Union[TrainingJob, str], step: Optional[int] = None) -> Dict[str, Any]:
+    """Return what a job trained, in the form that the chat route takes (`adapter`).
+
+    Args:
+        job: The job, or its id.
+        step: The step of a checkpoint; None for the final model.
+
+    Raises:
+        ArkorUsageError: An argument cannot work.
+    """
+    job_id = getattr(job, "id", job)
+    check("job", job, isinstance(job_id, str) and bool(job_id), "a TrainingJob or the id of a job")
+    if step is None:
+        return {"kind": "final", "jobId": job_id}
+    check("step", step, type(step) is int, "the step of a checkpoint, a whole number")
+    return {"kind": "checkpoint", "jobId": job_id, "step": step}
+
+
 def build_chat_body(
     messages: Sequence[Mapping[str, Any]],
     *,
+    job: Union[TrainingJob, str, None] = None,
+    step: Optional[int] = None,
     adapter: Optional[Mapping[str, Any]] = None,
     base_model: Optional[str] = None,
     stream: bool = True,
@@ -41,7 +64,9 @@ def build_chat_body(
     check("messages", messages, is_list and bool(messages), wanted)
     for index, message in enumerate(messages):
         _check_message(f"messages[{index}]", message)
-    _check_target(adapter, base_model)
+    _check_target(job, step, adapter, base_model)
+    if job is not None:
+        adapter = adapter_of(job, step)
     if structured_outputs is not None:
         _check_constraint(structured_outputs, response_format)
     body = {
@@ -78,10 +103,14 @@ def _check_message(name: str, message: Any) -> None:
         check(f"{name}.tool_call_id", call_id, isinstance(call_id, str), wanted)
 
 
-def _check_target(adapter: Any, base_model: Any) -> None:
-    if (adapter is None) == (base_model is None):
-        got = "neither of them" if adapter is None else "both"
-        raise refusal("adapter, base_model", None, "exactly one of them", got=got)
+def _check_target(job: Any, step: Any, adapter: Any, base_model: Any) -> None:
+    targets = {"job": job, "adapter": adapter, "base_model": base_model}
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or "none of them"
+        raise refusal(", ".join(targets), None, "exactly one of them", got=got)
+    if step is not None and job is None:
+        raise refusal("step", step, "the job of the checkpoint too: job='...'")
     if adapter is None:
         return
     is_job = isinstance(adapter, Mapping) and isinstance(adapter.get("jobId"), str)

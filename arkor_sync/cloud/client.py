@@ -23,6 +23,7 @@ from arkor_sync.cloud.transport import Transport
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.models import TrainingJob
 
 __all__ = ["CloudApiClient", "is_sendable_id"]
 
@@ -124,6 +125,8 @@ class CloudApiClient:
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
+        job: Union[TrainingJob, str, None] = None,
+        step: Optional[int] = None,
         adapter: Optional[Mapping[str, Any]] = None,
         base_model: Optional[str] = None,
         stream: bool = True,
@@ -137,15 +140,19 @@ class CloudApiClient:
         timeout: Optional[float] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:
-        """Chat with a trained adapter or a base model (`POST /v1/inference/chat`).
+        """Chat with what a job trained, or with a base model (`POST /v1/inference/chat`).
 
         The request is sent once, and never repeated automatically. A streamed answer holds a
-        connection until it is read to its end or closed.
+        connection until it is read to its end or closed. `client.chat(...).content()` is the text
+        of the answer. Give exactly one of `job`, `adapter` and `base_model`.
 
         Args:
             messages: `{"role": ..., "content": ...}`, oldest first.
-            adapter: `{"kind": "final", "jobId": ...}` or `{"kind": "checkpoint", "jobId": ...,
-                "step": ...}`. Give either this or `base_model`.
+            job: A job, or its id.
+            step: The step of one of the job's checkpoints; None for the final model of a job that
+                has completed.
+            adapter: The same as the cloud names it (`adapter`): `{"kind": "final", "jobId": ...}`
+                or `{"kind": "checkpoint", "jobId": ..., "step": ...}`.
             base_model: The name of a model (`baseModel`).
             stream: Whether the answer is sent in pieces, as the model writes it.
             temperature: 0 to 2.
@@ -162,7 +169,8 @@ class CloudApiClient:
 
         Raises:
             ArkorUsageError: The request cannot work; nothing was sent.
-            CloudApiError: The cloud refused it.
+            CloudApiError: The cloud refused it. `NotFoundError`: the job has no such model; the
+                message names the job and the step.
             ArkorConnectionError: The request got no answer.
         """
         # Imported here, so that the package is imported faster.
@@ -171,6 +179,8 @@ class CloudApiClient:
 
         body = build_chat_body(
             messages,
+            job=job,
+            step=step,
             adapter=adapter,
             base_model=base_model,
             stream=stream,

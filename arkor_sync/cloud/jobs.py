@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Union
 
-from arkor_sync._common.arguments import check
+from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync._common.secret import hide_secrets
 from arkor_sync.cloud.bodies import ByteStream, read_body
@@ -16,7 +16,7 @@ from arkor_sync.cloud.http import (
     decode_answer,
     media_type,
 )
-from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.submission import MAYBE_CREATED
 from arkor_sync.cloud.transport import Transport
@@ -30,6 +30,8 @@ from arkor_sync.errors import (
 
 MAX_ID_BYTES = 4096
 """The longest id of an event that is sent back; servers take headers of 8 kB and more."""
+
+_STATUS_WANTED = f"one or several of {', '.join(JobStatus)}"
 
 NO_STREAM = 204
 """The status by which a server ends a stream for good (HTML standard, section 9.2.3)."""
@@ -87,11 +89,39 @@ class Jobs:
         )
         return job
 
-    def list(self) -> List[TrainingJob]:
-        """Read the project's jobs, in the cloud's order (`GET /v1/jobs`)."""
+    def list(
+        self,
+        *,
+        status: Union[str, Iterable[str], None] = None,
+        name: Optional[str] = None,
+    ) -> List[TrainingJob]:
+        """Read the project's jobs, in the cloud's order (`GET /v1/jobs`).
+
+        The route has no filter: the cloud sends all jobs of the project, and those that do not fit
+        are left out here.
+
+        Args:
+            status: Only jobs with this status, or with one of these: `"failed"`, or `["queued",
+                "running"]`. See `JobStatus`.
+            name: Only jobs with exactly this name.
+
+        Raises:
+            ArkorUsageError: An argument cannot work, or `status` is none that this version knows or
+                that a job has.
+        """
+        statuses = None if status is None else _statuses(status)
+        check("name", name, name is None or isinstance(name, str), "the name of a job")
         target = self._session.target("jobs")
         jobs: List[TrainingJob] = self._session.request("GET", target, List[TrainingJob], "jobs")
-        return jobs
+        if statuses is not None:
+            unknown = statuses.difference(JobStatus, (job.status for job in jobs))
+            if unknown:  # an empty list would hide a typing error
+                raise refusal("status", min(unknown), _STATUS_WANTED)
+        return [
+            job
+            for job in jobs
+            if (statuses is None or job.status in statuses) and name in (None, job.name)
+        ]
 
     def cancel(self, job_id: str) -> Optional[TrainingJob]:
         """Ask the cloud to stop a job (`POST /v1/jobs/:id/cancel`).
@@ -179,6 +209,14 @@ def is_sendable_id(event_id: str) -> bool:
     if len(event_id.encode("utf-8", "replace")) > MAX_ID_BYTES:
         return False
     return not any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in event_id)
+
+
+def _statuses(status: Union[str, Iterable[str]]) -> Set[str]:
+    given = [status] if isinstance(status, str) else status
+    statuses = list(given) if isinstance(given, Iterable) else []
+    fits = bool(statuses) and all(isinstance(each, str) for each in statuses)
+    check("status", status, fits, _STATUS_WANTED)
+    return set(statuses)
 
 
 def _checked_id(job_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from html import escape
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from arkor_sync.render.rows import Rows, downsample
 from arkor_sync.render.text import one_line
@@ -43,7 +43,7 @@ MAX_DOTS = 60  # with more evaluations, the eval loss has no dots
 MAX_CHECKPOINT_LINES = 30  # with more checkpoints, they have no vertical lines
 
 WIDTH, HEIGHT = 860, 430
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 836, 78, 376
+LEFT, RIGHT, TOP, BOTTOM = 76, 836, 78, 376
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +81,25 @@ class Chart:
 class Axes:
     """The ranges and ticks of a chart's axes.
 
+    Args:
+        curves: All that is drawn, each curve as a list of pieces.
+        steps: More steps that must be on the horizontal axis: the checkpoints.
+
     Attributes:
         log: Whether the scale of the losses is logarithmic: it is for a wide range of losses.
         x, y: The range of each axis.
         x_ticks, y_ticks: The values at which each axis has a label.
     """
 
-    def __init__(self, chart: Chart, curves: Sequence[List[List[Point]]]) -> None:
+    def __init__(self, curves: Sequence[List[List[Point]]], steps: Sequence[int] = ()) -> None:
         points = [point for curve in curves for piece in curve for point in piece]
-        steps = [x for x, _ in points] + [float(step) for step in chart.checkpoints]
+        xs = [x for x, _ in points] + [float(step) for step in steps]
         low, high = (
             min((y for _, y in points), default=0.0),
             max((y for _, y in points), default=1.0),
         )
         self.log = low > _MIN_LOG_LOSS and high / low >= _LOG_RATIO
-        first, last = min(steps, default=0.0), max(steps, default=1.0)
+        first, last = min(xs, default=0.0), max(xs, default=1.0)
         self.x = _pad(first, last, 0.02)
         self.x_ticks = [tick for tick in _ticks(first, last, 8) if tick == int(tick)]
         if self.log:
@@ -128,14 +132,14 @@ def render_svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     """
     colors = PALETTES["dark" if theme == "dark" else "light"]
     train, evaluated = curves = chart.curves()
-    axes = Axes(chart, curves)
+    axes = Axes(curves, chart.checkpoints)
     top = 0 if heading else 44  # without a heading the picture begins here
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="arkor-chart" role="img" '
         f'viewBox="0 {top} {WIDTH} {HEIGHT - top}" font-size="13" '
         f'font-family="system-ui, sans-serif">',
         f"<title>{escape(_description(chart, axes))}</title>",
-        _dark_style() if theme == "auto" else "",
+        dark_style() if theme == "auto" else "",
         f'<rect class="paper" color="{colors["paper"]}" fill="currentColor" '
         f'y="{top}" width="{WIDTH}" height="{HEIGHT - top}"/>',
     ]
@@ -146,42 +150,57 @@ def render_svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
 
     stroke = 'stroke="currentColor" fill="none"'
     fill = 'fill="currentColor"'
-    if not train and not evaluated:
-        axes.x_ticks = axes.y_ticks = []
-    group("grid", [_line(_LEFT, _y(axes, t), _RIGHT, _y(axes, t)) for t in axes.y_ticks], stroke)
-    ys = [_text(_LEFT - 8, _y(axes, t) + 4.5, format_tick(t), "end") for t in axes.y_ticks]
-    xs = [_text(_x(axes, t), _BOTTOM + 20, format_tick(t), "middle") for t in axes.x_ticks]
-    scale = "loss (log scale)" if axes.log else "loss"
-    middle = (_TOP + _BOTTOM) / 2
-    names = [
-        _text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, "step", "middle"),
-        f'<text x="17" y="{middle}" text-anchor="middle" '
-        f'transform="rotate(-90 17 {middle})">{scale}</text>',
-    ]
-    if not train and not evaluated:
-        names.append(_text((_LEFT + _RIGHT) / 2, middle, "no loss has been logged", "middle"))
-    group("muted", [*ys, *xs, *names], fill)
+    grid, labels = draw_axes(axes, "loss", bool(train or evaluated))
+    group("grid", grid, stroke)
+    group("muted", labels, fill)
     marks = [_x(axes, step) for step in chart.checkpoints]
     if len(marks) <= MAX_CHECKPOINT_LINES:
-        lines = [_line(x, _TOP, x, _BOTTOM) for x in marks]
+        lines = [_line(x, TOP, x, BOTTOM) for x in marks]
         group("mark", lines, f'{stroke} stroke-opacity=".55" stroke-dasharray="2 4"')
-    triangles = [f'<path d="M{x:.1f} {_BOTTOM - 7}l5 8h-10z"/>' for x in marks]
+    triangles = [f'<path d="M{x:.1f} {BOTTOM - 7}l5 8h-10z"/>' for x in marks]
     group("mark", triangles, fill)
-    group("grid", [_line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM)], stroke)
     line = f'{stroke} stroke-linejoin="round" stroke-linecap="round" stroke-width='
-    group("train", [_path(axes, piece) for piece in train], f'{line}"{chart.stroke}"')
-    group("eval", [_path(axes, piece) for piece in evaluated], f'{line}"1.8"')
-    group("train", [_dot(axes, piece[0]) for piece in train if len(piece) == 1], fill)
+    group("train", [draw_path(axes, piece) for piece in train], f'{line}"{chart.stroke}"')
+    group("eval", [draw_path(axes, piece) for piece in evaluated], f'{line}"1.8"')
+    group("train", [draw_dot(axes, piece[0]) for piece in train if len(piece) == 1], fill)
     dotted = [p for piece in evaluated for p in piece]
     if len(dotted) > MAX_DOTS:
         dotted = [piece[0] for piece in evaluated if len(piece) == 1]
-    group("eval", [_dot(axes, point) for point in dotted], fill)
+    group("eval", [draw_dot(axes, point) for point in dotted], fill)
     if heading:
-        title = _text(_LEFT, 28, one_line(chart.name, 72), more='font-size="17" font-weight="600"')
-        group("ink", [title], fill)
-        group("muted", [_text(_LEFT, 58, one_line(chart.status, 58))], fill)
+        group("ink", [draw_title(chart.name)], fill)
+        group("muted", [draw_text(LEFT, 58, one_line(chart.status, 58))], fill)
     parts.append(_legend(colors, heading, bool(train), bool(evaluated), bool(marks)))
     return "".join(parts) + "</svg>\n"
+
+
+def draw_axes(axes: Axes, metric: str, drawn: bool) -> Tuple[List[str], List[str]]:
+    """Draw what is behind the curves: the lines of the grid, and the texts at both axes.
+
+    Args:
+        axes: The axes.
+        metric: The name of the vertical one.
+        drawn: Whether there are curves. If not, the text says so.
+    """
+    bottom, middle = _line(LEFT, BOTTOM, RIGHT, BOTTOM), (TOP + BOTTOM) / 2
+    scale = escape(f"{metric} (log scale)" if axes.log else metric)
+    labels = [
+        draw_text((LEFT + RIGHT) / 2, BOTTOM + 42, "step", "middle"),
+        f'<text x="17" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 17 {middle})">{scale}</text>',
+    ]
+    if not drawn:
+        nothing = f"no {metric} has been logged"
+        return [bottom], [*labels, draw_text((LEFT + RIGHT) / 2, middle, nothing, "middle")]
+    grid = [_line(LEFT, _y(axes, t), RIGHT, _y(axes, t)) for t in axes.y_ticks]
+    ys = [draw_text(LEFT - 8, _y(axes, t) + 4.5, format_tick(t), "end") for t in axes.y_ticks]
+    xs = [draw_text(_x(axes, t), BOTTOM + 20, format_tick(t), "middle") for t in axes.x_ticks]
+    return [*grid, bottom], [*ys, *xs, *labels]
+
+
+def draw_title(title: str) -> str:
+    """Draw the title of a chart."""
+    return draw_text(LEFT, 28, one_line(title, 72), more='font-size="17" font-weight="600"')
 
 
 def format_tick(tick: float) -> str:
@@ -195,10 +214,9 @@ def _description(chart: Chart, axes: Axes) -> str:
     return what + (", on a logarithmic scale" if axes.log else "")
 
 
-def _dark_style() -> str:
-    rules = "".join(
-        f".arkor-chart .{role}{{color:{color}}}" for role, color in PALETTES["dark"].items()
-    )
+def dark_style(colors: Mapping[str, str] = PALETTES["dark"]) -> str:
+    """Return the style that gives the groups their colours for a dark system, by their classes."""
+    rules = "".join(f".arkor-chart .{role}{{color:{color}}}" for role, color in colors.items())
     return f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>"
 
 
@@ -216,19 +234,20 @@ def _legend(
         (marks, "mark", "checkpoint", 72, triangle),
     ]
     shown = [entry for entry in entries if entry[0]]
-    x = float(_RIGHT + 18 - sum(27 + entry[3] + 18 for entry in shown) if heading else _LEFT)
+    x = float(RIGHT + 18 - sum(27 + entry[3] + 18 for entry in shown) if heading else LEFT)
     drawn = []
     for _, role, text, width, shape in shown:
         drawn.append(
             f'<g class="{role}" color="{colors[role]}">{shape.format(x, x + 10)}</g>'
             f'<g class="ink" color="{colors["ink"]}" fill="currentColor">'
-            f"{_text(x + 27, 58.5, text)}</g>"
+            f"{draw_text(x + 27, 58.5, text)}</g>"
         )
         x += 27 + width + 18
     return "".join(drawn)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
+def draw_text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
+    """Draw a text on one line."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
 
 
@@ -236,20 +255,22 @@ def _line(x: float, y: float, to_x: float, to_y: float) -> str:
     return f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}"/>'
 
 
-def _path(axes: Axes, piece: List[Point]) -> str:
+def draw_path(axes: Axes, piece: List[Point]) -> str:
+    """Draw one piece of a curve."""
     return f'<path d="M{"L".join(f"{_x(axes, x):.1f} {_y(axes, y):.1f}" for x, y in piece)}"/>'
 
 
-def _dot(axes: Axes, point: Point) -> str:
+def draw_dot(axes: Axes, point: Point) -> str:
+    """Draw one point of a curve."""
     return f'<circle cx="{_x(axes, point[0]):.1f}" cy="{_y(axes, point[1]):.1f}" r="3.4"/>'
 
 
 def _x(axes: Axes, step: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * axes.x_fraction(step)
+    return LEFT + (RIGHT - LEFT) * axes.x_fraction(step)
 
 
 def _y(axes: Axes, loss: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * axes.y_fraction(loss)
+    return BOTTOM - (BOTTOM - TOP) * axes.y_fraction(loss)
 
 
 def _split_at_nan(points: Sequence[Point]) -> List[List[Point]]:

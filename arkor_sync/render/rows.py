@@ -6,7 +6,7 @@ The rows are stored by step, so that an event that is delivered again does not c
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from arkor_sync.stream.events import METRICS, number
 
@@ -44,6 +44,16 @@ def collect_rows(logs: Iterable[Mapping[str, Any]], known: Optional[Rows] = None
     for data in logs:
         add_log(rows, data)
     return rows
+
+
+def rows_of(values: Iterable[Tuple[int, float]]) -> Rows:
+    """Return rows that have one metric of any name, in the place of the loss.
+
+    Args:
+        values: The metric, with its steps. What cannot be drawn leaves a gap.
+    """
+    drawable = ((step, _finite(value)) for step, value in values)
+    return {step: Row(math.nan if value is None else value) for step, value in drawable}
 
 
 def downsample(rows: Rows, limit: int) -> Rows:

@@ -101,6 +101,33 @@ def test_messages_that_cannot_work(message: Any, match: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "adapter"),
+    [
+        ({"job": "job-1"}, {"kind": "final", "jobId": "job-1"}),
+        ({"job": "job-1", "step": 0}, {"kind": "checkpoint", "jobId": "job-1", "step": 0}),
+    ],
+)
+def test_a_job_is_sent_as_its_adapter(target: Any, adapter: Any) -> None:
+    assert body(base_model=None, **target)["adapter"] == adapter
+
+
+@pytest.mark.parametrize(
+    ("target", "match"),
+    [
+        ({"base_model": None}, "^job, adapter, base_model: got none of them; give exactly one"),
+        ({"job": "j"}, "^job, adapter, base_model: got job and base_model; give exactly one"),
+        ({"step": 5}, "^step: got int 5; give the job of the checkpoint too: job='...'"),
+        ({"base_model": None, "job": ""}, "^job: got str ''; give a TrainingJob or the id"),
+        ({"base_model": None, "job": 5}, "^job: got int 5; give a TrainingJob or the id"),
+        ({"base_model": None, "job": "j", "step": "5"}, "^step: got str '5'; give the step of"),
+        ({"base_model": None, "job": "j", "step": True}, "^step: got bool True; give the step of"),
+    ],
+)
+def test_jobs_that_cannot_be_asked(target: Any, match: str) -> None:
+    refused(match, HELLO, **target)
+
+
+@pytest.mark.parametrize(
     "target",
     [
         {"base_model": None},

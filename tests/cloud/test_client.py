@@ -18,7 +18,7 @@ from arkor_sync.cloud.credentials import (
     OAuthCredentials,
     TokenCredentials,
 )
-from arkor_sync.cloud.models import Project, TrainingJob
+from arkor_sync.cloud.models import JobStatus, Project, TrainingJob
 from arkor_sync.cloud.project import ProjectState, write_project_state
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -75,6 +75,54 @@ def test_list(cloud: ScriptedCloud, client: CloudApiClient) -> None:
     assert [job.id for job in client.jobs.list()] == ["job-1", "job-2"]
     assert cloud.received[0].path == "/v1/jobs"
     assert cloud.received[0].query == SCOPE
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({"status": "failed"}, ["2", "4"]),
+        ({"status": JobStatus.FAILED, "name": "a"}, ["2"]),
+        ({"status": ["queued", "failed"]}, ["1", "2", "4"]),
+        ({"status": {JobStatus.RUNNING}}, []),
+        ({"status": (each for each in ["paused"])}, ["3"]),
+        ({"name": "a"}, ["1", "2", "3"]),
+        ({"name": "A"}, []),
+        ({}, ["1", "2", "3", "4"]),
+    ],
+    ids=range(8),
+)
+def test_a_filtered_list(
+    cloud: ScriptedCloud, client: CloudApiClient, filters: Any, ids: List[str]
+) -> None:
+    rows = [("1", "queued", "a"), ("2", "failed", "a"), ("3", "paused", "a"), ("4", "failed", "b")]
+    cloud.reply({"jobs": [{**JOB, "id": i, "status": s, "name": n} for i, s, n in rows]})
+    assert [job.id for job in client.jobs.list(**filters)] == ids
+    assert cloud.received[0].query == SCOPE, "the route has no filter"
+
+
+@pytest.mark.parametrize("status", ["complete", ["failed", "complete"]])
+def test_a_misspelt_status_is_no_empty_list(
+    cloud: ScriptedCloud, client: CloudApiClient, status: Any
+) -> None:
+    cloud.reply({"jobs": [JOB]})
+    with pytest.raises(ArkorUsageError) as caught:
+        client.jobs.list(status=status)
+    assert str(caught.value) == (
+        "status: got str 'complete'; give one or several of queued, running, completed, failed, "
+        "cancelled"
+    )
+
+
+@pytest.mark.parametrize(
+    "filters", [{"status": 5}, {"status": []}, {"status": ["failed", None]}, {"name": 5}]
+)
+def test_filters_that_cannot_work(
+    cloud: ScriptedCloud, client: CloudApiClient, filters: Any
+) -> None:
+    (name,) = filters
+    with pytest.raises(ArkorUsageError, match=f"^{name}: got "):
+        client.jobs.list(**filters)
+    assert not cloud.received
 
 
 @pytest.mark.parametrize(

@@ -18,4 +18,5 @@ def test_it_stops_when_the_held_out_loss_rises_and_names_the_best_checkpoint() -
     assert "status: cancelled: eval_loss is" in printed
     assert "why:    patience exhausted" in printed
     assert f"best:   the checkpoint of step {20 * (best + 1)}, {min(losses):.3f}" in printed
+    assert re.search(r"it answers: \S", printed)
     assert f"saved:  {1000 - 20 * len(losses)} of 1000 steps" in printed

@@ -15,8 +15,10 @@ def test_the_best_of_all_is_named_and_a_job_that_fails_harms_no_other() -> None:
     lines = printed.splitlines()
     [failure] = [line for line in lines if line.startswith("job ")]
     assert "(triage at 0.005) failed: the data set could not be read" in failure
-    losses = dict(re.findall(r"^(triage at \S+): held out (\d+\.\d+)$", printed, re.M))
+    assert len(re.findall(r"^triage at \S+: completed$", printed, re.M)) == 7
+    rows = re.findall(r"^(triage at \S+) +50 +\S+ +(\S+) +(?:25|50)$", printed, re.M)
+    losses = {name: float(loss) for name, loss in rows}
     assert len(losses) == 7
     assert "7 jobs completed, 1 failed" in lines
-    best = min(losses, key=lambda name: float(losses[name]))
-    assert lines[-1] == f"the best: {best}, held out {losses[best]}"
+    best = min(losses, key=lambda name: losses[name])
+    assert lines[-1] == f"the best: {best}, held out {losses[best]:.3f}"

@@ -14,12 +14,14 @@ import matplotlib
 import pytest
 from matplotlib.image import imread
 
-from arkor_sync import ArkorUsageError, Callback, follow
+from arkor_sync import ArkorUsageError, Callback, History, follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.handlers import LossPlot
 from arkor_sync.render.chart import PALETTES, Chart
 from arkor_sync.render.chart_png import render_png
+from arkor_sync.render.comparison import line_colors
 from arkor_sync.render.rows import Row, Rows
+from arkor_sync.stream.events import LOG, TrainingEvent
 from support.waiting import PATIENCE
 
 Color = Tuple[int, int, int]
@@ -40,6 +42,13 @@ def colors_of(picture: bytes) -> Dict[Color, int]:
 
 def falling(steps: int) -> Rows:
     return {s: Row(3 / s, 3.5 / s if s % 5 == 0 else None) for s in range(1, steps + 1)}
+
+
+def history_of(start: float) -> History:
+    history = History()
+    for step in range(1, 41):
+        history.append(TrainingEvent(LOG, {"type": LOG, "step": step, "loss": start / step**0.5}))
+    return history
 
 
 def run_of(emulator: Emulator, client: Any, *callbacks: Any) -> Any:
@@ -100,6 +109,38 @@ def test_the_programs_own_settings_change_nothing_and_are_not_changed() -> None:
         settings = dict(matplotlib.rcParams)
         assert colors_of(render_png(chart, "light")) == colors_of(before)
         assert dict(matplotlib.rcParams) == settings
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_comparison_has_its_lines_and_its_legend(tmp_path: Path, theme: Any, count: int) -> None:
+    path = tmp_path / "compared.png"
+    histories = {f"run {n}": history_of(2.0 + n) for n in range(count)}
+    History.compare(histories).save(path, theme=theme)
+    picture = path.read_bytes()
+    counts = colors_of(picture)
+    assert counts[rgb(PALETTES[theme]["paper"])] > 0.9 * sum(counts.values())
+    for number, color in enumerate(line_colors(theme)):
+        assert (counts.get(rgb(color), 0) > 50) is (number % 5 < count), color
+    # The legend: a sample of the first line in its last rows, and nothing that is cut at an edge.
+    pixels = (imread(io.BytesIO(picture))[:, :, :3] * 255).round().astype(int)
+    paper = list(rgb(PALETTES[theme]["paper"]))
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == paper).all()
+    below = pixels[-round(160 * 0.19 * count) - 10 :].reshape(-1, 3).tolist()
+    assert list(rgb(line_colors(theme)[0])) in below
+
+
+@pytest.mark.parametrize("name", ["_hidden_", "$\\frac{1", "日本語", "W" * 500, ""])
+def test_any_name_is_in_the_legend_without_a_warning(name: str, tmp_path: Path) -> None:
+    History.compare({name: history_of(2.0)}).save(tmp_path / "compared.png")
+    picture = imread(tmp_path / "compared.png")[:, :, :3]
+    assert (picture[:, -1] == 1).all(), "the widest name ends within the picture"
+
+
+def test_a_comparison_of_nothing_is_drawn(tmp_path: Path) -> None:
+    History.compare({"a": History()}).save(tmp_path / "compared.png")
+    assert (tmp_path / "compared.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_pyplot_is_not_even_loaded() -> None:

@@ -22,6 +22,8 @@ from arkor_sync import (
     Action,
     AnonymousCredentials,
     ArkorError,
+    Artifact,
+    Best,
     BlobDataset,
     Callback,
     Callbacks,
@@ -75,7 +77,7 @@ from support.hang_phases import cloud_of
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
-NO_VALUES = {Run, Trainer, Context, CursorStore, History, models.Record}
+NO_VALUES = {Run, Trainer, Context, CursorStore, History, Artifact, models.Record}
 
 
 def on_log(ctx: Any) -> None:
@@ -156,6 +158,8 @@ EXAMPLES: List[Any] = [
     Callbacks(on_log=on_log),
     Mine(),
     TrainingResult(JOB, [{"path": "a"}], Metrics(0.5, 100, 60.0), "enough"),
+    Best(80, 0.5, 75),
+    History.compare({"a": History()}),
     Metrics(0.5, 100, 60.0),
     RunHealth("settled", 1.0, None, 2.0, 0, 3, 10, 0, 1, 0, 0, 2, "on_log", 0.5, "10"),
     FileCursorStore("cursors"),

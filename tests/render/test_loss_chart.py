@@ -162,7 +162,7 @@ def test_the_scale_is_logarithmic_where_the_losses_span_much(
     values: List[Optional[float]], log: bool
 ) -> None:
     chart = Chart("", "", losses(values))
-    assert Axes(chart, chart.curves()).log is log
+    assert Axes(chart.curves(), chart.checkpoints).log is log
     assert ("loss (log scale)" in texts(render_svg(chart))) is log
 
 
@@ -173,7 +173,7 @@ def test_there_are_never_too_many_ticks_and_all_are_on_the_axis(
 ) -> None:
     rows = {first + step * 7: Row(value) for step, value in enumerate(values)}
     chart = Chart("", "", rows)
-    axes = Axes(chart, chart.curves())
+    axes = Axes(chart.curves(), chart.checkpoints)
     assert len(axes.x_ticks) <= 10
     assert len(axes.y_ticks) <= 12
     assert all(-1e-6 <= axes.x_fraction(tick) <= 1 + 1e-6 for tick in axes.x_ticks)

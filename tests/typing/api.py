@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, List, Optional
+from typing import Callable, List, Optional
 
 from arkor_sync import (
     Action,
+    Artifact,
+    Best,
     BlobDataset,
     Callback,
     Callbacks,
@@ -15,11 +17,13 @@ from arkor_sync import (
     ChatResponse,
     CheckpointContext,
     CloudApiClient,
+    Comparison,
     CompletedContext,
     Context,
     ErrorPolicy,
     FailedContext,
     Failure,
+    History,
     HuggingFaceDataset,
     LogContext,
     LoraConfig,
@@ -55,14 +59,16 @@ def log(ctx: LogContext) -> None:
 
 async def sample(ctx: CheckpointContext) -> None:
     answer: ChatResponse = ctx.infer([{"role": "user", "content": "hi"}], temperature=0)
-    text: str = answer.text()
-    for delta in answer:
-        text += delta
+    text: Optional[str] = answer.content()
+    for piece in answer:
+        print(text, piece, end="")
+    ctx.infer([{"role": "user", "content": "hi"}], step=ctx.step - 25, stream=False).content()
 
 
 def notify(ctx: CompletedContext) -> Future[None]:
     final: Optional[float] = ctx.metrics.final_loss
-    artifacts: List[Any] = ctx.artifacts
+    artifacts: List[Artifact] = ctx.artifacts
+    print([artifact.get("pathname") for artifact in artifacts])
     return pool.submit(print, final, artifacts)
 
 
@@ -130,6 +136,19 @@ job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
 result: TrainingResult = trainer.wait(timeout=3600).raise_for_status()
 status: str = result.status
+
+HELLO = [{"role": "user", "content": "hi"}]
+final: ChatResponse = result.infer(HELLO, temperature=0, max_tokens=60)
+best: Optional[Best] = run.history.best("eval_loss", mode="min")
+if best is not None:
+    at_best: Optional[str] = run.infer(HELLO, step=best.checkpoint, stream=False).content()
+    by_id: ChatResponse = run.client.chat(HELLO, job="job-1", step=best.checkpoint)
+    by_job: ChatResponse = run.client.chat(HELLO, job=result.job)
+compared: Comparison = History.compare({"a": run.history, "b": result.history}, "eval_loss")
+compared.save("compared.svg", theme="dark")
+print(compared, compared.svg(), compared.to_dicts()[0]["best"])
+ended: List[TrainingJob] = run.client.jobs.list(status=["failed", "cancelled"], name="a")
+going: List[TrainingJob] = run.client.jobs.list(status="running")
 
 with follow(
     job.id,

@@ -13,7 +13,9 @@ from arkor_sync import (
     Callback,
     Callbacks,
     CheckpointContext,
+    History,
     LogContext,
+    Run,
     StartedContext,
     Trainer,
     create_trainer,
@@ -82,6 +84,13 @@ def a_loss_may_be_none(ctx: LogContext) -> float:
 
 def a_step_is_a_number(ctx: CheckpointContext) -> str:
     return ctx.step  # type: ignore[return-value]
+
+
+def after_a_run(run: Run, history: History) -> None:
+    run.infer("hello")  # type: ignore[arg-type]
+    run.infer([], temprature=0)  # type: ignore[call-arg]
+    history.best("loss", mode="lowest")  # type: ignore[arg-type]
+    print(history.best("loss").step)  # type: ignore[union-attr]
 
 
 print(arkor_sync.Misspelt)  # type: ignore[attr-defined]
