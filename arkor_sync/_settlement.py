@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger
+from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync.errors import WaitTimeout
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.error_policy import Failure
@@ -27,6 +28,7 @@ class Settlement:
         error: What `wait()` raises then, or None.
         failure: The callback's failure that ended the run, or None.
         aborted: The reason of an abort, and when it was asked for (`Clock.now`); or None.
+        cell: The cell of a notebook that waits.
     """
 
     def __init__(self, run: Any) -> None:
@@ -35,6 +37,7 @@ class Settlement:
         self._run = run
         self.error: Optional[BaseException] = None
         self.aborted: Optional[Tuple[object, float]] = None
+        self.cell = WaitingCell()
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
         self._callbacks: List[Callable[[Any], None]] = []
         self.renew_lock()
@@ -140,7 +143,7 @@ class Settlement:
             WaitTimeout: The deadline has passed.
         """
         lock, changed = self._lock, self._changed  # a fork replaces them
-        with lock:
+        with self.cell, lock:
             while not self.settled:
                 check()
                 now = Clock.now()

@@ -15,7 +15,6 @@ from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import Lines, get_logger
 from arkor_sync._inference import Inference, final_or_checkpoint
-from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync._run_control import RunControl
 from arkor_sync._run_health import run_health
@@ -72,8 +71,8 @@ class Run(Inference):
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
-        self._cell = WaitingCell()
-        self._handlers = handler_table((self._cell.callbacks, *flatten(options.callbacks)))
+        cell = self._settlement.cell
+        self._handlers = handler_table((cell.callbacks, *flatten(options.callbacks)))
         self._transport = client.transport()
         self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
         with ExitStack() as undo:
@@ -182,8 +181,7 @@ class Run(Inference):
         deadline = None if timeout is None else Clock.now() + timeout
         self._awaited = True
         try:
-            with self._cell:
-                self._wait_until_settled(deadline)
+            self._wait_until_settled(deadline)
         except WaitTimeout:
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises

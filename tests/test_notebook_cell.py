@@ -45,10 +45,14 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def wait_for_the_rest(emulator: Emulator, run: Any) -> None:
-    """Do as `wait` does, but have the next event come while it waits, and not before."""
-    with run._cell:
-        emulator.step(run.job.id, 100)
-        run._settlement.wait(None, PATIENCE, lambda: None)
+    """Wait as `run.wait()` does, but have the next event come while it waits, and not before."""
+    steps = iter([100])
+
+    def check() -> None:
+        for step in steps:
+            emulator.step(run.job.id, step)
+
+    assert run._settlement.wait(None, PATIENCE, check)
     assert run.wait(0).status == "completed"
 
 
