@@ -143,10 +143,12 @@ def test_a_model_that_does_not_exist_is_named(
 
 def test_a_copy_says_what_to_ask_instead(make_emulator: Make, trainer_of: Make) -> None:
     contexts: List[CheckpointContext] = []
-    trainer = trainer_of(make_emulator(scripted()))
+    emulator = make_emulator(scripted())
+    trainer = trainer_of(emulator)
     trainer.on_checkpoint(contexts.append)
     result = trainer.wait(PATIENCE)
     job_id = result.job.id
+    assert emulator.token.encode() not in pickle.dumps(result) + pickle.dumps(contexts)
     for again in (pickle.loads(pickle.dumps(result)), copy.copy(result), copy.deepcopy(result)):
         assert again == result
         with pytest.raises(ArkorUsageError) as caught:
