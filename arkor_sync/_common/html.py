@@ -14,7 +14,7 @@ from arkor_sync._common.text import safe_text
 
 Facts = Iterable[Tuple[str, Optional[str]]]
 
-_MAX_NAME = 500  # characters of a name, an id or a status
+_MAX_NAME = 500  # characters of a name, an id, a status or a fact
 _MAX_REASON = 5000  # characters
 _TIMESTAMP = re.compile(r"^([\d-]{10})[Tt ]([\d:]{8})(?:\.\d+)?[Zz]$")
 
@@ -35,7 +35,10 @@ def facts_html(facts: Facts) -> str:
     A time of ISO 8601 in UTC is shortened to its seconds.
     """
     shown = [(name, _TIMESTAMP.sub(r"\1 \2 UTC", value)) for name, value in facts if value]
-    items = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown)
+    items = (
+        f"<div><dt>{escape(name, _MAX_NAME)}</dt><dd>{escape(value, _MAX_NAME)}</dd></div>"
+        for name, value in shown
+    )
     return f"<dl>{''.join(items)}</dl>"
 
 
@@ -102,18 +105,18 @@ def card_html(
     )
 
 
-# JupyterLab has a style of its own for `dl`: what is set back here.
-# The colours of a status have the same contrast, 4.3 to 1, with white and with JupyterLab's black.
+# JupyterLab lets the `dt` of a `dl` float: the rules for both set that back. The text of a status
+# has the colour of the page; that of its border can be seen on a white and on a black page.
 _STYLE = "".join(
     f".arkor-card{rule}"
     for rule in """\
 {font:14px/1.45 system-ui,sans-serif;overflow-wrap:anywhere;padding:.3em 0}
  .name{font-size:1.2em;font-weight:600;margin-bottom:.3em}
- .status{display:inline-block;padding:0 .6em;margin-right:.4em;border:1px solid;\
+ .status{display:inline-block;padding:0 .6em;margin-right:.4em;border:2px solid;\
 border-radius:1em;font-weight:600}
- .good{color:#27873d}
- .bad{color:#d9403a}
- .other{color:#8a63d2}
+ .good{border-color:#27873d}
+ .bad{border-color:#d9403a}
+ .other{border-color:#8a63d2}
  .id{font:.9em ui-monospace,monospace;opacity:.75}
  .reason{white-space:pre-wrap;margin-top:.5em}
  dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(13.5em,45%),1fr));\

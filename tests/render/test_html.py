@@ -244,7 +244,8 @@ def test_no_secret_is_shown() -> None:
 
 
 def test_a_long_text_does_not_fill_the_notebook() -> None:
-    job = dataclasses.replace(JOB, name="n" * 100_000, id="i" * 100_000, error="e" * 100_000)
+    long = "n" * 100_000
+    job = dataclasses.replace(JOB, name=long, id=long, error=long, config={"model": long})
     assert len(job._repr_html_()) < 10_000
 
 
@@ -260,3 +261,18 @@ def test_the_chart_follows_the_theme_of_the_notebook_or_of_the_system(theme: str
         assert f".arkor-live .{role}{{color:var(--arkor-{role})}}" in style
     assert "url(" not in style
     assert "@import" not in style
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a colour, as WCAG defines it."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("tone", ["good", "bad", "other"])
+@pytest.mark.parametrize("paper", ["#ffffff", "#111111"])
+def test_the_colour_of_a_status_can_be_seen_on_light_and_on_dark(tone: str, paper: str) -> None:
+    color = re.findall(rf"\.{tone}{{border-color:(#\w+)}}", JOB._repr_html_())[0]
+    darker, lighter = sorted((luminance(color), luminance(paper)))
+    assert (lighter + 0.05) / (darker + 0.05) > 3  # the least for what is no text, by WCAG
