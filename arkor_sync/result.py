@@ -148,10 +148,12 @@ class TrainingResult(Inference):
         return self
 
     def _repr_html_(self) -> str:
-        """Show the result in a notebook."""
+        """Show the result in a notebook, with the curve of the run; a copy has no curve."""
         from arkor_sync.render.html import run_html  # only for notebooks
 
-        return run_html(self.job, self)
+        if self._source is None:
+            return run_html(self.job, self)
+        return run_html(self.job, self, None, self.history.logs, self.history.checkpoints)
 
     @property
     def _name(self) -> str:

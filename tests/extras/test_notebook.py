@@ -158,7 +158,7 @@ def test_when_a_later_cell_waits_prints_appear_there_and_the_curve_stays_where_i
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        ("result", ["&lt;triage&gt;", "completed", "<dt>Final train loss</dt>"]),
+        ("result", ["&lt;triage&gt;", "completed", "<dt>Final train loss</dt>", "<svg "]),
         ("run", ["&lt;triage&gt;", "completed", "<dt>Checkpoints</dt><dd>1</dd>", "<svg "]),
         ("run.history", ["<svg ", "<summary>6 steps</summary>"]),
         ("client.jobs.list()[0]", ["&lt;triage&gt;", "completed", "<dt>Model</dt>"]),
