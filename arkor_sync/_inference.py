@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.cloud.training_data import Prompt
 
 _MOST_NAMED = 10  # checkpoints in an error message
 
@@ -22,7 +23,7 @@ class Inference:
 
     def infer(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Prompt,
         *,
         step: Optional[int] = None,
         stream: bool = True,
@@ -43,7 +44,7 @@ class Inference:
         left out, the cloud uses its default.
 
         Args:
-            messages: `{"role": ..., "content": ...}`, the oldest first.
+            messages: `{"role": ..., "content": ...}`, the oldest first; or a text of the user.
             step: The step of a checkpoint. None: for the context of a checkpoint this checkpoint,
                 for a run or a result the final model of the job, which must have completed.
             stream: Whether the answer comes piece by piece.

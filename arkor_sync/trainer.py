@@ -225,9 +225,9 @@ def create_trainer(
     Args:
         name: The job's name.
         model: One of `SUPPORTED_MODELS` (`model`).
-        dataset: `HuggingFaceDataset` or `BlobDataset` (`datasetSource`). For an Arkor on this machine
-            also the path of a JSONL file, or a list of records, `{"messages": [{"role": "user",
-            "content": "..."}, ...]}`: a temporary file, which is removed when this program ends.
+        dataset: `HuggingFaceDataset`, `BlobDataset`; for an Arkor on this machine also the path of
+            a JSONL file, or a list of records, `{"messages": [{"role": "user", "content": "..."},
+            ...]}`, sent as a file that is removed when this program ends (`datasetSource`).
         lora: Rank, alpha and more (`loraR`, `loraAlpha`, `maxLength`, `loadIn4bit`).
         max_steps: Optimiser steps (`maxSteps`).
         num_train_epochs: Passes over the data (`numTrainEpochs`).

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
-from arkor_sync.cloud.training_data import ROLES, Messages
+from arkor_sync.cloud.training_data import ROLES, Messages, Prompt
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -34,8 +34,13 @@ def adapter_of(job: Union[TrainingJob, str], step: Optional[int] = None) -> Dict
     return {"kind": "checkpoint", "jobId": job_id, "step": step}
 
 
+def as_messages(prompt: Prompt) -> Messages:
+    """Return messages as they are, and a text as a message of the user."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
 def build_chat_body(
-    messages: Messages,
+    messages: Prompt,
     *,
     job: Union[TrainingJob, str, None] = None,
     step: Optional[int] = None,
@@ -59,9 +64,10 @@ def build_chat_body(
     Raises:
         ArkorUsageError: The request cannot work.
     """
-    is_list = isinstance(messages, Sequence) and not isinstance(messages, (str, Mapping))
-    wanted = "a list such as [{'role': 'user', 'content': 'Hello'}]"
+    is_list = isinstance(messages, Sequence) and not isinstance(messages, (bytes, Mapping))
+    wanted = "a text such as 'Hello', or a list such as [{'role': 'user', 'content': 'Hello'}]"
     check("messages", messages, is_list and bool(messages), wanted)
+    messages = as_messages(messages)
     for index, message in enumerate(messages):
         _check_message(f"messages[{index}]", message)
     _check_target(job, step, adapter, base_model)

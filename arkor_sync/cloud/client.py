@@ -24,7 +24,7 @@ from arkor_sync.cloud.transport import Transport
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
     from arkor_sync.cloud.models import TrainingJob
-    from arkor_sync.cloud.training_data import Messages
+    from arkor_sync.cloud.training_data import Prompt
 
 __all__ = ["CloudApiClient", "is_sendable_id"]
 
@@ -124,7 +124,7 @@ class CloudApiClient:
 
     def chat(
         self,
-        messages: Messages,
+        messages: Prompt,
         *,
         job: Union[TrainingJob, str, None] = None,
         step: Optional[int] = None,
@@ -148,7 +148,7 @@ class CloudApiClient:
         of the answer. Give exactly one of `job`, `adapter` and `base_model`.
 
         Args:
-            messages: `{"role": ..., "content": ...}`, oldest first.
+            messages: `{"role": ..., "content": ...}`, oldest first; or a text of the user.
             job: A job, or its id.
             step: The step of one of the job's checkpoints; None for the final model of a job that
                 has completed.

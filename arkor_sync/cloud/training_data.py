@@ -46,6 +46,8 @@ class Message(TypedDict):
 
 
 Messages = Sequence[Union[Message, Mapping[str, Any]]]
+Prompt = Union[str, Messages]
+"""A text, which is a message of the user, or a list of messages."""
 
 
 class ChatRecord(TypedDict):

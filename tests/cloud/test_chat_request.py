@@ -72,9 +72,15 @@ def test_messages_are_sent_as_they_are() -> None:
     assert body(tuple(messages))["messages"] == messages
 
 
-@pytest.mark.parametrize("messages", [[], "Hello", None, 5, {"role": "user", "content": "x"}])
-def test_messages_are_a_list(messages: Any) -> None:
-    refused("^messages: got .*; give a list", messages)
+def test_a_text_is_a_message_of_the_user() -> None:
+    assert body("Hello")["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    "messages", [[], "", b"Hello", None, 5, {"role": "user", "content": "x"}], ids=repr
+)
+def test_other_messages_are_refused(messages: Any) -> None:
+    refused("^messages: got .*; give a text such as 'Hello', or a list", messages)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def a_step_is_a_number(ctx: CheckpointContext) -> str:
 
 
 def after_a_run(run: Run, history: History) -> None:
-    run.infer("hello")  # type: ignore[arg-type]
+    run.infer(5)  # type: ignore[arg-type]
     run.infer([], temprature=0)  # type: ignore[call-arg]
     history.best("loss", mode="lowest")  # type: ignore[arg-type]
     print(history.best("loss").step)  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import write_atomically
 from arkor_sync._common.json import parse_json
 from arkor_sync._common.log import get_logger
-from arkor_sync.cloud.chat_request import build_chat_body
+from arkor_sync.cloud.chat_request import as_messages, build_chat_body
 from arkor_sync.contexts import CheckpointContext, Context, EndContext, LogContext
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.exceptions import describe_error
@@ -351,12 +351,11 @@ class CheckpointEvaluator(SingleRunCallback):
 
 
 def _messages(index: int, prompt: Any) -> Sequence[Mapping[str, Any]]:
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     try:
-        build_chat_body(messages, base_model="any")
+        build_chat_body(prompt, base_model="any")
     except ArkorUsageError as error:
         raise ArkorUsageError(f"prompts[{index}]: {error}") from None
-    return list(messages)
+    return list(as_messages(prompt))
 
 
 def _last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:

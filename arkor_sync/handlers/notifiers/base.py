@@ -14,6 +14,7 @@ from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, U
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import Callback
+from arkor_sync.cloud.training_data import Prompt
 from arkor_sync.contexts import (
     CancelledContext,
     CheckpointContext,
@@ -42,7 +43,7 @@ from arkor_sync.handlers.notifiers.notification import (
     build_message,
     build_notification,
 )
-from arkor_sync.handlers.notifiers.samples import Prompt, ask_checkpoint
+from arkor_sync.handlers.notifiers.samples import ask_checkpoint
 from arkor_sync.handlers.notifiers.watching import (
     Watch,
     build_error,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence, Union
-
 from arkor_sync._common.log import get_logger
+from arkor_sync.cloud.chat_request import as_messages
+from arkor_sync.cloud.training_data import Prompt
 from arkor_sync.contexts import CheckpointContext
 from arkor_sync.handlers._shared.exceptions import describe_error
 from arkor_sync.handlers.notifiers.notification import Sample, clean
 
 logger = get_logger("arkor_sync.handlers")
-
-Prompt = Union[str, Sequence[Mapping[str, Any]]]
-"""A text of the user, or a list of messages."""
 
 _ANSWER_TOKENS = 256
 _ANSWER_TIMEOUT = 60.0  # seconds
@@ -23,7 +20,7 @@ def ask_checkpoint(ctx: CheckpointContext, prompt: Prompt) -> Sample:
 
     An error is logged and becomes the answer, so that the other prompts are still asked.
     """
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages = as_messages(prompt)
     try:
         question = str(messages[-1].get("content"))
         answer = ctx.infer(
