@@ -16,7 +16,8 @@ from support.logger_contexts import a_job, end, log, started
 from support.logger_runs import EVENTS, at, drain, each_event_twice, train
 
 pytestmark = [
-    # MLflow's own use of pydantic, and its farewell to the store of files.
+    # MLflow's own use of pydantic and of codecs.open, and its farewell to the store of files.
+    pytest.mark.filterwarnings(r"ignore:codecs\.open\(\) is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pydantic"),
     pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
 ]

@@ -171,20 +171,27 @@ def test_a_wandb_process_that_dies_in_the_middle_does_not_harm_the_run(
     arkor_emulator: Any, job_id: str, tmp_path: Path
 ) -> None:
     code = """
+from pathlib import Path
+
 logger = WandbLogger(flush_timeout=1.0)
 killed = []
+
+def its_processes():
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            command = path.joinpath("cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if parent == str(os.getpid()) and b"wandb-core" in command:
+            yield int(path.name)
 
 def on_log(ctx):
     if ctx.step == 2:
         assert logger._states._states[ctx.job.id].outbox.flush(20)
-        listed = subprocess.run(
-            ["ps", "-axwwo", "pid=,ppid=,command="], capture_output=True, text=True
-        )
-        for line in listed.stdout.splitlines():
-            pid, parent, command = line.split(None, 2)
-            if parent == str(os.getpid()) and "wandb-core" in command:
-                os.kill(int(pid), signal.SIGKILL)
-                killed.append(pid)
+        for pid in its_processes():
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
 print(train(sys.argv[1], logger, {"on_log": on_log}), len(killed), flush=True)
 os._exit(0)  # how wandb leaves a program is its own business
