@@ -380,9 +380,10 @@ class Driver:
         cut_short = self._interrupted and self.trace and self.trace[-1].callback is not None
         if told != mine and not (cut_short and told[:2] == mine[:2]):
             raise Wrong(f"delivered, skipped, given up, dead letters: {told}, not {mine}")
-        # The job's result stands, whatever becomes of its last callback.
-        kept = result is not None and (result.stop_reason is not None or self.trace[-1].key == END)
-        if cut_short and (kept or isinstance(error, RunAborted)):
+        stopped = result is not None and result.stop_reason is not None
+        # In the callback of the job's end the result stands, whatever becomes of the callback.
+        kept = cut_short and result is not None and self.trace[-1].key == END
+        if cut_short and (stopped or kept or isinstance(error, RunAborted)):
             return
         if health.queue_high_water > self._schedule.max_events:
             raise Wrong(f"{health.queue_high_water} events were queued")
