@@ -146,9 +146,11 @@ class _Submission:
                 job = self._client.jobs.create(self._name, self._config, transport=transport)
         except BaseException as error:  # of any kind: threads wait for it
             self._outcome.set_exception(error)
-        else:
-            self.job = job
+            return
+        self.job = job
+        try:
             logger.info("job %s (%s) was submitted", job.id, job.name)
+        finally:  # a filter of the program's logging may raise
             self._outcome.set_result(job)
 
     @property

@@ -26,6 +26,9 @@ from support.waiting import PATIENCE
 
 OFTEN = 1e9
 
+# tqdm's lock has multiprocessing start a process and keep a pipe to it, once, from 3.14 on.
+tqdm.auto.tqdm.get_lock()
+
 
 class Terminal(io.StringIO):
     """What a terminal was sent; it may break after some writes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import signal
 import threading
 import time
@@ -320,3 +321,21 @@ def strike(thread: threading.Thread, error: type) -> None:
     """Set an exception for another thread, as watchdogs do."""
     identity = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(error))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_logging_that_raises_keeps_nobody_waiting() -> None:
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise OSError("the disk of the log is full")
+
+    broken, logger = Broken(), logging.getLogger("arkor_sync.run")
+    level = logger.level
+    logger.addFilter(broken)
+    logger.setLevel(logging.INFO)
+    try:
+        with Server(answer_json({"job": JOB})) as server:
+            assert trainer_of(server).start().id == "job-1"
+    finally:
+        logger.removeFilter(broken)
+        logger.setLevel(level)

@@ -176,7 +176,8 @@ def test_every_option_of_the_run_is_passed_on(name: str, monkeypatch: pytest.Mon
             return self
 
     monkeypatch.setattr(trainer_module, "Run", Captured)
-    jobs = SimpleNamespace(get=str, create=lambda name, config, transport: "job")
+    job = SimpleNamespace(id="job-1", name="n")
+    jobs = SimpleNamespace(get=str, create=lambda name, config, transport: job)
     client: Any = SimpleNamespace(jobs=jobs, transport=Transport)
     given = {name: RUN_OPTIONS[name]}
     follow("job-1", client=client, **given)
