@@ -84,9 +84,9 @@ def test_a_field_of_the_wire_cannot_act_either_and_huge_numbers_stay_short() -> 
 @pytest.mark.parametrize(
     ("histories", "more", "match"),
     [
-        ({}, {}, "^histories: got a dict; give a mapping such as"),
-        ([History()], {}, "^histories: got a list; give a mapping such as"),
-        ({"a": 1}, {}, "^histories: got a dict; give a mapping such as"),
+        ({}, {}, "^histories: got an empty dict; give a mapping such as"),
+        ([History()], {}, "^histories: got a list of 1; give a mapping such as"),
+        ({"a": 1}, {}, "^histories: got a dict with 'a'; give a mapping such as"),
         (HISTORIES, {"metric": "evalloss"}, "^metric: got .*one that the history has: loss, eval_"),
         (HISTORIES, {"mode": "low"}, "^mode: got str 'low'; give 'min' or 'max'"),
     ],
@@ -167,7 +167,7 @@ def test_a_png_without_matplotlib_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(ArkorUsageError, match=r"pip install 'arkor-sync\[plot\]'"):
+    with pytest.raises(ArkorUsageError, match="the extra 'plot': pip install 'matplotlib"):
         History.compare(HISTORIES).save(tmp_path / "compared.png")
     assert list(tmp_path.iterdir()) == []
 

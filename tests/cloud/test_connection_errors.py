@@ -14,7 +14,7 @@ import requests
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.project import ProjectState
-from arkor_sync.cloud.submission import MAYBE_CREATED
+from arkor_sync.cloud.submission import maybe_created
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 from support.loopback import Connection, Server, answer, hang_up, stay_silent
@@ -72,7 +72,7 @@ def create(
     assert SECRET not in text
     assert "orgSlug" not in text
     assert " at 0x" not in text
-    assert text.endswith(f"; {MAYBE_CREATED}") is error.sent
+    assert text.endswith(f"; {maybe_created('n')}") is error.sent
     return error
 
 

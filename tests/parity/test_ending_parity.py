@@ -108,5 +108,7 @@ def test_an_unfinished_run_does_not_keep_the_process_alive_and_handles_no_signal
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "following\n", "")
+    assert (done.returncode, done.stdout) == (0, "following\n")
+    assert done.stderr.startswith(f"job {job_id} goes on; follow('{job_id}') attaches to it again")
+    assert done.stderr.count("\n") == 1
     assert cancels(emulator) == []

@@ -186,7 +186,7 @@ def test_an_unknown_scenario_is_one_line_with_those_that_there_are() -> None:
         (("--port", "65536"), "port must be a number from 0 to 65535, not 65536"),
         (("--port", "http"), "argument --port: invalid int value: 'http'"),
         (("--speed", "-1"), "speed must be a finite number, 0 or more, not -1.0"),
-        (("--file", "no-such-file.json"), "No such file or directory: 'no-such-file.json'"),
+        (("--file", "no-such-file.json"), "/no-such-file.json'"),
         (("--file", "list.json"), "list.json: the top level must be an object"),
         (("--file", "faults.json"), "faults.json: "),
         (("--host", "0.0.0.0"), "unrecognized arguments: --host 0.0.0.0"),

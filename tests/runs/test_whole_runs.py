@@ -315,7 +315,7 @@ def test_the_token_does_not_follow_a_redirect(make_emulator: Make, trainer_of: M
     target = f"{elsewhere.url}/v1/jobs/x/events/stream?token=t"
     emulator.faults.add(Fault("redirect", route="stream", value=target, count=None))
     policy = ReconnectPolicy(base=0.01, max_attempts=1)
-    with pytest.raises(Exception, match=r"redirected to 127\.0\.0\.1:\d+"):
+    with pytest.raises(Exception, match=r"redirected to http://127\.0\.0\.1:\d+"):
         trainer_of(emulator, reconnect=policy).wait(PATIENCE)
     assert elsewhere.requests == []
 

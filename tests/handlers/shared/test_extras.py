@@ -22,6 +22,7 @@ USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "database": ("sqlalchemy", lambda: handlers.DatabaseLogger("sqlite://")),
     "datadog": ("datadog", lambda: handlers.DatadogEvents("key")),
     "mlflow": ("mlflow", handlers.MLflowLogger),
+    "notebook": ("IPython.display", handlers.NotebookPlot),
     "opentelemetry": ("opentelemetry.metrics", handlers.OpenTelemetryMetrics),
     "plot": ("matplotlib.figure", lambda: handlers.LossPlot("loss.png")),
     "posthog": ("posthog.request", lambda: handlers.PostHogCapture("key")),
