@@ -301,9 +301,9 @@ def tunnel_to(handler: Callable[[Connection, str], None]) -> Callable[[Connectio
 
     def serve(connection: Connection, _: str) -> None:
         connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
-        connection.sock = server_context().wrap_socket(connection.sock, server_side=True)
-        assert connection.read_request().startswith("POST /v1/jobs")
-        handler(connection, "")
+        with server_context().wrap_socket(connection.sock, server_side=True) as connection.sock:
+            assert connection.read_request().startswith("POST /v1/jobs")
+            handler(connection, "")
 
     return serve
 
