@@ -77,7 +77,8 @@ def _hide(value: Any, secret: bool, by_form: bool) -> Any:
             key: _hide(each, secret or is_secret_name(key), by_form) for key, each in value.items()
         }
     if isinstance(value, (list, tuple)):
-        secret = secret or (len(value) == 2 and type(value[0]) is str and is_secret_name(value[0]))
+        named = len(value) == 2 and isinstance(value[0], str)  # a name and its value
+        secret = secret or (named and is_secret_name(value[0]))
         return [_hide(each, secret, by_form) for each in value]
     return value
 
