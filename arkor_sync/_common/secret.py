@@ -26,6 +26,10 @@ _NAMES = (
 _ASSIGNED = re.compile(
     rf"({_NAMES}[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?(?:(?:Bearer|Basic|Token)\s)?)[^\s&\"',;]+", re.I
 )
+# An option of a command line; a whole number is one of tokens.
+_OPTION = re.compile(
+    rf"((?<![\w-])--[\w-]{{0,40}}?{_NAMES}\s{{1,3}}[\"']?)(?!-|\d+(?:[\s\"']|$))[^\s\"']+", re.I
+)
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
 _WELL_KNOWN = re.compile(
     r"\b(?:hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
@@ -77,9 +81,18 @@ def _hide(value: Any, secret: bool, by_form: bool) -> Any:
             key: _hide(each, secret or is_secret_name(key), by_form) for key, each in value.items()
         }
     if isinstance(value, (list, tuple)):
-        secret = secret or (len(value) == 2 and type(value[0]) is str and is_secret_name(value[0]))
-        return [_hide(each, secret, by_form) for each in value]
+        named = len(value) == 2 and isinstance(value[0], str)  # a name and its value
+        secret = secret or (named and is_secret_name(value[0]))
+        before = [None, *value]  # of each: it may be an option, whose value follows
+        return [
+            _hide(each, secret or _is_secret_option(option), by_form)
+            for option, each in zip(before, value)
+        ]
     return value
+
+
+def _is_secret_option(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("--") and is_secret_name(value)
 
 
 def redact(text: str) -> str:
@@ -88,6 +101,7 @@ def redact(text: str) -> str:
         text = _URL.sub(r"\1\2", text)
     text = _USER.sub("//", text)
     text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
     return _WELL_KNOWN.sub(HIDDEN, text)
 

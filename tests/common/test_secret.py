@@ -73,6 +73,8 @@ HOLDERS: Any = [
     {"headers": [f"Authorization: Bearer {SECRET}"]},
     {"command": f"train --token={SECRET} --epochs 3"},
     {"command": f"HF_PAT={SECRET} train"},
+    {"command": f"train --hub-token {SECRET} --epochs 3"},
+    {"command": ["train", "--hub-token", SECRET, "--epochs", "3"]},
     {"command": f"curl -H 'Authorization: Basic {SECRET}'"},
     {"note": f'{{"api_key": "{SECRET}"}}'},
     {"url": f"https://user:{SECRET}@host/a"},
@@ -86,7 +88,8 @@ HOLDERS: Any = [
 def test_a_secret_is_found_wherever_it_is(config: Any) -> None:
     assert SECRET not in repr(hide_secrets(config))
     assert hide_secrets(config) == config
-    assert SECRET not in repr(flatten_hyperparams(config))
+    for job_config in (config, hide_secrets(config)):  # as a job's record has them hidden
+        assert SECRET not in repr(flatten_hyperparams(job_config))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,7 @@ def test_well_known_forms_are_secret(known: str) -> None:
 def test_what_is_no_secret_is_shown() -> None:
     config = {"model": "unsloth/gemma", "maxTokens": 5, "a": [1, 2], "url": "https://host/a.jsonl"}
     assert flatten_hyperparams(config) == {**config, "a": "1, 2"}
+    assert redact("train --max-tokens 512 --tokenizer t") == "train --max-tokens 512 --tokenizer t"
     assert redact("step 5: loss 0.5; the author: A. Key") == "step 5: loss 0.5; the author: A. Key"
 
 
@@ -107,7 +111,9 @@ def test_a_text_that_repeats_the_request_loses_its_secrets() -> None:
     assert redact_known(f"bad {SECRET}, ab", sent) == "bad [hidden], ab"
 
 
-@pytest.mark.parametrize("part", ["a", "token", "key= ", "://", "Bearer ", "a://b@", "eyJ", "= "])
+@pytest.mark.parametrize(
+    "part", ["a", "token", "key= ", "://", "Bearer ", "a://b@", "eyJ", "= ", "--", "--key "]
+)
 def test_any_text_is_searched_in_linear_time(part: str) -> None:
     text = part * (100_000 // len(part))
 

@@ -33,6 +33,15 @@ def end_frame(connection: Connection, _: str) -> None:
     )
 
 
+def failure_frame(connection: Connection, _: str) -> None:
+    """Send a stream that calls the job failed: only its record says whether it was cancelled."""
+    body = b'data: {"type": "training.failed", "error": "CUDA out of memory"}\n\n'
+    connection.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(body), body)
+    )
+
+
 def result_of(server: Server, **more: Any) -> TrainingResult:
     client = CloudApiClient(
         server.url,
@@ -54,6 +63,13 @@ def test_a_record_that_never_ends_does_not_hold_the_run(name: str) -> None:
     cloud = route(job_1=[RUNNING, SILLY_RECORDS[name], DONE], stream=end_frame)
     with Server(cloud) as server:
         assert result_of(server).status == "completed"
+
+
+@pytest.mark.parametrize("name", sorted(SILLY_RECORDS))
+def test_a_failed_job_whose_record_never_ends_has_failed(name: str) -> None:
+    with Server(route(job_1=[RUNNING, SILLY_RECORDS[name]], stream=failure_frame)) as server:
+        result = result_of(server)
+    assert (result.status, result.job.error) == ("failed", "CUDA out of memory")
 
 
 @pytest.mark.parametrize("name", sorted(DRIPS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import json
 import re
 import subprocess
@@ -64,6 +65,16 @@ def test_every_public_name_is_there_and_documented() -> None:
         value = getattr(arkor_sync, name)
         if isinstance(value, type) or callable(value):
             assert value.__doc__, f"{name} has no docstring"
+
+
+def test_the_core_needs_four_packages() -> None:
+    """urllib3 comes with requests: a bound of ours would shut out programs that need 1.26."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    needed = dict(line.split(">=") for line in setup["options"]["install_requires"].split())
+    assert set(needed) == {"requests", "sseclient-py", "dataclasses-json", "backoff"}
+    # Older ones send a .netrc's password to other hosts, and stop checking certificates.
+    assert tuple(map(int, needed["requests"].split("."))) >= (2, 32, 4)
 
 
 def test_the_readme_and_ci_run_the_same_two_commands() -> None:

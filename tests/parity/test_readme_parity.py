@@ -130,3 +130,20 @@ def test_the_deadlines_of_notifiers_and_loggers_are_the_defaults() -> None:
     assert "`flush_timeout` seconds: 5 for notifiers, 10 for loggers" in PROSE
     assert handlers.SlackNotifier().flush_timeout == 5
     assert handlers.CSVLogger("metrics.csv").flush_timeout == 10
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "a credentials file that is JSON, but no identity",
+        "`client.chat()` sends `stream` only if it is given",
+        "`listProjects` returns the projects and the organisation",
+        "a `CloudApiError` reads as the cloud's text alone",
+        "a failure without a text, and artifacts that are no list",
+    ],
+)
+def test_a_difference_that_was_chosen_has_a_row_with_the_reason(there: str) -> None:
+    rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\|.*\|$", TEXTS, re.MULTILINE)]
+    ((_, here, why),) = [row for row in rows if row[0].startswith(there)]
+    assert here
+    assert why

@@ -24,6 +24,7 @@ from support.fake_cloud import (
     checkpoint,
     completed,
     failed,
+    frame,
     job,
     log,
     logs,
@@ -216,6 +217,36 @@ def test_in_order_once_callbacks_that_are_done_are_not_called_for_a_redelivery()
     assert first.steps == [1, 2, 3]
     assert second.seen == [(1, 1), (2, 1), (2, 2), (2, 3), (3, 1)]
     assert third.steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("begins_with", "more"),
+    [
+        (frame(None, {"type": "keepalive"}), []),
+        (b"data: {cut\n\n", []),
+        (log(4), [4]),
+        (log(4, id=None), [4]),
+    ],
+    ids=["an unknown frame", "a malformed one", "a new log", "a new log without an id"],
+)
+def test_in_order_once_also_if_a_redelivery_begins_with_something_else(
+    begins_with: bytes, more: List[int]
+) -> None:
+    seen, flaky, hold = Seen(), Flaky(step=2, times=1), Hold()
+
+    def wait_until_all_was_read(ctx: Any) -> None:
+        assert hold.reached.wait(PATIENCE)
+
+    run, jobs = make_run(
+        [logs(1, 2) + log(3, id=None), hold],
+        [begins_with + log(2) + log(3, id=None) + completed()],
+        callbacks=[{"on_log": wait_until_all_was_read}, {"on_log": flaky}, seen.table()],
+        error_policy=ErrorPolicy.reconnect(attempts=3),
+    )
+    run.start().wait(PATIENCE)
+    assert jobs.resumed == [None, "1"]
+    assert seen.steps == [1, 2, 3, *more]
+    assert flaky.seen == [(1, 1), (2, 1), (2, 2), (3, 1), *((step, 1) for step in more)]
 
 
 # 4. Attempts outlive the connection

@@ -138,6 +138,15 @@ def test_a_run_that_is_carried_on_at_a_server_that_sends_all_again_delivers_the_
     assert follow(store, lives[1]) == [7, 8, 9]
 
 
+def test_a_history_without_the_acknowledged_event_is_delivered_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileCursorStore(tmp_path)
+    assert follow(store, [logs(1, 9)], stop_at=6) == [1, 2, 3, 4, 5, 6]
+    assert follow(store, [logs(4, 5) + logs(8, 9) + completed()]) == [4, 5, 8, 9]
+    assert "event '6' did not come again" in caplog.text
+
+
 def test_events_without_ids_behind_the_last_id_are_not_delivered_again(tmp_path: Path) -> None:
     store = FileCursorStore(tmp_path)
     bare = [log(step, id=None) for step in (4, 5, 6)]

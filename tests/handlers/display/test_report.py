@@ -143,6 +143,9 @@ def test_no_secret_of_the_configuration_is_written(
         "hub": {"apiKey": "hush", "HF_TOKEN": {"inner": "hush"}, "tokenizer": "plain"},
         "mirrors": [{"secret": "hush"}, "s3://me:hush@bucket/key?X-Amz-Signature=hush"],
         "links": ["https://host/?hush", "https://host/b#hush"],
+        "HF_PAT": "hush",
+        "headers": [{"name": "Authorization", "value": "Bearer hush"}, ["Cookie", "hush"]],
+        "command": "train --token=hush --epochs 3",
         "empty": {},
         "nothing": [],
     }
@@ -159,6 +162,7 @@ def test_no_secret_of_the_configuration_is_written(
         assert "hub.tokenizer plain" in text
         assert "mirrors.1 s3://bucket/key" in text
         assert "links https://host/, https://host/b" in text
+        assert "command train --token=[hidden] --epochs 3" in text
 
 
 class Stop(Callback):
