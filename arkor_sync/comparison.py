@@ -135,5 +135,9 @@ class Comparison:
         if len(bests) > MAX_LINES:
             title = f"{metric} of the {MAX_LINES} best of {len(bests)} runs"
             bests.sort(key=lambda best: best[0], reverse=self.mode == "max")
-        lines = [Line(run.name, rows_of(run.values), step) for _, step, run in bests[:MAX_LINES]]
+        lines = [
+            # Of two values at one step, a row has the last: the dot stands at the best.
+            Line(run.name, rows_of([*run.values, (step, best)]), step)
+            for best, step, run in bests[:MAX_LINES]
+        ]
         return ComparisonChart(title, metric, note, lines)

@@ -119,6 +119,18 @@ def test_the_chart_has_the_runs_that_have_the_metric() -> None:
     assert "the dot is the lowest value of a run" in shown
 
 
+@pytest.mark.parametrize(("mode", "best"), [("min", 1.0), ("max", 3.0)])
+def test_of_two_values_at_one_step_the_dot_is_at_the_best(mode: Any, best: float) -> None:
+    history = History()
+    for step, loss in ((1, 2.0), (2, best), (2, 2.0), (3, 2.0)):
+        history.append(TrainingEvent(LOG, {"type": LOG, "step": step, "loss": loss}))
+    compared = History.compare({"a": history}, mode=mode)
+    assert compared.runs[0].best == best
+    [line] = compared._chart().lines
+    assert line.dots() == [(2, best)]
+    assert line.pieces() == [[(1, 2.0), (2, best), (3, 2.0)]]
+
+
 @pytest.mark.parametrize(("mode", "kept"), [("min", range(10)), ("max", range(4, 14))])
 def test_of_more_than_ten_runs_the_ten_best_are_drawn_and_the_chart_says_so(
     mode: Any, kept: range
