@@ -228,8 +228,9 @@ def format_tick(tick: float) -> str:
 
 def _description(chart: Chart, axes: Axes) -> str:
     name, status = (one_line(text, _MAX_DESCRIPTION) for text in (chart.name, chart.status))
-    what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
-    return what + (", on a logarithmic scale" if axes.log else "")
+    scale = "on a logarithmic scale" if axes.log else ""
+    what = f"{name}: loss over {len(chart.rows)} steps that were logged"
+    return ", ".join(filter(None, [what, status, scale]))
 
 
 def auto_style(colors: Mapping[str, str] = PALETTES["dark"]) -> str:

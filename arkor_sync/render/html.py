@@ -110,7 +110,7 @@ def summary(
     queued = seconds_between(job.created_at, job.started_at)
     trained = seconds_between(job.started_at, job.completed_at)
     return [
-        ("Final train loss", number_text(final)),
+        (f"{'Final' if job.status == 'completed' else 'Last'} train loss", number_text(final)),
         ("Best eval loss", best and f"{format_number(best[0])} at step {best[1]}"),
         ("Steps", None if total is None else str(total)),
         ("Checkpoints", str(len(checkpoints))),

@@ -200,10 +200,19 @@ def test_a_run_with_its_curve() -> None:
     assert "no loss has been logged" in run_html(JOB, None, None, [])
 
 
+@pytest.mark.parametrize("status", ["running", "failed", "cancelled"])
+def test_the_last_loss_of_a_job_that_has_not_completed_is_not_called_final(status: str) -> None:
+    job = dataclasses.replace(JOB, status=status)
+    html = run_html(job, None, RunAborted("stopped"), [{"step": 1, "loss": 3.0}])
+    assert "<dt>Last train loss</dt><dd>3</dd>" in html
+    assert "Final" not in html
+
+
 def test_a_history() -> None:
     history = history_of(
         {"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "learningRate": 0.1}, checkpoints=(2,)
     )
+    assert "<title>History: loss over 2 steps that were logged</title>" in shown(history)
     html = shown(history)
     assert html.startswith(
         '<div class="arkor-card"><div class="name">History</div>'
