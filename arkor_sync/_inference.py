@@ -46,7 +46,9 @@ class Inference:
         Args:
             messages: `{"role": ..., "content": ...}`, the oldest first; or a text of the user.
             step: The step of a checkpoint. None: for the context of a checkpoint this checkpoint,
-                for a run or a result the final model of the job, which must have completed.
+                for a run or a result the final model of the job, which must have completed. So
+                `history.best(...).checkpoint`, which is None without checkpoints, then asks the
+                final model too.
             stream: Whether the answer comes piece by piece.
             temperature: 0 to 2.
             top_p: 0 to 1 (`topP`).
@@ -105,7 +107,8 @@ def final_or_checkpoint(
     if step is None and job.status != "completed":
         more = "..., " if len(checkpoints) > _MOST_NAMED else ""
         saved = more + ", ".join(map(str, checkpoints[-_MOST_NAMED:]))
-        wanted = f"the step of a checkpoint: {saved or 'the run has seen none so far'}"
+        none = "the run has seen none so far; give save_steps to the trainer to have some"
+        wanted = f"the step of a checkpoint: {saved or none}"
         got = f"None, but job {safe_line(job.id)} is {safe_line(job.status)}: it has no final model"
         raise refusal("step", None, wanted, got=got)
     return adapter_of(job, step)

@@ -49,10 +49,11 @@ class Settlement:
         self.renew_lock()
 
     def renew_lock(self) -> None:
-        """Replace the lock, in a forked child: the thread that held it does not exist there."""
+        """Replace the locks, in a forked child: the thread that held one does not exist there."""
         # Held by its own `with`, as in `Flag`; a signal handler may take it twice.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self.cell.renew_lock()
 
     def abort(self, reason: object, unless: Callable[[], bool] = lambda: False) -> bool:
         """Ask for the end; return False if it is fixed, or asked for, already.

@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.extras import import_extra
 from arkor_sync._common.files import write_atomically
+from arkor_sync.render.chart import Theme, check_theme
 from arkor_sync.render.comparison import (
     MAX_LINES,
     ComparisonChart,
     Line,
     render_comparison_svg,
     render_table,
-    render_table_html,
 )
 from arkor_sync.render.rows import rows_of
 from arkor_sync.render.text import one_line
-
-Theme = Literal["auto", "light", "dark"]
 
 _COLUMNS = ("name", "steps", "last", "best", "best_step", "checkpoint")
 _MAX_METRIC = 28  # columns of its name, which stands along the vertical axis
@@ -84,7 +82,7 @@ class Comparison:
         Raises:
             ArkorUsageError: There is no such theme.
         """
-        _check_theme(theme)
+        check_theme(theme)
         return render_comparison_svg(self._chart(), theme)
 
     def save(self, path: Union[str, os.PathLike[str]], theme: Theme = "auto") -> None:
@@ -102,7 +100,7 @@ class Comparison:
         suffix = Path(path).suffix
         fits = suffix in (".svg", ".png")
         check("path", os.fspath(path), fits, "a file name that ends in .svg or .png")
-        _check_theme(theme)
+        check_theme(theme)
         if suffix == ".svg":
             picture: Union[str, bytes] = self.svg(theme)
         else:
@@ -114,9 +112,9 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the table and the chart, for a notebook."""
-        table = render_table_html(self._columns(), self._cells())
-        chart = f'<div style="min-width:34rem;max-width:860px">{self.svg()}</div>'
-        return f'<div style="overflow-x:auto">{table}{chart}</div>'
+        from arkor_sync.render.html import comparison_html  # only for notebooks
+
+        return comparison_html(self._chart(), self._columns(), self._cells())
 
     def _columns(self) -> List[str]:
         return ["name", "steps", f"last {self.metric}", "best", "at step", "checkpoint"]
@@ -137,9 +135,9 @@ class Comparison:
         if len(bests) > MAX_LINES:
             title = f"{metric} of the {MAX_LINES} best of {len(bests)} runs"
             bests.sort(key=lambda best: best[0], reverse=self.mode == "max")
-        lines = [Line(run.name, rows_of(run.values), step) for _, step, run in bests[:MAX_LINES]]
+        lines = [
+            # Of two values at one step, a row has the last: the dot stands at the best.
+            Line(run.name, rows_of([*run.values, (step, best)]), step)
+            for best, step, run in bests[:MAX_LINES]
+        ]
         return ComparisonChart(title, metric, note, lines)
-
-
-def _check_theme(theme: str) -> None:
-    check("theme", theme, theme in ("auto", "light", "dark"), "'light', 'dark' or 'auto'")

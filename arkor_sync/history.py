@@ -39,8 +39,9 @@ class Best:
         step: The step of the value.
         value: The value.
         checkpoint: The checkpoint at this step, else the one nearest to it; of two as near the
-            earlier. It is what `infer(step=...)` takes. None if there is no checkpoint: `infer`
-            then asks the final model.
+            earlier. It is what `infer(step=...)` takes. None if the history has no checkpoint;
+            `infer(step=None)` asks the final model, which may be far from this value. For
+            checkpoints, give `save_steps` to the trainer.
     """
 
     step: int
@@ -145,10 +146,12 @@ class History:
 
         Returns:
             The first of the best values; infinity and NaN are never best. None if no log has the
-            metric.
+            metric: it is one of the names that `metric` lists and did not come, such as an
+            `eval_loss` before the first evaluation, or there are no logs yet.
 
         Raises:
-            ArkorUsageError: There is no metric of this name, or `mode` cannot work.
+            ArkorUsageError: The history has logs, no log has the metric, and it is none of the
+                names that `metric` lists: it may be misspelt. Or `mode` cannot work.
         """
         logs = self.logs
         _check_metric(metric, mode, logs)

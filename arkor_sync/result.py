@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.history import History
 
+_MAX_LINE = 500  # columns
+
 
 class Artifact(TypedDict, total=False):
     """A file of a model, as the cloud names it: an object of an `artifacts` list, unchanged.
@@ -154,6 +156,20 @@ class TrainingResult(Inference):
         if self._source is None:
             return run_html(self.job, self)
         return run_html(self.job, self, None, self.history.logs, self.history.checkpoints)
+
+    def __str__(self) -> str:
+        """Say how it ended, on one line: `job 1 (night) completed: final loss 0.42, 100 steps`."""
+        from arkor_sync.render.outcome import describe_outcome, shorten_reason
+        from arkor_sync.render.text import format_number, one_line
+
+        status, reason = describe_outcome(self.job, self, None)
+        loss, steps = self.metrics.final_loss, self.metrics.total_steps
+        facts = [
+            "" if loss is None else f"final loss {format_number(loss)}",
+            "" if steps is None else f"{steps} steps",
+        ]
+        told = shorten_reason(reason) or ", ".join(filter(None, facts))
+        return one_line(f"{self._name} {status}{told and ': '}{told}", _MAX_LINE)
 
     @property
     def _name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, Dict, List
@@ -10,6 +11,7 @@ import pytest
 
 from arkor_sync import ArkorUsageError, Best, Comparison, History
 from arkor_sync.comparison import ComparedRun
+from arkor_sync.render.comparison import line_palette
 from arkor_sync.stream.events import CHECKPOINT, LOG, TrainingEvent
 
 
@@ -117,6 +119,18 @@ def test_the_chart_has_the_runs_that_have_the_metric() -> None:
     assert "the dot is the lowest value of a run" in shown
 
 
+@pytest.mark.parametrize(("mode", "best"), [("min", 1.0), ("max", 3.0)])
+def test_of_two_values_at_one_step_the_dot_is_at_the_best(mode: Any, best: float) -> None:
+    history = History()
+    for step, loss in ((1, 2.0), (2, best), (2, 2.0), (3, 2.0)):
+        history.append(TrainingEvent(LOG, {"type": LOG, "step": step, "loss": loss}))
+    compared = History.compare({"a": history}, mode=mode)
+    assert compared.runs[0].best == best
+    [line] = compared._chart().lines
+    assert line.dots() == [(2, best)]
+    assert line.pieces() == [[(1, 2.0), (2, best), (3, 2.0)]]
+
+
 @pytest.mark.parametrize(("mode", "kept"), [("min", range(10)), ("max", range(4, 14))])
 def test_of_more_than_ten_runs_the_ten_best_are_drawn_and_the_chart_says_so(
     mode: Any, kept: range
@@ -138,6 +152,20 @@ def test_a_notebook_shows_the_table_and_the_chart_and_no_foreign_tags() -> None:
     root = ET.fromstring(page)
     assert [cell.text for cell in root.iter("td")] == ["<b>&", "2", "1", "1", "2", None]
     assert root.find(".//{http://www.w3.org/2000/svg}svg") is not None
+
+
+def test_in_a_notebook_it_follows_the_theme_and_changes_nothing_else_there() -> None:
+    page = History.compare(HISTORIES)._repr_html_()
+    [style] = re.findall(r"<style>(.*?)</style>", page)
+    for theme, name in (("light", "true"), ("dark", "false")):
+        rule = re.search(rf"theme-light={name}\][^{{]*{{([^}}]*)}}", style)
+        assert rule is not None
+        for role, color in line_palette(theme).items():
+            assert f"--arkor-{role}:{color};" in rule[1]
+            assert f".arkor-live .{role}{{color:var(--arkor-{role})}}" in style
+    selectors = re.findall(r"[^{}]+(?=\{)", style.replace("@media(prefers-color-scheme:dark){", ""))
+    assert all(".arkor-live" in each or ".arkor-card" in each for each in selectors)
+    assert page.count('class="arkor-live"') == 1
 
 
 def test_an_svg_is_saved_as_a_whole(tmp_path: Path) -> None:

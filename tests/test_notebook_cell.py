@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, List, Optional
 
 import pytest
 
 from arkor_sync import WaitTimeout, follow
+from arkor_sync._common.notebook import notebook_shell
 from arkor_sync._notebook_cell import WaitingCell
+from arkor_sync._settlement import Settlement
 from arkor_sync.emulator import Emulator, ScriptedEngine
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, Background
 
 
 class Shell:
@@ -26,8 +28,11 @@ class Shell:
         self.cell = "cell 1"
         self.told: List[str] = []
         self.error: Optional[Exception] = None
+        self.unknown: Optional[Exception] = None
 
     def get_parent(self) -> str:
+        if self.unknown is not None:
+            raise self.unknown
         return self.cell
 
     def set_parent(self, cell: str) -> None:
@@ -98,3 +103,80 @@ def test_outside_of_a_notebook_nothing_more_is_called(monkeypatch: pytest.Monkey
     terminal = SimpleNamespace(config={}, get_parent=None, set_parent=None)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: terminal))
     assert WaitingCell().callbacks == {}
+
+
+def fail(*_: object) -> Any:
+    raise OSError("no shell")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ModuleType("IPython"),  # as while another thread imports it
+        SimpleNamespace(get_ipython=None),
+        SimpleNamespace(get_ipython=fail),
+        SimpleNamespace(get_ipython=object),  # a shell without a configuration
+        SimpleNamespace(get_ipython=lambda: SimpleNamespace(config=None)),
+    ],
+    ids=range(5),
+)
+def test_whatever_has_the_name_of_ipython_is_no_notebook_and_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    assert notebook_shell() is None
+    assert WaitingCell().callbacks == {}
+
+
+def test_a_shell_that_does_not_know_the_cell_does_not_end_the_waiting(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    shell.unknown = OSError("no cell")
+    cell = WaitingCell()
+    with cell:
+        cell.callbacks["on_log"](None)
+    assert shell.told == []
+    assert caplog.text.count("cannot print in the cell that waits: no cell") == 1
+
+
+def test_a_signal_handler_may_wait_for_the_run_while_its_thread_begins_to(shell: Shell) -> None:
+    cell = WaitingCell()
+
+    def wait_twice() -> None:
+        with cell._lock, cell:
+            assert cell._parent == "cell 1"
+
+    Background(wait_twice).result()
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(shell: Shell) -> None:
+    settlement = Settlement(None)
+
+    def wait_in_the_child() -> None:
+        with settlement.cell:
+            pass
+
+    with settlement.cell._lock:  # this thread is the one that does not exist there
+        settlement.renew_lock()
+        Background(wait_in_the_child).result()
+
+
+def test_the_warning_is_logged_when_the_lock_is_free(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = WaitingCell()
+    warned: List[str] = []
+
+    def take_the_lock() -> None:
+        with cell._lock:
+            pass
+
+    def warning(text: str, *_: object) -> None:
+        Background(take_the_lock).result()
+        warned.append(text)
+
+    monkeypatch.setattr("arkor_sync._notebook_cell.logger.warning", warning)
+    monkeypatch.setattr(Shell, "set_parent", fail)
+    with cell:
+        cell.callbacks["on_log"](None)
+    assert len(warned) == 1

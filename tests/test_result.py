@@ -65,6 +65,27 @@ def test_a_cancelled_job_raises_with_the_reason(reason: Any, text: str) -> None:
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "metrics", "reason", "text"),
+    [
+        ("completed", None, Metrics(0.42, 100, 9.0), None, "completed: final loss 0.42, 100 steps"),
+        ("completed", None, Metrics(total_steps=100), None, "completed: 100 steps"),
+        ("completed", None, Metrics(), None, "completed"),
+        ("failed", "Traceback (a\nout of memory", Metrics(), None, "failed: out of memory"),
+        ("failed", "token=hush", Metrics(), None, "failed: token=[hidden]"),
+        ("cancelled", None, Metrics(), None, "cancelled"),
+        ("cancelled", None, Metrics(), "it\ndiverged", "stopped: it diverged"),
+        ("cancelled", None, Metrics(), "", "stopped"),
+    ],
+)
+def test_a_result_that_is_printed_says_how_the_job_ended(
+    status: str, error: Any, metrics: Metrics, reason: Any, text: str
+) -> None:
+    result = TrainingResult(job(status, error=error), [{"path": "a"}], metrics, reason)
+    assert str(result) == f"job j1 (night run) {text}"
+    assert repr(result).startswith("TrainingResult(job=TrainingJob(id='j1'")
+
+
 def test_two_results_do_not_share_their_artifacts() -> None:
     one, two = TrainingResult(job("failed")), TrainingResult(job("failed"))
     assert one.artifacts == []

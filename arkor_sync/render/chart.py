@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from html import escape
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Literal, Mapping, Sequence, Tuple
 
+from arkor_sync._common.arguments import check
 from arkor_sync.render.rows import Rows, downsample
 from arkor_sync.render.text import one_line
 
 Point = Tuple[float, float]
+Theme = Literal["auto", "light", "dark"]
 
 PALETTES: Dict[str, Dict[str, str]] = {
     "light": {
@@ -122,6 +124,24 @@ class Axes:
         return (y - low) / (high - low)
 
 
+def check_theme(theme: str) -> None:
+    """Refuse a theme that there is not.
+
+    Raises:
+        ArkorUsageError: It is none of `Theme`.
+    """
+    check("theme", theme, theme in ("auto", *PALETTES), "'light', 'dark' or 'auto'")
+
+
+def svg_tag(view_box: str, theme: str) -> str:
+    """Return the tag that begins a picture. Only one of the theme `auto` has `auto_style`."""
+    kind = "arkor-chart arkor-auto" if theme == "auto" else "arkor-chart"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" role="img" '
+        f'viewBox="{view_box}" font-size="13" font-family="system-ui, sans-serif">'
+    )
+
+
 def render_svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     """Draw a chart as an SVG document, which may also be a part of an HTML page.
 
@@ -135,11 +155,9 @@ def render_svg(chart: Chart, theme: str = "auto", heading: bool = True) -> str:
     axes = Axes(curves, chart.checkpoints)
     top = 0 if heading else 44  # without a heading the picture begins here
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="arkor-chart" role="img" '
-        f'viewBox="0 {top} {WIDTH} {HEIGHT - top}" font-size="13" '
-        f'font-family="system-ui, sans-serif">',
+        svg_tag(f"0 {top} {WIDTH} {HEIGHT - top}", theme),
         f"<title>{escape(_description(chart, axes))}</title>",
-        dark_style() if theme == "auto" else "",
+        auto_style() if theme == "auto" else "",
         f'<rect class="paper" color="{colors["paper"]}" fill="currentColor" '
         f'y="{top}" width="{WIDTH}" height="{HEIGHT - top}"/>',
     ]
@@ -210,13 +228,17 @@ def format_tick(tick: float) -> str:
 
 def _description(chart: Chart, axes: Axes) -> str:
     name, status = (one_line(text, _MAX_DESCRIPTION) for text in (chart.name, chart.status))
-    what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
-    return what + (", on a logarithmic scale" if axes.log else "")
+    scale = "on a logarithmic scale" if axes.log else ""
+    what = f"{name}: loss over {len(chart.rows)} steps that were logged"
+    return ", ".join(filter(None, [what, status, scale]))
 
 
-def dark_style(colors: Mapping[str, str] = PALETTES["dark"]) -> str:
-    """Return the style that gives the groups their colours for a dark system, by their classes."""
-    rules = "".join(f".arkor-chart .{role}{{color:{color}}}" for role, color in colors.items())
+def auto_style(colors: Mapping[str, str] = PALETTES["dark"]) -> str:
+    """Return the style that gives the groups their colours for a dark system, by their classes.
+
+    In a page it holds for all of it, so it is about pictures of the theme `auto` alone.
+    """
+    rules = "".join(f".arkor-auto .{role}{{color:{color}}}" for role, color in colors.items())
     return f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>"
 
 

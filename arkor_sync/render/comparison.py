@@ -1,4 +1,4 @@
-"""One metric of several runs: a chart as SVG, and a table as text and as HTML. Pure."""
+"""One metric of several runs: a chart as SVG, and a table as text. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from arkor_sync.render.chart import (
     Axes,
     Chart,
     Point,
-    dark_style,
+    auto_style,
     draw_axes,
     draw_dot,
     draw_path,
     draw_text,
     draw_title,
+    svg_tag,
 )
 from arkor_sync.render.rows import Rows
 from arkor_sync.render.text import display_width, format_number, one_line
@@ -98,6 +99,12 @@ def line_colors(theme: str) -> List[str]:
     return [*LINE_COLORS["dark" if theme == "dark" else "light"]] * 2
 
 
+def line_palette(theme: str) -> Dict[str, str]:
+    """Return the colour of each part of the picture, as `PALETTES` has them, and of the lines."""
+    lines = {f"line{number}": color for number, color in enumerate(line_colors(theme))}
+    return {**PALETTES["dark" if theme == "dark" else "light"], **lines}
+
+
 def render_comparison_svg(chart: ComparisonChart, theme: str = "auto") -> str:
     """Draw a comparison as an SVG document, which may also be a part of an HTML page.
 
@@ -105,17 +112,16 @@ def render_comparison_svg(chart: ComparisonChart, theme: str = "auto") -> str:
         chart: The data.
         theme: `light`, `dark`, or `auto`: the colours follow the system of the reader.
     """
-    colors = _roles(theme)
+    colors = line_palette(theme)
     curves = [line.pieces() for line in chart.lines]
     axes = Axes(curves)
     height = _LEGEND_TOP + _LEGEND_ROW * len(chart.lines)
     names = ", ".join(line.name for line in chart.lines)
     described = f"{chart.title}, {chart.note}: {names}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="arkor-chart" role="img" '
-        f'viewBox="0 0 {WIDTH} {height}" font-size="13" font-family="system-ui, sans-serif">',
+        svg_tag(f"0 0 {WIDTH} {height}", theme),
         f"<title>{escape(one_line(described, 500))}</title>",
-        dark_style(_roles("dark")) if theme == "auto" else "",
+        auto_style(line_palette("dark")) if theme == "auto" else "",
         f'<rect class="paper" color="{colors["paper"]}" fill="currentColor" '
         f'width="{WIDTH}" height="{height}"/>',
     ]
@@ -143,7 +149,7 @@ def render_comparison_svg(chart: ComparisonChart, theme: str = "auto") -> str:
 
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Format a table as text: the first column to the left, the numbers to the right."""
-    lines = [[*map(_cell, columns)], *([*map(_cell, row)] for row in rows)]
+    lines = [[*map(cell_text, columns)], *([*map(cell_text, row)] for row in rows)]
     widths = [max(map(display_width, column)) for column in zip(*lines)]
 
     def align(line: Sequence[str]) -> str:
@@ -154,21 +160,8 @@ def render_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     return "\n".join(map(align, lines))
 
 
-def render_table_html(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Format a table as HTML, without a style of its own."""
-    head = "".join(f"<th>{escape(_cell(column))}</th>" for column in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(cell))}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _roles(theme: str) -> Dict[str, str]:
-    lines = {f"line{number}": color for number, color in enumerate(line_colors(theme))}
-    return {**PALETTES["dark" if theme == "dark" else "light"], **lines}
-
-
-def _cell(value: Cell) -> str:
+def cell_text(value: Cell) -> str:
+    """Format what a cell of the table shows, on one line."""
     if isinstance(value, str):
         return one_line(value, _MAX_CELL)
     if value is None:

@@ -1,4 +1,4 @@
-"""A run as HTML: its facts, its curve and the rows of its history. Pure.
+"""A run as HTML: its facts, its curve and its rows; a comparison of several. Pure.
 
 All of it is one small piece of HTML that needs nothing else, for the output of a notebook's cell.
 """
@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Option
 
 from arkor_sync._common.html import card_html, table_html
 from arkor_sync.render.chart import PALETTES, Chart, render_svg
+from arkor_sync.render.comparison import (
+    Cell,
+    ComparisonChart,
+    cell_text,
+    line_palette,
+    render_comparison_svg,
+)
 from arkor_sync.render.outcome import Outcome, describe_outcome
 from arkor_sync.render.rows import Row, Rows, collect_rows, downsample
 from arkor_sync.render.text import format_duration, format_number, seconds_between
@@ -71,10 +78,18 @@ def history_html(logs: Logs, checkpoints: Sequence[int]) -> str:
 
 def chart_html(chart: Chart, heading: bool = True) -> str:
     """Return a chart that follows the theme of the notebook, or else that of the system."""
-    return (
-        f'<div class="arkor-live"><style>{_STYLE}</style>'
-        f"{render_svg(chart, 'light', heading).rstrip()}</div>"
-    )
+    return _live(render_svg(chart, "light", heading), PALETTES)
+
+
+def comparison_html(
+    chart: ComparisonChart, columns: Sequence[str], rows: Iterable[Sequence[Cell]]
+) -> str:
+    """Return a comparison: its table, and below it its chart, in the theme of `chart_html`."""
+    head, body = map(cell_text, columns), (list(map(cell_text, row)) for row in rows)
+    table = table_html(list(head), body, "figures")
+    palettes = {theme: line_palette(theme) for theme in PALETTES}
+    drawing = _live(render_comparison_svg(chart, "light"), palettes)
+    return f'<div class="arkor-card">{table}{drawing}</div>'
 
 
 def summary(
@@ -95,7 +110,7 @@ def summary(
     queued = seconds_between(job.created_at, job.started_at)
     trained = seconds_between(job.started_at, job.completed_at)
     return [
-        ("Final train loss", number_text(final)),
+        (f"{'Final' if job.status == 'completed' else 'Last'} train loss", number_text(final)),
         ("Best eval loss", best and f"{format_number(best[0])} at step {best[1]}"),
         ("Steps", None if total is None else str(total)),
         ("Checkpoints", str(len(checkpoints))),
@@ -131,11 +146,17 @@ def number_text(value: Optional[float]) -> str:
     return "" if value is None else format_number(value)
 
 
-def _style() -> Iterator[str]:
+def _live(drawing: str, palettes: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a light drawing with the style that has it follow the theme."""
+    style = "".join(_style(palettes))
+    return f'<div class="arkor-live"><style>{style}</style>{drawing.rstrip()}</div>'
+
+
+def _style(palettes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Give the rules of a chart and a table; without a known theme those of the system apply."""
     colors = {
         theme: "".join(f"--arkor-{role}:{color};" for role, color in palette.items())
-        for theme, palette in PALETTES.items()
+        for theme, palette in palettes.items()
     }
     yield f".arkor-live{{{colors['light']}overflow-x:auto}}"
     yield f"@media(prefers-color-scheme:dark){{.arkor-live{{{colors['dark']}}}}}"
@@ -146,7 +167,7 @@ def _style() -> Iterator[str]:
     ):
         yield f":is({themes}) .arkor-live{{{colors[theme]}}}"
     yield ".arkor-live svg{display:block;width:860px;max-width:100%;min-width:34em;height:auto}"
-    for role in PALETTES["light"]:
+    for role in palettes["light"]:
         yield f".arkor-live .{role}{{color:var(--arkor-{role})}}"
     yield ".arkor-card summary{cursor:pointer;margin:.6em 0}"
     yield ".arkor-card .wide{overflow:auto;max-height:24em}"
@@ -156,6 +177,3 @@ def _style() -> Iterator[str]:
         "white-space:nowrap;font-variant-numeric:tabular-nums}"
     )
     yield ".arkor-card th{font-weight:400;opacity:.75}"
-
-
-_STYLE = "".join(_style())

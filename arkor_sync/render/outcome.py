@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol, Sequence, Tuple
 
 from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line, safe_text
-from arkor_sync.errors import RunAborted
+from arkor_sync.errors import RunAborted, still_runs, text_of
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -50,11 +50,12 @@ def _outcome(
     job: TrainingJob, result: Optional[Outcome], error: Optional[BaseException]
 ) -> Tuple[str, str]:
     if isinstance(error, RunAborted):
-        note = "the job goes on"
-        reason = "" if error.reason is None else str(error.reason) or type(error.reason).__name__
-        return "aborted", f"{reason}; {note}" if reason else note
+        why = error.reason
+        reason = "" if why is None else text_of(why) or type(why).__name__
+        note = "the job goes on" if still_runs(job.id) in text_of(error) else ""
+        return "aborted", "; ".join(filter(None, [reason, note]))
     if error is not None:
-        raised = ": ".join(filter(None, [type(error).__name__, str(error)]))
+        raised = ": ".join(filter(None, [type(error).__name__, text_of(error)]))
         return job.status, f"the run ended with {raised}"
     if result is not None and result.stop_reason is not None:
         return "stopped", result.stop_reason

@@ -111,6 +111,9 @@ def test_by_itself_it_follows_the_readers_system() -> None:
     light, dark, auto = (render_comparison_svg(ten(), each) for each in ("light", "dark", "auto"))
     assert "prefers-color-scheme" in auto
     assert "prefers-color-scheme" not in light + dark
+    # Its style holds for a whole page: it is about no picture of another theme.
+    assert set(re.findall(r"(\.[\w-]+) \.\w+{", auto)) == {".arkor-auto"}
+    assert ["arkor-auto" in each for each in (light, dark, auto)] == [False, False, True]
     for color in LINE_COLORS["dark"]:
         assert color in auto
         assert color in dark

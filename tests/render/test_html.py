@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from arkor_sync import CloudApiError, RunAborted, TrainingJob, TrainingResult
 from arkor_sync._common.html import card_html, table_html
+from arkor_sync.errors import still_runs
 from arkor_sync.history import History
 from arkor_sync.render.chart import PALETTES, Chart
 from arkor_sync.render.html import chart_html, history_html, run_html
@@ -39,6 +40,13 @@ FACTS = (
     "<div><dt>Started</dt><dd>2026-01-02 03:05:05 UTC</dd></div>"
     "<div><dt>Ended</dt><dd>2026-01-02 04:05:05 UTC</dd></div>"
 )
+
+
+class Unshown(Exception):
+    """What has no text."""
+
+    def __str__(self) -> str:
+        raise LookupError
 
 
 def shown(value: Any) -> str:
@@ -136,9 +144,27 @@ def test_a_result() -> None:
         (
             "running",
             None,
-            RunAborted("", "lunch"),
+            RunAborted(f"stopped; {still_runs('job-1')}", "lunch"),
             '"status bad">aborted</span> <span class="id">job-1</span>'
             '<div class="reason">lunch; the job goes on</div>',
+        ),
+        (  # the cloud had said that it cancels the job
+            "running",
+            None,
+            RunAborted("stopped following job job-1", "lunch"),
+            '<div class="reason">lunch</div>',
+        ),
+        (
+            "running",
+            None,
+            RunAborted("stopped following job job-1", Unshown()),
+            '<div class="reason">(a Unshown whose text cannot be made: LookupError)</div>',
+        ),
+        (
+            "running",
+            None,
+            Unshown(),
+            "ended with Unshown: (a Unshown whose text cannot be made: LookupError)</div>",
         ),
         (
             "completed",
@@ -174,10 +200,19 @@ def test_a_run_with_its_curve() -> None:
     assert "no loss has been logged" in run_html(JOB, None, None, [])
 
 
+@pytest.mark.parametrize("status", ["running", "failed", "cancelled"])
+def test_the_last_loss_of_a_job_that_has_not_completed_is_not_called_final(status: str) -> None:
+    job = dataclasses.replace(JOB, status=status)
+    html = run_html(job, None, RunAborted("stopped"), [{"step": 1, "loss": 3.0}])
+    assert "<dt>Last train loss</dt><dd>3</dd>" in html
+    assert "Final" not in html
+
+
 def test_a_history() -> None:
     history = history_of(
         {"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "learningRate": 0.1}, checkpoints=(2,)
     )
+    assert "<title>History: loss over 2 steps that were logged</title>" in shown(history)
     html = shown(history)
     assert html.startswith(
         '<div class="arkor-card"><div class="name">History</div>'

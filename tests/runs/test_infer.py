@@ -48,7 +48,10 @@ def test_a_checkpoint_answers_while_the_job_goes_on_and_the_final_model_after_it
         for each in (run, result):
             assert each.infer(HELLO, stream=False).content() == "[night @ final] hello"
             assert each.infer(HELLO, step=3, temperature=0).content() == "[night @ 3] hello"
-    assert str(early.value).endswith("the step of a checkpoint: the run has seen none so far")
+    assert str(early.value).endswith(
+        "give the step of a checkpoint: the run has seen none so far; "
+        "give save_steps to the trainer to have some"
+    )
     assert str(caught.value) == (
         f"step: got None, but job {job_id} is running: it has no final model; "
         "give the step of a checkpoint: 3"

@@ -15,7 +15,7 @@ from arkor_sync._common.files import write_atomically
 from arkor_sync._common.paths import file_name, readable_name
 from arkor_sync.contexts import EndContext
 from arkor_sync.handlers.display.live_chart import LiveChart
-from arkor_sync.render.chart import PALETTES, Chart, render_svg
+from arkor_sync.render.chart import Chart, Theme, check_theme, render_svg
 from arkor_sync.render.chart_png import render_png
 
 _MAX_NAME = 60  # characters of a job's name in the name of a file
@@ -49,7 +49,7 @@ class LossPlot(LiveChart[Path]):
         path: Union[str, os.PathLike[str]],
         *,
         every: float = 10.0,
-        theme: str = "auto",
+        theme: Theme = "auto",
         timeout: float = 10.0,
     ) -> None:
         super().__init__(every, timeout)
@@ -58,7 +58,7 @@ class LossPlot(LiveChart[Path]):
         self._owners: Dict[Path, str] = {}  # the job that draws to a file
         fits = self._path.endswith((".svg", ".png"))
         check("path", self._path, fits, "a file name that ends in .svg or .png")
-        check("theme", theme, theme in ("auto", *PALETTES), "'light', 'dark' or 'auto'")
+        check_theme(theme)
         if self._path.endswith(".png"):
             import_extra("matplotlib.figure", "plot", "LossPlot with a .png")
 
