@@ -145,7 +145,7 @@ def test_a_run_that_ends_with_an_error_is_told_of_with_error(
     notifier.on_end(run.end(error))
     (note,) = notifier.flushed()
     assert note.title == "bot is not followed any more"
-    assert note.text == f"{type(error).__name__}: {error}".strip()
+    assert note.text == f"{type(error).__name__}: {error}".rstrip(": ")
     assert note.urgent is urgent
 
 

@@ -71,8 +71,10 @@ def train(client: Any, *callbacks: Any, **more: Any) -> Any:
         (LookupError("no row"), "failed with LookupError", "LookupError: no row", True),
         (SystemExit("no data"), "failed with SystemExit", "SystemExit: no data", True),
         (SystemExit(2), "failed with SystemExit", "SystemExit: 2", True),
-        (SystemExit(""), "failed with SystemExit", "SystemExit: ", True),
-        (KeyboardInterrupt(), "was interrupted", "KeyboardInterrupt: ", False),
+        (SystemExit(""), "failed with SystemExit", "SystemExit", True),
+        (KeyboardInterrupt(), "was interrupted", "KeyboardInterrupt", False),
+        (SystemExit(143), "was interrupted", "SystemExit: 143", False),
+        (SystemExit(255), "failed with SystemExit", "SystemExit: 255", True),
     ],
     ids=str,
 )
@@ -87,7 +89,7 @@ def test_an_error_of_the_program_is_told_before_the_block_ends(
     end_with(notifier, error)
     [body] = service.bodies
     assert (body["event"], body["title"]) == ("error", f"nightly {title}")
-    assert (body["text"], body["urgent"]) == (text.strip(), urgent)
+    assert (body["text"], body["urgent"]) == (text, urgent)
     assert (body["job_id"], body["job_name"]) == ("", "")
 
 
