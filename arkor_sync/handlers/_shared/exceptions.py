@@ -38,7 +38,7 @@ def log_exceptions(method: Method) -> Method:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type of an error, and its text if it has any. It never raises, whatever `str(error)` does."""
+    """Return the type of an error, and its text if there is one. It never raises."""
     try:
         text = str(error)
     except Exception:

@@ -47,7 +47,7 @@ def is_urgent(error: BaseException) -> bool:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether it is a Ctrl-C, or how a signal ends a program: `SystemExit` with 128 + its number."""
+    """Whether it is a Ctrl-C, or the `SystemExit` of a signal, with 128 + its number."""
     if isinstance(error, SystemExit):
         return type(error.code) is int and error.code - 128 in signal.valid_signals()
     return isinstance(error, KeyboardInterrupt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -38,6 +39,14 @@ def notifier(service: Service) -> WebhookNotifier:
     return WebhookNotifier(service.url, clock=FakeClock(1.0), flush_timeout=PATIENCE)
 
 
+@contextmanager
+def then_set(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
 @pytest.mark.parametrize("first", ["block", "run"])
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
 def test_an_interruption_is_told_by_the_block_or_by_the_run(
@@ -69,11 +78,8 @@ def test_a_signal_during_wait_is_told_once(
 
     callbacks = [{"on_started": terminated}, notifier]
     trainer = create_trainer(client=arkor_client, callbacks=callbacks, **SETTINGS)
-    with pytest.raises(SystemExit), notifier.watching(), exit_on(signal.SIGTERM):
-        try:
-            trainer.wait(PATIENCE)
-        finally:
-            goes_on.set()
+    with pytest.raises(SystemExit), notifier.watching(), exit_on(), then_set(goes_on):
+        trainer.wait(PATIENCE)
     assert trainer.run is not None
     trainer.run.close(PATIENCE)
     [body] = service.bodies
@@ -87,11 +93,13 @@ def test_what_leaves_the_with_of_a_run_is_told_once(
     goes_on = threading.Event()
     callbacks = [{"on_started": lambda _: goes_on.wait(PATIENCE)}, notifier]
     trainer = create_trainer(client=arkor_client, callbacks=callbacks, **SETTINGS)
-    with pytest.raises(WaitTimeout), notifier.watching(), trainer.follow() as run:
-        try:
-            run.wait(0.0)
-        finally:
-            goes_on.set()
+    with (
+        pytest.raises(WaitTimeout),
+        notifier.watching(),
+        trainer.follow() as run,
+        then_set(goes_on),
+    ):
+        run.wait(0.0)
     [body] = service.bodies
     assert body["title"] == "support-bot is not followed any more"
     assert "(reason: WaitTimeout(" in body["text"]

@@ -419,3 +419,28 @@ def test_watching_without_the_event_error_is_refused() -> None:
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
     with pytest.raises(ArkorUsageError, match=r"^name: got .*; give a text that names the"):
         SlackNotifier("").watching(name)
+
+
+def test_the_hint_about_a_local_file_is_told_as_it_is(
+    notifier: WebhookNotifier, told: Told, tmp_path: Path
+) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+    cloud = CloudApiClient("https://arkor.invalid", TokenCredentials("t"))
+    with pytest.raises(ArkorUsageError), notifier.watching():
+        train(cloud, notifier, dataset=str(path))
+    [(_, text)] = told()
+    assert "give BlobDataset(url, token=...) or HuggingFaceDataset('owner/repo')" in text
+
+
+def test_the_hint_about_a_proxy_is_told_as_it_is(
+    notifier: WebhookNotifier, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = CloudApiClient("http://arkor.invalid", TokenCredentials("t"))
+    monkeypatch.setenv("HTTP_PROXY", "http://me:s3cr/3t@proxy:80")
+    with pytest.raises(ArkorUsageError), notifier.watching():
+        cloud.me()
+    monkeypatch.undo()
+    [(_, text)] = told()
+    assert "give http://host:port or http://user:password@host:port, in HTTPS_PROXY" in text
+    assert "s3cr" not in text
