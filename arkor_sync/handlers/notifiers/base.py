@@ -49,6 +49,7 @@ from arkor_sync.handlers.notifiers.watching import (
     describe_ending,
     is_failure,
     is_urgent,
+    summarize_ending,
 )
 
 _RESERVE = 0.2  # of `flush_timeout`: for a completion that has waited for the checkpoints
@@ -319,9 +320,11 @@ class Notifier(Delivery, Callback):
         with self._jobs.lock:
             if not self._told.begin_run(ctx.job.id, error):
                 return
-        text = self._redact(describe_ending(error))
+        left = ctx.job.id if ctx.run._settlement.leaves_job else None
+        text = self._redact(describe_ending(error, left))
         fields = {"text": text, "urgent": is_urgent(error)}
-        self.send(build_notification(ctx, "error", " is not followed any more", **fields))
+        summary = summarize_ending(error, ctx.run.outcome)
+        self.send(build_notification(ctx, "error", summary, **fields))
 
     @log_exceptions
     def _notify_watched(self, name: Optional[str], error: BaseException) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from arkor_sync._common.secret import redact
-from arkor_sync.errors import RunAborted
+from arkor_sync.errors import RunAborted, RunError, still_runs
 from arkor_sync.handlers._shared.exceptions import describe_error
 from arkor_sync.handlers.notifiers.notification import Notification, clean, fit
+from arkor_sync.result import TrainingResult
 
 
 class Watch(contextlib.ContextDecorator):
@@ -53,11 +54,28 @@ def is_interruption(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
-def describe_ending(error: BaseException) -> str:
-    """Return the type, the text and the notes of an exception, without what looks secret."""
+def summarize_ending(error: BaseException, outcome: Optional[TrainingResult]) -> str:
+    """Say, behind a job's name, that its run ended with an error; `outcome` is the job's end."""
+    if outcome is None:
+        return " is not followed any more"
+    what = "the run ended with an error" if isinstance(error, RunError) else "a callback raised"
+    was = "was " if outcome.status == "cancelled" else ""
+    return f": {what} after the job {was}{outcome.status}"
+
+
+def describe_ending(error: BaseException, left: Optional[str] = None) -> str:
+    """Return the type, the text and the notes of an exception, without what looks secret.
+
+    Args:
+        error: The exception.
+        left: The job that goes on without its run, or None. It is said once.
+    """
     notes = getattr(error, "__notes__", None)  # the program may have put anything there
     notes = [each for each in notes if isinstance(each, str)] if isinstance(notes, list) else []
-    return redact("\n".join([describe_error(error), *notes]))
+    text = "\n".join([describe_error(error), *notes])
+    if left is not None and still_runs(left) not in text:
+        text += f"\n{still_runs(left)}"
+    return redact(text)
 
 
 def build_error(name: Optional[str], error: BaseException, text: str) -> Notification:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 import pytest
 
 from arkor_sync import (
+    Action,
     ArkorUsageError,
     CloudApiClient,
     ErrorPolicy,
@@ -159,7 +161,55 @@ def test_an_error_that_a_run_has_told_is_not_told_again(
         train(arkor_client, {"on_log": broken}, notifier, error_policy=ErrorPolicy.abort())
     [(title, text)] = told()
     assert title == "support-bot is not followed any more"
-    assert text.startswith("LookupError: no such row")
+    first, where, goes_on = text.split("\n")
+    assert first == "LookupError: no such row"
+    assert " raised, step 1, " in where
+    assert re.fullmatch(r"job (\S+) goes on; follow\('\1'\) attaches to it again", goes_on)
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_a_job_that_is_cancelled_for_an_error_is_not_said_to_go_on(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    policy = ErrorPolicy.reconnect(attempts=1, then=Action.CANCEL)
+    with pytest.raises(LookupError):
+        train(arkor_client, {"on_started": broken}, notifier, error_policy=policy)
+    [(_, text)] = told()
+    assert "goes on" not in text
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_a_callback_that_raises_after_the_job_completed_is_told_as_that(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    callbacks = ({"on_completed": broken}, notifier)
+    with pytest.raises(LookupError), notifier.watching():
+        train(arkor_client, *callbacks, error_policy=ErrorPolicy.abort())
+    [_, (title, text)] = told()
+    assert title == "support-bot: a callback raised after the job completed"
+    assert "goes on" not in text
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_an_on_end_that_raises_is_told_with_its_job(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    callbacks = ({"on_end": broken}, notifier)
+    with pytest.raises(LookupError), notifier.watching(name="nightly"):
+        train(arkor_client, *callbacks, error_policy=ErrorPolicy.abort())
+    [_, (title, text)] = told()
+    assert title == "nightly failed with LookupError"
+    where = r"LookupError: no such row\njob \S+: \S*on_end\S* raised, attempt 1"
+    assert re.fullmatch(where, text)
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=5, fails_at=3, error="out of memory"))
