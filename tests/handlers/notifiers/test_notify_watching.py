@@ -174,7 +174,7 @@ def test_a_job_that_is_cancelled_for_an_error_is_not_said_to_go_on(
     def broken(ctx: Any) -> None:
         raise LookupError("no such row")
 
-    policy = ErrorPolicy.reconnect(attempts=1, then=Action.CANCEL)
+    policy = ErrorPolicy.abort().on(Exception, do=Action.CANCEL)
     with pytest.raises(LookupError):
         train(arkor_client, {"on_started": broken}, notifier, error_policy=policy)
     [(_, text)] = told()
