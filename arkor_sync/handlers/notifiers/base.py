@@ -167,7 +167,8 @@ class Notifier(Delivery, Callback):
         notification is sent. An exception that a run has ended with was told by the run, and is not
         told again, nor is another one that was raised `from` it; and `raise_for_status()` is not,
         if the end of that job was told. `sys.exit()` with an error is told, and Ctrl-C and a signal
-        of `exit_on` too, but not as urgent. Blocks may be nested, and used in several threads. It is a decorator as well.
+        of `exit_on` too, but not as urgent. Blocks may be nested, and used in several threads. It
+        is a decorator as well.
 
         Args:
             name: What the title begins with; by default the name of the script.
