@@ -208,7 +208,8 @@ class RunAborted(RunError):
     """`abort()`, `close()` or the abort event stopped the run.
 
     Attributes:
-        reason: What was given to `abort()`, or `None`.
+        reason: What was given to `abort()`, or the exception that left the `with` of the run,
+            or `None`.
         callback: The callback that was still running when the grace period ended, or `None`.
         stack: The stack of that callback at that moment, as text, or `None`.
     """

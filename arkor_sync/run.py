@@ -310,7 +310,8 @@ class Run(Inference):
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        self.abort(*error[1:2])
         self.close()
 
     def __repr__(self) -> str:

@@ -24,7 +24,9 @@ _NAMES = (
     r"|sig(?:nature)?|jwt|(?<![a-z])pat)s?"
 )
 _ASSIGNED = re.compile(
-    rf"({_NAMES}[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?(?:(?:Bearer|Basic|Token)\s)?)[^\s&\"',;]+", re.I
+    rf"({_NAMES}[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?(?:(?:Bearer|Basic|Token)\s)?)"
+    r"(?!\.\.\.(?![^\s&\"',;)]))[^\s&\"',;]+",  # `token=...` in a message is no secret
+    re.I,
 )
 # An option of a command line; a whole number is one of tokens.
 _OPTION = re.compile(
@@ -35,8 +37,8 @@ _WELL_KNOWN = re.compile(
     r"\b(?:hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
 )
 # Only the groups are kept: they are the parts of a URL without secrets.
-_URL = re.compile(r"(\w{1,20}://)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
-_USER = re.compile(r"//[^/\s@]{1,200}@")
+_URL = re.compile(r"(\w{1,20}://(?:user:password@)?)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
+_USER = re.compile(r"//(?!user:password@)[^/\s@]{1,200}@")
 _NAME_FIELDS = ("name", "key", "header", "field")
 _SHORTEST = 6  # characters: a shorter text may be a word of the message
 
@@ -96,7 +98,10 @@ def _is_secret_option(value: Any) -> bool:
 
 
 def redact(text: str) -> str:
-    """Remove from a text what looks like a secret: `token=...`, a bearer, the user of a URL."""
+    """Remove from a text what looks like a secret: `token=abc`, a bearer, the user of a URL.
+
+    Our own messages keep `token=...` and `user:password@`, which show a form.
+    """
     if "://" in text:
         text = _URL.sub(r"\1\2", text)
     text = _USER.sub("//", text)

@@ -181,4 +181,5 @@ def identity(event: Event) -> Hashable:
 def _where(failure: Failure) -> str:
     event = failure.event
     step = "" if event.step is None else f", step {event.step}"
-    return f"{failure.callback} raised{step}, event {event.id}, attempt {failure.attempt}"
+    which = "" if event.id is None else f", event {event.id}"
+    return f"{failure.callback} raised{step}{which}, attempt {failure.attempt}"

@@ -106,6 +106,32 @@ def test_what_is_no_secret_is_shown() -> None:
     assert redact("step 5: loss 0.5; the author: A. Key") == "step 5: loss 0.5; the author: A. Key"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "give BlobDataset(url, token=...) or HuggingFaceDataset('owner/repo')",
+        "BlobDataset(url), with token=... if the URL asks for one",
+        "give http://host:port or http://user:password@host:port, in HTTPS_PROXY",
+    ],
+)
+def test_a_placeholder_is_shown(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("token=...abc", "token=[hidden]"),
+        ("token=....", "token=[hidden]"),
+        ("https://user:password1@host/a", "https://host/a"),
+        ("https://user:password@me:pa55@host/a", "https://user:password@host/a"),
+        ("a //user:password1@host", "a //host"),
+    ],
+)
+def test_a_secret_that_begins_as_a_placeholder_is_hidden(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
 def test_a_text_that_repeats_the_request_loses_its_secrets() -> None:
     sent = hide_secrets({"config": {"datasetSource": {"token": SECRET}, "list": [{"token": "ab"}]}})
     assert redact_known(f"bad {SECRET}, ab", sent) == "bad [hidden], ab"

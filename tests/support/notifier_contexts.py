@@ -31,6 +31,8 @@ class FakeRun:
         self.job_id = job_id
         self.outcome: Optional[TrainingResult] = None
         self.client = SimpleNamespace(chat=self._chat)
+        self._settlement = self  # what a run keeps its end in
+        self.leaves_job = False
         self.asked: List[Any] = []
         self.threads: List[str] = []
         self._answer = answer

@@ -38,9 +38,9 @@ def log_exceptions(method: Method) -> Method:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type and the text of an error. It never raises, whatever `str(error)` does."""
+    """Return the type of an error, and its text if there is one. It never raises."""
     try:
         text = str(error)
     except Exception:
         text = "(it has no text)"
-    return f"{type(error).__name__}: {text}"
+    return ": ".join(filter(None, (type(error).__name__, text)))

@@ -95,6 +95,7 @@ class Outbox(Generic[Item]):
         self._changed = threading.Condition()
         self._items: Deque[_QueuedItem[Item]] = deque()
         self._last_number: int = 0  # of the newest item
+        self._last_late: int = 0  # of the newest item that was logged as late
         self._delivering: List[_QueuedItem[Item]] = []
         self._dropped: int = 0
         self._flushing: int = 0
@@ -122,6 +123,7 @@ class Outbox(Generic[Item]):
     def flush(self, timeout: float) -> bool:
         """Wait until all items that are queued now are delivered; log which were not, and why.
 
+        Each item is logged once, however often it is waited for.
         Items that are queued during the wait are not waited for.
 
         Args:
@@ -136,6 +138,11 @@ class Outbox(Generic[Item]):
         """Return whether an item that passes the test waits or is being delivered."""
         with self._changed:
             return any(test(each.item) for each in (*self._delivering, *self._items))
+
+    def was_late(self) -> bool:
+        """Return whether a warning has named the items in hand already. For `deliver`."""
+        with self._changed:
+            return bool(self._delivering) and self._delivering[0].number <= self._last_late
 
     def take(self, test: Callable[[Item], bool]) -> List[Item]:
         """Remove the waiting items that pass the test, and return them."""
@@ -166,12 +173,15 @@ class Outbox(Generic[Item]):
             finally:
                 self._flushing -= 1
             waiting = (*self._delivering, *self._items)
-            late = [each.item for each in waiting if each.number <= last]
+            late = [each for each in waiting if each.number <= last]
+            new = [each.item for each in late if each.number > self._last_late]
+            if new:
+                self._last_late = late[-1].number
             dropped, self._dropped = self._dropped, 0
             reason = self.last_failure or self._busy
-        if late:
+        if new:
             what = "%s: %s not delivered %s: %s"
-            logger.warning(what, self._name, self._describe(late), limit, reason)
+            logger.warning(what, self._name, self._describe(new), limit, reason)
         if dropped:
             logger.warning("%s: %d dropped because too many were waiting", self._name, dropped)
         return not late

@@ -6,10 +6,8 @@ notifier sends it, and another one asks the checkpoints for their answers.
 
 import dataclasses
 import threading
-import uuid
-from collections import deque
 from functools import partial
-from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from arkor_sync._common.arguments import check, refusal
 from arkor_sync._common.clock import Clock
@@ -25,7 +23,7 @@ from arkor_sync.contexts import (
     ReconnectContext,
     StartedContext,
 )
-from arkor_sync.errors import ArkorUsageError, TrainingError
+from arkor_sync.errors import ArkorUsageError
 from arkor_sync.handlers._shared.exceptions import log_exceptions
 from arkor_sync.handlers._shared.outbox import Outbox
 from arkor_sync.handlers._shared.state_per_run import StatePerRun
@@ -44,18 +42,16 @@ from arkor_sync.handlers.notifiers.notification import (
     build_notification,
 )
 from arkor_sync.handlers.notifiers.samples import ask_checkpoint
+from arkor_sync.handlers.notifiers.told import Told
 from arkor_sync.handlers.notifiers.watching import (
     Watch,
     build_error,
     describe_ending,
     is_failure,
     is_urgent,
-    mark_as_told,
-    was_told,
-    with_reasons,
+    summarize_ending,
 )
 
-_MAX_ENDED = 1000  # jobs whose end is remembered
 _RESERVE = 0.2  # of `flush_timeout`: for a completion that has waited for the checkpoints
 
 # A notification, and the checkpoint that is asked for it; or None, if it waits for the others.
@@ -125,8 +121,7 @@ class Notifier(Delivery, Callback):
         self.prompts = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         self._check()
         self._jobs = StatePerRun(Sent.from_json, Sent.to_json)
-        self._told_key = uuid.uuid4().hex  # marks the exceptions that it has told of
-        self._ended: Deque[str] = deque(maxlen=_MAX_ENDED)  # jobs that failed or were cancelled
+        self._told = Told()
         # An outbox of its own, so that a slow answer cannot delay a message about a failure.
         self._sample_outbox: Outbox[_Sample] = Outbox(
             f"{type(self).__name__}-samples",
@@ -171,8 +166,9 @@ class Notifier(Delivery, Callback):
         The exception goes on unchanged, after at most `flush_timeout` seconds in which the
         notification is sent. An exception that a run has ended with was told by the run, and is not
         told again, nor is another one that was raised `from` it; and `raise_for_status()` is not,
-        if the end of that job was told. `sys.exit()` with an error is told, and Ctrl-C too, but not
-        as urgent. Blocks may be nested, and used in several threads. It is a decorator as well.
+        if the end of that job was told. `sys.exit()` with an error is told, and Ctrl-C and a signal
+        of `exit_on` too, but not as urgent. Blocks may be nested, and used in several threads. It
+        is a decorator as well.
 
         Args:
             name: What the title begins with; by default the name of the script.
@@ -317,28 +313,29 @@ class Notifier(Delivery, Callback):
             self._notify_cancelled(ctx, outcome.stop_reason or "")
         if self._jobs.get_or_create(ctx).events & {"failed", "cancelled"}:
             with self._jobs.lock:
-                self._ended.append(ctx.job.id)
-        error = ctx.error
-        if error is not None and "error" in self.on and self.enabled:
-            text = self._redact(describe_ending(error))
-            fields = {"text": text, "urgent": is_urgent(error)}
-            self.send(build_notification(ctx, "error", " is not followed any more", **fields))
-            mark_as_told(error, self._told_key)
+                self._told.add_ended(ctx.job.id)
+        if ctx.error is not None and "error" in self.on and self.enabled:
+            self._notify_error(ctx, ctx.error)
+
+    def _notify_error(self, ctx: EndContext, error: BaseException) -> None:
+        with self._jobs.lock:
+            if not self._told.begin_run(ctx.job.id, error):
+                return
+        left = ctx.job.id if ctx.run._settlement.leaves_job else None
+        text = self._redact(describe_ending(error, left))
+        fields = {"text": text, "urgent": is_urgent(error)}
+        summary = summarize_ending(error, ctx.run.outcome)
+        self.send(build_notification(ctx, "error", summary, **fields))
 
     @log_exceptions
     def _notify_watched(self, name: Optional[str], error: BaseException) -> None:
-        if not self.enabled or not is_failure(error) or self._was_told(error):
+        if not self.enabled or not is_failure(error):
             return
-        self.send(build_error(name, error, self._redact(describe_ending(error))))
-        mark_as_told(error, self._told_key)
-        self._outbox.flush(self.flush_timeout)
-
-    def _was_told(self, error: BaseException) -> bool:
-        """Return whether an exception, or the end of the job that it is about, was told."""
         with self._jobs.lock:
-            jobs = set(self._ended)
-        ended = (each for each in with_reasons(error) if isinstance(each, TrainingError))
-        return was_told(error, self._told_key) or any(each.job.id in jobs for each in ended)
+            if not self._told.begin_block(error):
+                return
+        self.send(build_error(name, error, self._redact(describe_ending(error))))
+        self._outbox.flush(self.flush_timeout)
 
     def _is_first(self, ctx: Any, event: str) -> bool:
         """Record that an event is notified; return False if it was recorded before."""

@@ -1,6 +1,7 @@
 """Sends a notifier's notifications in order, and tries again. Runs on a thread of its own."""
 
 import abc
+import logging
 import threading
 from typing import Any, Dict, List, Optional, Set, Tuple
 
@@ -111,8 +112,9 @@ class Delivery(abc.ABC):
                 self._log_undelivered(note, type(error).__name__)
 
     def _log_undelivered(self, note: Notification, reason: str) -> None:
-        subject = _subject(note)
-        logger.warning("%s: %s was not delivered: %s", type(self).__name__, subject, reason)
+        level = logging.INFO if self._outbox.was_late() else logging.WARNING  # one warning for each
+        what = "%s: %s was not delivered: %s"
+        logger.log(level, what, type(self).__name__, _subject(note), reason)
 
     def _send_with_retries(self, note: Notification) -> None:
         delays = ReconnectPolicy(cap=_MAX_DELAY).delays()

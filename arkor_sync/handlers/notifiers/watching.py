@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 from arkor_sync._common.secret import redact
-from arkor_sync.errors import RunAborted
+from arkor_sync.errors import RunAborted, RunError, still_runs
 from arkor_sync.handlers._shared.exceptions import describe_error
 from arkor_sync.handlers.notifiers.notification import Notification, clean, fit
-
-# In an exception's `__dict__`: the keys of the notifiers that have told of it. It is kept there
-# because a built-in exception cannot have a weak reference, and because it then survives pickling.
-_TOLD_BY = "_arkor_sync_told_by"
+from arkor_sync.result import TrainingResult
 
 
 class Watch(contextlib.ContextDecorator):
@@ -44,14 +42,40 @@ def is_failure(error: BaseException) -> bool:
 
 def is_urgent(error: BaseException) -> bool:
     """Whether somebody should act: not if somebody has just stopped it."""
-    return not isinstance(error, (RunAborted, KeyboardInterrupt))
+    if isinstance(error, RunAborted):
+        return isinstance(error.reason, BaseException) and is_urgent(error.reason)
+    return not is_interruption(error)
 
 
-def describe_ending(error: BaseException) -> str:
-    """Return the type, the text and the notes of an exception, without what looks secret."""
+def is_interruption(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C, or the `SystemExit` of a signal, with 128 + its number."""
+    if isinstance(error, SystemExit):
+        return type(error.code) is int and error.code - 128 in signal.valid_signals()
+    return isinstance(error, KeyboardInterrupt)
+
+
+def summarize_ending(error: BaseException, outcome: Optional[TrainingResult]) -> str:
+    """Say, behind a job's name, that its run ended with an error; `outcome` is the job's end."""
+    if outcome is None:
+        return " is not followed any more"
+    what = "the run ended with an error" if isinstance(error, RunError) else "a callback raised"
+    was = "was " if outcome.status == "cancelled" else ""
+    return f": {what} after the job {was}{outcome.status}"
+
+
+def describe_ending(error: BaseException, left: Optional[str] = None) -> str:
+    """Return the type, the text and the notes of an exception, without what looks secret.
+
+    Args:
+        error: The exception.
+        left: The job that goes on without its run, or None. It is said once.
+    """
     notes = getattr(error, "__notes__", None)  # the program may have put anything there
     notes = [each for each in notes if isinstance(each, str)] if isinstance(notes, list) else []
-    return redact("\n".join([describe_error(error), *notes]))
+    text = "\n".join([describe_error(error), *notes])
+    if left is not None and still_runs(left) not in text:
+        text += f"\n{still_runs(left)}"
+    return redact(text)
 
 
 def build_error(name: Optional[str], error: BaseException, text: str) -> Notification:
@@ -63,8 +87,8 @@ def build_error(name: Optional[str], error: BaseException, text: str) -> Notific
         text: Its description.
     """
     subject = " ".join(clean(redact(_script_name() if name is None else name), 200).split())
-    interrupted = isinstance(error, KeyboardInterrupt)
-    ending = "was interrupted" if interrupted else f"failed with {type(error).__name__}"
+    failed = f"failed with {type(error).__name__}"
+    ending = "was interrupted" if is_interruption(error) else failed
     return Notification(
         "error",
         job_id="",
@@ -73,38 +97,6 @@ def build_error(name: Optional[str], error: BaseException, text: str) -> Notific
         text=clean(text),
         urgent=is_urgent(error),
     )
-
-
-def mark_as_told(error: BaseException, key: str) -> None:
-    """Note that the notifier with this key has told of an exception."""
-    for each in with_reasons(error):
-        vars(each).setdefault(_TOLD_BY, set()).add(key)
-
-
-def was_told(error: BaseException, key: str) -> bool:
-    """Whether the notifier with this key has told of an exception, or of a reason of it."""
-    return any(key in vars(each).get(_TOLD_BY, ()) for each in with_reasons(error))
-
-
-def with_reasons(error: BaseException) -> List[BaseException]:
-    """List an exception and those that it stands for.
-
-    These are what it was raised `from`; for a `sys.exit` in an `except` block the exception that
-    was caught there; and for an aborted run the exception that it was aborted for, as Ctrl-C.
-    """
-    found: List[BaseException] = []
-    left: List[Any] = [error]
-    while left:
-        each = left.pop()
-        if not isinstance(each, BaseException) or any(each is known for known in found):
-            continue
-        found.append(each)
-        left.append(each.__cause__)
-        if isinstance(each, SystemExit):
-            left.append(each.__context__)
-        if isinstance(each, RunAborted):
-            left.append(each.reason)
-    return found
 
 
 def _script_name() -> str:

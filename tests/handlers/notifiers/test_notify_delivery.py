@@ -566,3 +566,26 @@ def test_the_url_is_in_no_error_nor_in_what_hangs_on_it(kind: str, how: str) -> 
     for link in links:
         assert "s3cr3t" not in "".join(traceback.format_exception_only(type(link), link))
         links += [each for each in (link.__cause__, link.__context__) if each is not None]
+
+
+def test_a_service_that_is_down_is_one_warning_for_each_notification(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = FakeRun()
+    clock = StoppedClock()
+    caplog.set_level(logging.INFO, "arkor_sync.handlers")
+    with Service(always=(503, {}, "")) as service:
+        notifier = WebhookNotifier(service.url, flush_timeout=0.05, clock=clock, attempts=2)
+        notifier.on_failed(run.failed())
+        notifier.on_end(run.end())
+        notifier._outbox.at_exit(0.05)
+        clock.over.set()
+        assert notifier._outbox.flush(PATIENCE)
+        said = [(record.levelname, record.getMessage()) for record in caplog.records]
+        assert [level for level, _ in said] == ["WARNING", "INFO"]
+        assert "not delivered within 0.1 s" in said[0][1]
+        assert "was not delivered: 127.0.0.1" in said[1][1]
+        caplog.clear()
+        notifier.on_failed(FakeRun(job_id="job-2").failed())
+        assert notifier._outbox.flush(PATIENCE)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -126,7 +126,7 @@ def test_an_end_that_another_callback_kept_from_it_is_told_all_the_same(
     notifier, run = kept(), FakeRun()
     getattr(run, ending)()
     notifier.on_end(run.end(LookupError("of a callback before it")))
-    assert notifier.titles == [f"bot {ending}", "bot is not followed any more"]
+    assert notifier.titles == [f"bot {ending}", f"bot: a callback raised after the job {ending}"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_run_that_ends_with_an_error_is_told_of_with_error(
     notifier.on_end(run.end(error))
     (note,) = notifier.flushed()
     assert note.title == "bot is not followed any more"
-    assert note.text == f"{type(error).__name__}: {error}".strip()
+    assert note.text == f"{type(error).__name__}: {error}".rstrip(": ")
     assert note.urgent is urgent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 import pytest
 
 from arkor_sync import (
+    Action,
     ArkorUsageError,
     CloudApiClient,
     ErrorPolicy,
@@ -71,8 +73,10 @@ def train(client: Any, *callbacks: Any, **more: Any) -> Any:
         (LookupError("no row"), "failed with LookupError", "LookupError: no row", True),
         (SystemExit("no data"), "failed with SystemExit", "SystemExit: no data", True),
         (SystemExit(2), "failed with SystemExit", "SystemExit: 2", True),
-        (SystemExit(""), "failed with SystemExit", "SystemExit: ", True),
-        (KeyboardInterrupt(), "was interrupted", "KeyboardInterrupt: ", False),
+        (SystemExit(""), "failed with SystemExit", "SystemExit", True),
+        (KeyboardInterrupt(), "was interrupted", "KeyboardInterrupt", False),
+        (SystemExit(143), "was interrupted", "SystemExit: 143", False),
+        (SystemExit(255), "failed with SystemExit", "SystemExit: 255", True),
     ],
     ids=str,
 )
@@ -87,7 +91,7 @@ def test_an_error_of_the_program_is_told_before_the_block_ends(
     end_with(notifier, error)
     [body] = service.bodies
     assert (body["event"], body["title"]) == ("error", f"nightly {title}")
-    assert (body["text"], body["urgent"]) == (text.strip(), urgent)
+    assert (body["text"], body["urgent"]) == (text, urgent)
     assert (body["job_id"], body["job_name"]) == ("", "")
 
 
@@ -157,7 +161,55 @@ def test_an_error_that_a_run_has_told_is_not_told_again(
         train(arkor_client, {"on_log": broken}, notifier, error_policy=ErrorPolicy.abort())
     [(title, text)] = told()
     assert title == "support-bot is not followed any more"
-    assert text.startswith("LookupError: no such row")
+    first, where, goes_on = text.split("\n")
+    assert first == "LookupError: no such row"
+    assert " raised, step 1, " in where
+    assert re.fullmatch(r"job (\S+) goes on; follow\('\1'\) attaches to it again", goes_on)
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_a_job_that_is_cancelled_for_an_error_is_not_said_to_go_on(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    policy = ErrorPolicy.abort().on(Exception, do=Action.CANCEL)
+    with pytest.raises(LookupError):
+        train(arkor_client, {"on_started": broken}, notifier, error_policy=policy)
+    [(_, text)] = told()
+    assert "goes on" not in text
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_a_callback_that_raises_after_the_job_completed_is_told_as_that(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    callbacks = ({"on_completed": broken}, notifier)
+    with pytest.raises(LookupError), notifier.watching():
+        train(arkor_client, *callbacks, error_policy=ErrorPolicy.abort())
+    [_, (title, text)] = told()
+    assert title == "support-bot: a callback raised after the job completed"
+    assert "goes on" not in text
+
+
+@pytest.mark.arkor(engine=ScriptedEngine(steps=5))
+def test_an_on_end_that_raises_is_told_with_its_job(
+    arkor_client: CloudApiClient, notifier: WebhookNotifier, told: Told
+) -> None:
+    def broken(ctx: Any) -> None:
+        raise LookupError("no such row")
+
+    callbacks = ({"on_end": broken}, notifier)
+    with pytest.raises(LookupError), notifier.watching(name="nightly"):
+        train(arkor_client, *callbacks, error_policy=ErrorPolicy.abort())
+    [_, (title, text)] = told()
+    assert title == "nightly failed with LookupError"
+    where = r"LookupError: no such row\njob \S+: \S*on_end\S* raised, attempt 1"
+    assert re.fullmatch(where, text)
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(steps=5, fails_at=3, error="out of memory"))
@@ -417,3 +469,28 @@ def test_watching_without_the_event_error_is_refused() -> None:
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
     with pytest.raises(ArkorUsageError, match=r"^name: got .*; give a text that names the"):
         SlackNotifier("").watching(name)
+
+
+def test_the_hint_about_a_local_file_is_told_as_it_is(
+    notifier: WebhookNotifier, told: Told, tmp_path: Path
+) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+    cloud = CloudApiClient("https://arkor.invalid", TokenCredentials("t"))
+    with pytest.raises(ArkorUsageError), notifier.watching():
+        train(cloud, notifier, dataset=str(path))
+    [(_, text)] = told()
+    assert "give BlobDataset(url, token=...) or HuggingFaceDataset('owner/repo')" in text
+
+
+def test_the_hint_about_a_proxy_is_told_as_it_is(
+    notifier: WebhookNotifier, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = CloudApiClient("http://arkor.invalid", TokenCredentials("t"))
+    monkeypatch.setenv("HTTP_PROXY", "http://me:s3cr/3t@proxy:80")
+    with pytest.raises(ArkorUsageError), notifier.watching():
+        cloud.me()
+    monkeypatch.undo()
+    [(_, text)] = told()
+    assert "give http://host:port or http://user:password@host:port, in HTTPS_PROXY" in text
+    assert "s3cr" not in text
