@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import signal
 import threading
@@ -338,4 +339,26 @@ def test_logging_that_raises_keeps_nobody_waiting() -> None:
             assert trainer_of(server).start().id == "job-1"
     finally:
         logger.removeFilter(broken)
+        logger.setLevel(level)
+
+
+def test_logging_that_blocks_keeps_nobody_waiting() -> None:
+    """A signal handler that submits runs where the main thread holds the lock of a handler."""
+    written = io.StringIO()
+    handler, logger = logging.StreamHandler(written), logging.getLogger("arkor_sync.run")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with Server(answer_json({"job": JOB})) as server:
+            trainer = trainer_of(server)
+            handler.acquire()
+            try:
+                assert Background(trainer.start).result().id == "job-1"
+            finally:
+                handler.release()
+            until(no_submission)
+            assert written.getvalue().count("was submitted") == 1
+    finally:
+        logger.removeHandler(handler)
         logger.setLevel(level)
