@@ -14,9 +14,8 @@ from typing import Any
 from arkor_sync._common.text import LINE, safe_line, safe_text
 from arkor_sync.errors import add_note, text_of
 
-
 LOG_GRACE = 1.0
-"""Seconds that a thread waits for the line of another one, which the handlers may be slow to write."""
+"""Seconds that a thread waits for the line of another one. Handlers may be slow, or blocked."""
 
 
 class Lines(str):
