@@ -450,3 +450,16 @@ def test_of_a_job_that_had_ended_before_it_is_not_said(caplog: pytest.LogCapture
         run.start().wait(PATIENCE)
     assert GOES_ON not in getattr(caught.value, "__notes__", [])
     assert warnings(caplog) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_whose_last_log_lines_raise_settles_the_run() -> None:
+    broken, logger = RaisingLog(), logging.getLogger("arkor_sync.stream.worker")
+    run, _ = make_run([completed()])
+    run._worker.skipped.count = 1  # there is a line to write at the end
+    logger.addFilter(broken)
+    try:
+        assert run.start().wait(PATIENCE).status == "completed"
+        assert has_ended(run)
+    finally:
+        logger.removeFilter(broken)
