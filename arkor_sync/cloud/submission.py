@@ -62,6 +62,7 @@ class Submitter:
         self._aborted = aborted
         self._lock = ProcessLock()
         self._running: Dict[int, _Submission] = {}  # by process: a forked child has no such thread
+        self._told_unfollowed = False
         self._gave_up = False  # whether somebody stopped waiting for an answer that may still come
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -97,6 +98,16 @@ class Submitter:
                     del self._running[os.getpid()]
             raise
         return self.job
+
+    def tell_unfollowed(self, error: BaseException) -> None:
+        """Say with an error, and once also in the log, that nobody follows the job, which goes on.
+
+        Args:
+            error: Why it is not followed. A program may try again and again.
+        """
+        assert self.job is not None
+        told, self._told_unfollowed = self._told_unfollowed, True
+        note_and_warn(error, still_runs(self.job.id), warn=not told)
 
     def _start(self) -> Optional[_Submission]:
         pid = os.getpid()

@@ -7,6 +7,7 @@ import math
 from html import escape
 from typing import Dict, List, Mapping, Sequence, Tuple
 
+from arkor_sync._common.text import counted
 from arkor_sync.render.rows import Rows, downsample
 from arkor_sync.render.text import one_line
 
@@ -210,7 +211,8 @@ def format_tick(tick: float) -> str:
 
 def _description(chart: Chart, axes: Axes) -> str:
     name, status = (one_line(text, _MAX_DESCRIPTION) for text in (chart.name, chart.status))
-    what = f"{name}: loss over {len(chart.rows)} steps that were logged, {status}"
+    steps, were = counted(len(chart.rows), "step"), "was" if len(chart.rows) == 1 else "were"
+    what = f"{name}: loss over {steps} that {were} logged, {status}"
     return what + (", on a logarithmic scale" if axes.log else "")
 
 

@@ -8,6 +8,7 @@ import logging
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -17,7 +18,9 @@ from arkor_sync import (
     ArkorTimeoutError,
     BadRequestError,
     CloudApiClient,
+    FileCursorStore,
     HuggingFaceDataset,
+    LeaseHeldError,
     ProjectState,
     RunAborted,
     RunError,
@@ -362,3 +365,18 @@ def test_logging_that_blocks_keeps_nobody_waiting() -> None:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def test_a_follow_that_is_tried_again_and_again_warns_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    store = FileCursorStore(tmp_path)
+    release = store.lease("job-1")  # as another run has it
+    with Server(answer_json({"job": JOB})) as server:
+        trainer = trainer_of(server, cursor_store=store)
+        for _ in range(3):
+            with pytest.raises(LeaseHeldError) as caught:
+                trainer.follow()
+            assert caught.value.__notes__ == [GOES_ON]  # type: ignore[attr-defined]
+    release()
+    assert said(caplog) == [GOES_ON]
