@@ -70,4 +70,4 @@ def _at_exit() -> None:
             if running is not None:
                 logger.warning("the interpreter exits while %s", running)
         except Exception:  # of the program's logging; the others are to end in order, too
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
