@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, Optional
 
+from arkor_sync._common.text import counted
 from arkor_sync.result import RunHealth
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.reader import Reader, State
@@ -75,6 +76,7 @@ def _parts(health: RunHealth) -> Iterator[str]:
     else:
         yield f"the last event came {health.last_event_age:.1f} s ago{step}"
     if health.queue_depth:
-        yield f"{health.queue_depth} events wait for the callbacks"
+        verb = "waits" if health.queue_depth == 1 else "wait"
+        yield f"{counted(health.queue_depth, 'event')} {verb} for the callbacks"
     if health.callback is not None and (health.callback_age or 0) >= _LONG:
         yield f"{health.callback} has been running for {health.callback_age:.0f} s"

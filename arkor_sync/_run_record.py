@@ -58,9 +58,6 @@ class RunRecord:
     def apply(self, event: TrainingEvent) -> None:
         """Bring the job up to date. The first terminal event fixes the outcome."""
         if event.type == events.STARTED:
-            if event.key != self._told_start:
-                self._told_start = event.key
-                logger.info("job %s started", self.job.id)
             self.job = dataclasses.replace(
                 self.job,
                 status="running",
@@ -68,6 +65,9 @@ class RunRecord:
                 completed_at=None,
                 error=None,
             )
+            if event.key != self._told_start:
+                self._told_start = event.key
+                logger.info("job %s started", self.job.id)
         if event.type not in _STATUS or self.outcome is not None:
             return
         error = events.text(event.data.get("error"))

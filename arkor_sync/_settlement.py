@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import SLICE
-from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync._common.locks import SLICE, Flag
+from arkor_sync._common.log import LOG_GRACE, get_logger, note_and_warn
 from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._run_health import in_words
 from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
@@ -45,7 +45,9 @@ class Settlement:
         self.cell = WaitingCell()
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
         self._callbacks: List[Callable[[Any], None]] = []
-        self._told = count()  # 0 until it was said that the job goes on
+        self._told = count()  # 0 until somebody says in the log that the job goes on
+        self._is_told = Flag()
+        self._tellers = 0  # threads that wait for the end, and say it themselves
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -98,11 +100,29 @@ class Settlement:
         """Whether the job goes on without this run: it has not ended and was not cancelled."""
         return self._run.outcome is None and not self.cancelled
 
-    def tell(self, error: BaseException) -> None:
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Wait for the end inside; then say that the job goes on, if it does.
+
+        No other thread does so meanwhile: the waiting one may hold a lock of logging, in a signal
+        handler, and the thread that settles the run must not wait for that lock.
+        """
+        with self._lock:
+            self._tellers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tellers -= 1
+            if self.settled and self.error is not None:
+                self.tell(self.error)
+
+    def tell(self, error: BaseException, log: bool = True) -> None:
         """Say with the error that the job goes on, if it does; and once also in the log.
 
         Args:
             error: What ends the run, or the waiting for it.
+            log: Whether the log is told. The log may block.
         """
         if not self.leaves_job:
             return
@@ -111,7 +131,14 @@ class Settlement:
         why = "abort() or close()" if reason is None else text_of(reason)
         if isinstance(reason, BaseException):
             why = type(reason).__name__
-        note_and_warn(error, note, f"why this run ended: {why}", next(self._told) == 0)
+        first = log and next(self._told) == 0
+        try:
+            note_and_warn(error, note, f"why this run ended: {why}", first)
+        finally:
+            if first:
+                self._is_told.set()
+        if log:
+            self._is_told.wait_in_slices(LOG_GRACE)  # another thread may be about to write it
 
     def aborted_error(self, callback: Optional[Call], stack: str) -> RunAborted:
         """Build what `wait()` raises after an abort.
@@ -133,7 +160,12 @@ class Settlement:
         return RunAborted(message, reason, callback.callback, stack)
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
-        """Fix the end; return False if it was fixed before. `call_back` is to follow."""
+        """Fix the end; return False if it was fixed before. `call_back` is to follow.
+
+        It logs nothing: a log may block, or raise.
+        """
+        if error is not None:
+            self.tell(error, log=False)
         with self._lock:
             if self.settled:
                 return False
@@ -154,7 +186,7 @@ class Settlement:
             raise interruption
 
     def call_back(self) -> Optional[BaseException]:
-        """Call the functions that were to be called at the end.
+        """Call the functions that were to be called at the end; then tell, if nobody waits.
 
         Returns:
             The last exception of one that was no `Exception`, such as a Ctrl-C at this moment.
@@ -162,6 +194,10 @@ class Settlement:
         interruption: Optional[BaseException] = None
         while self._callbacks:  # one by one: if a Ctrl-C ends this, a later call does the rest
             interruption = self._call(self._callbacks.pop(0)) or interruption
+        with self._lock:
+            awaited = self._tellers > 0
+        if self.error is not None and not awaited:
+            self.tell(self.error)
         return interruption
 
     def _call(self, function: Callable[[Any], None]) -> Optional[BaseException]:

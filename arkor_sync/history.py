@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Literal, Mapping, Opti
 
 from arkor_sync._common.arguments import check, is_number, refusal
 from arkor_sync._common.files import write_atomically
-from arkor_sync._common.text import safe_cell
+from arkor_sync._common.text import counted, safe_cell
 from arkor_sync.stream.batches import COMMON, Batch, Delivery, EventBatch, LogBatch
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, number, text
 
@@ -107,7 +107,8 @@ class History:
         return min(self._limit, begun)
 
     def __repr__(self) -> str:
-        return f"<History {len(self)} logs, {len(self.checkpoints)} checkpoints>"
+        checkpoints = counted(len(self.checkpoints), "checkpoint")
+        return f"<History {counted(len(self), 'log')}, {checkpoints}>"
 
     @property
     def logs(self) -> List[Dict[str, Any]]:

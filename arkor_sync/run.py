@@ -117,6 +117,7 @@ class Run(Inference):
         """
         process.register_hooks(self)
         end = terminal_event(self.job)
+        self._settlement.cancelled = end is not None
         if self._lease.saved.finished and end is not None:
             # Another process has delivered everything, the last event included.
             self._record.apply(end)
@@ -178,7 +179,8 @@ class Run(Inference):
         deadline = None if timeout is None else Clock.now() + timeout
         self._awaited = True
         try:
-            self._wait_until_settled(deadline)
+            with self._settlement.telling():
+                self._wait_until_settled(deadline)
         except (WaitTimeout, ForkedRunError):
             raise
         except BaseException as interruption:  # Ctrl-C, or what a signal handler raises
@@ -221,13 +223,13 @@ class Run(Inference):
         """
         if os.getpid() != self._pid:
             return
-        self.abort()
         limit = self._options.abort_grace if timeout is None else timeout
-        if self._worker.is_current():
-            return
-        if not self._threads.join(limit):
-            logger.warning("job %s: a thread did not end within %.1f s", self.job.id, limit)
-            self._settlement.tell(self._aborted())
+        with self._settlement.telling():
+            self.abort()
+            if self._worker.is_current() or self._threads.join(limit):
+                return
+        logger.warning("job %s: a thread did not end within %.1f s", self.job.id, limit)
+        self._settlement.tell(self._aborted())
 
     def after_fork(self) -> None:
         """Do nothing more in a forked child: it is the parent's run. The fork hook calls it.
@@ -329,10 +331,11 @@ class Run(Inference):
             return
         current = self._worker.current
         call = current.get()
-        if self.outcome is not None and call is not None:  # a result cannot name the callback
+        has_ended = self.outcome is not None
+        self._settle(Interrupted(), None)
+        if has_ended and call is not None:  # a result cannot name the callback
             what = "%s of job %s is still running:\n%s"
             logger.warning(what, call.callback, self.job.id, Lines(current.stack()))
-        self._settle(Interrupted(), None)
 
     def _cancel_job(self) -> None:
         try:
@@ -360,8 +363,6 @@ class Run(Inference):
     def _settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         """Fix the outcome, once; then stop the threads and call the done callbacks."""
         error = self._ending(error)
-        if error is not None:
-            self._settlement.tell(error)
         is_first = self._settlement.settle(error, failure)
         self._threads.stop()
         interruption = self._settlement.call_back()
@@ -382,8 +383,10 @@ class Run(Inference):
         return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        self._lease.release()  # first, so that whoever waits may follow the job again at once
-        self._settle(error, failure)
+        try:
+            self._lease.release()  # first: whoever waits may then follow the job again at once
+        finally:
+            self._settle(error, failure)
 
     def _aborted(self) -> RunAborted:
         current = self._worker.current

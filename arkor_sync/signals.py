@@ -29,6 +29,9 @@ def exit_on(*signals: int) -> ContextManager[None]:
     `abort_grace` to end, and the position is saved. While that `SystemExit` is on its way out, the
     same signals do nothing more. Behind the `with`, the former handlers are back.
 
+    Use it with `trainer.follow()` as a `with`, as above. Around a plain `trainer.wait()` the
+    callback that is running has only two seconds to end, and a second signal ends the program.
+
     Args:
         signals: Numbers of signals, such as `signal.SIGTERM`, which is the default.
 

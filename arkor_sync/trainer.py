@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from arkor_sync._common.arguments import check, check_callback, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
-from arkor_sync._common.log import note_and_warn
 from arkor_sync._common.secret import hide_secrets
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync.callbacks import CallbacksInput, decorator, flatten
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.cloud.submission import Submitter
 from arkor_sync.contexts import _TrainerDecorators
-from arkor_sync.errors import ArkorUsageError, still_runs
+from arkor_sync.errors import ArkorUsageError
 from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
@@ -113,7 +112,7 @@ class Trainer(_TrainerDecorators):
                 return self.run
         except BaseException as error:  # Ctrl-C, the cursor store's, or no thread can start
             if self.run is None:
-                note_and_warn(error, still_runs(job.id))
+                self._submitter.tell_unfollowed(error)
             raise
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:

@@ -50,7 +50,7 @@ def test_it_is_bounded_and_keeps_the_last() -> None:
         history.append(log(step))
     history.append(TrainingEvent(CHECKPOINT, {"step": 9}))
     assert [row["step"] for row in history.to_dicts()] == [7, 8, 9]
-    assert repr(history) == "<History 3 logs, 1 checkpoints>"
+    assert repr(history) == "<History 3 logs, 1 checkpoint>"
 
 
 def batch(*steps: int) -> Delivery:

@@ -47,6 +47,11 @@ QUIET = RunHealth("streaming", None, None, None, 0, 0, 0, 0, 0, 0, 0, 0, None, N
             "the stream has ended, the last event came 200.0 s ago, "
             "7 events wait for the callbacks",
         ),
+        (
+            {"state": "ended", "last_event_age": 200.0, "queue_depth": 1},
+            "the stream has ended, the last event came 200.0 s ago, "
+            "1 event waits for the callbacks",
+        ),
         ({"state": "new"}, "the run is new, no event has come yet"),
         ({"state": "stopping"}, "the run is stopping, no event has come yet"),
         (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import os
 import signal
+import sys
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -24,6 +26,7 @@ from arkor_sync import (
     SavedCursor,
     StopTraining,
 )
+from arkor_sync._common import process
 from arkor_sync.errors import add_note
 from support.clocks import FakeClock
 from support.fake_cloud import (
@@ -38,6 +41,7 @@ from support.fake_cloud import (
     started,
 )
 from support.hang_phases import until_waited_for
+from support.run_threads import has_ended
 from support.waiting import PATIENCE
 
 GOES_ON = "job job-1 goes on; follow('job-1') attaches to it again"
@@ -368,3 +372,94 @@ def test_a_note_at_an_error_that_takes_none_does_no_harm() -> None:
     error = Frozen("mine")
     add_note(error, "a note")
     assert str(error) == str(Frozen("mine"))
+
+
+class RaisingLog(logging.Filter):
+    """A part of the program's logging that raises, as one does that forgot `handleError`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise OSError("the disk of the log is full")
+
+
+@pytest.fixture
+def raising_log() -> Iterator[None]:
+    broken, logger = RaisingLog(), logging.getLogger("arkor_sync.run")
+    logger.addFilter(broken)
+    yield
+    logger.removeFilter(broken)
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_a_run_ends_although_the_log_raises(capfd: pytest.CaptureFixture[str]) -> None:
+    run, _ = make_run([logs(1, 1)], callbacks=raising(ValueError("mine")))
+    with pytest.raises(ValueError, match="mine"):
+        run.start().wait(PATIENCE)
+    assert "the disk of the log is full" in capfd.readouterr().err
+    assert run.done()
+
+
+def test_a_run_ends_and_is_closed_while_the_log_is_blocked() -> None:
+    """A signal handler that closes a run may hold the lock of a log handler."""
+    written = io.StringIO()
+    handler, logger = logging.StreamHandler(written), logging.getLogger("arkor_sync.run")
+    logger.addHandler(handler)
+    hold = Hold()
+    run, _ = make_run([hold])
+    run.start()
+    handler.acquire()
+    try:
+        run.close(PATIENCE)
+        assert has_ended(run)
+    finally:
+        handler.release()
+        logger.removeHandler(handler)
+    assert written.getvalue() == f"{GOES_ON} (why this run ended: abort() or close())\n"
+    with pytest.raises(RunAborted):
+        run.wait()
+
+
+def test_an_exit_hook_whose_log_raises_skips_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.asked = False
+
+        def after_fork(self) -> None: ...
+
+        def at_exit(self, timeout: float) -> str:
+            self.asked = True
+            return "a thread is still running"
+
+    owners = [Owner(), Owner()]
+    told: List[Any] = []
+    monkeypatch.setattr(process, "_registered", set(owners))
+    monkeypatch.setattr(process.logger, "warning", raising_call)
+    monkeypatch.setattr(sys, "excepthook", lambda *error: told.append(error[0]))
+    process._at_exit()
+    assert [owner.asked for owner in owners] == [True, True]
+    assert told == [OSError, OSError]
+
+
+def raising_call(*_: Any) -> None:
+    raise OSError("the disk of the log is full")
+
+
+def test_of_a_job_that_had_ended_before_it_is_not_said(caplog: pytest.LogCaptureFixture) -> None:
+    ended = job("completed", completedAt="t9")
+    run, _ = make_run([logs(1, 1)], begin=ended, callbacks=raising(ValueError("mine")))
+    with pytest.raises(ValueError, match="mine") as caught:
+        run.start().wait(PATIENCE)
+    assert GOES_ON not in getattr(caught.value, "__notes__", [])
+    assert warnings(caplog) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_whose_last_log_lines_raise_settles_the_run() -> None:
+    broken, logger = RaisingLog(), logging.getLogger("arkor_sync.stream.worker")
+    run, _ = make_run([completed()])
+    run._worker.skipped.count = 1  # there is a line to write at the end
+    logger.addFilter(broken)
+    try:
+        assert run.start().wait(PATIENCE).status == "completed"
+        assert has_ended(run)
+    finally:
+        logger.removeFilter(broken)

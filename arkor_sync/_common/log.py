@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from typing import Any
 
 from arkor_sync._common.text import LINE, safe_line, safe_text
 from arkor_sync.errors import add_note, text_of
+
+LOG_GRACE = 1.0
+"""Seconds that a thread waits for the line of another one. Handlers may be slow, or blocked."""
 
 
 class Lines(str):
@@ -29,7 +33,8 @@ def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = T
     """Attach a line to an error, unless it has it already, and log the line as a warning.
 
     It is logged also where the error shows it: Python 3.9 and 3.10 do not print what is attached,
-    and a program may catch the error without a word.
+    and a program may catch the error without a word. Where the program's logging raises an
+    exception, it is printed, as `logging` does with those of its own handlers.
 
     Args:
         error: The error.
@@ -40,7 +45,11 @@ def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = T
     if note not in text_of(error) and note not in getattr(error, "__notes__", ()):
         add_note(error, note)
     if warn:
-        get_logger("arkor_sync.run").warning("%s%s", note, why and f" ({why})")
+        try:
+            get_logger("arkor_sync.run").warning("%s%s", note, why and f" ({why})")
+        except Exception:  # of a handler or a filter
+            if logging.raiseExceptions:
+                traceback.print_exc()
 
 
 def _make_safe(record: logging.LogRecord) -> bool:

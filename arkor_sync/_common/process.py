@@ -65,6 +65,9 @@ def _at_exit() -> None:
     deadline = Clock.now() + EXIT_GRACE
     for owner in list(_registered):
         _registered.discard(owner)  # this may be called again
-        running = owner.at_exit(max(0.0, deadline - Clock.now()))
-        if running is not None:
-            logger.warning("the interpreter exits while %s", running)
+        try:
+            running = owner.at_exit(max(0.0, deadline - Clock.now()))
+            if running is not None:
+                logger.warning("the interpreter exits while %s", running)
+        except Exception:  # of the program's logging; the others are to end in order, too
+            sys.excepthook(*sys.exc_info())

@@ -57,6 +57,11 @@ def safe_line(text: object, limit: int = LINE) -> str:
     return shorten(" ".join(safe_text(text).split()), limit)
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many there are of something: `1 log`, `2 logs`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def safe_cell(value: Any) -> Any:
     """Return a cell for a CSV file; a text that a spreadsheet would run gets a quote before it.
 

@@ -15,8 +15,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import SLICE, ProcessLock
-from arkor_sync._common.log import get_logger, note_and_warn
+from arkor_sync._common.locks import SLICE, Flag, ProcessLock
+from arkor_sync._common.log import LOG_GRACE, get_logger, note_and_warn
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
 from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
@@ -62,6 +62,7 @@ class Submitter:
         self._aborted = aborted
         self._lock = ProcessLock()
         self._running: Dict[int, _Submission] = {}  # by process: a forked child has no such thread
+        self._told_unfollowed = False
         self._gave_up = False  # whether somebody stopped waiting for an answer that may still come
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -98,6 +99,16 @@ class Submitter:
             raise
         return self.job
 
+    def tell_unfollowed(self, error: BaseException) -> None:
+        """Say with an error, and once also in the log, that nobody follows the job, which goes on.
+
+        Args:
+            error: Why it is not followed. A program may try again and again.
+        """
+        assert self.job is not None
+        told, self._told_unfollowed = self._told_unfollowed, True
+        note_and_warn(error, still_runs(self.job.id), warn=not told)
+
     def _start(self) -> Optional[_Submission]:
         pid = os.getpid()
         with self._lock():
@@ -131,6 +142,7 @@ class _Submission:
         self._told = count()  # 0 until somebody knows what became of it
         self._transport: Transport = client.transport()
         self._outcome: Future[TrainingJob] = Future()
+        self._logged = Flag()
         try:
             OwnThread(partial(contextvars.copy_context().run, self._main), "arkor-submit").start()
             register_hooks(self)
@@ -148,10 +160,11 @@ class _Submission:
             self._outcome.set_exception(error)
             return
         self.job = job
+        self._outcome.set_result(job)  # before the line: whoever waits may hold a lock of logging
         try:
             logger.info("job %s (%s) was submitted", job.id, job.name)
         finally:  # a filter of the program's logging may raise
-            self._outcome.set_result(job)
+            self._logged.set()
 
     @property
     def done(self) -> bool:
@@ -159,8 +172,12 @@ class _Submission:
         return self._outcome.done()
 
     def result(self) -> TrainingJob:
-        """Return the job, or raise what the request raised. It is done."""
+        """Return the job, or raise what the request raised. It is done.
+
+        It is waited for a moment until the log tells of the job: its first line is to come first.
+        """
         job = self._outcome.result()
+        self._logged.wait_in_slices(LOG_GRACE)
         next(self._told)
         return job
 

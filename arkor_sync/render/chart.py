@@ -8,6 +8,7 @@ from html import escape
 from typing import Dict, List, Literal, Mapping, Sequence, Tuple
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.text import counted
 from arkor_sync.render.rows import Rows, downsample
 from arkor_sync.render.text import one_line
 
@@ -228,8 +229,9 @@ def format_tick(tick: float) -> str:
 
 def _description(chart: Chart, axes: Axes) -> str:
     name, status = (one_line(text, _MAX_DESCRIPTION) for text in (chart.name, chart.status))
+    steps, were = counted(len(chart.rows), "step"), "was" if len(chart.rows) == 1 else "were"
     scale = "on a logarithmic scale" if axes.log else ""
-    what = f"{name}: loss over {len(chart.rows)} steps that were logged"
+    what = f"{name}: loss over {steps} that {were} logged"
     return ", ".join(filter(None, [what, status, scale]))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from arkor_sync._common.html import card_html, table_html
+from arkor_sync._common.text import counted
 from arkor_sync.render.chart import PALETTES, Chart, render_svg
 from arkor_sync.render.comparison import (
     Cell,
@@ -137,8 +138,8 @@ def rows_table(shown: Rows, rows: Rows) -> str:
 
 def count_text(shown: Rows, rows: Rows) -> str:
     """Say how many rows are shown: `12 steps`, or `200 of 1000 steps`."""
-    count = f"{len(shown)} of {len(rows)}" if len(shown) < len(rows) else str(len(rows))
-    return f"{count} steps"
+    count = counted(len(rows), "step")
+    return f"{len(shown)} of {count}" if len(shown) < len(rows) else count
 
 
 def number_text(value: Optional[float]) -> str:

@@ -253,7 +253,7 @@ class Cursor:
                     what = "event %r did not come again; what came before may be delivered twice"
                     logger.warning(what, self.read)
                     if replay.lost:
-                        logger.error("%d events were not kept and are lost", replay.lost)
+                        logger.error("events that were not kept and are lost: %d", replay.lost)
             yield from taken
 
     def _accept_one(self, event: TrainingEvent) -> bool:

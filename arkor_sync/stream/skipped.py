@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.text import counted
 from arkor_sync.stream.events import TrainingEvent
 
 logger = get_logger("arkor_sync.stream.worker")
@@ -40,4 +41,5 @@ class Skipped:
     def log_total(self) -> None:
         """Log how many there were, if the last ones were not logged."""
         if self.count > self._logged:
-            logger.warning("skipped %d events of job %s in all", self.count, self._label)
+            what = "skipped %s of job %s in all"
+            logger.warning(what, counted(self.count, "event"), self._label)

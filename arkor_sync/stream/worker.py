@@ -147,13 +147,18 @@ class Worker:
             if error is not None and not isinstance(error, Interrupted):
                 raise error
             return
-        self.skipped.log_total()
-        error = self._call_on_end(error)
+        try:
+            error = self._call_on_end(error)
+            self._close_awaiter()
+            self.skipped.log_total()
+        finally:  # the program's logging may raise, and somebody waits
+            self._control.settle(error, self.failures.final)
+
+    def _close_awaiter(self) -> None:
         try:
             self._awaiter.close()
         except BaseException:  # a task in the background may raise `SystemExit`
             logger.exception("closing the callbacks' event loop failed")
-        self._control.settle(error, self.failures.final)
 
     def _deliver_until_the_end(self) -> None:
         while True:

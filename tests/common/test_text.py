@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync._common.log import Lines, get_logger
-from arkor_sync._common.text import LINE, safe_cell, safe_line, safe_text
+from arkor_sync._common.text import LINE, counted, safe_cell, safe_line, safe_text
 from support.waiting import shortest
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -128,6 +128,11 @@ def test_a_log_line_is_one_safe_line(caplog: pytest.LogCaptureFixture) -> None:
     assert second == "the stack:\none\n  two\n"
     assert len(third) < 600
     assert fourth == "a part of a sentence"
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 logs"), (1, "1 log"), (2, "2 logs")])
+def test_one_of_something_is_said_in_the_singular(number: int, words: str) -> None:
+    assert counted(number, "log") == words
 
 
 def test_a_logger_makes_its_lines_safe_once() -> None:

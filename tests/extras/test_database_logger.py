@@ -234,7 +234,7 @@ def test_a_database_that_breaks_in_the_middle_does_not_harm_the_run(
     database.mend()
     assert max(step for step, _, _ in query(database, METRICS)) == 2
     assert "DatabaseLogger.log_rows failed" in caplog.text
-    assert "1 logs of job" in caplog.text
+    assert "1 log of job" in caplog.text
     assert PASSWORD not in caplog.text
     assert "w0rd" not in caplog.text
 

@@ -140,7 +140,7 @@ def test_a_directory_that_is_removed_in_the_middle_does_not_harm_the_run(
     result = train(arkor_client, [logger, at(2, logger, remove)])
     assert result.status == "completed"
     assert "TensorBoardLogger.log_rows failed" in caplog.text
-    assert "1 logs of job" in caplog.text
+    assert "1 log of job" in caplog.text
 
 
 @pytest.mark.arkor(engine=ScriptedEngine(events=EVENTS))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -16,7 +18,9 @@ from arkor_sync import (
     ArkorTimeoutError,
     BadRequestError,
     CloudApiClient,
+    FileCursorStore,
     HuggingFaceDataset,
+    LeaseHeldError,
     ProjectState,
     RunAborted,
     RunError,
@@ -339,3 +343,40 @@ def test_logging_that_raises_keeps_nobody_waiting() -> None:
     finally:
         logger.removeFilter(broken)
         logger.setLevel(level)
+
+
+def test_logging_that_blocks_keeps_nobody_waiting() -> None:
+    """A signal handler that submits runs where the main thread holds the lock of a handler."""
+    written = io.StringIO()
+    handler, logger = logging.StreamHandler(written), logging.getLogger("arkor_sync.run")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with Server(answer_json({"job": JOB})) as server:
+            trainer = trainer_of(server)
+            handler.acquire()
+            try:
+                assert Background(trainer.start).result().id == "job-1"
+            finally:
+                handler.release()
+            until(no_submission)
+            assert written.getvalue().count("was submitted") == 1
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def test_a_follow_that_is_tried_again_and_again_warns_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    store = FileCursorStore(tmp_path)
+    release = store.lease("job-1")  # as another run has it
+    with Server(answer_json({"job": JOB})) as server:
+        trainer = trainer_of(server, cursor_store=store)
+        for _ in range(3):
+            with pytest.raises(LeaseHeldError) as caught:
+                trainer.follow()
+            assert caught.value.__notes__ == [GOES_ON]  # type: ignore[attr-defined]
+    release()
+    assert said(caplog) == [GOES_ON]

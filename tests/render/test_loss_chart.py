@@ -206,7 +206,7 @@ def test_no_character_of_a_name_or_a_status_makes_the_picture_unreadable(
     title = ET.parse(path).getroot().findtext(f"{SVG}title")
     assert title is not None
     assert title.startswith("a")
-    assert "1 steps that were logged, failed:" in title
+    assert "1 step that was logged, failed:" in title
 
 
 def test_the_legend_is_where_it_is_seen_first() -> None:

@@ -207,7 +207,7 @@ def test_what_is_held_is_bounded(
     with caplog.at_level(logging.WARNING):
         delivered, _ = live(saved, [*numbered(4, 15), *numbered(17, 18)])
     assert delivered == [4, 5, 6, 17, 18]
-    assert "9 events were not kept and are lost" in caplog.text
+    assert "events that were not kept and are lost: 9" in caplog.text
 
 
 def test_a_greeting_with_the_first_event_is_no_replay() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Deque, Generic, List, Optional, Tuple, TypeVar
 from arkor_sync._common import process
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.text import counted
 from arkor_sync._common.threads import OwnThread
 
 logger = get_logger("arkor_sync.handlers")
@@ -28,7 +29,7 @@ class _QueuedItem(Generic[Item]):
 
 
 def _count(items: List[Any]) -> str:
-    return "1 item" if len(items) == 1 else f"{len(items)} items"
+    return counted(len(items), "item")
 
 
 class Outbox(Generic[Item]):

@@ -19,6 +19,7 @@ from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.secret import HIDDEN, redact
+from arkor_sync._common.text import counted
 from arkor_sync.callbacks import Callback
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.contexts import (
@@ -108,7 +109,7 @@ class _RunState:
         """Name what is not delivered yet, for the log."""
         with self.lock:
             rows = len(self.delivering) + len(self.waiting)
-        return f"{rows} logs of job {self.job.id}" if rows else f"the end of job {self.job.id}"
+        return (counted(rows, "log") if rows else "the end") + f" of job {self.job.id}"
 
     def to_json(self) -> Dict[str, Any]:
         """Return what a process needs that continues the run; it is small."""
@@ -306,7 +307,8 @@ class MetricsLogger(Callback):
         lost = run.lost + len(run.delivering)
         if lost:
             name, reason = type(self).__name__, run.failure or "too many were waiting"
-            logger.warning("%s: %d logs of job %s are lost: %s", name, lost, run.job.id, reason)
+            logs, are = counted(lost, "log"), "is" if lost == 1 else "are"
+            logger.warning("%s: %s of job %s %s lost: %s", name, logs, run.job.id, are, reason)
         self._call(self.finalize, status)
 
     def _call_unless_paused(
