@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.paths import reason_of
 from arkor_sync._common.process import register_hooks
-from arkor_sync.cloud.datasets import without_secrets
 from arkor_sync.cloud.plain_session import is_loopback
 from arkor_sync.cloud.training_data import Records
-from arkor_sync.cloud.urls import check_base_url
+from arkor_sync.cloud.urls import check_base_url, without_query
 
 
 def sendable(config: Mapping[str, Any], find_address: Callable[[], str]) -> Mapping[str, Any]:
@@ -64,7 +63,7 @@ def _name_of_local_data(source: Any) -> str:
         is_local = parts.scheme == "file" or is_loopback(parts.hostname or "")
     except (ValueError, AttributeError):
         return ""  # no URL: the cloud says what is wrong with it
-    return f"{without_secrets(url)} on this machine" if is_local else ""
+    return f"{without_query(url)[:200]} on this machine" if is_local else ""
 
 
 class _Files:
