@@ -403,7 +403,7 @@ def test_formats(value: Any) -> None:
         (
             {"Type": "chatml"},
             "dataset_format: got the key str 'Type', which the cloud would ignore; give only "
-            "'type' (did you mean 'type'?)",
+            "'type'",
         ),
         ({"type": "chatml", "columns": []}, "dataset_format: got the key str 'columns', which "),
     ],
