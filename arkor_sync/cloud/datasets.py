@@ -58,8 +58,10 @@ class HuggingFaceDataset:
     subset: Optional[str] = None
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", self.name)
-        check("HuggingFaceDataset.name", self.name, bool(fits), "the form 'owner/repo'")
+        fits = isinstance(self.name, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.name)
+        fits = fits and not _names_a_file(self.name)
+        wanted = "the form 'owner/repo'; a file on this machine is dataset='data.jsonl'"
+        check("HuggingFaceDataset.name", self.name, bool(fits), wanted)
         for name in ("split", "subset"):
             check_text(f"HuggingFaceDataset.{name}", getattr(self, name))
 
@@ -214,6 +216,11 @@ def _checked_source(source: Mapping[str, Any]) -> Dict[str, Any]:
     check_keys("dataset", source, _SOURCE_KEYS[str(kind)], closed=False)
     copy: Dict[str, Any] = hide_secrets(json_copy(dict(source), "the dataset"))
     return copy
+
+
+def _names_a_file(name: str) -> bool:
+    """Whether the name of a dataset on the Hub is rather the path of a file with data."""
+    return Path(name).suffix.lower() in _FILE_SUFFIXES and os.path.isfile(name)
 
 
 def _file_source(given: PathLike) -> Dict[str, Any]:

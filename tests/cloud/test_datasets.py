@@ -265,6 +265,19 @@ def test_a_url_is_no_missing_file() -> None:
     assert "there is no" not in refused(dataset="https://host/data.jsonl")
 
 
+@pytest.mark.parametrize(
+    "name", ["./train.jsonl", "../data/train.jsonl", ".data/train", "train.jsonl", "data/train.csv"]
+)
+def test_the_path_of_a_file_is_no_name_on_the_hub(work: Path, name: str) -> None:
+    (work / "data").mkdir()
+    (work / "data" / "train.csv").touch()
+    (work / "data" / "name.v2").touch()
+    with pytest.raises(ArkorUsageError, match=r"^HuggingFaceDataset.name: got .* dataset='data\.j"):
+        HuggingFaceDataset(name)
+    for legal in ("owner/name.v2", "data/name.v2", "data/train.jsonl", "-o_/.n"):
+        HuggingFaceDataset(legal)
+
+
 # Lists.
 
 
