@@ -35,8 +35,9 @@ _WANTED = (
     "the path of a JSONL file that exists, HuggingFaceDataset('owner/repo'), "
     "BlobDataset('https://...'), or a list of records {'messages': [...]}"
 )
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB = re.compile(
-    r"(?:hf://datasets/|https?://huggingface\.co/datasets/)?(?P<name>[\w-][\w.-]*/[\w.-]+)/?"
+    rf"(?:hf://datasets/|https?://huggingface\.co/datasets/)?(?P<name>{_HUB_NAME.pattern})/?"
 )
 _FILE_SUFFIXES = frozenset({".jsonl", ".json", ".txt", ".csv", ".gz", ".zip", ".parquet"})
 _LONGEST_PATH = 1000  # characters; a longer text is no path, and a message may not show it
@@ -58,10 +59,10 @@ class HuggingFaceDataset:
     subset: Optional[str] = None
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.name, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.name)
+        fits = isinstance(self.name, str) and bool(_HUB_NAME.fullmatch(self.name))
         fits = fits and not _names_a_file(self.name)
         wanted = "the form 'owner/repo'; a file on this machine is dataset='data.jsonl'"
-        check("HuggingFaceDataset.name", self.name, bool(fits), wanted)
+        check("HuggingFaceDataset.name", self.name, fits, wanted)
         for name in ("split", "subset"):
             check_text(f"HuggingFaceDataset.{name}", getattr(self, name))
 
