@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync._common import process
+from arkor_sync._common.arguments import check_timeout
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import Lines, get_logger
 from arkor_sync._inference import Inference, final_or_checkpoint
@@ -173,6 +174,7 @@ class Run(Inference):
             ForkedRunError: The run belongs to the parent process.
             Exception: What a callback raised, where the error policy says that it ends the run.
         """
+        check_timeout(timeout)
         self._check_process()
         if self._worker.is_current():
             raise ArkorUsageError("wait() in a callback would wait for itself")
@@ -221,6 +223,7 @@ class Run(Inference):
         Args:
             timeout: Seconds for the threads to end; by default `abort_grace`.
         """
+        check_timeout(timeout)
         if os.getpid() != self._pid:
             return
         limit = self._options.abort_grace if timeout is None else timeout

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from arkor_sync._common.arguments import check, check_callback, refusal
+from arkor_sync._common.arguments import check_callback, check_client, check_timeout, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync._common.secret import hide_secrets
@@ -127,6 +127,7 @@ class Trainer(_TrainerDecorators):
         Raises:
             Exception: See `Run.wait` and `start`.
         """
+        check_timeout(timeout)
         deadline = None if timeout is None else Clock.now() + timeout
         run = self._follow(deadline)
         return run.wait(None if deadline is None else max(0.0, deadline - Clock.now()))
@@ -275,7 +276,6 @@ def create_trainer(
     from arkor_sync.cloud.job_config import build_job_config, hide_source
 
     dataset, extra = hide_source(dataset), hide_secrets(extra)
-
     config = build_job_config(
         model=model,
         dataset=dataset,
@@ -395,5 +395,5 @@ def _client(
         return CloudApiClient(base_url, credentials, cwd=Path(cwd or Path.cwd()))
     if credentials is not None or base_url is not None or cwd is not None:
         raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
-    check("client", client, hasattr(client, "jobs"), "a CloudApiClient")
+    check_client(client)
     return client

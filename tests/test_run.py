@@ -48,6 +48,18 @@ def test_wait_with_a_timeout_leaves_the_run_going() -> None:
     assert run.done()
 
 
+@pytest.mark.parametrize("timeout", ["10", -1, float("nan"), True])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
+    hold = Hold()
+    run, _ = make_run([hold, completed()])
+    run.start()
+    for method in (run.wait, run.result, run.close):
+        with pytest.raises(ArkorUsageError, match=r"^timeout: got .*; give a number of seconds "):
+            method(timeout)
+    hold.let_go()
+    assert run.wait(PATIENCE).status == "completed", "close has not aborted it"
+
+
 def test_wait_in_a_callback_is_refused_instead_of_waiting_for_itself() -> None:
     run, _ = make_run([logs(1, 1)], callbacks={"on_log": lambda ctx: ctx.run.wait()})
     with pytest.raises(ArkorUsageError, match="wait for itself"):

@@ -85,16 +85,30 @@ def is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and is_number(value) and 0 <= value <= MAX_SECONDS
 
 
+def check_timeout(timeout: object) -> None:
+    """Refuse the timeout of a wait that is neither None nor a number from 0; infinity is one."""
+    is_time = isinstance(timeout, (int, float)) and type(timeout) is not bool and timeout >= 0
+    check("timeout", timeout, timeout is None or is_time, "a number of seconds from 0, or None")
+
+
+def check_client(client: object) -> None:
+    """Refuse what has not the two parts of a `CloudApiClient` that a run uses."""
+    forgot = "; did you forget .client()?" if hasattr(client, "client") else ""
+    fits = hasattr(client, "jobs") and hasattr(client, "transport")
+    check("client", client, fits, f"a CloudApiClient{forgot}")
+
+
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """Return ` (did you mean 'testSize'?)` for a misspelt name, or nothing if none is near it.
 
-    Case, and `_` and `-` between words, make no difference.
+    Nothing either if only one is known: the list that the message has is then the same. Case, and
+    `_` and `-` between words, make no difference.
     """
     from difflib import get_close_matches  # here: only a misspelt name needs it
 
     names = {_plain(name): name for name in known}
     near = get_close_matches(_plain(given), names, n=1)
-    return f" (did you mean {names[near[0]]!r}?)" if near else ""
+    return f" (did you mean {names[near[0]]!r}?)" if near and len(names) > 1 else ""
 
 
 def check_keys(

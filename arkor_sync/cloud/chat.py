@@ -89,7 +89,7 @@ def _named(error: CloudApiError, adapter: Optional[Dict[str, Any]]) -> CloudApiE
     job_id, step = safe_line(adapter["jobId"]), adapter.get("step")
     model = "the final model" if step is None else f"the checkpoint at step {step}"
     message = f"{error.message} (asked for {model} of job {job_id})"
-    return type(error)(error.status, message, error.code, error.body, error.retry_after)
+    return type(error)(error.status, message, error.code, error.body, error.retry_after, error.hint)
 
 
 class ChatResponse:

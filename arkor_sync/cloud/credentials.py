@@ -241,8 +241,9 @@ def ensure_credentials(
 ) -> Credentials:
     """Find credentials: `ARKOR_TOKEN`, else the file, else a new anonymous identity.
 
-    A new identity is written to the file. If several processes need one at the same time, one
-    requests it and the others wait for it.
+    A new identity is written to the file, and a warning in the log (`arkor_sync.credentials`) says
+    so: perhaps a token was meant to be set. If several processes need an identity at the same time,
+    one requests it and the others wait for it.
 
     Args:
         base_url: Where to request a new identity; `None` for `ARKOR_CLOUD_API_URL` or the default.
@@ -294,6 +295,12 @@ def ensure_credentials(
             issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
         )
         write_credentials(created, path)
+        _logger.warning(
+            "ARKOR_TOKEN is not set and %s held no credentials: made a new anonymous account at "
+            "%s, and kept it in that file; the jobs will belong to this account",
+            path,
+            base_url,
+        )
         return _found(created, f"from {path}")
 
 

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import check, check_keys, refusal, show
 from arkor_sync._common.json import json_copy
+from arkor_sync._common.paths import absolute
 from arkor_sync._common.secret import Secret, hide_secrets, redact
 from arkor_sync.cloud.fields import check_text, is_integer, is_share, present
 from arkor_sync.cloud.training_data import ChatRecord, check_file, check_records
+from arkor_sync.cloud.urls import without_query
 from arkor_sync.errors import ArkorUsageError
 
 _SOURCE_KEYS = {
@@ -30,14 +32,16 @@ _SOURCE_KEYS = {
 _SPLIT_KEYS = ("enabled", "testSize", "seed")
 _SHARE = "a number above 0 and below 1"
 _WANTED = (
-    "HuggingFaceDataset('owner/repo'), BlobDataset('https://...'), the path of a JSONL file, or a "
-    "list of records {'messages': [...]}"
+    "the path of a JSONL file that exists, HuggingFaceDataset('owner/repo'), "
+    "BlobDataset('https://...'), or a list of records {'messages': [...]}"
 )
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB = re.compile(
-    r"(?:hf://datasets/|https?://huggingface\.co/datasets/)?(?P<name>[\w-][\w.-]*/[\w.-]+)/?"
+    rf"(?:hf://datasets/|https?://huggingface\.co/datasets/)?(?P<name>{_HUB_NAME.pattern})/?"
 )
 _FILE_SUFFIXES = frozenset({".jsonl", ".json", ".txt", ".csv", ".gz", ".zip", ".parquet"})
 _LONGEST_PATH = 1000  # characters; a longer text is no path, and a message may not show it
+_PASSWORD = re.compile(r":[^\s]*@")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,10 @@ class HuggingFaceDataset:
     subset: Optional[str] = None
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", self.name)
-        check("HuggingFaceDataset.name", self.name, bool(fits), "the form 'owner/repo'")
+        fits = isinstance(self.name, str) and bool(_HUB_NAME.fullmatch(self.name))
+        fits = fits and not _names_a_file(self.name)
+        wanted = "the form 'owner/repo'; a file on this machine is dataset='data.jsonl'"
+        check("HuggingFaceDataset.name", self.name, fits, wanted)
         for name in ("split", "subset"):
             check_text(f"HuggingFaceDataset.{name}", getattr(self, name))
 
@@ -82,9 +88,11 @@ class BlobDataset:
     token: Optional[str] = None
 
     def __post_init__(self) -> None:
+        url: Any = self.url
         try:
-            parts = urlsplit(self.url)
+            parts = urlsplit(url)
             fits = len(parts.scheme) > 1 and bool(parts.netloc or parts.path.strip("/"))
+            fits = fits and isinstance(url, str)
             fits = fits and (parts.scheme not in ("http", "https") or bool(parts.hostname))
         except (ValueError, AttributeError, TypeError):
             fits = False
@@ -92,7 +100,7 @@ class BlobDataset:
             "a URL with its scheme, such as 'https://host/data.jsonl'; a file on this machine is "
             "dataset='data.jsonl'"
         )
-        check("BlobDataset.url", without_secrets(self.url), fits, wanted)
+        check("BlobDataset.url", without_query(url) if isinstance(url, str) else url, fits, wanted)
         if self.token is None:
             return
         if not isinstance(self.token, str) or not self.token.strip():
@@ -103,7 +111,7 @@ class BlobDataset:
 
     def __repr__(self) -> str:
         token = ", token=..." if self.token else ""
-        return f"BlobDataset(url={without_secrets(self.url)!r}{token})"
+        return f"BlobDataset(url={without_query(self.url)[:200]!r}{token})"
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form, token included."""
@@ -154,7 +162,7 @@ def dataset_source(dataset: Any) -> Dict[str, Any]:
         source: Dict[str, Any] = hide_secrets(dataset.to_dict())
         return source
     if isinstance(dataset, (str, os.PathLike)):
-        return _file_source(os.fsdecode(dataset))
+        return _file_source(dataset)
     if isinstance(dataset, Mapping):
         return _checked_source(dataset)
     if isinstance(dataset, Sequence) and not isinstance(dataset, (bytes, bytearray, memoryview)):
@@ -203,13 +211,6 @@ def checked_format(value: Union[str, Mapping[str, Any], None]) -> Any:
     return dict(value)
 
 
-def without_secrets(value: object) -> object:
-    """Remove the parts of a URL that may be secret: the user, the query and the fragment."""
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"//[^/]*@", "//", re.split("[?#]", value, maxsplit=1)[0])[:200]
-
-
 def _checked_source(source: Mapping[str, Any]) -> Dict[str, Any]:
     kind = source.get("type")
     check("dataset['type']", kind, kind in ("huggingface", "blob"), "'huggingface' or 'blob'")
@@ -218,30 +219,47 @@ def _checked_source(source: Mapping[str, Any]) -> Dict[str, Any]:
     return copy
 
 
-def _file_source(text: str) -> Dict[str, Any]:
-    """Check the file that a text names, or refuse a text that names none."""
-    missing = ""
-    if text.strip() and len(text) <= _LONGEST_PATH and not re.search(r"[\0\n]", text):
+def _names_a_file(name: str) -> bool:
+    """Whether the name of a dataset on the Hub is rather the path of a file with data."""
+    return Path(name).suffix.lower() in _FILE_SUFFIXES and os.path.isfile(name)
+
+
+def _file_source(given: PathLike) -> Dict[str, Any]:
+    """Check the file that a text or a path names, or refuse one that names none."""
+    text = os.fsdecode(given)
+    if len(text) > _LONGEST_PATH or re.search(r"[\0\r\n]", text):
+        got = f"{show(given, secret=True)} that is no path"
+        raise refusal("dataset", given, _WANTED, got=got)
+    if text.strip():
         path = os.path.abspath(os.path.expanduser(text))
         try:
             check_file(path)
         except (FileNotFoundError, NotADirectoryError):
-            missing = redact(f", and there is no file {path}")
+            pass
         else:
             return {"type": "blob", "url": Path(path).as_uri()}
-    raise _what_it_may_mean(text, missing)
+        del path  # it may hold what the text holds
+    raise _what_it_may_mean(given, text)
 
 
-def _what_it_may_mean(text: str, missing: str) -> ArkorUsageError:
+def _what_it_may_mean(given: PathLike, text: str) -> ArkorUsageError:
+    """Build the error for what names no file. What may hold a secret is not shown."""
+    path, text = os.path.expanduser(text), text.strip()
+    is_url = re.match(r"file:|[a-z][\w+.-]+://", text, re.I)
     hub = _HUB.fullmatch(text)
+    if redact(text) != text or _PASSWORD.search(text):
+        got, hub = f"{show(given, secret=True)}, which may hold a secret", None
+        missing = "such file"
+    else:
+        got, missing = show(given), f"file {redact(absolute(path))}"
+    if text and not is_url:
+        got = f"{got}, and there is no {missing}"
+    wanted = _WANTED
     if hub and Path(text).suffix.lower() not in _FILE_SUFFIXES:
         wanted = (
             f"HuggingFaceDataset({hub['name']!r}) for a dataset on the Hugging Face Hub, or the "
             "path of a JSONL file that exists"
         )
-    elif re.match(r"file:|[a-z][\w+.-]+://", text, re.I):
-        url = without_secrets(text)
-        return refusal("dataset", url, "BlobDataset(url), with token=... if the URL asks for one")
-    else:
-        wanted = f"the path of a JSONL file that exists; or {_WANTED}"
-    return refusal("dataset", text, wanted, got=f"{show(text)}{missing}")
+    elif is_url:
+        wanted = "BlobDataset(url), with token=... if the URL asks for one"
+    return refusal("dataset", given, wanted, got=got)

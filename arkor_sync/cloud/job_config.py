@@ -235,7 +235,7 @@ def _check_model(model: object) -> None:
     if model in SUPPORTED_MODELS:
         return
     hint = did_you_mean(model, SUPPORTED_MODELS)
-    raise refusal("model", model, f"one of {', '.join(map(repr, SUPPORTED_MODELS))}{hint}")
+    raise refusal("model", model, f"{' or '.join(map(repr, SUPPORTED_MODELS))}{hint}")
 
 
 def _step_config(name: str, value: Any, zero_ratio: bool = False) -> Any:

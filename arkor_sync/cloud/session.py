@@ -100,8 +100,14 @@ class CloudSession:
         return Transport(self.http.template)
 
     def find_address(self) -> str:
-        """Find the base URL of the cloud without a request: nobody is signed in for it."""
-        return find_base_url(self._known())[0] if self.base_url is None else self.base_url
+        """Find the base URL of the cloud. Nobody is signed in for it.
+
+        Where neither `base_url` nor `ARKOR_CLOUD_API_URL` is given, it is that of the credentials.
+        If these are a function of the program, it is called, and may itself make requests.
+        """
+        if self.base_url is not None:
+            return self.base_url
+        return find_base_url(None if variable("ARKOR_CLOUD_API_URL") else self._known())[0]
 
     def target(
         self,

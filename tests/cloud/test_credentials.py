@@ -335,7 +335,13 @@ def test_the_environment_comes_before_the_file(
     assert not cloud.received
 
 
-def test_the_first_use_mints_an_anonymous_identity(home: Path, cloud: ScriptedCloud) -> None:
+def test_the_first_use_mints_an_anonymous_identity(
+    home: Path,
+    cloud: ScriptedCloud,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("ARKOR_TOKEN", "")  # a secret that is not there for this job
     cloud.reply(ANONYMOUS)
     found = ensure_credentials(cloud.url + "//")
     assert found == AnonymousCredentials(
@@ -346,6 +352,12 @@ def test_the_first_use_mints_an_anonymous_identity(home: Path, cloud: ScriptedCl
     )
     assert read_credentials() == found
     assert ensure_credentials("http://127.0.0.1:1") == found
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("arkor_sync.credentials", logging.WARNING)
+    said = record.getMessage()
+    assert said.startswith(f"ARKOR_TOKEN is not set and {home}/.arkor/credentials.json held no ")
+    assert f"made a new anonymous account at {cloud.url}, and kept it in that file" in said
+    assert found.bearer not in said
     (request,) = cloud.received
     assert (request.method, request.target) == ("POST", "/v1/auth/anonymous")
     assert request.json == {"kind": "cli"}
@@ -421,15 +433,15 @@ def test_a_corrupt_file_is_not_replaced_if_it_cannot_be_kept(
     assert not cloud.received
 
 
-def test_a_corrupt_file_is_replaced_with_one_warning(
+def test_a_corrupt_file_is_replaced_with_a_warning(
     path: Path, cloud: ScriptedCloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text('{"token": "old-secret')
     cloud.reply(ANONYMOUS)
     assert ensure_credentials(cloud.url).bearer == ANONYMOUS["token"]
-    (record,) = caplog.records
+    record, _ = caplog.records  # the second tells of the new account
     assert (record.name, record.levelno) == ("arkor_sync.credentials", logging.WARNING)
-    assert str(path) in record.getMessage()
+    assert f"{path} holds no credentials; replacing it" in record.getMessage()
     assert "old-secret" not in caplog.text
     assert read_credentials() is not None
     copy = path.with_name("credentials.json.bak")

@@ -164,9 +164,12 @@ def test_a_file_that_cannot_be_read_is_named_with_its_whole_path(
     (work / "file").touch()
     assert f"there is no file {work / 'file' / 'x.jsonl'}" in refused(dataset="file/x.jsonl")
     for form in ("data.jsonl", Path("data.jsonl")):
-        assert refused(dataset=form).startswith(
-            f"dataset: got str 'data.jsonl', and there is no file {path}; give the path of"
+        said = refused(dataset=form)
+        kind = type(form).__name__
+        assert said.startswith(
+            f"dataset: got {kind} 'data.jsonl', and there is no file {path}; give the path of"
         )
+        assert said.count("the path of") == 1
     path.write_text(LINE)
 
     def refuse(*_: Any) -> None:
@@ -203,6 +206,8 @@ def test_a_large_file_is_never_in_memory(work: Path) -> None:
 
 # Texts that name no file.
 
+PATHS = "the path of a JSONL file that exists, HuggingFaceDataset("
+
 
 @pytest.mark.parametrize(
     ("text", "meant"),
@@ -214,12 +219,11 @@ def test_a_large_file_is_never_in_memory(work: Path) -> None:
         ("https://host/data.jsonl", "BlobDataset(url), with token=... if the URL asks for one"),
         ("file:///data.jsonl", "BlobDataset(url), with token=..."),
         ("s3://bucket/data.jsonl", "BlobDataset(url), with token=..."),
-        ("data/train.jsonl", "the path of a JSONL file that exists; or HuggingFaceDataset("),
-        ("./owner/repo", "the path of a JSONL file that exists; or HuggingFaceDataset("),
-        ("squad", "the path of a JSONL file that exists; or HuggingFaceDataset("),
-        ("", "the path of a JSONL file that exists; or HuggingFaceDataset("),
-        ("\0", "the path of a JSONL file that exists; or HuggingFaceDataset("),
-        ("C:\\data.jsonl", "the path of a JSONL file that exists; or HuggingFaceDataset("),
+        ("data/train.jsonl", PATHS),
+        ("./owner/repo", PATHS),
+        ("squad", PATHS),
+        ("", PATHS),
+        ("C:\\data.jsonl", PATHS),
     ],
 )
 def test_what_a_text_that_is_no_file_may_have_meant(text: str, meant: str) -> None:
@@ -229,13 +233,49 @@ def test_what_a_text_that_is_no_file_may_have_meant(text: str, meant: str) -> No
 
 
 def test_a_text_that_is_no_path_is_not_shown_whole() -> None:
-    content = "\n".join([LINE] * 50)
-    assert len(refused(dataset=content)) < 400
-    assert len(refused(dataset="x" * 5000)) < 400
-    for text in ("https://user:password@host/x?signature=abc", "hf_abcdefghijklmnopqrstuvwxyz"):
-        said = refused(dataset=text)
-        for secret in ("password", "signature", "hf_abc"):
-            assert secret not in said
+    for text in (LINE + "\n", "\n".join([LINE] * 50), f"{LINE}\r", "x" * 5000, "\0"):
+        assert refused(dataset=text).startswith(
+            f"dataset: got a str that is no path; give {PATHS}"
+        ), text
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("https://user:password@host/x?signature=abc", "BlobDataset(url)"),
+        (" https://user:password@host/data.jsonl", "BlobDataset(url)"),
+        ("https://user:pass/password@host/data.jsonl", "BlobDataset(url)"),
+        ("https//user:password@host/data.jsonl", PATHS),
+        (Path("https://user:password@host/data.jsonl"), PATHS),
+        ("user:password@host/data.jsonl", PATHS),
+        ("host/data.jsonl?signature=abc", PATHS),
+        ("hf_abcdefghijklmnopqrstuvwxyz", PATHS),
+        ("hf_abcdefghijklmnopqrstuvwxyz/repo", PATHS),
+    ],
+)
+def test_a_text_that_may_hold_a_secret_is_not_shown(text: Any, meant: str) -> None:
+    said = refused(dataset=text)
+    assert "which may hold a secret" in said
+    assert f"; give {meant}" in said
+    for secret in ("password", "signature", "abc"):
+        assert secret not in said
+
+
+def test_a_url_is_no_missing_file() -> None:
+    assert "there is no" not in refused(dataset="https://host/data.jsonl")
+
+
+@pytest.mark.parametrize(
+    "name", ["./train.jsonl", "../data/train.jsonl", ".data/train", "train.jsonl", "data/train.csv"]
+)
+def test_the_path_of_a_file_is_no_name_on_the_hub(work: Path, name: str) -> None:
+    (work / "data").mkdir()
+    (work / "data" / "train.csv").touch()
+    (work / "data" / "name.v2").touch()
+    with pytest.raises(ArkorUsageError, match=r"^HuggingFaceDataset.name: got .* dataset='data\.j"):
+        HuggingFaceDataset(name)
+    for legal in ("owner/name.v2", "data/name.v2", "data/train.jsonl", "-o_/.n"):
+        HuggingFaceDataset(legal)
 
 
 # Lists.
@@ -376,7 +416,7 @@ def test_formats(value: Any) -> None:
         (
             {"Type": "chatml"},
             "dataset_format: got the key str 'Type', which the cloud would ignore; give only "
-            "'type' (did you mean 'type'?)",
+            "'type'",
         ),
         ({"type": "chatml", "columns": []}, "dataset_format: got the key str 'columns', which "),
     ],

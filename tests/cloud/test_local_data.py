@@ -15,12 +15,13 @@ from urllib.request import url2pathname
 
 import pytest
 
+from arkor_sync.cloud import local_data
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import AnonymousCredentials, TokenCredentials, write_credentials
 from arkor_sync.cloud.local_data import sendable
 from arkor_sync.cloud.models import SUPPORTED_MODELS, BlobDataset, build_job_config
 from arkor_sync.cloud.project import ProjectState
-from arkor_sync.errors import ArkorUsageError
+from arkor_sync.errors import ArkorUsageError, UnprocessableEntityError
 from support.forking import fork
 from support.scripted_cloud import JOB, ScriptedCloud
 from support.waiting import PATIENCE
@@ -32,7 +33,8 @@ ELSEWHERE = "https://api.example.com"
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, for one test."""
+    """The system's temporary folder, for one test, which has written no records yet."""
+    monkeypatch.setattr(local_data, "_files", local_data._Files())
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -152,12 +154,14 @@ def test_the_address_is_found_as_for_a_request_but_nobody_signs_in(
 
     client = CloudApiClient(None, credentials)
     assert "(https://of-the-function.example.com)" in refusal_of(client)
-    assert asked
+    assert len(asked) == 1
     write_credentials(AnonymousCredentials("t", "a", "https://of-the-file.example.com", "o"))
     assert "(https://of-the-file.example.com)" in refusal_of(CloudApiClient())
     monkeypatch.setenv("ARKOR_CLOUD_API_URL", cloud.url)
     cloud.reply({"job": JOB})
     submit(client_of(None), BlobDataset("file:///data.jsonl"))
+    assert CloudApiClient(None, credentials)._session.find_address() == cloud.url
+    assert len(asked) == 1, "the variable has it already"
     assert [each.path for each in cloud.received] == ["/v1/jobs"]
 
 
@@ -178,9 +182,25 @@ def test_a_list_is_sent_as_a_file_that_only_this_user_can_read(
     assert path.match("arkor-dataset-*.jsonl")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [json.loads(line) for line in path.read_text().splitlines()] == RECORDS
-    submit(client, RECORDS)
+    submit(client, [*RECORDS, *RECORDS])
     assert sent_file(cloud) != path, "the first job may still read it"
     assert path.exists()
+
+
+def test_equal_records_are_written_once(
+    cloud: ScriptedCloud, client: CloudApiClient, temporary: Path
+) -> None:
+    for _ in range(3):
+        cloud.reply({"error": "not yet"}, status=422)
+    cloud.reply({"job": JOB})
+    for _ in range(3):
+        with pytest.raises(UnprocessableEntityError):
+            submit(client, RECORDS)
+    (path,) = temporary.iterdir()
+    path.unlink()  # as a program may that tidies up the folder
+    submit(client, RECORDS)
+    assert list(temporary.iterdir()) == [sent_file(cloud)]
+    assert [json.loads(line) for line in sent_file(cloud).read_text().splitlines()] == RECORDS
 
 
 def test_records_that_cannot_be_written_are_not_sent(

@@ -93,6 +93,7 @@ def test_what_is_no_number_of_seconds(value: Any) -> None:
 )
 def test_the_nearest_name(given: Any, meant: str) -> None:
     assert did_you_mean(given, ("testSize", "seed")) == meant
+    assert did_you_mean(given, ("testSize",)) == "", "there is nothing to choose from"
 
 
 def test_a_key_that_would_be_ignored_is_refused() -> None:

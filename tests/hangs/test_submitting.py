@@ -189,7 +189,7 @@ def test_at_the_exit_a_job_that_nobody_has_waited_for_is_named(
     with Server(answer_json({"job": JOB})) as server:
         trainer = trainer_of(server)
         with pytest.raises(WaitTimeout):
-            trainer.wait(-1)
+            trainer.wait(0)
         submission = trainer._submitter._start()
         assert submission is not None
         until(lambda: submission.done)

@@ -220,7 +220,7 @@ def test_constructing_reads_nothing_sends_nothing_and_starts_nothing(
 
 
 def test_a_model_that_cannot_be_trained_is_refused_at_once() -> None:
-    with pytest.raises(ArkorUsageError, match="did you mean 'unsloth/gemma-4-E4B-it'"):
+    with pytest.raises(ArkorUsageError, match=r"4B'; give 'unsloth/gemma-4-E4B-it'$"):
         simple(model="unsloth/gemma-4-E4B")
 
 
@@ -391,6 +391,24 @@ def test_a_client_that_is_none_is_named_before_anything_is_sent() -> None:
     for wrong in ("https://api.arkor.ai", 5, CloudApiClient("http://x", TokenCredentials("t")).me):
         with pytest.raises(ArkorUsageError, match=r"client: got .*; give a CloudApiClient"):
             simple(client=wrong)
+
+
+def test_an_emulator_in_place_of_its_client_is_named(emulator: Emulator) -> None:
+    for use in (lambda: simple(client=emulator), lambda: follow("job-1", client=emulator)):
+        with pytest.raises(ArkorUsageError) as caught:
+            use()
+        assert str(caught.value) == (
+            "client: got an Emulator; give a CloudApiClient; did you forget .client()?"
+        )
+    assert simple(client=emulator.client()).run is None
+
+
+def test_a_timeout_that_is_no_number_of_seconds_submits_nothing(emulator: Emulator) -> None:
+    trainer = simple(client=emulator.client())
+    for wrong in ("10", -1, float("nan"), True):
+        with pytest.raises(ArkorUsageError, match=r"^timeout: got .*; give a number of seconds "):
+            trainer.wait(wrong)
+    assert not emulator.requests
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,8 @@ def test_a_model_that_does_not_exist_is_named(
             ask()
         assert f"(asked for the checkpoint at step 4 of job {job_id})" in str(caught.value)
         assert caught.value.status == 404
+        assert caught.value.hint.startswith(f"POST {emulator.url}/v1/")
+        assert str(caught.value).endswith(f" ({caught.value.hint})")
     with pytest.raises(NotFoundError, match=rf"\(asked for the final model of job {job_id}\)"):
         client.chat(HELLO, job=job_id)
     with pytest.raises(NotFoundError, match=r"\(asked for the final model of job none\)"):
