@@ -235,10 +235,7 @@ class Run(Inference):
         self._settlement.tell(self._aborted())
 
     def after_fork(self) -> None:
-        """Do nothing more in a forked child: it is the parent's run. The fork hook calls it.
-
-        The lease is not given back: it is the parent's too.
-        """
+        """End what acts, in a forked child: run and lease are the parent's. The fork hook calls it."""
         self._settlement.renew_lock()
         self._transport.abandon()
         self._worker.abandon()
@@ -332,13 +329,11 @@ class Run(Inference):
     def _wait_until_settled(self, deadline: Optional[float]) -> None:
         if self._settlement.wait(deadline, self._options.abort_grace, self._check_process):
             return
-        current = self._worker.current
-        call = current.get()
-        has_ended = self.outcome is not None
+        call, has_ended = self._worker.current.get(), self.outcome is not None
         self._settle(Interrupted(), None)
         if has_ended and call is not None:  # a result cannot name the callback
             what = "%s of job %s is still running:\n%s"
-            logger.warning(what, call.callback, self.job.id, Lines(current.stack()))
+            logger.warning(what, call.callback, self.job.id, Lines(self._worker.current.stack()))
 
     def _cancel_job(self) -> None:
         try:
