@@ -235,7 +235,7 @@ class Run(Inference):
         self._settlement.tell(self._aborted())
 
     def after_fork(self) -> None:
-        """End what acts, in a forked child: run and lease are the parent's. The fork hook calls it."""
+        """Act no more in a forked child: run and lease are the parent's. The fork hook calls it."""
         self._settlement.renew_lock()
         self._transport.abandon()
         self._worker.abandon()
