@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Tuple
 
-from bench_clients import Client, Stamps, floor, ours, warm_up
+from bench_clients import Client, Stamps, floor, floor_of_two_threads, ours, warm_up
 from bench_peers import installed
 from bench_report import FLOOR, OURS, Figure, Row, Size, in_turns, pairs, say, spread
 from bench_server import Server
@@ -17,6 +17,7 @@ CHUNKS = {"close": 1, "chunked": 65536}
 NAMES = {"close": "close-delimited", "chunked": "chunked"}
 WARM_UP = 0.1  # of the events: connecting, and the first of everything
 MEDIAN, P99 = 0, 1
+TWO_THREADS = f"{FLOOR}, called on another thread"  # no peer: it is printed, for comparison
 MET = 0.9  # of the rounds: the p99 of one round says little, because so few events decide it
 
 Lags = Dict[str, List[Tuple[float, float]]]
@@ -25,7 +26,7 @@ Lags = Dict[str, List[Tuple[float, float]]]
 def measure(size: Size) -> Figure:
     figure = Figure()
     peers, _ = installed()
-    clients = {OURS: ours, FLOOR: floor, **peers}
+    clients = {OURS: ours, FLOOR: floor, TWO_THREADS: floor_of_two_threads, **peers}
     with Server() as server:
         warm_up(server.url, clients.values())
         for framing, chunk in CHUNKS.items():
@@ -70,7 +71,7 @@ def at(which: int, lags: List[Tuple[float, float]]) -> float:
 
 def rows(framing: str, lags: Lags, late: List[str]) -> List[Row]:
     """Compare with the fastest peer. One that sees an event when the next is sent is no peer."""
-    peers = lags.keys() - {OURS, FLOOR}
+    peers = lags.keys() - {OURS, FLOOR, TWO_THREADS}
     peer = min(peers - set(late) or peers, key=lambda name: at(MEDIAN, lags[name]))
     both = list(pairs(lags[OURS], lags[peer]))
     more = statistics.median(a[MEDIAN] - b[MEDIAN] for a, b in both)
