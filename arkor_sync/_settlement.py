@@ -14,7 +14,7 @@ from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._run_health import in_words
 from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
 from arkor_sync.stream.awaiting import Interrupted
-from arkor_sync.stream.current_call import Call
+from arkor_sync.stream.current_call import CurrentCall
 from arkor_sync.stream.error_policy import Failure
 
 logger = get_logger("arkor_sync.run")
@@ -140,13 +140,13 @@ class Settlement:
         if log:
             self._is_told.wait_in_slices(LOG_GRACE)  # another thread may be about to write it
 
-    def aborted_error(self, callback: Optional[Call], stack: str) -> RunAborted:
+    def aborted_error(self, current: CurrentCall) -> RunAborted:
         """Build what `wait()` raises after an abort.
 
         Args:
-            callback: The callback that is still running, or None.
-            stack: What it is doing.
+            current: Knows the callback that is still running, and what it is doing.
         """
+        callback, stack = current.get(), current.stack()
         job_id = self._run.job.id
         reason = self.aborted and self.aborted[0]
         message = f"stopped following job {job_id}"

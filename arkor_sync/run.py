@@ -128,9 +128,11 @@ class Run(Inference):
             import_for_the_threads()
             if end is not None:
                 self._reader.expect_end()  # nothing but what the stream still has will come
-            self._threads.start(self.job.id)
-        except BaseException:
+            self._threads.start(self.job.id, self.abort)
+        except BaseException as error:
+            self.abort(error)
             self._lease.release()
+            self._settle(error, None)
             raise
         return self
 
@@ -387,8 +389,7 @@ class Run(Inference):
             self._settle(error, failure)
 
     def _aborted(self) -> RunAborted:
-        current = self._worker.current
-        return self._settlement.aborted_error(current.get(), current.stack())
+        return self._settlement.aborted_error(self._worker.current)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

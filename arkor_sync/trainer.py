@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from arkor_sync._common.arguments import check_callback, check_client, check_timeout, refusal
+from arkor_sync._common.arguments import check_callback, check_timeout, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync._common.secret import hide_secrets
@@ -101,18 +101,23 @@ class Trainer(_TrainerDecorators):
     def _follow(self, deadline: Optional[float]) -> Run:
         import_for_the_threads()
         job = self._submitter.submit(deadline)
+        run: Optional[Run] = None
         try:
             with self._lock():
                 if self.run is None:
                     callbacks = [*flatten(self._options.callbacks), *self._added]
                     options = dataclasses.replace(self._options, callbacks=callbacks)
-                    self.run = Run(self._client, job, options).start()
+                    run = Run(self._client, job, options)
+                    self.run = run.start()
                     if self._aborted:  # while the job was being submitted
                         self.run.abort(*self._aborted)
                 return self.run
-        except BaseException as error:  # Ctrl-C, the cursor store's, or no thread can start
+        except BaseException as error:  # the cursor store's, no thread can start, or Ctrl-C
+            if run is not None:
+                self.run = None
+                run.close()  # a Ctrl-C may have come when it had just started
             if self.run is None:
-                self._submitter.tell_unfollowed(error)
+                self._submitter.tell_unfollowed(error, warn=run is None)
             raise
 
     def wait(self, timeout: Optional[float] = None) -> TrainingResult:
@@ -273,6 +278,7 @@ def create_trainer(
     if not isinstance(name, str) or not name.strip():
         raise refusal("name", name, "a text that names the job")
     # Imported here because this part of the package is large.
+    from arkor_sync.cloud.client import choose_client
     from arkor_sync.cloud.job_config import build_job_config, hide_source
 
     dataset, extra = hide_source(dataset), hide_secrets(extra)
@@ -311,7 +317,7 @@ def create_trainer(
         max_event_bytes=max_event_bytes,
         max_history_bytes=max_history_bytes,
     )
-    return Trainer(name, config, _client(client, credentials, base_url, cwd), options)
+    return Trainer(name, config, choose_client(client, credentials, base_url, cwd), options)
 
 
 def follow(
@@ -379,21 +385,12 @@ def follow(
         max_event_bytes=max_event_bytes,
         max_history_bytes=max_history_bytes,
     )
-    chosen = _client(client, credentials, base_url, cwd)
-    return Run(chosen, chosen.jobs.get(job_id), options).start()
+    from arkor_sync.cloud.client import choose_client
 
-
-def _client(
-    client: Optional[CloudApiClient],
-    credentials: Optional[Credentials],
-    base_url: Optional[str],
-    cwd: Union[str, Path, None],
-) -> CloudApiClient:
-    if client is None:
-        from arkor_sync.cloud.client import CloudApiClient
-
-        return CloudApiClient(base_url, credentials, cwd=Path(cwd or Path.cwd()))
-    if credentials is not None or base_url is not None or cwd is not None:
-        raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
-    check_client(client)
-    return client
+    chosen = choose_client(client, credentials, base_url, cwd)
+    run = Run(chosen, chosen.jobs.get(job_id), options)
+    try:
+        return run.start()
+    except BaseException:
+        run.close()  # a Ctrl-C may have come when it had just started
+        raise

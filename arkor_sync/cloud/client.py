@@ -6,10 +6,12 @@ A client may be shared by threads, and used after a fork: it holds no connection
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 import requests
 
+from arkor_sync._common.arguments import check_client
 from arkor_sync.cloud.bodies import MAX_ANSWER_BYTES, MAX_CHAT_BYTES, MAX_ERROR_BYTES
 from arkor_sync.cloud.client_version import CLIENT_HEADER, DeprecationSink
 from arkor_sync.cloud.credentials import Credentials
@@ -20,6 +22,7 @@ from arkor_sync.cloud.project import PathLike, ProjectState
 from arkor_sync.cloud.projects import Projects, ensure_project_state
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.transport import Transport
+from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
@@ -199,3 +202,22 @@ class CloudApiClient:
     def transport(self) -> Transport:
         """Make a transport with the settings of this client, for `jobs.events`."""
         return self._session.transport()
+
+
+def choose_client(
+    client: Optional[CloudApiClient],
+    credentials: Optional[Credentials],
+    base_url: Optional[str],
+    cwd: Optional[PathLike],
+) -> CloudApiClient:
+    """Return the program's client, or one that is made of the other arguments.
+
+    Raises:
+        ArkorUsageError: Both are given, or it is no client.
+    """
+    if client is None:
+        return CloudApiClient(base_url, credentials, cwd=Path(cwd or Path.cwd()))
+    if credentials is not None or base_url is not None or cwd is not None:
+        raise ArkorUsageError("give either a client, or credentials, base_url and cwd")
+    check_client(client)
+    return client

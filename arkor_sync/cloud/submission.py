@@ -99,15 +99,16 @@ class Submitter:
             raise
         return self.job
 
-    def tell_unfollowed(self, error: BaseException) -> None:
+    def tell_unfollowed(self, error: BaseException, warn: bool) -> None:
         """Say with an error, and once also in the log, that nobody follows the job, which goes on.
 
         Args:
             error: Why it is not followed. A program may try again and again.
+            warn: Whether the log is to be told; not if the run has told it.
         """
         assert self.job is not None
         told, self._told_unfollowed = self._told_unfollowed, True
-        note_and_warn(error, still_runs(self.job.id), warn=not told)
+        note_and_warn(error, still_runs(self.job.id), warn=warn and not told)
 
     def _start(self) -> Optional[_Submission]:
         pid = os.getpid()

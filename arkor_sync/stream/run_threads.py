@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Optional
 
 from arkor_sync._common.threads import no_thread
 from arkor_sync.stream.abort_watch import AbortWatch
@@ -20,11 +20,12 @@ class RunThreads:
         self._worker = worker
         self._watch = watch
 
-    def start(self, job_id: str) -> None:
+    def start(self, job_id: str, abort: Callable[[BaseException], None]) -> None:
         """Start all of them. If one cannot start, end those that have.
 
         Args:
             job_id: For the error.
+            abort: Called with the error; it calls `stop`.
 
         Raises:
             RunError: The process cannot have another thread. No callback was called.
@@ -35,7 +36,7 @@ class RunThreads:
             self._reader.start()
             self._worker.start()  # last: it calls the callbacks
         except BaseException as error:
-            self.stop()
+            abort(error)
             self.join(_UNDO)
             if not isinstance(error, (RuntimeError, MemoryError)):
                 raise
