@@ -132,5 +132,6 @@ def test_one_extra_alone_is_tested_and_the_others_are_skipped(extra: str, tmp_pa
     done = collect(tmp_path, allowed)
     assert done.returncode == 0, done.stdout
     there = bool(allowed) and all(map(find_spec, allowed))
-    assert (extra in skipped_in(done.stdout).values()) == (bool(allowed) and not there)
-    assert (collected_in(done.stdout) > NEED_NONE) == (there and extra != NEEDS_A_KERNEL)
+    if extra != NEEDS_A_KERNEL:
+        assert (extra in skipped_in(done.stdout).values()) == (bool(allowed) and not there)
+        assert (collected_in(done.stdout) > NEED_NONE) == there
