@@ -250,7 +250,8 @@ class Driver:
             return
         if action == "stop":
             try:
-                self._interrupted = run.stop("chaos")
+                # A callback may have aborted the run meanwhile.
+                self._interrupted = run.stop("chaos") or self._interrupted
             except CloudApiError:
                 if self._schedule.mode != "fatal":
                     raise
