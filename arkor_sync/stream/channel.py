@@ -180,10 +180,12 @@ class Channel:
         with self._lock:
             if self._finished or self._closed:
                 return False
-            self._set_aside = [*in_hand, *(event for batch in self._batches for event in batch)]
+            dropped = [*in_hand, *(event for batch in self._batches for event in batch)]
+            # An end that was made of the job's record is made again, unless the stream has it now.
+            self._set_aside = [event for event in dropped if not event.is_from_record]
             self._empty()
             self._epoch += 1
-            self.cursor.rewind(self._set_aside)
+            self.cursor.rewind(dropped)
             interrupt()
             self._drained.notify()
             return True

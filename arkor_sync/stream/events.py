@@ -93,6 +93,11 @@ class TrainingEvent(NamedTuple):
         return self.type in TERMINAL and self.problem is None
 
     @property
+    def is_from_record(self) -> bool:
+        """Whether it is the end that the job's record told, and nothing that the stream sent."""
+        return self.synthesized and self.size == 0
+
+    @property
     def step(self) -> Optional[int]:
         """The JSON's `step`, or `None`."""
         return whole(self.data.get("step"))

@@ -183,8 +183,8 @@ class Replay:
         return []
 
     def _end_of_job(self, event: TrainingEvent) -> List[TrainingEvent]:
-        is_from_record = event.synthesized and event.size == 0  # and not from the stream
-        if self._state is _State.LIKELY or (self._state is _State.AGAIN and not is_from_record):
+        again = self._state is _State.AGAIN and not event.is_from_record
+        if again or self._state is _State.LIKELY:
             return self._miss(event)
         return self._end(event)
 

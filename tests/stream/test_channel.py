@@ -13,7 +13,7 @@ from arkor_sync.stores import SavedCursor
 from arkor_sync.stream.batches import Batch, EventBatch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
-from arkor_sync.stream.events import decode
+from arkor_sync.stream.events import TrainingEvent, decode
 from support.waiting import PATIENCE, Background, until
 
 
@@ -253,6 +253,24 @@ def test_what_is_restored_counts_against_the_bounds() -> None:
     putting = blocked_put(line, numbered(3, width=600), 1)
     assert ids(line.take()) == ["1", "2"]
     assert putting.result() == 1
+
+
+def test_an_end_of_the_record_is_not_given_back_beside_that_of_the_stream() -> None:
+    line = channel()
+    line.connect()
+    line.put(numbered(1, 2), 0)
+    in_hand = line.take()
+    made = TrainingEvent("training.completed", {}, synthesized=True, key=7)
+    line.put(EventBatch([made]), 0)
+    assert in_hand is not None
+    assert line.rewind(list(in_hand))
+    epoch, _ = line.connect()
+    sent = decode(Frame("message", '{"type":"training.completed"}', "3"))
+    line.put(EventBatch([sent]), epoch)  # it begins elsewhere, so 1 and 2 are given back
+    given = [line.take(), line.take()]
+    assert [event.id for batch in given for event in batch or ()] == ["1", "2", "3"]
+    line.put(EventBatch([made]), epoch)  # as when the record is read again
+    assert len(line) == 1
 
 
 def test_a_restore_happens_once() -> None:
