@@ -376,6 +376,9 @@ class Driver:
         acks = [entry for entry in self.trace if entry.callback is None]
         told = [health.delivered, health.skipped, health.given_up, len(self._dead)]
         saved = len(acks) - isinstance(error, CursorStoreError)
+        if self._interrupted and self.trace and self.trace[-1].callback == SAVE:
+            # Somebody who stops the run may have come before it was decided about the failed save.
+            saved = min(saved, max(health.delivered, saved - 1))
         mine = [saved, sum(e.problem for e in acks), oracle.given_up, oracle.given_up]
         # Somebody who stops the run may have come before the outcome of the last call.
         cut_short = self._interrupted and self.trace and self.trace[-1].callback is not None
