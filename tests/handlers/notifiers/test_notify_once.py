@@ -18,7 +18,7 @@ from arkor_sync.handlers import WebhookNotifier
 from support.clocks import FakeClock
 from support.example_runs import python
 from support.notifier_contexts import FakeRun
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from support.webhook_services import Service
 
 SETTINGS: Any = {
@@ -72,7 +72,8 @@ def test_a_signal_during_wait_is_told_once(
 ) -> None:
     goes_on = threading.Event()
 
-    def terminated(_: Any) -> None:
+    def terminated(ctx: Any) -> None:
+        until(lambda: ctx.run._awaited)  # before, the signal would end the start of the run
         signal.raise_signal(signal.SIGTERM)
         goes_on.wait(PATIENCE)
 
