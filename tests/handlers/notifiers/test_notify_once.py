@@ -15,7 +15,6 @@ from arkor_sync import WaitTimeout, create_trainer, exit_on
 from arkor_sync.emulator import ScriptedEngine
 from arkor_sync.errors import RunAborted
 from arkor_sync.handlers import WebhookNotifier
-from support.clocks import FakeClock
 from support.example_runs import python
 from support.notifier_contexts import FakeRun
 from support.waiting import PATIENCE, until
@@ -26,17 +25,6 @@ SETTINGS: Any = {
     "model": "unsloth/gemma-4-E4B-it",
     "dataset": {"type": "huggingface", "name": "arkorlab/triage-demo"},
 }
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as running:
-        yield running
-
-
-@pytest.fixture
-def notifier(service: Service) -> WebhookNotifier:
-    return WebhookNotifier(service.url, clock=FakeClock(1.0), flush_timeout=PATIENCE)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import pytest
 
@@ -24,24 +24,12 @@ from arkor_sync import (
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.errors import AuthenticationError, RunAborted, add_note
 from arkor_sync.handlers import SlackNotifier, WebhookNotifier
-from support.clocks import FakeClock
 from support.example_runs import python
 from support.notifier_contexts import FakeRun
 from support.waiting import PATIENCE, Background
 from support.webhook_services import HANG, Service, Slack
 
 Told = Callable[[], List[Tuple[str, str]]]
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as running:
-        yield running
-
-
-@pytest.fixture
-def notifier(service: Service) -> WebhookNotifier:
-    return WebhookNotifier(service.url, clock=FakeClock(1.0), flush_timeout=PATIENCE)
 
 
 @pytest.fixture
