@@ -23,7 +23,7 @@ LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
 EXTRAS = {
     extra: [Requirement(line) for line in lines.strip().splitlines()]
     for extra, lines in SETUP["options.extras_require"].items()
-    if extra not in ("test", "bench", "lint", "handlers-test")
+    if extra not in ("test", "bench", "lint", "cli-test", "handlers-test")
 }
 
 

@@ -13,6 +13,7 @@ from arkor_sync.errors import ArkorUsageError
 # command works however this package was installed.
 REQUIREMENTS: Dict[str, str] = {
     "apprise": "apprise>=1.7",
+    "cli": "click>=8.1,<9\nrich>=13\ntqdm>=4.64",
     "database": "SQLAlchemy>=2.0",
     "datadog": "datadog>=0.45",
     "mlflow": "mlflow-skinny>=2.9",
@@ -43,7 +44,7 @@ def import_extra(module: str, extra: str, needed_by: str) -> Any:
         return import_module(module)
     except ImportError as error:
         requirement, _, marker = REQUIREMENTS[extra].partition("; ")
-        advice = f"pip install '{requirement}'"
+        advice = "pip install " + " ".join(f"'{each}'" for each in requirement.splitlines())
         limit = re.search(r'python_version < "3\.(\d+)"', marker)
         if limit and sys.version_info >= (3, int(limit[1])):
             newest = f"3.{int(limit[1]) - 1}"
