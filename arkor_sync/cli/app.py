@@ -16,7 +16,21 @@ from arkor_sync.cli.output import close_output, survive_encoding
 from arkor_sync.cli.root import root
 
 # Each module adds its commands to the root.
-from arkor_sync.cli.commands import doctor  # noqa: F401  isort:skip
+from arkor_sync.cli.commands import (  # noqa: F401  isort:skip
+    chat,
+    completion,
+    demo,
+    deployments,
+    doctor,
+    emulator,
+    follow,
+    init,
+    jobs,
+    projects,
+    report,
+    sign_in,
+    start,
+)
 
 
 def run(arguments: Optional[List[str]] = None) -> int:

@@ -1,10 +1,11 @@
-"""The group that all commands are in. Runs on the caller's thread."""
+"""The groups that commands of several modules are in. Runs on the caller's thread."""
 
 from __future__ import annotations
 
 import click
 
 from arkor_sync._version import __version__
+from arkor_sync.cli.command import group
 
 root = click.version_option(__version__, prog_name="arkor-sync", message="%(prog)s %(version)s")(
     click.Group(
@@ -16,3 +17,5 @@ root = click.version_option(__version__, prog_name="arkor-sync", message="%(prog
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 )
+
+jobs = group(root, "jobs", "List, follow, cancel and compare jobs.")

@@ -1,0 +1,55 @@
+"""The client of a command, and the job that an argument names. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arkor_sync._common.text import safe_line
+
+if TYPE_CHECKING:
+    from arkor_sync.cli.output import Output
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.models import TrainingJob
+
+
+def make_client() -> CloudApiClient:
+    """Return a client for who is signed in, in the project of the working directory."""
+    from arkor_sync.cloud.client import CloudApiClient  # imports requests
+
+    return CloudApiClient()
+
+
+def find_job(
+    client: CloudApiClient, job: str, output: Output, *, only: bool = False
+) -> TrainingJob:
+    """Return the job that an argument names, by its id or its name.
+
+    Args:
+        client: Asks the cloud.
+        job: The id of a job, or its name. Of several jobs with a name it is the newest, which is
+            said.
+        output: Tells which one it is.
+        only: Refuse a name that several jobs have: what follows cannot be undone.
+
+    Raises:
+        ArkorUsageError: There is no such job, or there are several; nothing was changed.
+    """
+    from arkor_sync.errors import ArkorUsageError, NotFoundError
+
+    try:
+        return client.jobs.get(job)
+    except NotFoundError:
+        named = client.jobs.list(name=job)
+    named.sort(key=lambda each: each.created_at, reverse=True)
+    if not named:
+        raise ArkorUsageError(
+            f"no job of this project has the id or the name {safe_line(job)!r}; "
+            "`arkor-sync jobs list` shows them"
+        )
+    if len(named) > 1:
+        ids = ", ".join(f"{each.id} ({each.status})" for each in named[:5])
+        several = f"{len(named)} jobs are named {safe_line(job)!r}, the newest first: {ids}"
+        if only:
+            raise ArkorUsageError(f"{several}; give the id of one")
+        output.note(f"{several}; taking the newest")
+    return named[0]

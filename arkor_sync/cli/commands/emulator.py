@@ -1,0 +1,1 @@
+"""`emulator`: a local Arkor for other programs of this machine. Runs on the caller's thread."""

@@ -1,0 +1,1 @@
+"""`init`: a new project from a template. Runs on the caller's thread."""

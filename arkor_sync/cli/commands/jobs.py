@@ -1,0 +1,1 @@
+"""`jobs list`, `show`, `cancel` and `compare`. Runs on the caller's thread."""

@@ -1,0 +1,1 @@
+"""`login`, `logout` and `whoami`. Runs on the caller's thread."""
