@@ -1,1 +1,1 @@
-"""`demo`: train a small model here, and talk to each of its checkpoints. Runs on the caller's thread."""
+"""`demo`: train a small model here, and talk to it. Runs on the caller's thread."""

@@ -1,1 +1,1 @@
-"""`deployments`: models behind an address of their own, and their keys. Runs on the caller's thread."""
+"""`deployments`: models behind an address, and their keys. Runs on the caller's thread."""

@@ -1,1 +1,1 @@
-"""`projects`: the projects of an account, and which one is used here. Runs on the caller's thread."""
+"""`projects`: those of an account, and the one used here. Runs on the caller's thread."""
