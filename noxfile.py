@@ -18,6 +18,7 @@ nox.options.default_venv_backend = "venv"
 SETUP = configparser.ConfigParser()
 SETUP.read("setup.cfg")
 PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
+ABOVE_LOWEST = PYTHONS[1:]
 LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
 
 EXTRAS = {
@@ -40,7 +41,7 @@ def served(extra: str) -> list[str]:
 # The oldest and the newest Python that extras serve. `speed` has a session of its own.
 OF_ORJSON = [served("speed")[0], served("speed")[-1]]
 del EXTRAS["speed"]
-OF_HANDLERS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
+OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
 
 # The README's two commands, as they stand there.
 QUICKSTART = "pip install . && python examples/quickstart.py"
@@ -90,16 +91,18 @@ def readme(session: nox.Session) -> None:
 
 
 @nox.session
-def everything(session: nox.Session) -> None:
-    """Run the whole suite, the slow tests, 1,000 chaos schedules and 60 kills included."""
+def slow(session: nox.Session) -> None:
+    """Run what is marked `slow`, 1,000 chaos schedules and 60 kills. `readme` runs the rest."""
     session.install(".[test]")
-    arguments = ["-n", "auto", "-m", "", *session.posargs]
-    session.run("pytest", *arguments, env={"ARKOR_CHAOS": "1000", "ARKOR_KILLS": "10"})
+    pytest = ("pytest", "-n", "auto")
+    session.run(*pytest, "-m", "slow", *session.posargs)
+    more = {"ARKOR_CHAOS": "1000", "ARKOR_KILLS": "10"}
+    session.run(*pytest, "tests/chaos", "tests/processes/test_kill_and_restart.py", env=more)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=ABOVE_LOWEST)
 def tests(session: nox.Session) -> None:
-    """Run the plain suite on one version of CPython."""
+    """Run the plain suite on one version of CPython; `lowest` runs it on the lowest."""
     session.install(".[test]")
     session.run("pytest", "-n", "auto", *session.posargs)
 
@@ -125,17 +128,17 @@ def orjson(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *(f"tests/{room}" for room in rooms), *session.posargs)
 
 
-@nox.session(python=OF_HANDLERS)
-def handlers(session: nox.Session) -> None:
+@nox.session(python=OF_EXTRAS)
+def extras(session: nox.Session) -> None:
     """Run the tests of the extras, the examples and the READMEs with all extras installed.
 
-    A library that is missing fails here; elsewhere its tests are skipped. The examples and the
-    READMEs without any extra are part of `everything`.
+    A library that is missing fails here; elsewhere its tests are skipped. The slow examples and
+    READMEs without any extra are part of `slow`.
     """
-    session.install(f".[test,handlers-test,{','.join(EXTRAS)}]")
-    arguments = ["tests/extras", "tests/examples", "tests/package/test_readme.py"]
-    environment = {"ARKOR_EXTRAS": "all"}
-    session.run("pytest", "-m", "", *arguments, *session.posargs, env=environment)
+    session.install(f".[test,cli-test,handlers-test,{','.join(EXTRAS)}]")
+    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py")
+    arguments = ("-m", "", *(f"tests/{room}" for room in rooms), *session.posargs)
+    session.run("pytest", *arguments, env={"ARKOR_EXTRAS": "all"})
 
 
 @nox.session(name="benchmarks-quick")
