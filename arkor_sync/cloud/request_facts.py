@@ -7,7 +7,7 @@ token and the address were found, and what is wrong in the usual cases. Never a 
 from __future__ import annotations
 
 from typing import List, NamedTuple, Optional
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from arkor_sync.cloud.urls import without_query
 
@@ -78,6 +78,24 @@ def not_arkor(url: str, origin: Origin) -> str:
     parts = urlsplit(without_query(url))
     found = f" The address is {origin.address}" if origin.address else ""
     return f"is {parts.scheme}://{parts.netloc} an Arkor cloud?{found}"
+
+
+def redirect_message(url: str, location: str) -> str:
+    """Say where a request was redirected to: the host alone, for the rest may hold a secret.
+
+    Args:
+        url: The URL that was asked for.
+        location: The `Location` header; empty if there is none.
+    """
+    try:
+        parts = urlsplit(urljoin(url, location))
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    except ValueError:
+        host = "an address that cannot be read"
+    return (
+        f"redirected to {host[:200] if location else 'nowhere'}; redirects are not followed, and "
+        "the token was not sent there"
+    )
 
 
 def _scope(url: str) -> List[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-from arkor_sync._common.arguments import refusal, show
+from arkor_sync._common.arguments import check, refusal, show
 from arkor_sync._common.secret import redact
 
 
@@ -50,6 +50,21 @@ def build_url(base_url: str, *segments: str, **query: str) -> str:
     url = "/".join([check_base_url(base_url), *map(_encoded, segments)])
     pairs = [f"{name}={_encoded(value)}" for name, value in query.items()]
     return f"{url}?{'&'.join(pairs)}" if pairs else url
+
+
+def check_id(name: str, value: str) -> str:
+    """Return an id, which becomes a segment of a path; refuse what would name another path.
+
+    Args:
+        name: The argument, such as `job_id`.
+        value: What was given.
+
+    Raises:
+        ArkorUsageError: It is no text, or empty, or `.` or `..`.
+    """
+    fits = isinstance(value, str) and value not in ("", ".", "..")
+    check(name, value, fits, f"the id of a {name[: -len('_id')]}")
+    return value
 
 
 def without_query(url: str) -> str:
