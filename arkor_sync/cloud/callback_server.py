@@ -14,12 +14,13 @@ import hmac
 import re
 import selectors
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import parse_qs
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
+from arkor_sync._common.paths import reason_of
 from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
 from arkor_sync.errors import CredentialsError
@@ -222,16 +223,17 @@ class CallbackServer:
 def _listen(ports: Sequence[int]) -> socket.socket:
     reasons: List[str] = []
     for port in ports:
-        with ExitStack() as opened:
-            try:
-                # On POSIX this reuses the address of closed connections, but not of a listener.
-                listener = opened.enter_context(socket.create_server((_HOST, port), backlog=32))
-            except (OSError, OverflowError) as error:
-                reasons.append(f"{port} ({getattr(error, 'strerror', None) or error})")
-                continue
-            listener.setblocking(False)
-            opened.pop_all()
-            return listener
+        if not 0 <= port <= 65535:
+            reasons.append(f"{port} (it is no port)")
+            continue
+        try:
+            # On POSIX this reuses the address of closed connections, but not of a listener.
+            listener = socket.create_server((_HOST, port), backlog=32)
+        except OSError as error:
+            reasons.append(f"{port} ({reason_of(error)})")
+            continue
+        listener.setblocking(False)
+        return listener
     if not reasons:
         raise CredentialsError("the cloud names no callbackPorts that the browser may come back to")
     raise CredentialsError(
