@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import RunAborted as RunAborted
     from arkor_sync.errors import RunError as RunError
     from arkor_sync.errors import ServerError as ServerError
+    from arkor_sync.errors import SignInTimeout as SignInTimeout
     from arkor_sync.errors import StreamProtocolError as StreamProtocolError
     from arkor_sync.errors import TrainingCancelledError as TrainingCancelledError
     from arkor_sync.errors import TrainingError as TrainingError
@@ -136,7 +137,8 @@ else:
         "cloud.project": "ProjectState project_state_path read_project_state write_project_state",
         "cloud.client_version": "DeprecationNotice latest_deprecation",
         "errors": (
-            "ArkorError ArkorUsageError CredentialsError AnonymousTokenRejectedError "
+            "ArkorError ArkorUsageError CredentialsError SignInTimeout "
+            "AnonymousTokenRejectedError "
             "ProjectStateError ProjectStateMismatchError ArkorConnectionError ArkorTimeoutError "
             "CloudApiError BadRequestError AuthenticationError PermissionDeniedError "
             "NotFoundError ConflictError GoneError ReplayUnavailable UnprocessableEntityError "

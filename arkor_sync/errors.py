@@ -44,6 +44,10 @@ class CredentialsError(ArkorError):
     """The credentials file cannot be used (it is not changed), or the account must sign in."""
 
 
+class SignInTimeout(CredentialsError, TimeoutError):
+    """The user did not finish the sign-in in the browser in time. Nothing was changed."""
+
+
 class AnonymousTokenRejectedError(CredentialsError):
     """The cloud refused to issue an anonymous token (`POST /v1/auth/anonymous`).
 

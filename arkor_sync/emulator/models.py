@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
 
@@ -59,12 +59,35 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class Identity:
-    """The user and the org that a bearer token belongs to."""
+    """A user, in the org that a request is about.
+
+    Attributes:
+        user_id: The user.
+        org_id: The org: at first the user's own.
+        org_slug: Its name in URLs.
+        org_name: Its name for people.
+        email: The user's address; None for an anonymous one.
+        more_orgs: The id, slug and name of each further org of the user.
+    """
 
     user_id: str
     org_id: str
     org_slug: str
     org_name: str
+    email: Optional[str] = None
+    more_orgs: Tuple[Tuple[str, str, str], ...] = ()
+
+    def within(self, org_slug: str) -> Optional[Identity]:
+        """Return the same user in another of the user's orgs; None if it is not one of them."""
+        for org_id, slug, name in ((self.org_id, self.org_slug, self.org_name), *self.more_orgs):
+            if slug == org_slug:
+                return replace(self, org_id=org_id, org_slug=slug, org_name=name, more_orgs=())
+        return None
+
+    def orgs(self) -> List[Dict[str, Any]]:
+        """Return all orgs of the user, each as the JSON object of the protocol."""
+        more = ({"id": org_id, "slug": slug, "name": name} for org_id, slug, name in self.more_orgs)
+        return [self.org(), *more]
 
     def org(self) -> Dict[str, Any]:
         """Return the org as the JSON object of the protocol."""

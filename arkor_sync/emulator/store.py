@@ -25,6 +25,7 @@ from arkor_sync.emulator.models import (
     StoredJob,
     StreamConnection,
 )
+from arkor_sync.emulator.sign_ins import SignIns
 
 
 class Store:
@@ -56,6 +57,13 @@ class Store:
         self._token = token
         self.identity = self.add_identity(token, "emulator-org")
         self.project = self.add_project(self.identity, "Emulator project", "emulator-project")
+        second = (f"org_{uuid.uuid4().hex[:12]}", "second-org", "Second organisation")
+        self.account = replace(
+            self.identity, user_id="user_account", email="somebody@example.com", more_orgs=(second,)
+        )
+        self.sign_ins = SignIns(
+            clock.now, lambda token: self.identities.update({token: self.account}), self.revoke
+        )
 
     def reset(self) -> None:
         """Delete everything but the identity and the project that exist from the start.
@@ -68,6 +76,7 @@ class Store:
                     self.cancel(job, "end")
             self.identities = {self._token: self.identity}
             self.projects = [self.project]
+            self.sign_ins.clear()
             self.jobs, self.deployments, self.requests, self.streams = {}, {}, [], []
             self.max_concurrent_streams = self.open_streams
             self._counts.clear()
@@ -103,6 +112,11 @@ class Store:
             self.identities[token or f"anon.{secrets.token_urlsafe(24)}"] = identity
             self.notify()
         return identity
+
+    def identity_of(self, token: str) -> Optional[Identity]:
+        """Return who a bearer token belongs to; None if it is unknown or has expired."""
+        with self.condition:
+            return None if self.sign_ins.has_expired(token) else self.identities.get(token)
 
     def token_of(self, identity: Identity) -> str:
         """Return the newest token of `identity`."""
