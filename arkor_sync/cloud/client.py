@@ -119,7 +119,7 @@ class CloudApiClient:
                 max_answer_bytes,
                 max_error_bytes,
                 max_chat_bytes,
-                retry,
+                retry=retry,
             ),
         )
         self.jobs = Jobs(self._session)

@@ -71,10 +71,12 @@ class Deployments:
             ArkorConnectionError: The request got no answer. The message says so if the deployment
                 may have been created.
         """
-        body = {"slug": check_slug(slug), **_fields(target, auth_mode, None, retention)}
-        for name, value in (("target", target), ("auth_mode", auth_mode)):
-            if value is None:
-                raise refusal(name, value, "a value; see the documentation of create")
+        body = {
+            "slug": check_slug(slug),
+            "target": _target_fields(target),
+            "authMode": _checked_mode(auth_mode),
+            **retention_fields(retention),
+        }
         made: Deployment = self._session.request(
             "POST",
             self._session.target("endpoints"),
@@ -122,7 +124,14 @@ class Deployments:
                 sent.
             NotFoundError: There is no such deployment.
         """
-        body = _fields(target, auth_mode, enabled, retention)
+        body = {
+            **present(
+                target=None if target is None else _target_fields(target),
+                authMode=None if auth_mode is None else _checked_mode(auth_mode),
+                enabled=check_flag("enabled", enabled),
+            ),
+            **retention_fields(retention),
+        }
         if not body:
             wanted = "target, auth_mode, enabled or retention"
             raise refusal("update", None, wanted, got="nothing to change")
@@ -212,27 +221,12 @@ class DeploymentKeys:
         return self._session.target("endpoints", deployment_id, "keys", *segments)
 
 
-def _fields(
-    target: Optional[DeploymentTarget],
-    auth_mode: Union[AuthMode, str, None],
-    enabled: Optional[bool],
-    retention: Optional[Retention],
-) -> Dict[str, Any]:
-    """Return the fields of a request that were given.
+def _target_fields(target: DeploymentTarget) -> Dict[str, Any]:
+    check("target", target, isinstance(target, DeploymentTarget), _TARGET_WANTED)
+    return target.to_dict()
 
-    Raises:
-        ArkorUsageError: One of them cannot work.
-    """
-    is_target = target is None or isinstance(target, DeploymentTarget)
-    check("target", target, is_target, _TARGET_WANTED)
+
+def _checked_mode(auth_mode: Union[AuthMode, str]) -> str:
     modes = [mode.value for mode in AuthMode]
-    fits = auth_mode is None or auth_mode in modes
-    check("auth_mode", auth_mode, fits, " or ".join(map(repr, modes)))
-    return {
-        **present(
-            target=target and target.to_dict(),
-            authMode=auth_mode and AuthMode(auth_mode).value,
-            enabled=check_flag("enabled", enabled),
-        ),
-        **retention_fields(retention),
-    }
+    check("auth_mode", auth_mode, auth_mode in modes, " or ".join(map(repr, modes)))
+    return AuthMode(auth_mode).value

@@ -54,13 +54,17 @@ def repeat(
     Raises:
         ArkorError: What the last attempt raised.
     """
-    begin, delays, removed = clock.now(), doubling(_FIRST, _CAP), False
+    begin, acted, delays = clock.now(), False, None
     for attempt in count(1):
         try:
             return send(transport)
         except (ArkorConnectionError, CloudApiError) as error:
-            if removed and gone is not None and isinstance(error, NotFoundError):
+            if acted and gone is not None and isinstance(error, NotFoundError):
                 return gone
+            acted = acted or _may_have_acted(error)
+            if isinstance(error, ArkorConnectionError):
+                error.sent = acted
+            delays = delays or doubling(_FIRST, _CAP)
             delay = next(delays) * (1 + clock.random()) / 2
             delay = max(delay, getattr(error, "retry_after", None) or 0.0)
             ends = clock.now() + delay > begin + PERIOD
@@ -69,7 +73,6 @@ def repeat(
             _logger.warning("%s; trying again in %.1f s", str(error), delay)
             if clock.wait(transport.interruption, delay):
                 raise
-            removed = removed or _may_have_acted(error)
         transport.close_connections()
     raise AssertionError("the loop has no end")  # pragma: no cover
 

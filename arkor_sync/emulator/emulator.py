@@ -317,6 +317,20 @@ class Emulator(Inspection):
         self._runner.start(job)
         return job.id
 
+    def add_deployment(self, slug: str, target: Dict[str, Any], **fields: Any) -> str:
+        """Add a deployment without a request, also one that only the cloud can make.
+
+        Args:
+            slug: The first part of its address.
+            target: What it serves, also of a kind that the emulator does not know.
+            fields: Other fields, by their names on the wire, such as `expiresAt`.
+
+        Returns:
+            Its id.
+        """
+        fields = {"authMode": "none", **fields, "target": target}
+        return self._store.add_deployment(self._store.project, slug, fields).id
+
     def step(self, job_id: str, n: int = 1) -> int:
         """Publish the next `n` items of a job with a manual engine. Runs in the caller's thread.
 

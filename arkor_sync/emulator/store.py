@@ -180,6 +180,20 @@ class Store:
             self.jobs.pop(job.id, None)
             self.notify()
 
+    def add_deployment(self, project: Project, slug: str, fields: Dict[str, Any]) -> Deployment:
+        """Add a deployment.
+
+        Raises:
+            ApiError: 409, if any org has a deployment with that slug.
+        """
+        with self.condition:
+            if any(each.slug == slug for each in self.deployments.values()):
+                raise ApiError(409, f"the slug {slug!r} is already taken")
+            deployment = Deployment(str(uuid.uuid4()), slug, project, timestamp(), fields)
+            self.deployments[deployment.id] = deployment
+            self.notify()
+            return deployment
+
     def publish(self, job: StoredJob, item: Item, *, unless_terminal: bool = False) -> bool:
         """Append one item to the log, and update the job's record if the item is an event.
 
