@@ -209,7 +209,8 @@ def test_extra_cannot_replace_an_argument() -> None:
 
 def test_what_json_cannot_carry() -> None:
     refused("cannot be sent as JSON", temperature=float("nan"))
-    refused("cannot be sent as JSON", tools=[{object()}])
+    tool = {"type": "function", "function": {"name": "f", "parameters": object()}}
+    refused("cannot be sent as JSON: tools.*parameters", tools=[tool])
 
 
 def test_nothing_is_sent_that_cannot_work(cloud: ScriptedCloud, client: CloudApiClient) -> None:

@@ -573,6 +573,7 @@ def _offline() -> Any:
         _chunks=[],
         _room=1 << 20,
         _finish_reason=None,
+        _usage=None,
         _ended=False,
         _failure=None,
         _close_connection=lambda: None,
