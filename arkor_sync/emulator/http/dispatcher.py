@@ -34,6 +34,7 @@ from arkor_sync.emulator.store import Store
 T = TypeVar("T")
 
 REDACTED = "[redacted]"
+SECRET_HEADERS = ("authorization", "cookie", "x-api-key")
 
 
 class Dispatcher:
@@ -209,7 +210,7 @@ class Dispatcher:
         except ApiError:
             name, job_id = None, None
         headers = {
-            header: REDACTED if header.lower() in ("authorization", "cookie") else value
+            header: REDACTED if header.lower() in SECRET_HEADERS else value
             for header, value in request.headers.items()
         }
         with self._store.condition:
