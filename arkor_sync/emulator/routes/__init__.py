@@ -12,7 +12,7 @@ from arkor_sync.emulator.routes.projects import Projects
 from arkor_sync.emulator.routes.resource import Backend, Resource
 
 RESOURCES: Tuple[Type[Resource], ...] = (Accounts, Projects, Jobs, Chat, Deployments)
-ALL_RESOURCES = (*RESOURCES, Deployed)
+ALL_RESOURCES: Tuple[Type[Resource], ...] = (*RESOURCES, Deployed)
 
 ROUTES = tuple(route for resource in RESOURCES for route in resource.ROUTES)
 """The routes of the cloud API."""
