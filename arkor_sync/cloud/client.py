@@ -28,6 +28,7 @@ from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.chat_types import ResponseFormat, StructuredOutputs, ToolDefinition
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.training_data import Prompt
 
@@ -149,10 +150,10 @@ class CloudApiClient:
         temperature: Optional[float] = None,
         top_p: Optional[float] = None,
         max_tokens: Optional[int] = None,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        tools: Optional[Sequence[Union[ToolDefinition, Mapping[str, Any]]]] = None,
         tool_choice: Union[str, Mapping[str, Any], None] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
-        structured_outputs: Optional[Mapping[str, Any]] = None,
+        response_format: Union[ResponseFormat, Mapping[str, Any], None] = None,
+        structured_outputs: Union[StructuredOutputs, Mapping[str, Any], None] = None,
         timeout: Optional[float] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:
@@ -190,8 +191,8 @@ class CloudApiClient:
             ArkorConnectionError: The request got no answer.
         """
         # Imported here, so that the package is imported faster.
-        from arkor_sync.cloud.chat import send_chat
         from arkor_sync.cloud.chat_request import build_chat_body
+        from arkor_sync.cloud.chat_sending import send_chat
 
         body = build_chat_body(
             messages,
@@ -209,7 +210,8 @@ class CloudApiClient:
             structured_outputs=structured_outputs,
             extra=extra,
         )
-        return send_chat(self._session, body, timeout)
+        find_target = partial(self._session.target, "inference", "chat")
+        return send_chat(self._session.http, find_target, body, timeout)
 
     def transport(self) -> Transport:
         """Make a transport with the settings of this client, for `jobs.events`."""

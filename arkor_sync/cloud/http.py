@@ -11,7 +11,7 @@ import math
 import re
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union, get_args
+from typing import Any, Callable, Mapping, Optional, Tuple, Union, get_args
 
 import requests
 from requests.auth import AuthBase
@@ -36,7 +36,13 @@ from arkor_sync.cloud.client_version import (
     upgrade_message,
 )
 from arkor_sync.cloud.record import checked
-from arkor_sync.cloud.request_facts import Origin, Refusal, describe, redirect_message
+from arkor_sync.cloud.request_facts import (
+    Origin,
+    Refusal,
+    describe,
+    reason_of,
+    redirect_message,
+)
 from arkor_sync.cloud.retries import SAFE_METHODS, Retry, repeat
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.cloud.transport import Transport
@@ -127,6 +133,7 @@ class HttpClient:
         max_chat_bytes: The largest answer of a chat, decoded; a larger one is refused.
         retry: Which requests are repeated; see `retries`.
         clock: Measures the time between two attempts.
+        is_arkor: Whether the server is an Arkor cloud, which looks at the client's version.
 
     Raises:
         ArkorUsageError: A value that cannot work.
@@ -141,6 +148,7 @@ class HttpClient:
     max_chat_bytes: int = MAX_CHAT_BYTES
     retry: Retry = "safe"
     clock: Clock = field(default_factory=Clock)
+    is_arkor: bool = True
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout)
@@ -150,7 +158,7 @@ class HttpClient:
             fits = type(value) is int and value > 0
             check(name, value, fits, "a whole number of bytes above 0")
         header = self.client_header
-        if not isinstance(header, str) or not re.fullmatch(r"[!-~]+", header):
+        if header is not None and not (isinstance(header, str) and re.fullmatch(r"[!-~]+", header)):
             raise refusal("client_header", header, "a name and a version, such as 'arkor/1.2.3'")
 
     @property
@@ -225,7 +233,7 @@ class HttpClient:
             headers={
                 "Accept": "application/json",
                 **(headers or {}),
-                CLIENT_HEADER_NAME: self.client_header,
+                **({CLIENT_HEADER_NAME: self.client_header} if self.is_arkor else {}),
                 "User-Agent": USER_AGENT,
             },
             json=body,
@@ -235,7 +243,8 @@ class HttpClient:
         response.request.headers.pop(
             "Authorization", None
         )  # users may print or pickle the response
-        record_deprecation(response.headers, self.client_header, self.on_deprecation)
+        if self.is_arkor:
+            record_deprecation(response.headers, self.client_header, self.on_deprecation)
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
@@ -301,19 +310,14 @@ class HttpClient:
             data = parse_json(text)
         except ValueError:
             data = None
-        fields: Dict[str, Any] = data if isinstance(data, dict) else {}
-        status, reason, code = response.status_code, fields.get("error"), fields.get("code")
-        if not isinstance(reason, str):
-            reason = ""
-        if not isinstance(code, str):
-            # Some answers have a code such as `slug_taken` in place of the error text.
-            code = reason if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", reason) else None
+        status, (reason, code) = response.status_code, reason_of(data)
         if 300 <= status < 400:
             message = redirect_message(response.url, response.headers.get("Location", ""))
-        elif status == 426:
+        elif status == 426 and self.is_arkor:
             message = upgrade_message(data, self.client_header)
         else:
-            message = reason or text.strip() or f"the cloud-api answered with status {status}"
+            who = "the cloud-api" if self.is_arkor else "the server"
+            message = reason or text.strip() or f"{who} answered with status {status}"
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), response.headers.get("Date")
         )

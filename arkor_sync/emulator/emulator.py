@@ -22,7 +22,7 @@ from arkor_sync.emulator.inspection import Inspection
 from arkor_sync.emulator.job_runner import JobRunner
 from arkor_sync.emulator.models import AUTO_ID, TERMINAL_STATUSES
 from arkor_sync.emulator.recording import save_recording
-from arkor_sync.emulator.routes import ALL_ROUTES, make_handlers
+from arkor_sync.emulator.routes import ROUTE_NAMES, make_handlers
 from arkor_sync.emulator.routes.admin import Admin
 from arkor_sync.emulator.routes.resource import Backend
 from arkor_sync.emulator.settings import Settings
@@ -89,7 +89,7 @@ class Emulator(Inspection):
         self.settings = Settings(**settings)
         self.clock = Clock(speed)
         self.errors: List[BaseException] = []
-        self.faults = FaultBook(frozenset(route.name for route in ALL_ROUTES), fault_seed)
+        self.faults = FaultBook(ROUTE_NAMES, fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
         self._certificate = str(tls[0]) if isinstance(tls, (tuple, list)) else None
@@ -223,18 +223,6 @@ class Emulator(Inspection):
                 server.listen(server.port)
 
     # -- address and identity ---------------------------------------------------------------------
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        if self._server is None:
-            raise RuntimeError("the emulator is not running")
-        return self._server.port
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def environment(self) -> Dict[str, str]:
         """Return the environment variables with which a program uses this emulator.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,10 @@ def _finite(text: str) -> Optional[float]:
 def _decode_event(text: str) -> Any:
     """Decode an event for the job's record, which is valid JSON: NaN and infinity become None."""
     return decode_json(text, parse_float=_finite, parse_constant=lambda _: None)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,13 @@ class StoredJob(Job):
 
 @dataclass
 class Deployment:
-    """A deployment; `fields` holds what a client may set, under its name in the protocol."""
+    """A deployment.
+
+    Attributes:
+        fields: What a client may set, under its name in the protocol.
+        keys: The keys, as they are listed, by their ids.
+        key_digests: The SHA-256 hash of each key's text, and the key's id.
+    """
 
     id: str
     slug: str
@@ -210,6 +221,17 @@ class Deployment:
     fields: Dict[str, Any]
     updated_at: str = ""
     keys: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    key_digests: Dict[str, str] = field(default_factory=dict, repr=False)
+
+    def add_key(self, key: Dict[str, Any], plaintext: str) -> None:
+        """Add a key."""
+        self.keys[key["id"]] = key
+        self.key_digests[_digest(plaintext)] = key["id"]
+
+    def key_of(self, plaintext: str) -> Optional[Dict[str, Any]]:
+        """Return the key that has this text and is not revoked."""
+        key = self.keys.get(self.key_digests.get(_digest(plaintext), ""))
+        return key if key and key["enabled"] else None
 
     def wire(self) -> Dict[str, Any]:
         """Return the JSON object of the protocol."""

@@ -27,6 +27,8 @@ from arkor_sync import (
     BlobDataset,
     Callback,
     Callbacks,
+    ChatEndpoint,
+    ChatMessage,
     ChatResponse,
     CheckpointContext,
     CloudApiClient,
@@ -57,10 +59,14 @@ from arkor_sync import (
     Steps,
     StopTraining,
     TokenCredentials,
+    ToolCall,
+    ToolConversation,
+    ToolDefinition,
     Trainer,
     TrainingEvent,
     TrainingJob,
     TrainingResult,
+    Usage,
     create_trainer,
     handlers,
 )
@@ -79,6 +85,8 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
 NO_VALUES = {Run, Trainer, Context, CursorStore, History, Artifact, models.Record}
+# At run time these are plain dictionaries.
+NO_VALUES |= {ChatMessage, ToolCall, ToolDefinition, Usage}
 
 
 def on_log(ctx: Any) -> None:
@@ -166,6 +174,8 @@ EXAMPLES: List[Any] = [
     FileCursorStore("cursors"),
     SavedCursor("7", 8, "f", True, {"Mine": {"seen": [1]}}),
     ChatResponse(answer()),
+    ToolConversation(ChatResponse(answer()), [{"role": "assistant", "content": "hi"}]),
+    ChatEndpoint("http://127.0.0.1:1/v1", "key", model="m", timeout=(1, 2)),
     CloudApiClient("http://127.0.0.1:1", TokenCredentials("t"), timeout=(1, 2)),
     DeprecationNotice("0.0.3", "old", "tomorrow"),
     AnonymousCredentials("t", "a", "http://127.0.0.1", "org", {"new": 1}),

@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 REDACTED = "[redacted]"
 _SECRET_FIELDS = ("code", "code_verifier", "refresh_token")  # of a request for tokens
+SECRET_HEADERS = ("authorization", "cookie", "x-api-key")
 
 
 class Dispatcher:
@@ -211,7 +212,7 @@ class Dispatcher:
         except ApiError:
             name, job_id = None, None
         headers = {
-            header: REDACTED if header.lower() in ("authorization", "cookie") else value
+            header: REDACTED if header.lower() in SECRET_HEADERS else value
             for header, value in request.headers.items()
         }
         with self._store.condition:

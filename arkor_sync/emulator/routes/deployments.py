@@ -19,7 +19,7 @@ DEFAULT_RETENTION = {"runRetentionMode": "days", "runRetentionDays": 7}
 
 
 class Deployments(Resource):
-    """Deployments and their keys. The emulator serves no deployed model."""
+    """Deployments and their keys. `deployed.py` serves what is deployed."""
 
     ROUTES = (
         Route("GET", "/v1/endpoints", "list_deployments"),
@@ -97,7 +97,7 @@ class Deployments(Resource):
             "createdAt": timestamp(),
         }
         with self._store.condition:
-            deployment.keys[shown["id"]] = {**shown, "enabled": True, "lastUsedAt": None}
+            deployment.add_key({**shown, "enabled": True, "lastUsedAt": None}, plaintext)
             self._store.notify()
         return Response(201, {"key": {**shown, "plaintext": plaintext}})
 
