@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.credentials import credentials_path as credentials_path
     from arkor_sync.cloud.credentials import read_credentials as read_credentials
     from arkor_sync.cloud.credentials import write_credentials as write_credentials
+    from arkor_sync.cloud.deployment_models import AdapterTarget as AdapterTarget
+    from arkor_sync.cloud.deployment_models import AuthMode as AuthMode
+    from arkor_sync.cloud.deployment_models import BaseModelTarget as BaseModelTarget
+    from arkor_sync.cloud.deployment_models import Deployment as Deployment
+    from arkor_sync.cloud.deployment_models import DeploymentKey as DeploymentKey
+    from arkor_sync.cloud.deployment_models import DeploymentTarget as DeploymentTarget
+    from arkor_sync.cloud.deployment_models import IssuedKey as IssuedKey
+    from arkor_sync.cloud.deployment_models import UnknownTarget as UnknownTarget
     from arkor_sync.cloud.endpoint import ChatEndpoint as ChatEndpoint
     from arkor_sync.cloud.models import SUPPORTED_MODELS as SUPPORTED_MODELS
     from arkor_sync.cloud.models import BlobDataset as BlobDataset
@@ -145,6 +153,10 @@ else:
         "stream.reconnect": "ReconnectPolicy",
         "stores": "CursorStore FileCursorStore SavedCursor",
         "cloud.client": "CloudApiClient",
+        "cloud.deployment_models": (
+            "AuthMode Deployment DeploymentKey DeploymentTarget AdapterTarget BaseModelTarget "
+            "UnknownTarget IssuedKey"
+        ),
         "cloud.credentials": (
             "AnonymousCredentials OAuthCredentials TokenCredentials credentials_path "
             "read_credentials write_credentials"

@@ -20,9 +20,12 @@ import requests
 import arkor_sync
 from arkor_sync import (
     Action,
+    AdapterTarget,
     AnonymousCredentials,
     ArkorError,
     Artifact,
+    AuthMode,
+    BaseModelTarget,
     Best,
     BlobDataset,
     Callback,
@@ -36,12 +39,16 @@ from arkor_sync import (
     CursorStore,
     DatasetSplit,
     Decision,
+    Deployment,
+    DeploymentKey,
+    DeploymentTarget,
     EndContext,
     ErrorPolicy,
     Failure,
     FileCursorStore,
     History,
     HuggingFaceDataset,
+    IssuedKey,
     JobStatus,
     LoraConfig,
     Metrics,
@@ -66,6 +73,7 @@ from arkor_sync import (
     TrainingEvent,
     TrainingJob,
     TrainingResult,
+    UnknownTarget,
     Usage,
     create_trainer,
     handlers,
@@ -73,6 +81,7 @@ from arkor_sync import (
 from arkor_sync._log_context import log_contexts
 from arkor_sync.cloud import models
 from arkor_sync.cloud.client_version import DeprecationNotice
+from arkor_sync.cloud.projects import ProjectList
 from arkor_sync.contexts import LogContext, build_context
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.options import RunOptions
@@ -84,7 +93,9 @@ from support.hang_phases import cloud_of
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
-NO_VALUES = {Run, Trainer, Context, CursorStore, History, Artifact, models.Record}
+NO_VALUES = {
+    *(Run, Trainer, Context, CursorStore, History, Artifact, models.Record, DeploymentTarget),
+}
 # At run time these are plain dictionaries.
 NO_VALUES |= {ChatMessage, ToolCall, ToolDefinition, Usage}
 
@@ -142,6 +153,12 @@ def answer() -> requests.Response:
     return response
 
 
+def project_list() -> ProjectList:
+    projects = ProjectList([models.Project("id", "slug", "name", "org")])
+    projects.org = {"slug": "o"}
+    return projects
+
+
 def policies() -> Iterator[ErrorPolicy]:
     yield ErrorPolicy.log(budget=5)
     yield ErrorPolicy.reconnect(attempts=3)
@@ -189,6 +206,18 @@ EXAMPLES: List[Any] = [
     Steps(25),
     Ratio(0.1),
     JOB,
+    *AuthMode,
+    AdapterTarget.checkpoint("job-1", 20),
+    BaseModelTarget("m"),
+    UnknownTarget("model_menu", {"models": ["m"]}),
+    Deployment(
+        *("id", "slug", "org", "project", AdapterTarget("job-1"), "none", "openai_compat", True),
+        *("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        extra={"new": 1},
+    ),
+    DeploymentKey("id", "ci", "ark_live_01", True, "2026-01-01T00:00:00Z"),
+    IssuedKey("id", "ci", "ark_live_0123456789", "ark_live_01", "2026-01-01T00:00:00Z"),
+    project_list(),
     models.Project("id", "slug", "name", "org"),
     models.Org("id", "slug", extra={"new": 1}),
     models.PersonalOrg("id", "slug", "name"),
