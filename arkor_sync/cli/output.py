@@ -82,7 +82,7 @@ class Output:
         shown = {name: _cell(value) for name, value in facts.items() if value is not None}
         width = max(map(len, shown), default=0) + 1 if self.is_terminal else 0
         for name, value in shown.items():
-            self.line(f"{name + ':':{width}} {value}")
+            self.line(f"{(name + ':').ljust(width)} {value}")
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """Print a list.

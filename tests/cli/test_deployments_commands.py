@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, List
 
 import click
 import pytest
 
 from arkor_sync.cli.client import split_step
-from arkor_sync.cli.commands.deployments import _retention
+from arkor_sync.cli.commands.deployments import _find_key, _retention
 from arkor_sync.emulator import Emulator, Fault
+from arkor_sync.errors import ArkorUsageError
 from support.command_line import CommandLine
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\nnext\x9b2J\u202e"
@@ -22,11 +23,6 @@ def routes(emulator: Emulator) -> List[str]:
 
 def deploy(emulator: Emulator, **more: Any) -> str:
     return emulator.add_deployment("support-bot", {"kind": "base_model", "baseModel": "m"}, **more)
-
-
-def wire(cli: CommandLine) -> Dict[str, Any]:
-    found: Dict[str, Any] = cli("deployments", "show", "support-bot", "--json").json
-    return found
 
 
 # deployments create
@@ -56,14 +52,14 @@ def test_a_checkpoint_of_a_job_is_deployed_by_the_names_of_both(
     }
 
 
-def test_a_base_model_that_everybody_may_call(cli: CommandLine) -> None:
+def test_a_base_model_that_everybody_may_call(cli: CommandLine, emulator: Emulator) -> None:
     made = cli(
         "deployments",
         *("create", "support-bot", *MODEL, "--auth", "none", "--retention", "unlimited", "--json"),
     ).json
     assert made["target"] == {"kind": "base_model", "baseModel": MODEL[1]}
     assert (made["authMode"], made["runRetentionMode"]) == ("none", "unlimited")
-    assert made == wire(cli)
+    assert made == emulator.client().deployments.get(made["id"]).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -158,6 +154,16 @@ def test_a_list_has_a_line_for_each_deployment_also_of_an_unknown_kind(
     assert "expiresAt: 2026-02-01T00:00:00Z" in cli("deployments", "show", ids[1]).stdout
 
 
+def test_lists_that_are_empty_say_so(cli: CommandLine, emulator: Emulator) -> None:
+    none = cli("deployments", "list")
+    assert none.stdout == ""
+    assert none.stderr == "There is no deployment yet: `arkor-sync deployments create` makes one.\n"
+    deploy(emulator)
+    none = cli("keys", "list", "support-bot", "--json")
+    assert none.json == []
+    assert none.stderr == "It has no key yet: `arkor-sync keys issue` makes one.\n"
+
+
 def test_what_the_cloud_says_of_a_deployment_is_shown_harmless(
     cli: CommandLine, emulator: Emulator, terminal: Callable[..., Any]
 ) -> None:
@@ -172,7 +178,7 @@ def test_what_the_cloud_says_of_a_deployment_is_shown_harmless(
     assert b"\x1b]0;" not in shown.printed
     assert b"\x1b[31m" not in shown.printed
     assert "red next" in shown.text
-    asked = terminal("deployments", "delete", cli("deployments", "list", "--json").json[0]["id"])
+    asked = terminal("deployments", "delete", emulator.client().deployments.list()[0].id)
     asked.until("Type its slug")
     assert "This deletes red next and its keys" in " ".join(asked.text.split())
     asked.press("ctrl-c")
@@ -210,7 +216,7 @@ def test_a_delete_needs_a_terminal_or_a_word(cli: CommandLine, emulator: Emulato
     deleted = cli("deployments", "delete", "support-bot", "--yes")
     assert deleted.stdout == "deleted support-bot\n"
     assert "trying again in" in deleted.stderr, "its first answer was lost"
-    assert cli("deployments", "list", "--json").json == []
+    assert emulator.client().deployments.list() == []
     id = deploy(emulator)
     gone = cli("deployments", "delete", id, "--yes", "--json").json
     assert gone == {"id": id, "slug": "support-bot", "deleted": True}
@@ -253,28 +259,33 @@ def test_a_key_is_printed_once_and_only_on_standard_output(
     all_of_it = cli("keys", "list", "support-bot", "--json")
     assert "plaintext" not in all_of_it.stdout
     assert key not in listed.stdout + all_of_it.stdout
-    revoked = cli("keys", "revoke", "support-bot", "ci")
-    assert revoked.stdout == f"revoked ci ({as_json.json['id']})\n"
-    assert [each["enabled"] for each in cli("keys", "list", "support-bot", "--json").json] == [
-        True,
-        False,
-    ]
 
 
-def test_keys_that_several_have_or_none(cli: CommandLine, emulator: Emulator) -> None:
-    deploy(emulator)
-    assert "It has no key yet" in cli("keys", "list", "support-bot").stderr
-    ids = [cli("keys", "issue", "support-bot", "ci", "--json").json["id"] for _ in range(2)]
-    both = cli("keys", "revoke", "support-bot", "ci", code=2)
-    assert f"2 keys of support-bot have the label 'ci': {ids[0]}, {ids[1]}" in both.stderr
-    assert "revoke_key" not in routes(emulator)
-    assert cli("keys", "revoke", "support-bot", ids[0], "--json").json["enabled"] is False
-    prefix = cli("keys", "list", "support-bot", "--json").json[1]["prefix"]
-    assert ids[1] in cli("keys", "revoke", "support-bot", prefix).stdout
-    assert (
-        "'nope'; `arkor-sync keys list"
-        in cli("keys", "revoke", "support-bot", "nope", code=2).stderr
+def test_a_key_is_revoked_by_its_label_or_its_id(cli: CommandLine, emulator: Emulator) -> None:
+    issued = emulator.client().deployments.keys
+    id = deploy(emulator)
+    shop, ci = (issued.create(id, label) for label in ("our web shop", "ci"))
+    assert cli("keys", "revoke", "support-bot", "ci").stdout == f"revoked ci ({ci.id})\n"
+    assert cli("keys", "revoke", id, shop.id, "--json").json == issued.list(id)[0].to_dict()
+    assert [each.enabled for each in issued.list(id)] == [False, False]
+
+
+def test_which_key_a_name_is(emulator: Emulator) -> None:
+    client = emulator.client()
+    deployment = client.deployments.get(deploy(emulator))
+    first, second, third = (client.deployments.keys.create(deployment.id, "ci") for _ in range(3))
+    client.deployments.keys.revoke(deployment.id, third.id)
+    with pytest.raises(ArkorUsageError) as caught:
+        _find_key(client, deployment, "ci")
+    assert str(caught.value) == (
+        f"2 keys of support-bot have the label 'ci': {first.id}, {second.id}; give the id of one"
     )
+    assert _find_key(client, deployment, third.id).id == third.id, "also one that was revoked"
+    assert _find_key(client, deployment, second.prefix).id == second.id
+    client.deployments.keys.revoke(deployment.id, first.id)
+    assert _find_key(client, deployment, "ci").id == second.id, "the only one that is accepted"
+    with pytest.raises(ArkorUsageError, match="'nope'; `arkor-sync keys list support-bot` shows"):
+        _find_key(client, deployment, "nope")
 
 
 @pytest.mark.parametrize("label", ["", "   ", "x" * 81])
@@ -299,4 +310,3 @@ def test_a_key_whose_answer_is_lost_is_told(cli: CommandLine, emulator: Emulator
     lost = cli("keys", "issue", "support-bot", "ci", code=6)
     assert "a key may have been issued nevertheless" in lost.stderr
     assert routes(emulator).count("create_key") == 1
-    assert len(cli("keys", "list", "support-bot", "--json").json) == 1
