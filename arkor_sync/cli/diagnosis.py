@@ -347,7 +347,7 @@ def _identity(
     address: str, credentials: Credentials, project: Optional[ProjectState]
 ) -> Iterator[Finding]:
     """Ask who the token belongs to, and whether the project is there."""
-    client = CloudApiClient(address, credentials, timeout=TIMEOUT)
+    client = CloudApiClient(address, credentials, timeout=TIMEOUT, retry="none")
     remedy = _SIGN_IN
     try:
         orgs = [org.slug for org in client.me().orgs]

@@ -16,6 +16,7 @@ from typing import Callable, Literal, Optional, TypeVar
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.doubling import doubling
+from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorError, CloudApiError, NotFoundError
@@ -71,10 +72,19 @@ def repeat(
             if ends or attempt == ATTEMPTS or transport.interrupted or not _may_pass(error):
                 raise
             _logger.warning("%s; trying again in %.1f s", str(error), delay)
-            if clock.wait(transport.interruption, delay):
+            if _wait(clock, transport, delay):
                 raise
         transport.close_connections()
     raise AssertionError("the loop has no end")  # pragma: no cover
+
+
+def _wait(clock: Clock, transport: Transport, seconds: float) -> bool:
+    """Wait in slices, as every thread of the program does; return whether it was interrupted."""
+    end = clock.now() + seconds
+    while clock.now() < end:
+        if clock.wait(transport.interruption, min(SLICE, end - clock.now())):
+            return True
+    return transport.interrupted
 
 
 def _may_pass(error: ArkorError) -> bool:

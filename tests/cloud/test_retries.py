@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import ssl
 import threading
@@ -273,6 +274,23 @@ def test_an_interrupted_wait_ends_at_once_with_the_failure(monkeypatch: pytest.M
         with pytest.raises(ServerError):
             call.result()
     assert sent == [1]
+
+
+def test_a_time_limit_of_a_job_system_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_FIRST", 20.0)
+    waiting = threading.Event()
+
+    def send(_: Transport) -> None:
+        waiting.set()
+        raise down()
+
+    with Transport() as transport:
+        call = Background(repeat, send, transport, Clock())
+        until(waiting.is_set)
+        ident = ctypes.c_ulong(call.thread.ident or 0)
+        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit)) == 1
+        call.thread.join(10)
+        assert not call.running()
 
 
 def test_a_chat_of_a_run_that_is_stopped_is_not_repeated() -> None:
