@@ -4,8 +4,8 @@ A request that is safe to repeat has the same effect however often it is sent: o
 (GET), one that sets fields to given values (PATCH), and one that removes something (DELETE). What
 creates something (POST) is sent once, unless the client was made with `retry="all"`.
 
-All requests are repeated here, and nowhere else. A request whose caller gave a transport is not
-repeated: a run has its own reconnects, and must stop at once.
+All requests are repeated here, and nowhere else. A safe request whose caller gave a transport is
+not repeated: a run has its own reconnects, and must stop at once.
 """
 
 from __future__ import annotations
