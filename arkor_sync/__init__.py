@@ -12,6 +12,12 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing would tak
 # the lists.
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse as ChatResponse
+    from arkor_sync.cloud.chat_types import ChatMessage as ChatMessage
+    from arkor_sync.cloud.chat_types import ResponseFormat as ResponseFormat
+    from arkor_sync.cloud.chat_types import StructuredOutputs as StructuredOutputs
+    from arkor_sync.cloud.chat_types import ToolCall as ToolCall
+    from arkor_sync.cloud.chat_types import ToolDefinition as ToolDefinition
+    from arkor_sync.cloud.chat_types import Usage as Usage
     from arkor_sync.cloud.client import CloudApiClient as CloudApiClient
     from arkor_sync.cloud.client_version import DeprecationNotice as DeprecationNotice
     from arkor_sync.cloud.client_version import latest_deprecation as latest_deprecation
@@ -21,6 +27,15 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.credentials import credentials_path as credentials_path
     from arkor_sync.cloud.credentials import read_credentials as read_credentials
     from arkor_sync.cloud.credentials import write_credentials as write_credentials
+    from arkor_sync.cloud.deployment_models import AdapterTarget as AdapterTarget
+    from arkor_sync.cloud.deployment_models import AuthMode as AuthMode
+    from arkor_sync.cloud.deployment_models import BaseModelTarget as BaseModelTarget
+    from arkor_sync.cloud.deployment_models import Deployment as Deployment
+    from arkor_sync.cloud.deployment_models import DeploymentKey as DeploymentKey
+    from arkor_sync.cloud.deployment_models import DeploymentTarget as DeploymentTarget
+    from arkor_sync.cloud.deployment_models import IssuedKey as IssuedKey
+    from arkor_sync.cloud.deployment_models import UnknownTarget as UnknownTarget
+    from arkor_sync.cloud.endpoint import ChatEndpoint as ChatEndpoint
     from arkor_sync.cloud.models import SUPPORTED_MODELS as SUPPORTED_MODELS
     from arkor_sync.cloud.models import BlobDataset as BlobDataset
     from arkor_sync.cloud.models import DatasetSplit as DatasetSplit
@@ -37,6 +52,8 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.project import project_state_path as project_state_path
     from arkor_sync.cloud.project import read_project_state as read_project_state
     from arkor_sync.cloud.project import write_project_state as write_project_state
+    from arkor_sync.cloud.tool_loop import ToolConversation as ToolConversation
+    from arkor_sync.cloud.tool_loop import run_tools as run_tools
     from arkor_sync.comparison import Comparison as Comparison
     from arkor_sync.contexts import Callback as Callback
     from arkor_sync.contexts import Callbacks as Callbacks
@@ -74,7 +91,9 @@ if TYPE_CHECKING:
     from arkor_sync.errors import RunAborted as RunAborted
     from arkor_sync.errors import RunError as RunError
     from arkor_sync.errors import ServerError as ServerError
+    from arkor_sync.errors import SignInTimeout as SignInTimeout
     from arkor_sync.errors import StreamProtocolError as StreamProtocolError
+    from arkor_sync.errors import ToolRoundsExhausted as ToolRoundsExhausted
     from arkor_sync.errors import TrainingCancelledError as TrainingCancelledError
     from arkor_sync.errors import TrainingError as TrainingError
     from arkor_sync.errors import TrainingFailedError as TrainingFailedError
@@ -122,6 +141,11 @@ else:
             "CompletedContext FailedContext CancelledContext ReconnectContext EndContext"
         ),
         "cloud.chat": "ChatResponse",
+        "cloud.chat_types": (
+            "ChatMessage ToolCall ToolDefinition ResponseFormat StructuredOutputs Usage"
+        ),
+        "cloud.endpoint": "ChatEndpoint",
+        "cloud.tool_loop": "run_tools ToolConversation",
         "stream.events": "TrainingEvent",
         "stream.error_policy": (
             "ErrorPolicy Action Rule Failure Decision Skip Redeliver StopTraining"
@@ -129,6 +153,10 @@ else:
         "stream.reconnect": "ReconnectPolicy",
         "stores": "CursorStore FileCursorStore SavedCursor",
         "cloud.client": "CloudApiClient",
+        "cloud.deployment_models": (
+            "AuthMode Deployment DeploymentKey DeploymentTarget AdapterTarget BaseModelTarget "
+            "UnknownTarget IssuedKey"
+        ),
         "cloud.credentials": (
             "AnonymousCredentials OAuthCredentials TokenCredentials credentials_path "
             "read_credentials write_credentials"
@@ -136,11 +164,13 @@ else:
         "cloud.project": "ProjectState project_state_path read_project_state write_project_state",
         "cloud.client_version": "DeprecationNotice latest_deprecation",
         "errors": (
-            "ArkorError ArkorUsageError CredentialsError AnonymousTokenRejectedError "
+            "ArkorError ArkorUsageError CredentialsError SignInTimeout "
+            "AnonymousTokenRejectedError "
             "ProjectStateError ProjectStateMismatchError ArkorConnectionError ArkorTimeoutError "
             "CloudApiError BadRequestError AuthenticationError PermissionDeniedError "
             "NotFoundError ConflictError GoneError ReplayUnavailable UnprocessableEntityError "
-            "UpgradeRequiredError RateLimitError ServerError ResponseError StreamProtocolError "
+            "UpgradeRequiredError RateLimitError ServerError ResponseError ToolRoundsExhausted "
+            "StreamProtocolError "
             "RunError RunAborted WaitTimeout ReconnectExhausted ForkedRunError CursorStoreError "
             "LeaseHeldError TrainingError TrainingFailedError TrainingCancelledError"
         ),

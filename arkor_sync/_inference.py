@@ -11,6 +11,7 @@ from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.chat_types import ResponseFormat, StructuredOutputs, ToolDefinition
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.training_data import Prompt
@@ -30,10 +31,10 @@ class Inference:
         temperature: Optional[float] = None,
         top_p: Optional[float] = None,
         max_tokens: Optional[int] = None,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        tools: Optional[Sequence[Union[ToolDefinition, Mapping[str, Any]]]] = None,
         tool_choice: Optional[Union[str, Mapping[str, Any]]] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
-        structured_outputs: Optional[Mapping[str, Any]] = None,
+        response_format: Union[ResponseFormat, Mapping[str, Any], None] = None,
+        structured_outputs: Union[StructuredOutputs, Mapping[str, Any], None] = None,
         timeout: Optional[float] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:

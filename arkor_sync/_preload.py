@@ -14,8 +14,8 @@ def import_for_the_threads() -> None:
     The first recovery is then as quick as any other. And a Ctrl-C in the middle of an import of the
     main thread can leave the interpreter's import lock taken for good, for all other threads.
     """
-    import arkor_sync.cloud.chat
-    import arkor_sync.cloud.chat_request  # noqa: F401
+    import arkor_sync.cloud.chat_request
+    import arkor_sync.cloud.chat_sending  # noqa: F401
 
     codecs.lookup("utf-8-sig")
     camel_case.load()

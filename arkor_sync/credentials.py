@@ -12,6 +12,7 @@ from arkor_sync.cloud.credentials import (
     resolve_base_url,
     write_credentials,
 )
+from arkor_sync.cloud.sign_in import sign_in, sign_in_anonymously, sign_out
 
 __all__ = [
     "AnonymousCredentials",
@@ -23,5 +24,8 @@ __all__ = [
     "read_credentials",
     "request_anonymous_token",
     "resolve_base_url",
+    "sign_in",
+    "sign_in_anonymously",
+    "sign_out",
     "write_credentials",
 ]

@@ -13,7 +13,7 @@ Every exception survives pickling. `ArkorError` is the root; its branches say wh
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Protocol, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple, Type
 
 from requests import RequestException, Timeout
 
@@ -42,6 +42,10 @@ class ArkorUsageError(ArkorError, ValueError):
 
 class CredentialsError(ArkorError):
     """The credentials file cannot be used (it is not changed), or the account must sign in."""
+
+
+class SignInTimeout(CredentialsError, TimeoutError):
+    """The user did not finish the sign-in in the browser in time. Nothing was changed."""
 
 
 class AnonymousTokenRejectedError(CredentialsError):
@@ -88,6 +92,24 @@ class ArkorTimeoutError(ArkorConnectionError, Timeout):
 
 class ResponseError(ArkorError):
     """A successful response does not have the documented shape."""
+
+
+class ToolRoundsExhausted(ArkorError):
+    """`run_tools` had no answer of the model after `max_rounds` rounds.
+
+    Attributes:
+        rounds: How many rounds there were.
+        messages: The conversation so far, with the result of each call: `run_tools` can go on
+            with it.
+    """
+
+    def __init__(self, rounds: int, messages: List[Any]) -> None:
+        self.rounds = rounds
+        self.messages = messages
+        super().__init__(
+            f"the model still called tools in round {rounds}, the last of max_rounds, and has no "
+            "answer; `messages` of this error is the conversation so far"
+        )
 
 
 class StreamProtocolError(ArkorError):

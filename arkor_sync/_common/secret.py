@@ -34,7 +34,7 @@ _OPTION = re.compile(
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
 _WELL_KNOWN = re.compile(
-    r"\b(?:hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
+    r"\b(?:ark_live_|hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
 )
 # Only the groups are kept: they are the parts of a URL without secrets.
 _URL = re.compile(r"(\w{1,20}://(?:user:password@)?)(?:[^/?#\s]*@)?([^?#\s]*)\S*")

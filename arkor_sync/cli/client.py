@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from arkor_sync._common.text import safe_line
 
@@ -53,3 +54,9 @@ def find_job(
             raise ArkorUsageError(f"{several}; give the id of one")
         output.note(f"{several}; taking the newest")
     return named[0]
+
+
+def split_step(text: str) -> Tuple[str, Optional[int]]:
+    """Split `JOB@STEP`. Only digits behind the last `@` are a step: names may hold an `@`."""
+    found = re.fullmatch("(.+)@([0-9]{1,18})", text, re.DOTALL)
+    return (found[1], int(found[2])) if found else (text, None)

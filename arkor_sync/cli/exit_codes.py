@@ -47,6 +47,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.INTERRUPTED
     for kinds, code in (
         ((errors.TrainingCancelledError,), ExitCode.CANCELLED),
+        ((errors.SignInTimeout,), ExitCode.TIMEOUT),
         ((errors.CredentialsError, errors.AuthenticationError), ExitCode.SIGN_IN),
         ((errors.WaitTimeout,), ExitCode.TIMEOUT),
         (

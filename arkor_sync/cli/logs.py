@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import logging
 
-from arkor_sync._common.text import safe_text
+from arkor_sync._common.text import safe_line, safe_text
+from arkor_sync.cli.output import PROGRAM
 
-PROGRAM = "arkor-sync"
 _DEPRECATION = "arkor_sync.deprecation"  # told once, at the end
+_LONGEST = 2000  # characters of a line
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Write the message, and no traceback: `--debug` shows that."""
-        return f"{PROGRAM}: {safe_text(record.getMessage())}"
+        """Write the message on a line, and no traceback: `--debug` shows that."""
+        return safe_line(f"{PROGRAM}: {record.getMessage()}", _LONGEST)
 
 
-def log_to_standard_error() -> None:
-    """Show what the library warns of."""
+class _All(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Write all that is known, and the traceback."""
+        return safe_text(super().format(record))
+
+
+def log_to_standard_error(debug: bool = False) -> None:
+    """Show what the library warns of.
+
+    Args:
+        debug: Show the life of a job, what the library does on the network, and tracebacks too.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Lines())
+    handler.setFormatter(
+        _All("%(asctime)s %(name)s %(levelname)s %(message)s") if debug else _Lines()
+    )
     handler.addFilter(lambda record: record.name != _DEPRECATION)
     logging.basicConfig(handlers=[handler], force=True)
-
-
-def log_more() -> None:
-    """Show the life of a job, what the library does on the network, and tracebacks."""
-    logging.getLogger("arkor_sync").setLevel(logging.DEBUG)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # as when standard error was closed
+    if debug:
+        logging.getLogger("arkor_sync").setLevel(logging.DEBUG)

@@ -1,26 +1,19 @@
-"""Sends chat requests and reads their answers, whole or streamed. Runs on the caller's thread."""
+"""The answers of chat requests, whole or streamed. Runs on the caller's thread."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
 from sys import getsizeof
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, cast
 
 import requests
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import parse_json
 from arkor_sync._common.text import safe_line
-from arkor_sync.cloud.bodies import ByteStream, read_body
-from arkor_sync.cloud.http import (
-    EVENT_STREAM,
-    UNBUFFERED,
-    check_timeout,
-    decode_json,
-    media_type,
-)
+from arkor_sync.cloud.bodies import ByteStream
+from arkor_sync.cloud.chat_types import ChatMessage, ToolCall, Usage
+from arkor_sync.cloud.http import decode_json
 from arkor_sync.cloud.record import checked
-from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.sse import Frame, FrameParser
 from arkor_sync.cloud.tool_calls import ToolCalls
 from arkor_sync.errors import (
@@ -29,67 +22,11 @@ from arkor_sync.errors import (
     ArkorTimeoutError,
     ArkorUsageError,
     CloudApiError,
-    NotFoundError,
     ResponseError,
-    UnprocessableEntityError,
 )
 
 _PIECE_BYTES = 100  # what a piece of the answer takes beside its characters, at least
-_TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
 _LEAST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
-
-
-def send_chat(
-    session: CloudSession, body: Dict[str, Any], timeout: Optional[float]
-) -> ChatResponse:
-    """Send a chat request (`POST /v1/inference/chat`).
-
-    Args:
-        session: Makes the request.
-        body: What `build_chat_body` returned.
-        timeout: Seconds for a whole answer, or for the next piece of a streamed one; None for
-            300.
-
-    Returns:
-        The answer. A streamed one holds a connection until it is read to its end or closed.
-    """
-    seconds = _TIMEOUT if timeout is None else timeout
-    limits = check_timeout((session.http.timeout[0], seconds))
-    url, auth = session.target("inference", "chat")
-    with ExitStack() as stack:
-        transport = stack.enter_context(session.transport())
-        try:
-            response = session.http.open(
-                transport,
-                "POST",
-                url,
-                auth=auth,
-                headers={"Accept": f"{EVENT_STREAM}, application/json", **UNBUFFERED},
-                body=body,
-                timeout=limits,
-            )
-        except (NotFoundError, UnprocessableEntityError) as error:
-            raise _named(error, body.get("adapter")) from None
-        stack.enter_context(closing(response))
-        kind = media_type(response)
-        if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
-            limit = session.http.max_chat_bytes
-            return StreamedChatResponse(response, stack.pop_all().close, seconds, limit)
-        # Kept where requests keeps it, so that `response.content` and `response.json()` work.
-        response._content = read_body(response, session.http.max_chat_bytes)
-        response._content_consumed = True  # type: ignore[attr-defined]
-        response.raw.close()
-        return ChatResponse(response)
-
-
-def _named(error: CloudApiError, adapter: Optional[Dict[str, Any]]) -> CloudApiError:
-    """Return the error with the job and the step that were asked for."""
-    if adapter is None:
-        return error
-    job_id, step = safe_line(adapter["jobId"]), adapter.get("step")
-    model = "the final model" if step is None else f"the checkpoint at step {step}"
-    message = f"{error.message} (asked for {model} of job {job_id})"
-    return type(error)(error.status, message, error.code, error.body, error.retry_after, error.hint)
 
 
 class ChatResponse:
@@ -175,24 +112,45 @@ class ChatResponse:
     def json(self) -> Any:
         """Return the whole JSON that the cloud sent: for what no other method gives.
 
-        That is the usage of tokens, for instance, or several answers. Of a streamed answer it is
+        That is the id of the answer, for instance, or several answers. Of a streamed answer it is
         the list of its JSON chunks. JSON in the model's text is returned by `parsed()`.
         """
         return decode_json(self.response.content, "the chat answer")
 
-    def tool_calls(self) -> List[Dict[str, Any]]:
+    def tool_calls(self) -> List[ToolCall]:
         """Return the model's calls of `tools`, empty if there is none: for a request with tools.
 
-        `arguments` in each is a string that holds JSON.
+        `arguments` in each is a string that holds JSON. `run_tools` makes the calls.
         """
         calls = self._message().get("tool_calls")
         checked(Optional[List[Dict[str, Any]]], calls, "choices[0].message.tool_calls")
         return calls or []
 
+    def message(self) -> ChatMessage:
+        """Return the answer as a message of the assistant, to append it to the conversation.
+
+        It has the text and the tool calls. Then a message of the role `tool` for each call, or the
+        next one of the user, can follow.
+        """
+        content, calls = self.content(), self.tool_calls()
+        if calls:
+            return {"role": "assistant", "content": content, "tool_calls": calls}
+        return {"role": "assistant", "content": content or ""}
+
     @property
     def finish_reason(self) -> Optional[str]:
         """Why the answer ended: `stop`, `length`, `tool_calls` or another; `None` if not known."""
         return _reason(self._choice())
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """How many tokens the request took (`usage`); `None` if that is not known.
+
+        A streamed answer tells it only if it was asked to, at its end: with the argument
+        `extra={"streamOptions": {"includeUsage": True}}`, or for a `ChatEndpoint`
+        `extra={"stream_options": {"include_usage": True}}`.
+        """
+        return _usage(checked(Dict[str, Any], self.json(), ""))
 
     def close(self) -> None:
         """Close the connection of a streamed answer. What has not been read is lost."""
@@ -239,6 +197,7 @@ class StreamedChatResponse(ChatResponse):
         self._chunks: List[str] = []  # JSON texts: a small text may make large objects
         self._limit = self._room = limit
         self._finish_reason: Optional[str] = None
+        self._usage: Optional[Usage] = None
         self._ended = False
         self._failure: Optional[ArkorError] = None
 
@@ -263,7 +222,7 @@ class StreamedChatResponse(ChatResponse):
         self.text()
         return list(map(parse_json, self._chunks))
 
-    def tool_calls(self) -> List[Dict[str, Any]]:
+    def tool_calls(self) -> List[ToolCall]:
         """Wait for the end, and return the calls, joined from their parts."""
         calls = ToolCalls()
         for chunk in self.json():
@@ -276,6 +235,11 @@ class StreamedChatResponse(ChatResponse):
     def finish_reason(self) -> Optional[str]:
         """Why the answer ended; `None` until the chunk that says it has been read."""
         return self._finish_reason
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """How many tokens the request took; `None` until the chunk that says it has been read."""
+        return self._usage
 
     def close(self) -> None:
         """Close the connection. What has not been read is lost, and reading it raises."""
@@ -335,6 +299,7 @@ class StreamedChatResponse(ChatResponse):
         if piece:
             self._keep(self._pieces, piece)
         self._finish_reason = _reason(_first_choice(chunk)) or self._finish_reason
+        self._usage = _usage(chunk) or self._usage
 
     def _keep(self, kept: List[str], text: str) -> None:
         """Keep a text, for those who read the answer again.
@@ -378,6 +343,11 @@ def _reason(choice: Dict[str, Any]) -> Optional[str]:
     return reason if isinstance(reason, str) else None
 
 
+def _usage(answer: Any) -> Optional[Usage]:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    return cast(Usage, usage) if isinstance(usage, dict) and usage else None
+
+
 def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
     """Build the exception for an error within a stream; its status is 500 by default."""
     error = chunk["error"]
@@ -386,6 +356,8 @@ def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     return CloudApiError.for_status(
         status,
-        safe_line(message) if isinstance(message, str) else "the cloud could not finish the answer",
+        safe_line(message)
+        if isinstance(message, str)
+        else "the server could not finish the answer",
         code if isinstance(code, str) else None,
     )

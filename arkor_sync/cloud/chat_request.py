@@ -1,17 +1,23 @@
-"""The body of a chat request, and the checks before it is sent. Pure."""
+"""The bodies of chat requests, and the checks before they are sent. Pure.
+
+There are two forms: that of the cloud, in camelCase, and that of OpenAI-compatible servers.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
-from arkor_sync._common.arguments import check, refusal
+from arkor_sync._common.arguments import check, did_you_mean, refusal
 from arkor_sync._common.json import json_copy
 from arkor_sync.cloud.job_config import merge_extra
 from arkor_sync.cloud.training_data import ROLES, Messages, Prompt
 
 if TYPE_CHECKING:
+    from arkor_sync.cloud.chat_types import ResponseFormat, StructuredOutputs, ToolDefinition
     from arkor_sync.cloud.models import TrainingJob
 
+_FORMATS = ("text", "json_object", "json_schema")
+_CHOICES = ("auto", "none", "required")
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object")
 _MODIFIERS = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")
 
@@ -50,10 +56,10 @@ def build_chat_body(
     temperature: Optional[float] = None,
     top_p: Optional[float] = None,
     max_tokens: Optional[int] = None,
-    tools: Optional[Sequence[Mapping[str, Any]]] = None,
+    tools: Optional[Sequence[Union[ToolDefinition, Mapping[str, Any]]]] = None,
     tool_choice: Union[str, Mapping[str, Any], None] = None,
-    response_format: Optional[Mapping[str, Any]] = None,
-    structured_outputs: Optional[Mapping[str, Any]] = None,
+    response_format: Union[ResponseFormat, Mapping[str, Any], None] = None,
+    structured_outputs: Union[StructuredOutputs, Mapping[str, Any], None] = None,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Build the body of `POST /v1/inference/chat`; the arguments are those of `client.chat`.
@@ -64,17 +70,12 @@ def build_chat_body(
     Raises:
         ArkorUsageError: The request cannot work.
     """
-    is_list = isinstance(messages, Sequence) and not isinstance(messages, (bytes, Mapping))
-    wanted = "a text such as 'Hello', or a list such as [{'role': 'user', 'content': 'Hello'}]"
-    check("messages", messages, is_list and bool(messages), wanted)
-    messages = as_messages(messages)
-    for index, message in enumerate(messages):
-        _check_message(f"messages[{index}]", message)
+    messages = _checked_messages(messages, ROLES)
     _check_target(job, step, adapter, base_model)
     if job is not None:
         adapter = adapter_of(job, step)
-    if structured_outputs is not None:
-        _check_constraint(structured_outputs, response_format)
+    check_tools(tools, tool_choice)
+    _check_form(response_format, structured_outputs)
     body = {
         "messages": messages,
         "adapter": adapter and dict(adapter),
@@ -88,21 +89,63 @@ def build_chat_body(
         "responseFormat": response_format,
         "structuredOutputs": structured_outputs,
     }
+    return _copied(body, extra)
+
+
+def build_completion_body(
+    messages: Prompt,
+    *,
+    model: Optional[str] = None,
+    stream: bool = True,
+    extra: Optional[Mapping[str, Any]] = None,
+    **options: Any,
+) -> Dict[str, Any]:
+    """Build the body of `POST /chat/completions`; the arguments are those of `ChatEndpoint.chat`.
+
+    Other servers know more roles, and contents that are lists of parts: they are not refused.
+
+    Returns:
+        A new dictionary in wire form. Arguments that are `None` are left out.
+
+    Raises:
+        ArkorUsageError: The request cannot work.
+    """
+    messages = _checked_messages(messages, None)
+    check("model", model, model is None or _is_text(model), "the name of a model")
+    check_tools(options.get("tools"), options.get("tool_choice"))
+    _check_form(options.get("response_format"), options.get("structured_outputs"))
+    return _copied({"messages": messages, "model": model, "stream": stream, **options}, extra)
+
+
+def _copied(body: Dict[str, Any], extra: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     given = {key: value for key, value in body.items() if value is not None}
     chat_body: Dict[str, Any] = json_copy(merge_extra(given, extra, body.keys()), "the request")
     return chat_body
 
 
-def _check_message(name: str, message: Any) -> None:
+def _checked_messages(prompt: Prompt, roles: Optional[Sequence[str]]) -> Messages:
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, (bytes, Mapping))
+    wanted = "a text such as 'Hello', or a list such as [{'role': 'user', 'content': 'Hello'}]"
+    check("messages", prompt, is_list and bool(prompt), wanted)
+    messages = as_messages(prompt)
+    for index, message in enumerate(messages):
+        _check_message(f"messages[{index}]", message, roles)
+    return messages
+
+
+def _check_message(name: str, message: Any, roles: Optional[Sequence[str]]) -> None:
+    """Check a message; `roles` are all that the server knows, or None for any."""
     check(name, message, isinstance(message, Mapping), "an object with a role")
     role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
-    check(f"{name}.role", role, role in ROLES, f"one of {', '.join(ROLES)}")
+    fits = _is_text(role) if roles is None else role in roles
+    check(f"{name}.role", role, fits, f"one of {', '.join(ROLES)}")
     if content is None and role == "assistant":
         if not calls:
             got = "an assistant's message without content and tool_calls"
             raise refusal(name, message, "one of the two", got=got)
     else:
-        check(f"{name}.content", content, isinstance(content, str), "a string")
+        fits = isinstance(content, str) or (roles is None and isinstance(content, (list, tuple)))
+        check(f"{name}.content", content, fits, "a string")
     if role == "tool":
         call_id = message.get("tool_call_id")
         wanted = "the id of the call that it answers"
@@ -124,6 +167,57 @@ def _check_target(job: Any, step: Any, adapter: Any, base_model: Any) -> None:
     fits = kind == "final" or (kind == "checkpoint" and isinstance(adapter.get("step"), int))
     wanted = "{'kind': 'final', 'jobId': ...} or {'kind': 'checkpoint', 'jobId': ..., 'step': ...}"
     check("adapter", adapter, fits, wanted)
+
+
+def check_tools(tools: Any, tool_choice: Any = None) -> None:
+    """Check `tools` and `tool_choice`.
+
+    Raises:
+        ArkorUsageError: They cannot work.
+    """
+    form = "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+    if tools is not None:
+        is_list = isinstance(tools, Sequence) and not isinstance(tools, (str, bytes))
+        check("tools", tools, is_list, f"a list of tools: {form}")
+    for index, tool in enumerate(tools or ()):
+        fits = isinstance(tool, Mapping) and isinstance(tool.get("type"), str)
+        fits = fits and (tool["type"] != "function" or _is_text(name_of_tool(tool)))
+        check(f"tools[{index}]", tool, fits, form)
+    if isinstance(tool_choice, Mapping):
+        fits = tool_choice.get("type") != "function" or _is_text(name_of_tool(tool_choice))
+        fits = fits and "type" in tool_choice
+    else:
+        fits = tool_choice is None or tool_choice in _CHOICES
+    named = "{'type': 'function', 'function': {'name': ...}}"
+    check("tool_choice", tool_choice, fits, f"{', '.join(map(repr, _CHOICES))} or {named}")
+
+
+def name_of_tool(tool: Mapping[str, Any]) -> Any:
+    """Return the name of a tool's function, or of a call's; None if it has none."""
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, Mapping) else None
+
+
+def _check_form(response_format: Any, constraint: Any) -> None:
+    """Check in which form the answer is asked for."""
+    if constraint is not None:
+        _check_constraint(constraint, response_format)
+    if response_format is not None:
+        _check_response_format("response_format", response_format)
+
+
+def _check_response_format(name: str, value: Any) -> None:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    # A server may know more types than these, but none whose name is nearly one of them.
+    meant = "" if kind in _FORMATS else did_you_mean(kind, _FORMATS)
+    wanted = f"an object whose type is one of {', '.join(_FORMATS)}{meant}"
+    check(name, value, isinstance(kind, str) and not meant, wanted)
+    if kind == "json_schema":
+        schema = value.get("json_schema")
+        is_named = isinstance(schema, Mapping) and _is_text(schema.get("name"))
+        wanted = "{'name': ..., 'schema': {...}}: the schema and a name for it"
+        fits = is_named and isinstance(schema.get("schema"), Mapping)
+        check(f"{name}.json_schema", schema, fits, wanted)
 
 
 def _check_constraint(constraint: Any, response_format: Any) -> None:

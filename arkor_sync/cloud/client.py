@@ -15,17 +15,20 @@ from arkor_sync._common.arguments import check_client
 from arkor_sync.cloud.bodies import MAX_ANSWER_BYTES, MAX_CHAT_BYTES, MAX_ERROR_BYTES
 from arkor_sync.cloud.client_version import CLIENT_HEADER, DeprecationSink
 from arkor_sync.cloud.credentials import Credentials
+from arkor_sync.cloud.deployments import Deployments
 from arkor_sync.cloud.http import DEFAULT_TIMEOUT, HttpClient, Timeout
 from arkor_sync.cloud.jobs import Jobs, is_sendable_id
 from arkor_sync.cloud.models import Me
 from arkor_sync.cloud.project import PathLike, ProjectState
 from arkor_sync.cloud.projects import Projects, ensure_project_state
+from arkor_sync.cloud.retries import Retry
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
+    from arkor_sync.cloud.chat_types import ResponseFormat, StructuredOutputs, ToolDefinition
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.training_data import Prompt
 
@@ -60,10 +63,16 @@ class CloudApiClient:
         max_error_bytes: How much is read of the body of an error; the rest is dropped.
         max_chat_bytes: The largest answer of a chat, streamed or not, as `max_answer_bytes`; of
             one that is streamed also the memory that it may take.
+        retry: What is sent again when the connection fails, or the cloud answers with 408, 429,
+            502, 503 or 504: at most twice, within 30 seconds, and not before the time that the
+            cloud asks for (`Retry-After`). `"safe"`: requests that read, change or delete; they
+            have the same effect if they are carried out twice. `"all"`: also those that create
+            something, and chats; then a job may be created twice. `"none"`: nothing.
 
     Attributes:
         jobs: The routes below `/v1/jobs`.
         projects: The routes below `/v1/projects`.
+        deployments: The routes below `/v1/endpoints`.
 
     Raises:
         ArkorUsageError: An argument cannot work.
@@ -83,6 +92,7 @@ class CloudApiClient:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         max_error_bytes: int = MAX_ERROR_BYTES,
         max_chat_bytes: int = MAX_CHAT_BYTES,
+        retry: Retry = "safe",
     ) -> None:
         self._arguments: Dict[str, Any] = {
             "base_url": base_url,
@@ -96,6 +106,7 @@ class CloudApiClient:
             "max_answer_bytes": max_answer_bytes,
             "max_error_bytes": max_error_bytes,
             "max_chat_bytes": max_chat_bytes,
+            "retry": retry,
         }
         self._session = CloudSession(
             base_url,
@@ -109,10 +120,12 @@ class CloudApiClient:
                 max_answer_bytes,
                 max_error_bytes,
                 max_chat_bytes,
+                retry=retry,
             ),
         )
         self.jobs = Jobs(self._session)
         self.projects = Projects(self._session)
+        self.deployments = Deployments(self._session)
 
     def __repr__(self) -> str:
         return f"CloudApiClient(base_url={self._session.base_url!r})"
@@ -137,16 +150,16 @@ class CloudApiClient:
         temperature: Optional[float] = None,
         top_p: Optional[float] = None,
         max_tokens: Optional[int] = None,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        tools: Optional[Sequence[Union[ToolDefinition, Mapping[str, Any]]]] = None,
         tool_choice: Union[str, Mapping[str, Any], None] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
-        structured_outputs: Optional[Mapping[str, Any]] = None,
+        response_format: Union[ResponseFormat, Mapping[str, Any], None] = None,
+        structured_outputs: Union[StructuredOutputs, Mapping[str, Any], None] = None,
         timeout: Optional[float] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:
         """Chat with what a job trained, or with a base model (`POST /v1/inference/chat`).
 
-        The request is sent once, and never repeated automatically. A streamed answer holds a
+        The request is sent once, but for a client with `retry="all"`. A streamed answer holds a
         connection until it is read to its end or closed. `client.chat(...).content()` is the text
         of the answer. Give exactly one of `job`, `adapter` and `base_model`.
 
@@ -178,8 +191,8 @@ class CloudApiClient:
             ArkorConnectionError: The request got no answer.
         """
         # Imported here, so that the package is imported faster.
-        from arkor_sync.cloud.chat import send_chat
         from arkor_sync.cloud.chat_request import build_chat_body
+        from arkor_sync.cloud.chat_sending import send_chat
 
         body = build_chat_body(
             messages,
@@ -197,7 +210,8 @@ class CloudApiClient:
             structured_outputs=structured_outputs,
             extra=extra,
         )
-        return send_chat(self._session, body, timeout)
+        find_target = partial(self._session.target, "inference", "chat")
+        return send_chat(self._session.http, find_target, body, timeout)
 
     def transport(self) -> Transport:
         """Make a transport with the settings of this client, for `jobs.events`."""

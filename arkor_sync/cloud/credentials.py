@@ -7,10 +7,10 @@ The file is shared with the TypeScript command line. Only `ensure_credentials` a
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Literal, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, Iterator, Literal, Optional, Tuple, TypeVar, Union
 
 from arkor_sync._common.arguments import refusal, show
 from arkor_sync._common.environment import home_directory, variable
@@ -139,13 +139,21 @@ def _hide(credentials: object, *names: str) -> None:
 
 
 Credentials = Union[AnonymousCredentials, OAuthCredentials, TokenCredentials]
+C = TypeVar("C", bound=Credentials)
 CREDENTIALS_TYPES = (AnonymousCredentials, OAuthCredentials, TokenCredentials)
 
 
-def _found(credentials: Credentials, source: str) -> Credentials:
+def _found(credentials: C, source: str) -> C:
     """Note where credentials were found: an error says it when their token is refused."""
     object.__setattr__(credentials, "source", source)
     return credentials
+
+
+def read_from(credentials: C, path: Path) -> C:
+    """Note the file that credentials are in."""
+    if isinstance(credentials, OAuthCredentials):
+        object.__setattr__(credentials, "path", path)
+    return _found(credentials, f"from {path}")
 
 
 def credentials_path() -> Path:
@@ -189,9 +197,7 @@ def read_credentials(path: Union[str, Path, None] = None) -> Optional[Credential
         raise CredentialsError(
             f"{path} is not usable: {error}; sign in again, or remove the file"
         ) from error
-    if isinstance(found, OAuthCredentials):
-        object.__setattr__(found, "path", path)
-    return _found(found, f"from {path}")
+    return read_from(found, path)
 
 
 def _decode(data: Any) -> Union[AnonymousCredentials, OAuthCredentials]:
@@ -236,6 +242,16 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
         raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
+def find_credentials() -> Optional[Credentials]:
+    """Find credentials as `ensure_credentials` does; None if there are none. Nobody is signed in.
+
+    Raises:
+        CredentialsError: The file is not usable.
+    """
+    token = Secret(variable("ARKOR_TOKEN") or "")
+    return _found(TokenCredentials(token), FROM_VARIABLE) if token else read_credentials()
+
+
 def ensure_credentials(
     base_url: Optional[str] = None, *, http: Optional[HttpClient] = None
 ) -> Credentials:
@@ -256,23 +272,12 @@ def ensure_credentials(
         ResponseError: The cloud's answer does not have the documented shape.
         ArkorConnectionError: The cloud cannot be reached.
     """
-    token = Secret(variable("ARKOR_TOKEN") or "")
-    if token:
-        return _found(TokenCredentials(token), FROM_VARIABLE)
-    http = http or HttpClient()
-    path = credentials_path()
-    found = read_credentials(path)
+    found = find_credentials()
     if found:
         return found
-    try:
-        lock = locked(path.parent, http.patience)
-    except OSError as error:
-        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock)
-        except TimeoutError as error:
-            raise CredentialsError(f"{error}; end that program, or remove its lock") from None
+    http = http or HttpClient()
+    path = credentials_path()
+    with locked_file(path, http.patience):
         found = read_credentials(path)
         if found:
             return found  # another process was first
@@ -283,25 +288,58 @@ def ensure_credentials(
                 path,
                 path.name,
             )
-            try:
-                keep_copy(path)
-            except OSError as error:
-                copy = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
-                raise CredentialsError(copy) from error
-        base_url, address = find_base_url() if base_url is None else (base_url, GIVEN)
-        base_url = base_url.rstrip("/")
-        issued = _request_anonymous_token(base_url, http, address)
-        created = AnonymousCredentials(
-            issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
-        )
+            keep_old(path)
+        created = make_anonymous_identity(base_url, http)
         write_credentials(created, path)
         _logger.warning(
             "ARKOR_TOKEN is not set and %s held no credentials: made a new anonymous account at "
             "%s, and kept it in that file; the jobs will belong to this account",
             path,
-            base_url,
+            created.arkor_cloud_api_url,
         )
-        return _found(created, f"from {path}")
+        return read_from(created, path)
+
+
+@contextmanager
+def locked_file(path: Path, patience: float) -> Iterator[None]:
+    """Lock the directory of the credentials file, for all programs that use this package.
+
+    Raises:
+        CredentialsError: It cannot be locked, or somebody else has it for longer than `patience`.
+    """
+    try:
+        lock = locked(path.parent, patience)
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except TimeoutError as error:
+            raise CredentialsError(f"{error}; end that program, or remove its lock") from None
+        yield
+
+
+def keep_old(path: Path) -> None:
+    """Copy the credentials file to `credentials.json.bak`.
+
+    Raises:
+        CredentialsError: It cannot be copied.
+    """
+    try:
+        keep_copy(path)
+    except OSError as error:
+        copy = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
+        raise CredentialsError(copy) from error
+
+
+def make_anonymous_identity(base_url: Optional[str], http: HttpClient) -> AnonymousCredentials:
+    """Request a new anonymous identity, of the cloud given or found; nothing is written."""
+    base_url, address = find_base_url() if base_url is None else (base_url, GIVEN)
+    base_url = base_url.rstrip("/")
+    issued = _request_anonymous_token(base_url, http, address)
+    return AnonymousCredentials(
+        issued.token, issued.anonymous_id, base_url, issued.personal_org.slug
+    )
 
 
 def request_anonymous_token(base_url: str, *, http: Optional[HttpClient] = None) -> AnonymousToken:

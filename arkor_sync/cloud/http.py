@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import re
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
-from urllib.parse import urljoin, urlsplit
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, Optional, Tuple, Union, get_args
 
 import requests
 from requests.auth import AuthBase
 
 from arkor_sync._common.arguments import check, refusal
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import parse_json
 from arkor_sync._common.secret import Secret, hide_secrets, redact_known
 from arkor_sync._common.text import safe_line
@@ -36,7 +36,14 @@ from arkor_sync.cloud.client_version import (
     upgrade_message,
 )
 from arkor_sync.cloud.record import checked
-from arkor_sync.cloud.request_facts import Origin, Refusal, describe
+from arkor_sync.cloud.request_facts import (
+    Origin,
+    Refusal,
+    describe,
+    reason_of,
+    redirect_message,
+)
+from arkor_sync.cloud.retries import SAFE_METHODS, Retry, repeat
 from arkor_sync.cloud.retry_after import parse_retry_after
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
@@ -124,6 +131,9 @@ class HttpClient:
         max_answer_bytes: The largest JSON answer, decoded; a larger one is refused.
         max_error_bytes: How much is read of the body of an error; the rest is dropped.
         max_chat_bytes: The largest answer of a chat, decoded; a larger one is refused.
+        retry: Which requests are repeated; see `retries`.
+        clock: Measures the time between two attempts.
+        is_arkor: Whether the server is an Arkor cloud, which looks at the client's version.
 
     Raises:
         ArkorUsageError: A value that cannot work.
@@ -136,15 +146,19 @@ class HttpClient:
     max_answer_bytes: int = MAX_ANSWER_BYTES
     max_error_bytes: int = MAX_ERROR_BYTES
     max_chat_bytes: int = MAX_CHAT_BYTES
+    retry: Retry = "safe"
+    clock: Clock = field(default_factory=Clock)
+    is_arkor: bool = True
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout)
+        check("retry", self.retry, self.retry in get_args(Retry), "'safe', 'all' or 'none'")
         for name in ("max_answer_bytes", "max_error_bytes", "max_chat_bytes"):
             value = getattr(self, name)
             fits = type(value) is int and value > 0
             check(name, value, fits, "a whole number of bytes above 0")
         header = self.client_header
-        if not isinstance(header, str) or not re.fullmatch(r"[!-~]+", header):
+        if header is not None and not (isinstance(header, str) and re.fullmatch(r"[!-~]+", header)):
             raise refusal("client_header", header, "a name and a version, such as 'arkor/1.2.3'")
 
     @property
@@ -168,6 +182,7 @@ class HttpClient:
         """Send a request and return its response with the body unread; the caller closes it.
 
         After a 401 it is sent once more if there is another token: the cloud did not act on it.
+        After another failure a POST is sent again if `retry` is `"all"`.
 
         Args:
             transport: Sends the request.
@@ -185,13 +200,19 @@ class HttpClient:
             ArkorConnectionError: The request got no answer.
         """
         origin = auth.origin if auth else Origin("", address)
-        try:
-            return self._send(transport, method, url, auth, headers, body, timeout, origin)
-        except AuthenticationError:
-            newer = auth.renewed(transport) if auth else None
-            if newer is None:
-                raise
-        return self._send(transport, method, url, newer, headers, body, timeout, origin)
+
+        def send(over: Transport) -> requests.Response:
+            try:
+                return self._send(over, method, url, auth, headers, body, timeout, origin)
+            except AuthenticationError:
+                newer = auth.renewed(over) if auth else None
+                if newer is None:
+                    raise
+            return self._send(over, method, url, newer, headers, body, timeout, origin)
+
+        if method == "POST" and self.retry == "all":
+            return repeat(send, transport, self.clock)
+        return send(transport)
 
     def _send(
         self,
@@ -212,7 +233,7 @@ class HttpClient:
             headers={
                 "Accept": "application/json",
                 **(headers or {}),
-                CLIENT_HEADER_NAME: self.client_header,
+                **({CLIENT_HEADER_NAME: self.client_header} if self.is_arkor else {}),
                 "User-Agent": USER_AGENT,
             },
             json=body,
@@ -222,7 +243,8 @@ class HttpClient:
         response.request.headers.pop(
             "Authorization", None
         )  # users may print or pickle the response
-        record_deprecation(response.headers, self.client_header, self.on_deprecation)
+        if self.is_arkor:
+            record_deprecation(response.headers, self.client_header, self.on_deprecation)
         if 200 <= response.status_code < 300:
             return response
         with closing(response):
@@ -245,19 +267,29 @@ class HttpClient:
             url: The whole URL.
             auth: The bearer, or None.
             body: The JSON body; None for no body.
-            transport: Sends the request, and is left open; None for one of its own.
+            transport: Sends the request once, and is left open. None for one of its own; then a
+                request that is safe to repeat is sent again after a failure that may pass.
             address: Where the base URL was found, where no bearer says it.
+
+        Returns:
+            The body; empty for a DELETE that an earlier attempt has carried out.
 
         Raises:
             CloudApiError: The status is not 2xx.
             ArkorConnectionError: The request got no answer, or not all of it.
         """
-        if transport is None:
-            with Transport(self.template) as own:
-                return self.fetch(method, url, auth=auth, body=body, transport=own, address=address)
-        response = self.open(transport, method, url, auth=auth, body=body, address=address)
-        with closing(response):
-            return read_body(response, self.max_answer_bytes)
+
+        def send(over: Transport) -> bytes:
+            response = self.open(over, method, url, auth=auth, body=body, address=address)
+            with closing(response):
+                return read_body(response, self.max_answer_bytes)
+
+        if transport is not None:
+            return send(transport)
+        with Transport(self.template) as own:
+            if method not in SAFE_METHODS or self.retry == "none":
+                return send(own)
+            return repeat(send, own, self.clock, b"" if method == "DELETE" else None)
 
     def _status_error(
         self,
@@ -278,19 +310,14 @@ class HttpClient:
             data = parse_json(text)
         except ValueError:
             data = None
-        fields: Dict[str, Any] = data if isinstance(data, dict) else {}
-        status, reason, code = response.status_code, fields.get("error"), fields.get("code")
-        if not isinstance(reason, str):
-            reason = ""
-        if not isinstance(code, str):
-            # Some answers have a code such as `slug_taken` in place of the error text.
-            code = reason if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", reason) else None
+        status, (reason, code) = response.status_code, reason_of(data)
         if 300 <= status < 400:
-            message = _redirect_message(response)
-        elif status == 426:
+            message = redirect_message(response.url, response.headers.get("Location", ""))
+        elif status == 426 and self.is_arkor:
             message = upgrade_message(data, self.client_header)
         else:
-            message = reason or text.strip() or f"the cloud-api answered with status {status}"
+            who = "the cloud-api" if self.is_arkor else "the server"
+            message = reason or text.strip() or f"{who} answered with status {status}"
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), response.headers.get("Date")
         )
@@ -336,33 +363,21 @@ def decode_json(body: bytes, what: str, secret: bool = False) -> Any:
     raise ResponseError(f"{what}: expected JSON, got {got}")
 
 
-def decode_answer(body: bytes, shape: Any, member: str = "") -> Any:
+def decode_answer(body: bytes, shape: Any, member: str = "", secret: bool = False) -> Any:
     """Decode a JSON answer, or one member of it, strictly.
 
     Args:
         body: The bytes.
         shape: The type of what is returned: a record, or a list of records.
         member: The key that holds it; empty if it is the answer itself.
+        secret: Whether the message must not show the body.
 
     Raises:
         ResponseError: The answer is not JSON, or not of this shape.
     """
-    data = decode_json(body, "the answer")
+    data = decode_json(body, "the answer", secret)
     data = hide_secrets(data, secret=not isinstance(data, dict))
     return checked(shape, checked(dict, data, "").get(member) if member else data, member)
-
-
-def _redirect_message(response: requests.Response) -> str:
-    location = response.headers.get("Location", "")
-    try:
-        parts = urlsplit(urljoin(response.url, location))
-        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    except ValueError:
-        host = "an address that cannot be read"
-    return (
-        f"redirected to {host[:200] if location else 'nowhere'}; redirects are not followed, and "
-        "the token was not sent there"
-    )
 
 
 def check_timeout(timeout: Timeout) -> Timeout:

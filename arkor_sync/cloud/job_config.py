@@ -218,13 +218,14 @@ def merge_extra(
     """Add the user's own keys to a request body.
 
     Raises:
-        ArkorUsageError: A key has an argument of its own, also in snake_case, or is not a string.
+        ArkorUsageError: A key has an argument of its own, under either name, or is not a string.
     """
     if extra is None:
         return body
     fits = isinstance(extra, Mapping) and all(isinstance(key, str) for key in extra)
     check("extra", extra, fits, "a mapping with string keys")
-    taken = sorted(key for key in extra if camel_case(key) in known)
+    names = set(map(camel_case, known))
+    taken = sorted(key for key in extra if camel_case(key) in names)
     if taken:
         wanted = "only keys that have no argument of their own"
         raise refusal("extra", extra, wanted, got=", ".join(taken))

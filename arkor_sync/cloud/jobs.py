@@ -21,10 +21,9 @@ from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.cloud.submission import maybe_created
 from arkor_sync.cloud.transport import Transport
-from arkor_sync.cloud.urls import without_query
+from arkor_sync.cloud.urls import check_id, without_query
 from arkor_sync.errors import (
     ArkorConnectionError,
-    AuthenticationError,
     CloudApiError,
     ResponseError,
     StreamProtocolError,
@@ -48,7 +47,7 @@ class Jobs:
     def create(
         self, name: str, config: Mapping[str, Any], *, transport: Optional[Transport] = None
     ) -> TrainingJob:
-        """Submit a job (`POST /v1/jobs`). It is sent once, and never repeated automatically.
+        """Submit a job (`POST /v1/jobs`). It is sent once, but for a client with `retry="all"`.
 
         Args:
             name: The run's name.
@@ -71,14 +70,15 @@ class Jobs:
         config = sendable(hide_secrets(config), self._session.find_address)
         body = hide_secrets(json_copy({"name": name, "config": config}, "the job"))
         target = self._session.target("jobs", transport=transport)
-        try:
-            job: TrainingJob = self._session.request(
-                "POST", target, TrainingJob, "job", body=body, transport=transport
-            )
-        except (ArkorConnectionError, ResponseError) as error:
-            if _cannot_have_created(error):
-                raise
-            raise type(error)(f"{error}; {maybe_created(name)}") from error.__cause__
+        job: TrainingJob = self._session.request(
+            "POST",
+            target,
+            TrainingJob,
+            "job",
+            body=body,
+            transport=transport,
+            lost=maybe_created(name),
+        )
         return job
 
     def get(self, job_id: str, *, transport: Optional[Transport] = None) -> TrainingJob:
@@ -88,7 +88,7 @@ class Jobs:
             job_id: The job's id.
             transport: Sends the request, so that another thread can interrupt it. It is left open.
         """
-        target = self._session.target("jobs", _checked_id(job_id), transport=transport)
+        target = self._session.target("jobs", check_id("job_id", job_id), transport=transport)
         job: TrainingJob = self._session.request(
             "GET", target, TrainingJob, "job", transport=transport
         )
@@ -141,7 +141,7 @@ class Jobs:
         Raises:
             ConflictError: The job can no longer be cancelled.
         """
-        url, auth = self._session.target("jobs", _checked_id(job_id), "cancel")
+        url, auth = self._session.target("jobs", check_id("job_id", job_id), "cancel")
         with (
             self._session.transport() as transport,
             closing(self._session.http.open(transport, "POST", url, auth=auth)) as response,
@@ -186,7 +186,7 @@ class Jobs:
         if last_event_id is not None and is_sendable_id(last_event_id):
             headers["Last-Event-ID"] = last_event_id.encode("utf-8")
         url, auth = self._session.target(
-            "jobs", _checked_id(job_id), "events", "stream", transport=transport
+            "jobs", check_id("job_id", job_id), "events", "stream", transport=transport
         )
         response = self._session.http.open(
             transport, "GET", url, auth=auth, headers=headers, timeout=timeout
@@ -228,14 +228,3 @@ def _statuses(status: Union[str, Iterable[str]]) -> Set[str]:
     fits = bool(statuses) and all(isinstance(each, str) for each in statuses)
     check("status", status, fits, _STATUS_WANTED)
     return set(statuses)
-
-
-def _checked_id(job_id: str) -> str:
-    is_id = isinstance(job_id, str) and job_id not in ("", ".", "..")
-    check("job_id", job_id, is_id, "the id of a job")
-    return job_id
-
-
-def _cannot_have_created(error: Exception) -> bool:
-    """Whether the connection failed before the request was sent, or the cloud answered 401."""
-    return not getattr(error, "sent", True) or isinstance(error.__context__, AuthenticationError)

@@ -10,27 +10,22 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import re
 import threading
 import time
 from concurrent.futures import Future, wait
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import requests
-from requests.structures import CaseInsensitiveDict
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.files import locked
-from arkor_sync._common.json import parse_json
 from arkor_sync._common.locks import SLICE
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
-from arkor_sync.cloud.bodies import read_body
-from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.credentials import OAuthCredentials, read_credentials, write_credentials
-from arkor_sync.cloud.record import checked
+from arkor_sync.cloud.identity_provider import decode_tokens, provider_url, request_tokens
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import (
     ArkorConnectionError,
@@ -42,8 +37,6 @@ from arkor_sync.errors import (
 REFRESH_MARGIN = 60.0  # seconds; a token that expires within them is refreshed first
 MAX_WAIT = 60.0  # seconds that a request waits for a refresh
 
-_TIMEOUT = (10.0, 20.0)  # seconds to connect, and for the whole answer
-_MAX_BYTES = 64 * 1024
 # The error codes that no later attempt can change: of RFC 6749 (section 5.2 and access_denied),
 # OpenID Connect and Auth0. All else may be the page of a proxy, or passes by itself, as
 # temporarily_unavailable and server_error do: that counts as a lost connection.
@@ -53,7 +46,6 @@ _FINAL_ERRORS = (
     *("unsupported_grant_type", "invalid_scope", "access_denied"),
     *("interaction_required", "login_required", "consent_required", "mfa_required"),
 )
-_DEFAULT_LIFETIME = 3600.0  # seconds; a wrong guess costs one request that is answered with 401
 _NOT_SAVED = "%s; the refreshed tokens are lost when this process ends; sign in again after that"
 
 _logger = get_logger("arkor_sync.credentials")
@@ -220,20 +212,25 @@ class Refresher:
         """
         host = account.auth0_domain
         file = f" of {self._path}" if self._path else ""
-        if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", host):
-            raise CredentialsError(f"auth0Domain{file}: {host!r:.80} is not a host; sign in again")
+        try:
+            url = provider_url(host)
+        except ValueError as error:
+            raise CredentialsError(f"{error}{file}; sign in again") from None
         if account.refresh_token in (None, self._refused):
             raise CredentialsError(
                 f"{host} does not refresh the access token{file} any more; sign in again"
             )
+        fields = {
+            "grant_type": "refresh_token",
+            "client_id": account.client_id,
+            "refresh_token": account.refresh_token,
+        }
         try:
-            status, body = self._post(f"https://{host}/oauth/token", account)
+            status, answer = request_tokens(
+                url, fields, self._template, "the auth0Domain of the credentials"
+            )
         except ArkorConnectionError as error:
             raise type(error)(f"refreshing the token: {error}") from None
-        try:
-            answer = checked(dict, parse_json(body), "")
-        except (ValueError, ResponseError):
-            answer = {}
         code = answer.get("error")
         if status in _FINAL_STATUSES and code in _FINAL_ERRORS:
             self._refused = account.refresh_token
@@ -243,45 +240,11 @@ class Refresher:
         if not 200 <= status < 300:
             raise ArkorConnectionError(f"refreshing the token: {host} answered with {status}")
         try:
-            return _decode(answer, account.refresh_token, int(self._clock()))
+            tokens = decode_tokens(answer, int(self._clock()))
         except ResponseError as error:
             raise ArkorConnectionError(f"refreshing the token: {error}") from None
-
-    def _post(self, url: str, account: OAuthCredentials) -> Tuple[int, bytes]:
-        template = copy.copy(self._template)
-        if template is not None:
-            template.headers = CaseInsensitiveDict()
-        request = {
-            "grant_type": "refresh_token",
-            "client_id": account.client_id,
-            "refresh_token": account.refresh_token,
-        }
-        with Transport(template) as transport:
-            response = transport.request(
-                "POST",
-                url,
-                timeout=_TIMEOUT,
-                headers={"Accept": "application/json", "User-Agent": USER_AGENT},
-                json=request,
-                stream=True,
-                address="the auth0Domain of the credentials",
-            )
-            with closing(response):
-                return response.status_code, read_body(response, _MAX_BYTES, cut=True)
-
-
-def _decode(answer: Dict[str, Any], refresh_token: Optional[str], now: int) -> Dict[str, Any]:
-    access_token = checked(str, answer.get("access_token"), "access_token", secret=True)
-    if not re.fullmatch(r"[!-~]+", access_token):
-        raise ResponseError("access_token: expected printable ASCII without spaces")
-    lifetime, rotated = answer.get("expires_in"), answer.get("refresh_token")
-    if not isinstance(lifetime, (int, float)) or not 0 < lifetime < 1e12:
-        lifetime = _DEFAULT_LIFETIME
-    return {
-        "access_token": access_token,
-        "refresh_token": rotated if rotated and isinstance(rotated, str) else refresh_token,
-        "expires_at": now + int(lifetime),
-    }
+        tokens["refresh_token"] = tokens["refresh_token"] or account.refresh_token
+        return tokens
 
 
 def _account_key(credentials: OAuthCredentials) -> Tuple[Optional[str], ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import List, Optional, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Protocol
 
 from arkor_sync._common.files import keep_copy
 from arkor_sync.cloud.credentials import AnonymousCredentials, Credentials
@@ -17,8 +18,26 @@ from arkor_sync.cloud.project import (
     read_project_state,
     write_project_state,
 )
+from arkor_sync.cloud.record import Record
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.errors import ConflictError, ProjectStateError, ProjectStateMismatchError
+
+
+class ProjectList(List[Project]):
+    """The projects of an organisation: a list, with the organisation.
+
+    Attributes:
+        org: The organisation, as the cloud describes it; it has its `slug`.
+    """
+
+    org: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Answer(Record):
+    projects: List[Project]
+    org: Optional[Dict[str, Any]] = None
+    extra: Dict[str, Any] = field(default_factory=dict)
 
 
 class Projects:
@@ -27,14 +46,19 @@ class Projects:
     def __init__(self, session: CloudSession) -> None:
         self._session = session
 
-    def list(self, org_slug: str) -> List[Project]:
+    def list(self, org_slug: str) -> ProjectList:
         """Read the projects of an organisation (`GET /v1/projects`).
 
         Args:
             org_slug: The organisation (`orgSlug`).
+
+        Returns:
+            The projects. `org` of the list is the organisation.
         """
         target = self._session.target("projects", scoped=False, orgSlug=org_slug)
-        projects: List[Project] = self._session.request("GET", target, List[Project], "projects")
+        answer: _Answer = self._session.request("GET", target, _Answer)
+        projects = ProjectList(answer.projects)
+        projects.org = answer.org or {}
         return projects
 
     def create(self, org_slug: str, *, name: str, slug: str) -> Project:

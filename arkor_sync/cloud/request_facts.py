@@ -6,13 +6,16 @@ token and the address were found, and what is wrong in the usual cases. Never a 
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional
-from urllib.parse import parse_qs, urlsplit
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from arkor_sync.cloud.urls import without_query
 
 FROM_VARIABLE = "from ARKOR_TOKEN"
 GIVEN = "given by the program"
+ARKOR = "an Arkor cloud"
+OPENAI_SERVER = "an OpenAI-compatible server, and is the path right (it often ends in /v1)"
 
 
 class Origin(NamedTuple):
@@ -21,10 +24,12 @@ class Origin(NamedTuple):
     Attributes:
         token: Where the bearer was found; empty if there is none.
         address: Where the base URL was found; empty if that is not known.
+        server: What should be there.
     """
 
     token: str = GIVEN
     address: str = GIVEN
+    server: str = ARKOR
 
 
 class Refusal(NamedTuple):
@@ -62,7 +67,7 @@ def describe(method: str, url: str, origin: Origin, refusal: Refusal) -> str:
         facts.append(f"the token is the one {origin.token}")
     elif status == 407:
         facts.append("the proxy wants a user name and a password in its address")
-    if status in (404, 405) and "/v1/v1/" in urlsplit(url).path:
+    if origin.server == ARKOR and status in (404, 405) and "/v1/v1/" in urlsplit(url).path:
         facts.append("does your base URL end in /v1? It is added; leave it out")
     elif refusal.is_page or (status in (404, 405) and not refusal.has_reason):
         facts.append(not_arkor(url, origin))
@@ -77,7 +82,43 @@ def not_arkor(url: str, origin: Origin) -> str:
     """Ask whether the address is the right one, and say where it was found."""
     parts = urlsplit(without_query(url))
     found = f" The address is {origin.address}" if origin.address else ""
-    return f"is {parts.scheme}://{parts.netloc} an Arkor cloud?{found}"
+    return f"is {parts.scheme}://{parts.netloc} {origin.server}?{found}"
+
+
+def reason_of(data: Any) -> Tuple[str, Optional[str]]:
+    """Return the text and the code of an error's JSON body, as far as it has them.
+
+    The cloud sends `{"error": text, "code": code}`, and other servers an object as `error`:
+    `{"error": {"message": text, "code": code}}`.
+    """
+    fields: Dict[str, Any] = data if isinstance(data, dict) else {}
+    if isinstance(fields.get("error"), dict):
+        fields = {**fields["error"], "error": fields["error"].get("message")}
+    reason, code = fields.get("error"), fields.get("code")
+    if not isinstance(reason, str):
+        reason = ""
+    if not isinstance(code, str):
+        # Some answers have a code such as `slug_taken` in place of the error text.
+        code = reason if re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", reason) else None
+    return reason, code
+
+
+def redirect_message(url: str, location: str) -> str:
+    """Say where a request was redirected to: the host alone, for the rest may hold a secret.
+
+    Args:
+        url: The URL that was asked for.
+        location: The `Location` header; empty if there is none.
+    """
+    try:
+        parts = urlsplit(urljoin(url, location))
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    except ValueError:
+        host = "an address that cannot be read"
+    return (
+        f"redirected to {host[:200] if location else 'nowhere'}; redirects are not followed, and "
+        "the token was not sent there"
+    )
 
 
 def _scope(url: str) -> List[str]:

@@ -26,7 +26,7 @@ from arkor_sync.cloud.project import ProjectState
 from arkor_sync.cloud.request_facts import GIVEN, Origin, not_arkor
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.cloud.urls import build_url, check_base_url, without_query
-from arkor_sync.errors import ResponseError
+from arkor_sync.errors import ArkorConnectionError, AuthenticationError, ResponseError
 
 _CREDENTIALS_WANTED = (
     "TokenCredentials('...'), another credentials object, or a function that returns one"
@@ -154,6 +154,8 @@ class CloudSession:
         *,
         body: Any = None,
         transport: Optional[Transport] = None,
+        lost: str = "",
+        secret: bool = False,
     ) -> Any:
         """Make a request and decode its JSON answer.
 
@@ -163,7 +165,11 @@ class CloudSession:
             shape: The type of what is returned: a record, or a list of records.
             member: The key of the answer that holds it; empty if it is the answer itself.
             body: The JSON body; None for no body.
-            transport: Makes the request, and is left open; None for one of its own.
+            transport: Makes the request once, and is left open. None for one of its own; then a
+                request that is safe to repeat is sent again after a failure that may pass.
+            lost: Said in the error if the cloud may have carried the request out although it could
+                not say so.
+            secret: Whether no error may show the answer.
 
         Raises:
             CloudApiError: The status is not 2xx.
@@ -174,14 +180,27 @@ class CloudSession:
         content = b""
         try:
             content = self.http.fetch(method, url, auth=auth, body=body, transport=transport)
-            return decode_answer(content, shape, member)
+            return decode_answer(content, shape, member, secret)
+        except ArkorConnectionError as error:
+            if not lost or _cannot_have_acted(error):
+                raise
+            raise type(error)(f"{error}; {lost}") from error.__cause__
         except ResponseError as error:
             problem = auth.redact(redact_known(str(error), body))
         if content[:100].lstrip().startswith(b"<"):  # the page of a proxy, or of another server
             problem = f"{problem}; {not_arkor(url, auth.origin)}"
         # The answer may hold a key. No variable here, and no context of the error, may show it.
         del content
-        raise ResponseError(f"{method} {without_query(url)}: {problem}")
+        raise ResponseError(f"{method} {without_query(url)}: {problem}{lost and f'; {lost}'}")
+
+    def delete(self, target: Target) -> None:
+        """Make a DELETE request, whose answer has no body.
+
+        Raises:
+            CloudApiError: The status is not 2xx.
+            ArkorConnectionError: The request got no answer.
+        """
+        self.http.fetch("DELETE", target.url, auth=target.auth)
 
     def _token_source(self) -> str:
         """Say where the token was found; a function that returns it is not called again."""
@@ -204,6 +223,11 @@ class CloudSession:
         if self._refresher and isinstance(credentials, OAuthCredentials):
             return self._refresher().valid_credentials(rejected, transport)
         return credentials
+
+
+def _cannot_have_acted(error: ArkorConnectionError) -> bool:
+    """Whether the connection failed before the request was sent, or the cloud answered 401."""
+    return not error.sent or isinstance(error.__context__, AuthenticationError)
 
 
 def _find_credentials() -> Optional[Credentials]:

@@ -43,7 +43,7 @@ class ToolCalls:
             call.name = call.name or _text(function.get("name"))
             call.arguments.append(_text(function.get("arguments")) or "")
 
-    def joined(self) -> List[Dict[str, Any]]:
+    def joined(self) -> List[Any]:
         """Return the calls by their index, else in the order in which they began."""
         return [
             {

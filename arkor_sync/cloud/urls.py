@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-from arkor_sync._common.arguments import refusal, show
+from arkor_sync._common.arguments import check, refusal, show
 from arkor_sync._common.secret import redact
 
+_WANTED = (
+    "the base URL of the cloud, such as https://api.arkor.ai, as base_url, in ARKOR_CLOUD_API_URL "
+    "or in the credentials"
+)
 
-def check_base_url(url: str) -> str:
+
+def check_base_url(url: str, wanted: str = _WANTED) -> str:
     """Return a base URL without white space around it and without its trailing slashes.
+
+    Args:
+        url: The address.
+        wanted: What would do, for the text of an error.
 
     Raises:
         ArkorUsageError: It is not an HTTP address, or has parts that a base URL cannot have. The
@@ -33,10 +42,6 @@ def check_base_url(url: str) -> str:
     if fits and (parts.username is not None or parts.query or parts.fragment):
         fits, got = False, "an address with a user name, a query or a fragment"
     if not fits:
-        wanted = (
-            "the base URL of the cloud, such as https://api.arkor.ai, as base_url, in "
-            "ARKOR_CLOUD_API_URL or in the credentials"
-        )
         raise refusal("base_url", url, wanted, got=got)
     return url.rstrip("/")
 
@@ -50,6 +55,21 @@ def build_url(base_url: str, *segments: str, **query: str) -> str:
     url = "/".join([check_base_url(base_url), *map(_encoded, segments)])
     pairs = [f"{name}={_encoded(value)}" for name, value in query.items()]
     return f"{url}?{'&'.join(pairs)}" if pairs else url
+
+
+def check_id(name: str, value: str) -> str:
+    """Return an id, which becomes a segment of a path; refuse what would name another path.
+
+    Args:
+        name: The argument, such as `job_id`.
+        value: What was given.
+
+    Raises:
+        ArkorUsageError: It is no text, or empty, or `.` or `..`.
+    """
+    fits = isinstance(value, str) and value not in ("", ".", "..")
+    check(name, value, fits, f"the id of a {name[: -len('_id')]}")
+    return value
 
 
 def without_query(url: str) -> str:

@@ -22,7 +22,7 @@ from arkor_sync.emulator.inspection import Inspection
 from arkor_sync.emulator.job_runner import JobRunner
 from arkor_sync.emulator.models import AUTO_ID, TERMINAL_STATUSES
 from arkor_sync.emulator.recording import save_recording
-from arkor_sync.emulator.routes import ROUTES, make_handlers
+from arkor_sync.emulator.routes import ROUTE_NAMES, make_handlers
 from arkor_sync.emulator.routes.admin import Admin
 from arkor_sync.emulator.routes.resource import Backend
 from arkor_sync.emulator.settings import Settings
@@ -31,12 +31,6 @@ from arkor_sync.emulator.store import Store
 if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
 
-NO_OAUTH: Dict[str, Any] = {
-    "auth0Domain": None,
-    "clientId": None,
-    "audience": None,
-    "callbackPorts": [],
-}
 DEFAULT_CONFIG = {
     "model": "unsloth/gemma-4-E4B-it",
     "datasetSource": {"type": "huggingface", "name": NAME},
@@ -59,7 +53,7 @@ class Emulator(Inspection):
             removes.
         tls: Use TLS, with this context, or with the files of a certificate and its key. See
             also `client`.
-        cli_config: The response of `/v1/auth/cli/config`; no OAuth if left out.
+        cli_config: The response of `/v1/auth/cli/config`; if left out, that of the settings.
         fault_seed: Seeds the faults that have a probability.
         settings: Fields of `Settings`, by name. The attribute `settings` can be changed later.
 
@@ -95,11 +89,11 @@ class Emulator(Inspection):
         self.settings = Settings(**settings)
         self.clock = Clock(speed)
         self.errors: List[BaseException] = []
-        self.faults = FaultBook(frozenset(route.name for route in ROUTES), fault_seed)
+        self.faults = FaultBook(ROUTE_NAMES, fault_seed)
         self._port = port
         self._tls = _tls_context(tls)
         self._certificate = str(tls[0]) if isinstance(tls, (tuple, list)) else None
-        self._cli_config = cli_config or dict(NO_OAUTH)
+        self._cli_config = cli_config
         self._state_dir = state_dir
         self._cleanup = contextlib.ExitStack()
         self._server: Optional[Server] = None
@@ -157,6 +151,7 @@ class Emulator(Inspection):
                 lambda: self.engine,
                 self._runner.start,
                 self._cli_config,
+                self._tls is not None,
             )
         )
         admin = Admin(self._store, self.faults, self.reset)
@@ -228,18 +223,6 @@ class Emulator(Inspection):
                 server.listen(server.port)
 
     # -- address and identity ---------------------------------------------------------------------
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        if self._server is None:
-            raise RuntimeError("the emulator is not running")
-        return self._server.port
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def environment(self) -> Dict[str, str]:
         """Return the environment variables with which a program uses this emulator.
@@ -321,6 +304,20 @@ class Emulator(Inspection):
         job = self._store.add_job(self._store.project, name, full, engine or self.engine)
         self._runner.start(job)
         return job.id
+
+    def add_deployment(self, slug: str, target: Dict[str, Any], **fields: Any) -> str:
+        """Add a deployment without a request, also one that only the cloud can make.
+
+        Args:
+            slug: The first part of its address.
+            target: What it serves, also of a kind that the emulator does not know.
+            fields: Other fields, by their names on the wire, such as `expiresAt`.
+
+        Returns:
+            Its id.
+        """
+        fields = {"authMode": "none", **fields, "target": target}
+        return self._store.add_deployment(self._store.project, slug, fields).id
 
     def step(self, job_id: str, n: int = 1) -> int:
         """Publish the next `n` items of a job with a manual engine. Runs in the caller's thread.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Callable, Dict, List, Optional, TypeVar
 
 from arkor_sync.emulator.clock import monotonic
+from arkor_sync.emulator.http.server import Server
 from arkor_sync.emulator.models import Job, RecordedRequest, StreamConnection
 from arkor_sync.emulator.store import Store
 
@@ -19,6 +21,27 @@ class Inspection:
     """The part of `Emulator` that only reads."""
 
     _store: Store
+    _server: Optional[Server]
+    _tls: Optional[ssl.SSLContext]
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        if self._server is None:
+            raise RuntimeError("the emulator is not running")
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def endpoint_url(self, slug: str) -> str:
+        """Return the base URL of a deployment, for any client of OpenAI-compatible servers.
+
+        It stands for `https://<slug>.arkor.app/v1`.
+        """
+        return f"{self.url}/deployed/{slug}/v1"
 
     @property
     def requests(self) -> List[RecordedRequest]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
 
@@ -23,6 +24,10 @@ def _finite(text: str) -> Optional[float]:
 def _decode_event(text: str) -> Any:
     """Decode an event for the job's record, which is valid JSON: NaN and infinity become None."""
     return decode_json(text, parse_float=_finite, parse_constant=lambda _: None)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,35 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class Identity:
-    """The user and the org that a bearer token belongs to."""
+    """A user, in the org that a request is about.
+
+    Attributes:
+        user_id: The user.
+        org_id: The org: at first the user's own.
+        org_slug: Its name in URLs.
+        org_name: Its name for people.
+        email: The user's address; None for an anonymous one.
+        more_orgs: The id, slug and name of each further org of the user.
+    """
 
     user_id: str
     org_id: str
     org_slug: str
     org_name: str
+    email: Optional[str] = None
+    more_orgs: Tuple[Tuple[str, str, str], ...] = ()
+
+    def within(self, org_slug: str) -> Optional[Identity]:
+        """Return the same user in another of the user's orgs; None if it is not one of them."""
+        for org_id, slug, name in ((self.org_id, self.org_slug, self.org_name), *self.more_orgs):
+            if slug == org_slug:
+                return replace(self, org_id=org_id, org_slug=slug, org_name=name, more_orgs=())
+        return None
+
+    def orgs(self) -> List[Dict[str, Any]]:
+        """Return all orgs of the user, each as the JSON object of the protocol."""
+        more = ({"id": org_id, "slug": slug, "name": name} for org_id, slug, name in self.more_orgs)
+        return [self.org(), *more]
 
     def org(self) -> Dict[str, Any]:
         """Return the org as the JSON object of the protocol."""
@@ -178,7 +206,13 @@ class StoredJob(Job):
 
 @dataclass
 class Deployment:
-    """A deployment; `fields` holds what a client may set, under its name in the protocol."""
+    """A deployment.
+
+    Attributes:
+        fields: What a client may set, under its name in the protocol.
+        keys: The keys, as they are listed, by their ids.
+        key_digests: The SHA-256 hash of each key's text, and the key's id.
+    """
 
     id: str
     slug: str
@@ -187,6 +221,17 @@ class Deployment:
     fields: Dict[str, Any]
     updated_at: str = ""
     keys: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    key_digests: Dict[str, str] = field(default_factory=dict, repr=False)
+
+    def add_key(self, key: Dict[str, Any], plaintext: str) -> None:
+        """Add a key."""
+        self.keys[key["id"]] = key
+        self.key_digests[_digest(plaintext)] = key["id"]
+
+    def key_of(self, plaintext: str) -> Optional[Dict[str, Any]]:
+        """Return the key that has this text and is not revoked."""
+        key = self.keys.get(self.key_digests.get(_digest(plaintext), ""))
+        return key if key and key["enabled"] else None
 
     def wire(self) -> Dict[str, Any]:
         """Return the JSON object of the protocol."""

@@ -7,6 +7,8 @@ from typing import Optional
 
 CANCEL_EMITS = ("failed", "end", "nothing")
 FRAMINGS = ("chunked", "close")
+SIGN_IN_ANSWERS = ("ask", "allow", "refuse")
+REFRESH_TOKENS = ("rotate", "keep", "none")
 
 
 @dataclass
@@ -24,6 +26,13 @@ class Settings:
         deprecation: A deprecation notice that every response carries; None for none.
         sunset: The HTTP date of that notice, when the version stops working.
         anonymous_sign_in: Whether `/v1/auth/anonymous` gives tokens; otherwise it answers 403.
+        account_sign_in: Whether the emulator offers the sign-in with an account, and plays the
+            identity provider: see `routes/identity_provider.py`.
+        sign_in_answer: What its page answers: `"ask"`: the user presses a button; `"allow"` and
+            `"refuse"`: at once, without a page.
+        token_lifetime: How long an access token of an account is valid, in virtual seconds.
+        refresh_tokens: `"rotate"`: each refresh brings a new refresh token, and the old one is
+            refused; `"keep"`: the first one stays; `"none"`: there is none.
         tool_calling: Whether the tool choice `auto` is supported; otherwise the answer is 400.
         chat_end: What ends a streamed chat answer: `"done"`: `data: [DONE]`; `"end"`: `event: end`.
     """
@@ -37,6 +46,10 @@ class Settings:
     deprecation: Optional[str] = None
     sunset: Optional[str] = None
     anonymous_sign_in: bool = True
+    account_sign_in: bool = False
+    sign_in_answer: str = "ask"
+    token_lifetime: float = 3600.0
+    refresh_tokens: str = "rotate"
     tool_calling: bool = False
     chat_end: str = "done"
 
@@ -44,6 +57,8 @@ class Settings:
         for name, value, allowed in (
             ("framing", self.framing, FRAMINGS),
             ("cancel_emits", self.cancel_emits, CANCEL_EMITS),
+            ("sign_in_answer", self.sign_in_answer, SIGN_IN_ANSWERS),
+            ("refresh_tokens", self.refresh_tokens, REFRESH_TOKENS),
             ("chat_end", self.chat_end, ("done", "end")),
         ):
             if value not in allowed:

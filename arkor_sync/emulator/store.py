@@ -25,6 +25,7 @@ from arkor_sync.emulator.models import (
     StoredJob,
     StreamConnection,
 )
+from arkor_sync.emulator.sign_ins import SignIns
 
 
 class Store:
@@ -56,6 +57,13 @@ class Store:
         self._token = token
         self.identity = self.add_identity(token, "emulator-org")
         self.project = self.add_project(self.identity, "Emulator project", "emulator-project")
+        second = (f"org_{uuid.uuid4().hex[:12]}", "second-org", "Second organisation")
+        self.account = replace(
+            self.identity, user_id="user_account", email="somebody@example.com", more_orgs=(second,)
+        )
+        self.sign_ins = SignIns(
+            clock.now, lambda token: self.identities.update({token: self.account}), self.revoke
+        )
 
     def reset(self) -> None:
         """Delete everything but the identity and the project that exist from the start.
@@ -68,6 +76,7 @@ class Store:
                     self.cancel(job, "end")
             self.identities = {self._token: self.identity}
             self.projects = [self.project]
+            self.sign_ins.clear()
             self.jobs, self.deployments, self.requests, self.streams = {}, {}, [], []
             self.max_concurrent_streams = self.open_streams
             self._counts.clear()
@@ -103,6 +112,11 @@ class Store:
             self.identities[token or f"anon.{secrets.token_urlsafe(24)}"] = identity
             self.notify()
         return identity
+
+    def identity_of(self, token: str) -> Optional[Identity]:
+        """Return who a bearer token belongs to; None if it is unknown or has expired."""
+        with self.condition:
+            return None if self.sign_ins.has_expired(token) else self.identities.get(token)
 
     def token_of(self, identity: Identity) -> str:
         """Return the newest token of `identity`."""
@@ -165,6 +179,20 @@ class Store:
         with self.condition:
             self.jobs.pop(job.id, None)
             self.notify()
+
+    def add_deployment(self, project: Project, slug: str, fields: Dict[str, Any]) -> Deployment:
+        """Add a deployment.
+
+        Raises:
+            ApiError: 409, if any org has a deployment with that slug.
+        """
+        with self.condition:
+            if any(each.slug == slug for each in self.deployments.values()):
+                raise ApiError(409, f"the slug {slug!r} is already taken")
+            deployment = Deployment(str(uuid.uuid4()), slug, project, timestamp(), fields)
+            self.deployments[deployment.id] = deployment
+            self.notify()
+            return deployment
 
     def publish(self, job: StoredJob, item: Item, *, unless_terminal: bool = False) -> bool:
         """Append one item to the log, and update the job's record if the item is an event.

@@ -5,7 +5,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from arkor_sync.cloud import client_version
+from arkor_sync.cloud import client_version, retries
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.project import ProjectState
@@ -23,6 +23,7 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("ARKOR_TOKEN", "ARKOR_CLOUD_API_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(retries, "_FIRST", 0.0)  # no test waits between two attempts
     monkeypatch.setattr(client_version, "_latest", None)
     monkeypatch.setattr(client_version, "_logged", {})
 
@@ -67,4 +68,5 @@ def client(cloud: ScriptedCloud) -> CloudApiClient:
         TokenCredentials(TOKEN),
         scope=ProjectState("my org", "my&project", "project-1"),
         timeout=(20.0, 20.0),
+        retry="none",
     )

@@ -56,6 +56,7 @@ def client_of(server: Server, timeout: Any = SHORT, **more: Any) -> CloudApiClie
         TokenCredentials("token-0123456789"),
         scope=ProjectState("org", "project", "1"),
         timeout=timeout,
+        retry="none",
         **more,
     )
 

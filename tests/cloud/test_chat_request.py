@@ -4,13 +4,17 @@ from typing import Any, Dict, List
 
 import pytest
 
-from arkor_sync.cloud.chat_request import build_chat_body
+from arkor_sync.cloud.chat_request import build_chat_body, build_completion_body
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import ArkorUsageError
 from support.scripted_cloud import ScriptedCloud
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+FUNCTION = {"name": "f", "parameters": {"type": "object"}}
+TOOL = {"type": "function", "function": FUNCTION}
 
 
 def body(messages: Any = HELLO, **more: Any) -> Dict[str, Any]:
@@ -207,9 +211,125 @@ def test_extra_cannot_replace_an_argument() -> None:
     refused("^extra: got stream, topP; give only keys", extra={"topP": 1, "stream": False})
 
 
+@pytest.mark.parametrize(
+    ("tools", "match"),
+    [
+        ("f", r"^tools: got str 'f'; give a list of tools: {'type': 'function'"),
+        ({"type": "function"}, r"^tools: got a dict with 'type'; give a list of tools"),
+        (
+            [FUNCTION],
+            r"^tools\[0\]: got a dict with 'name', 'parameters'; give {'type': 'function'",
+        ),
+        ([TOOL, "f"], r"^tools\[1\]: got str 'f'"),
+        ([{"type": "function"}], r"^tools\[0\]: got a dict with 'type'"),
+        ([{"type": "function", "function": {"name": " "}}], r"^tools\[0\]: got"),
+        ([{"type": "function", "function": print}], r"^tools\[0\]: got"),
+        ([{**TOOL, "type": None}], r"^tools\[0\]: got"),
+    ],
+)
+def test_tools_that_cannot_work(tools: Any, match: str) -> None:
+    refused(match, tools=tools)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["sometimes", "f", 5, ["auto"], {}, {"function": {"name": "f"}}, {"type": "function"}],
+    ids=str,
+)
+def test_choices_of_tools_that_cannot_work(choice: Any) -> None:
+    refused("^tool_choice: got .*; give 'auto', 'none', 'required' or {'type'", tool_choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (
+            "json",
+            "^response_format: got str 'json'; give an object whose type is one of text, json",
+        ),
+        ({}, "^response_format: got an empty dict; give an object whose type"),
+        ({"type": "jsonObject"}, r"json_schema \(did you mean 'json_object'\?\)$"),
+        ({"type": "json_schema"}, r"^response_format\.json_schema: got None; give {'name'"),
+        (
+            {"type": "json_schema", "json_schema": {"type": "object"}},
+            r"^response_format\.json_schema: got a dict with 'type'; give {'name'",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": "{}"}},
+            r"^response_format\.json_schema: got a dict with 'name', 'schema'",
+        ),
+    ],
+)
+def test_formats_that_cannot_work(value: Any, match: str) -> None:
+    refused(match, response_format=value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": (TOOL, {"type": "web_search"}), "tool_choice": {"type": "web_search"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}},
+        {"response_format": {"type": "of another server"}},
+    ],
+)
+def test_what_can_work_or_may_be_new_is_sent(options: Any) -> None:
+    sent = body(**options)
+    for value in options.values():
+        assert (list(value) if isinstance(value, tuple) else value) in sent.values()
+
+
+def test_another_server_gets_the_names_of_the_arguments() -> None:
+    form = {"type": "json_object"}
+    sent = build_completion_body(
+        "Hello",
+        model="m",
+        stream=False,
+        temperature=0,
+        top_p=0.5,
+        max_tokens=10,
+        tools=[TOOL],
+        tool_choice="none",
+        response_format=form,
+        structured_outputs=None,
+        extra={"seed": 1},
+    )
+    assert sent == {
+        "messages": HELLO,
+        "model": "m",
+        "stream": False,
+        "temperature": 0,
+        "top_p": 0.5,
+        "max_tokens": 10,
+        "tools": [TOOL],
+        "tool_choice": "none",
+        "response_format": form,
+        "seed": 1,
+    }
+    assert build_completion_body(HELLO) == {"messages": HELLO, "stream": True}
+
+
+def test_another_server_may_know_more_roles_and_contents() -> None:
+    messages: List[Dict[str, Any]] = [
+        {"role": "developer", "content": "x"},
+        {"role": "user", "content": [{"type": "text", "text": "x"}]},
+    ]
+    assert build_completion_body(messages)["messages"] == messages
+    for message in ({"role": "", "content": "x"}, {"role": "user"}, {"role": "user", "content": 5}):
+        with pytest.raises(ArkorUsageError, match=r"^messages\[0\]\."):
+            build_completion_body([message])
+
+
+@pytest.mark.parametrize("name", ["top_p", "topP", "max_tokens", "model"])
+def test_an_extra_of_another_server_has_no_argument_of_its_own(name: str) -> None:
+    with pytest.raises(ArkorUsageError, match=f"^extra: got {name}; give only keys"):
+        build_completion_body(HELLO, top_p=None, max_tokens=1, extra={name: 1})
+
+
 def test_what_json_cannot_carry() -> None:
     refused("cannot be sent as JSON", temperature=float("nan"))
-    refused("cannot be sent as JSON", tools=[{object()}])
+    tool = {"type": "function", "function": {"name": "f", "parameters": object()}}
+    refused("cannot be sent as JSON: tools.*parameters", tools=[tool])
 
 
 def test_nothing_is_sent_that_cannot_work(cloud: ScriptedCloud, client: CloudApiClient) -> None:

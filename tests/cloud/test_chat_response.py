@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arkor_sync.cloud.chat import ChatResponse, _text
+from arkor_sync.cloud.chat_request import build_chat_body
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
 from arkor_sync.cloud.project import ProjectState
@@ -359,6 +360,53 @@ def choice(index: Any, content: str, finish: Any = None) -> Any:
     return {"index": index, "delta": {"content": content}, "finish_reason": finish}
 
 
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "details": {"cached": 1}}
+
+
+def test_the_usage_of_a_whole_answer(cloud: ScriptedCloud, client: CloudApiClient) -> None:
+    for usage, expected in ((USAGE, USAGE), ({}, None), (None, None), ("3", None)):
+        cloud.replies = [Reply(content={**envelope(), "usage": usage})]
+        assert chat(client, stream=False).usage == expected
+
+
+def test_the_usage_of_a_streamed_answer(cloud: ScriptedCloud, client: CloudApiClient) -> None:
+    none: Any = {"usage": None}
+    first = data({"choices": [choice(0, "Hi")], **none})
+    answer = streamed(cloud, client, first, data({"choices": [], "usage": USAGE}), DONE)
+    before = answer.usage
+    assert before is None
+    assert (answer.text(), answer.usage) == ("Hi", USAGE)
+    untold = streamed(cloud, client, first, DONE)
+    assert (untold.text(), untold.usage) == ("Hi", None)
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"content": "Hi"}, {"content": "Hi"}),
+        ({"content": None}, {"content": ""}),
+        ({"content": None, "tool_calls": [CALL]}, {"content": None, "tool_calls": [CALL]}),
+        ({"content": "Wait", "tool_calls": [CALL]}, {"content": "Wait", "tool_calls": [CALL]}),
+        ({"content": "Hi", "tool_calls": []}, {"content": "Hi"}),
+        ({"content": "Hi", "refusal": None, "reasoning_content": "..."}, {"content": "Hi"}),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_as_a_message_can_be_sent_back(
+    cloud: ScriptedCloud, client: CloudApiClient, sent: Any, message: Any, stream: bool
+) -> None:
+    if stream:
+        answer = streamed(cloud, client, data({"choices": [{"delta": sent}]}), DONE)
+    else:
+        cloud.reply({"choices": [{"message": sent}]})
+        answer = chat(client, stream=False)
+    assert answer.message() == {"role": "assistant", **message}
+    assert build_chat_body([*HELLO, answer.message()], base_model="m")
+
+
 def test_of_several_answers_the_first_is_read(cloud: ScriptedCloud, client: CloudApiClient) -> None:
     answer = streamed(
         cloud,
@@ -573,6 +621,7 @@ def _offline() -> Any:
         _chunks=[],
         _room=1 << 20,
         _finish_reason=None,
+        _usage=None,
         _ended=False,
         _failure=None,
         _close_connection=lambda: None,

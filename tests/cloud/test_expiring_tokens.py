@@ -64,7 +64,7 @@ class Gate:
 
 def client_of(cloud: ScriptedCloud, provider: IdentityProvider, who: Any = None) -> CloudApiClient:
     return CloudApiClient(
-        cloud.url, who or provider.account(), scope=SCOPE, session=provider.session
+        cloud.url, who or provider.account(), scope=SCOPE, session=provider.session, retry="none"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, List, Tuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arkor_sync.cloud.tool_calls import ToolCalls
 
@@ -83,6 +85,42 @@ def test_two_calls_stay_two(chunks: List[List[Any]]) -> None:
 def test_without_ids_another_name_begins_another_call(index: Any) -> None:
     parts = [[part(index, "", "f", "{}")], [part(index, "", "g", "{")], [part(index, "", "", "}")]]
     assert joined(*parts) == [(None, "f", "{}"), (None, "g", "{}")]
+
+
+Calls = List[Tuple[str, str, str]]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1), st.text(min_size=1), st.text()),
+        max_size=4,
+        unique_by=lambda call: call[0],
+    ),
+    st.data(),
+)
+def test_calls_in_any_parts_are_joined(calls: Calls, data: st.DataObject) -> None:
+    """Arguments are cut anywhere, calls are interleaved, and chunks hold any number of parts."""
+    queues: List[List[Any]] = []
+    for index, (call_id, name, arguments) in enumerate(calls):
+        cuts = data.draw(st.lists(st.integers(0, len(arguments)), max_size=4).map(sorted))
+        ends = [*cuts, len(arguments)]
+        pieces = [arguments[start:end] for start, end in zip([0, *cuts], ends)]
+        queues.append(
+            [
+                part(index, call_id, name, pieces[0]),
+                *(part(index, None, None, p) for p in pieces[1:]),
+            ]
+        )
+    parts: List[Any] = []
+    while any(queues):
+        queue = data.draw(st.sampled_from([each for each in queues if each]))
+        parts.append(queue.pop(0))
+    chunks: List[List[Any]] = []
+    while parts:
+        size = data.draw(st.integers(1, len(parts)))
+        chunks.append(parts[:size])
+        parts = parts[size:]
+    assert joined(*chunks) == calls
 
 
 def test_what_is_no_part_is_left_out() -> None:

@@ -300,14 +300,20 @@ def test_an_answer_is_cut_at_a_stop_text_and_at_the_limit(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_tool_call(stream: bool) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    arguments = '{"city": "Oslo"}'
+    function = {"name": "weather", "arguments": arguments}
+    call = {"id": "c1", "type": "function", "function": function}
     with Emulator(ScriptedEngine(reply=call)) as emu, Client(emu) as client:
         response = client.chat(
             baseModel=MODEL, stream=stream, tools=[WEATHER], toolChoice="required"
         )
         if stream:
             parts, _ = chunks(response.content)
-            assert parts[1]["choices"][0]["delta"]["tool_calls"] == [{"index": 0, **call}]
+            sent = [part["choices"][0]["delta"]["tool_calls"][0] for part in parts[1:-1]]
+            empty = {**function, "arguments": ""}
+            assert sent[0] == {"index": 0, **call, "function": empty}
+            assert "".join(part["function"]["arguments"] for part in sent) == arguments
+            assert len(sent) == 3
             assert parts[-1]["choices"][0]["finish_reason"] == "tool_calls"
         else:
             choice = response.json()["choices"][0]

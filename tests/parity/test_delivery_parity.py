@@ -584,7 +584,10 @@ def test_plain_requests_and_chats_have_limits_of_their_own(monkeypatch: pytest.M
 
     monkeypatch.setattr(Transport, "request", request)
     client = CloudApiClient(
-        "http://127.0.0.1:1", TokenCredentials("t"), scope=ProjectState("o", "p", "1")
+        "http://127.0.0.1:1",
+        TokenCredentials("t"),
+        scope=ProjectState("o", "p", "1"),
+        retry="none",
     )
     calls: List[Callable[[], Any]] = [
         client.jobs.list,

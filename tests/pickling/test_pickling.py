@@ -20,13 +20,18 @@ import requests
 import arkor_sync
 from arkor_sync import (
     Action,
+    AdapterTarget,
     AnonymousCredentials,
     ArkorError,
     Artifact,
+    AuthMode,
+    BaseModelTarget,
     Best,
     BlobDataset,
     Callback,
     Callbacks,
+    ChatEndpoint,
+    ChatMessage,
     ChatResponse,
     CheckpointContext,
     CloudApiClient,
@@ -34,12 +39,16 @@ from arkor_sync import (
     CursorStore,
     DatasetSplit,
     Decision,
+    Deployment,
+    DeploymentKey,
+    DeploymentTarget,
     EndContext,
     ErrorPolicy,
     Failure,
     FileCursorStore,
     History,
     HuggingFaceDataset,
+    IssuedKey,
     JobStatus,
     LoraConfig,
     Metrics,
@@ -57,16 +66,22 @@ from arkor_sync import (
     Steps,
     StopTraining,
     TokenCredentials,
+    ToolCall,
+    ToolConversation,
+    ToolDefinition,
     Trainer,
     TrainingEvent,
     TrainingJob,
     TrainingResult,
+    UnknownTarget,
+    Usage,
     create_trainer,
     handlers,
 )
 from arkor_sync._log_context import log_contexts
 from arkor_sync.cloud import models
 from arkor_sync.cloud.client_version import DeprecationNotice
+from arkor_sync.cloud.projects import ProjectList
 from arkor_sync.contexts import LogContext, build_context
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.options import RunOptions
@@ -78,7 +93,11 @@ from support.hang_phases import cloud_of
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
-NO_VALUES = {Run, Trainer, Context, CursorStore, History, Artifact, models.Record}
+NO_VALUES = {
+    *(Run, Trainer, Context, CursorStore, History, Artifact, models.Record, DeploymentTarget),
+}
+# At run time these are plain dictionaries.
+NO_VALUES |= {ChatMessage, ToolCall, ToolDefinition, Usage}
 
 
 def on_log(ctx: Any) -> None:
@@ -134,6 +153,12 @@ def answer() -> requests.Response:
     return response
 
 
+def project_list() -> ProjectList:
+    projects = ProjectList([models.Project("id", "slug", "name", "org")])
+    projects.org = {"slug": "o"}
+    return projects
+
+
 def policies() -> Iterator[ErrorPolicy]:
     yield ErrorPolicy.log(budget=5)
     yield ErrorPolicy.reconnect(attempts=3)
@@ -166,6 +191,8 @@ EXAMPLES: List[Any] = [
     FileCursorStore("cursors"),
     SavedCursor("7", 8, "f", True, {"Mine": {"seen": [1]}}),
     ChatResponse(answer()),
+    ToolConversation(ChatResponse(answer()), [{"role": "assistant", "content": "hi"}]),
+    ChatEndpoint("http://127.0.0.1:1/v1", "key", model="m", timeout=(1, 2)),
     CloudApiClient("http://127.0.0.1:1", TokenCredentials("t"), timeout=(1, 2)),
     DeprecationNotice("0.0.3", "old", "tomorrow"),
     AnonymousCredentials("t", "a", "http://127.0.0.1", "org", {"new": 1}),
@@ -179,6 +206,18 @@ EXAMPLES: List[Any] = [
     Steps(25),
     Ratio(0.1),
     JOB,
+    *AuthMode,
+    AdapterTarget.checkpoint("job-1", 20),
+    BaseModelTarget("m"),
+    UnknownTarget("model_menu", {"models": ["m"]}),
+    Deployment(
+        *("id", "slug", "org", "project", AdapterTarget("job-1"), "none", "openai_compat", True),
+        *("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        extra={"new": 1},
+    ),
+    DeploymentKey("id", "ci", "ark_live_01", True, "2026-01-01T00:00:00Z"),
+    IssuedKey("id", "ci", "ark_live_0123456789", "ark_live_01", "2026-01-01T00:00:00Z"),
+    project_list(),
     models.Project("id", "slug", "name", "org"),
     models.Org("id", "slug", extra={"new": 1}),
     models.PersonalOrg("id", "slug", "name"),

@@ -153,6 +153,7 @@ def test_the_arguments_count_and_come_before_the_file(tmp_path: Path) -> None:
             found["ARKOR_CLOUD_API_URL"],
             TokenCredentials(found["ARKOR_TOKEN"]),
             scope=ProjectState(found["ARKOR_ORG"], found["ARKOR_PROJECT"]),
+            retry="none",
         )
         with pytest.raises(CloudApiError) as caught:
             client.me()

@@ -10,8 +10,11 @@ from typing import Callable, Dict, List, Literal, Optional
 
 from arkor_sync import (
     Action,
+    AdapterTarget,
     AnonymousCredentials,
     Artifact,
+    AuthMode,
+    BaseModelTarget,
     Best,
     BlobDataset,
     Callback,
@@ -24,11 +27,15 @@ from arkor_sync import (
     CompletedContext,
     Context,
     DatasetSplit,
+    Deployment,
+    DeploymentKey,
+    DeploymentTarget,
     ErrorPolicy,
     FailedContext,
     Failure,
     History,
     HuggingFaceDataset,
+    IssuedKey,
     JobStatus,
     LogContext,
     LoraConfig,
@@ -47,6 +54,7 @@ from arkor_sync import (
     Trainer,
     TrainingJob,
     TrainingResult,
+    UnknownTarget,
     create_trainer,
     exit_on,
     follow,
@@ -174,6 +182,28 @@ compared.save("compared.svg", theme="dark")
 print(compared, compared.svg(), compared.to_dicts()[0]["best"])
 ended: List[TrainingJob] = run.client.jobs.list(status=["failed", "cancelled"], name="a")
 going: List[TrainingJob] = run.client.jobs.list(status="running")
+
+patient = CloudApiClient(retry="all")
+deployed: Deployment = patient.deployments.create(
+    "support-bot", target=AdapterTarget.final(job), auth_mode=AuthMode.FIXED_API_KEY, retention=30
+)
+listed: List[Deployment] = patient.deployments.list()
+read: Deployment = patient.deployments.get(deployed.id)
+patient.deployments.update(read.id, target=AdapterTarget.checkpoint("job-1", 20))
+patient.deployments.update(read.id, auth_mode="none", enabled=False, retention="unlimited")
+patient.deployments.update(read.id, target=BaseModelTarget("unsloth/gemma-4-E4B-it"))
+served: DeploymentTarget = read.target
+if isinstance(served, AdapterTarget):
+    served_step: Optional[int] = served.step
+elif isinstance(served, UnknownTarget):
+    print(served.kind, served.extra)
+issued: IssuedKey = patient.deployments.keys.create(read.id, "ci")
+plaintext: str = issued.plaintext
+known_keys: List[DeploymentKey] = patient.deployments.keys.list(read.id)
+patient.deployments.keys.revoke(read.id, known_keys[0].id)
+patient.deployments.delete(read.id)
+in_org = patient.projects.list("my-org")
+org_slug: object = in_org.org["slug"]
 
 with follow(
     job.id,

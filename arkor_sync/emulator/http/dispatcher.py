@@ -34,6 +34,8 @@ from arkor_sync.emulator.store import Store
 T = TypeVar("T")
 
 REDACTED = "[redacted]"
+_SECRET_FIELDS = ("code", "code_verifier", "refresh_token")  # of a request for tokens
+SECRET_HEADERS = ("authorization", "cookie", "x-api-key")
 
 
 class Dispatcher:
@@ -183,17 +185,18 @@ class Dispatcher:
         missing = [name for name in wanted if not request.query.get(name)]
         if missing:
             raise ApiError(400, f"missing query parameter {missing[0]}")
-        if request.query["orgSlug"] != identity.org_slug:
+        caller = identity.within(request.query["orgSlug"])
+        if caller is None:
             raise ApiError(403, "not a member of this org")
         project: Optional[Project] = None
         if route.needs == "project":
-            project = self._store.find_project(identity.org_id, request.query["projectSlug"])
+            project = self._store.find_project(caller.org_id, request.query["projectSlug"])
             if project is None:
                 raise ApiError(404, "no such project in this org")
-        return Call(request, params, identity, project)
+        return Call(request, params, caller, project)
 
     def _identity(self, request: Request) -> Identity:
-        identity = self._store.identities.get(bearer_token(request) or "")
+        identity = self._store.identity_of(bearer_token(request) or "")
         if identity is None:
             raise ApiError(401, "missing, unknown or expired bearer token")
         return identity
@@ -209,7 +212,7 @@ class Dispatcher:
         except ApiError:
             name, job_id = None, None
         headers = {
-            header: REDACTED if header.lower() in ("authorization", "cookie") else value
+            header: REDACTED if header.lower() in SECRET_HEADERS else value
             for header, value in request.headers.items()
         }
         with self._store.condition:
@@ -241,13 +244,15 @@ def bearer_token(request: Request) -> Optional[str]:
 
 
 def _recorded_body(body: bytes) -> Any:
-    """Return a body for the record: decoded if it is JSON, and without a data set's token."""
+    """Return a body for the record: decoded if it is JSON, and without its secrets."""
     if not body:
         return None
     try:
         value = decode_json(body)
     except ValueError:
         return body.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        value.update({name: REDACTED for name in _SECRET_FIELDS if name in value})
     source = (value.get("config") or {}) if isinstance(value, dict) else {}
     source = source.get("datasetSource") if isinstance(source, dict) else None
     if isinstance(source, dict) and "token" in source:

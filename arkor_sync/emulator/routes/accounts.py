@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
 from arkor_sync.emulator.http.messages import ApiError, Response
 from arkor_sync.emulator.http.routing import Call, Route
+from arkor_sync.emulator.routes.identity_provider import AUDIENCE, CLIENT_ID
 from arkor_sync.emulator.routes.resource import Resource
+
+NO_OAUTH: Dict[str, Any] = {
+    "auth0Domain": None,
+    "clientId": None,
+    "audience": None,
+    "callbackPorts": [],
+}
 
 
 class Accounts(Resource):
@@ -34,11 +44,22 @@ class Accounts(Resource):
             },
         )
 
-    def cli_config(self, _call: Call) -> Response:
+    def cli_config(self, call: Call) -> Response:
         """Return what a client needs to know for the OAuth sign-in."""
-        return Response(200, self._backend.cli_config)
+        if self._backend.cli_config is not None:
+            return Response(200, self._backend.cli_config)
+        if not self._settings.account_sign_in:
+            return Response(200, NO_OAUTH)
+        scheme = "" if self._backend.tls else "http://"
+        config = {
+            "auth0Domain": f"{scheme}{call.request.headers['Host']}",
+            "clientId": CLIENT_ID,
+            "audience": AUDIENCE,
+            "callbackPorts": [0],
+        }
+        return Response(200, config)
 
     def me(self, call: Call) -> Response:
         """Return the caller's user and orgs."""
-        user = {"id": call.caller.user_id, "email": None}
-        return Response(200, {"user": user, "orgs": [call.caller.org()]})
+        user = {"id": call.caller.user_id, "email": call.caller.email}
+        return Response(200, {"user": user, "orgs": call.caller.orgs()})

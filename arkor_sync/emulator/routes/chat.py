@@ -22,9 +22,11 @@ class Chat(Resource):
 
     def chat(self, call: Call) -> Union[Response, StreamedResponse]:
         """Answer with a job's adapter or with a base model."""
-        body = call.request.json_object()
+        return self._answer(call.scope, call.request.json_object())
+
+    def _answer(self, project: Project, body: Dict[str, Any]) -> Union[Response, StreamedResponse]:
         chat = check_chat(body, tool_calling=self._settings.tool_calling)
-        job, step = self._adapter(call.scope, body)
+        job, step = self._adapter(project, body)
         engine = job.engine if job else self._backend.engine()
         model = job.config["model"] if job else body["baseModel"]
         try:

@@ -10,6 +10,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional
 from arkor_sync.emulator.engine.base import ChatRequest, Piece
 from arkor_sync.emulator.models import Frame
 
+ARGUMENTS_PART = 8  # characters of a tool call's arguments in one event
+
 
 class ChatCompletion:
     """One answer. It ends where `stop` or `maxTokens` says so.
@@ -59,7 +61,8 @@ class ChatCompletion:
             if isinstance(piece, str):
                 yield self._chunk({"content": piece})
             else:
-                yield self._chunk({"tool_calls": [{"index": calls, **piece}]})
+                for part in parts_of_call(piece):
+                    yield self._chunk({"tool_calls": [{"index": calls, **part}]})
                 calls += 1
         yield self._chunk({}, self._finish_reason)
         if (self._chat.body.get("streamOptions") or {}).get("includeUsage"):
@@ -100,6 +103,15 @@ class ChatCompletion:
             "completion_tokens": self._characters,
             "total_tokens": prompt + self._characters,
         }
+
+
+def parts_of_call(call: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Yield the parts in which a tool call is streamed: its name, and then its arguments."""
+    function = call.get("function") or {}
+    arguments = function.get("arguments") or ""
+    yield {**call, "function": {**function, "arguments": ""}}
+    for start in range(0, len(arguments), ARGUMENTS_PART):
+        yield {"function": {"arguments": arguments[start : start + ARGUMENTS_PART]}}
 
 
 def cut_at(stops: List[str], pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -19,7 +19,7 @@ DEFAULT_RETENTION = {"runRetentionMode": "days", "runRetentionDays": 7}
 
 
 class Deployments(Resource):
-    """Deployments and their keys. The emulator serves no deployed model."""
+    """Deployments and their keys. `deployed.py` serves what is deployed."""
 
     ROUTES = (
         Route("GET", "/v1/endpoints", "list_deployments"),
@@ -54,13 +54,8 @@ class Deployments(Resource):
             if name not in body:
                 raise ApiError(400, f"{name}: required")
         fields = {**DEFAULT_RETENTION, **_checked(body)}
-        with self._store.condition:
-            if any(d.slug == slug for d in self._store.deployments.values()):
-                raise ApiError(409, f"the slug {slug!r} is already taken")
-            deployment = Deployment(str(uuid.uuid4()), slug, call.scope, timestamp(), fields)
-            self._store.deployments[deployment.id] = deployment
-            self._store.notify()
-            return Response(201, {"deployment": deployment.wire()})
+        deployment = self._store.add_deployment(call.scope, slug, fields)
+        return Response(201, {"deployment": deployment.wire()})
 
     def get_deployment(self, call: Call) -> Response:
         """Return a deployment."""
@@ -102,7 +97,7 @@ class Deployments(Resource):
             "createdAt": timestamp(),
         }
         with self._store.condition:
-            deployment.keys[shown["id"]] = {**shown, "enabled": True, "lastUsedAt": None}
+            deployment.add_key({**shown, "enabled": True, "lastUsedAt": None}, plaintext)
             self._store.notify()
         return Response(201, {"key": {**shown, "plaintext": plaintext}})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.http.messages import ApiError
@@ -22,14 +22,16 @@ class Backend:
         settings: Its settings.
         engine: Returns the engine for new jobs and for the chat with base models.
         start_job: Starts the training of a new job.
-        cli_config: The response of `/v1/auth/cli/config`.
+        cli_config: The response of `/v1/auth/cli/config`; None for that of the settings.
+        tls: Whether the emulator uses TLS.
     """
 
     store: Store
     settings: Settings
     engine: Callable[[], Engine]
     start_job: Callable[[StoredJob], None]
-    cli_config: Dict[str, Any]
+    cli_config: Optional[Dict[str, Any]]
+    tls: bool
 
 
 class Resource:
