@@ -188,8 +188,8 @@ def check_tools(tools: Any, tool_choice: Any = None) -> None:
         fits = fits and (tool["type"] != "function" or _is_text(name_of_tool(tool)))
         check(f"tools[{index}]", tool, fits, form)
     if isinstance(tool_choice, Mapping):
-        fits = tool_choice.get("type") != "function" or _is_text(name_of_tool(tool_choice))
-        fits = fits and "type" in tool_choice
+        kind = tool_choice.get("type")
+        fits = kind is not None and (kind != "function" or _is_text(name_of_tool(tool_choice)))
     else:
         fits = tool_choice is None or tool_choice in _CHOICES
     named = "{'type': 'function', 'function': {'name': ...}}"

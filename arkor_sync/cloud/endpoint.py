@@ -119,7 +119,7 @@ class ChatEndpoint:
             temperature: 0 to 2.
             top_p: 0 to 1.
             max_tokens: The longest answer, in tokens.
-            tools: Functions that the model may call.
+            tools: Functions that the model may call: see `ToolDefinition`, and `run_tools`.
             tool_choice: `"auto"`, `"none"`, `"required"` or a named function.
             response_format: Plain text, a JSON object or a JSON schema.
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or
