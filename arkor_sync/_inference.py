@@ -54,7 +54,7 @@ class Inference:
             temperature: 0 to 2.
             top_p: 0 to 1 (`topP`).
             max_tokens: The longest answer, in tokens (`maxTokens`).
-            tools: Functions that the model may call.
+            tools: Functions that the model may call: see `ToolDefinition`, and `run_tools`.
             tool_choice: `"auto"`, `"none"`, `"required"` or a named function (`toolChoice`).
             response_format: Plain text, a JSON object or a JSON schema (`responseFormat`).
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or

@@ -70,7 +70,7 @@ def build_chat_body(
     Raises:
         ArkorUsageError: The request cannot work.
     """
-    messages = _checked_messages(messages, ROLES)
+    messages = checked_messages(messages, ROLES)
     _check_target(job, step, adapter, base_model)
     if job is not None:
         adapter = adapter_of(job, step)
@@ -110,7 +110,7 @@ def build_completion_body(
     Raises:
         ArkorUsageError: The request cannot work.
     """
-    messages = _checked_messages(messages, None)
+    messages = checked_messages(messages)
     check("model", model, model is None or _is_text(model), "the name of a model")
     check_tools(options.get("tools"), options.get("tool_choice"))
     _check_form(options.get("response_format"), options.get("structured_outputs"))
@@ -123,7 +123,12 @@ def _copied(body: Dict[str, Any], extra: Optional[Mapping[str, Any]]) -> Dict[st
     return chat_body
 
 
-def _checked_messages(prompt: Prompt, roles: Optional[Sequence[str]]) -> Messages:
+def checked_messages(prompt: Prompt, roles: Optional[Sequence[str]] = None) -> Messages:
+    """Return messages, also for a text; `roles` are all that the server knows, or None for any.
+
+    Raises:
+        ArkorUsageError: They cannot work.
+    """
     is_list = isinstance(prompt, Sequence) and not isinstance(prompt, (bytes, Mapping))
     wanted = "a text such as 'Hello', or a list such as [{'role': 'user', 'content': 'Hello'}]"
     check("messages", prompt, is_list and bool(prompt), wanted)
@@ -134,7 +139,6 @@ def _checked_messages(prompt: Prompt, roles: Optional[Sequence[str]]) -> Message
 
 
 def _check_message(name: str, message: Any, roles: Optional[Sequence[str]]) -> None:
-    """Check a message; `roles` are all that the server knows, or None for any."""
     check(name, message, isinstance(message, Mapping), "an object with a role")
     role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
     fits = _is_text(role) if roles is None else role in roles
@@ -184,8 +188,8 @@ def check_tools(tools: Any, tool_choice: Any = None) -> None:
         fits = fits and (tool["type"] != "function" or _is_text(name_of_tool(tool)))
         check(f"tools[{index}]", tool, fits, form)
     if isinstance(tool_choice, Mapping):
-        fits = tool_choice.get("type") != "function" or _is_text(name_of_tool(tool_choice))
-        fits = fits and "type" in tool_choice
+        kind = tool_choice.get("type")
+        fits = kind is not None and (kind != "function" or _is_text(name_of_tool(tool_choice)))
     else:
         fits = tool_choice is None or tool_choice in _CHOICES
     named = "{'type': 'function', 'function': {'name': ...}}"

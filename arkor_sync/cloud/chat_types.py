@@ -115,7 +115,7 @@ StructuredOutputs = Union[_Json, _Regex, _Choice, _Grammar, _JsonObject]
 """Exactly one constraint of an answer, and modifiers: `structured_outputs`."""
 
 
-class Usage(TypedDict, total=False):
+class Usage(TypedDict):
     """How many tokens a request took; a server may say more."""
 
     prompt_tokens: int

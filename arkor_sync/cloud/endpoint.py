@@ -48,6 +48,8 @@ class ChatEndpoint:
         ArkorUsageError: An argument cannot work. The message does not show the key.
     """
 
+    base_url = ""  # for the repr, which a report of an error may show before it is set
+
     def __init__(
         self,
         base_url: str,
@@ -58,6 +60,8 @@ class ChatEndpoint:
         session: Optional[requests.Session] = None,
         max_chat_bytes: int = MAX_CHAT_BYTES,
     ) -> None:
+        if isinstance(api_key, str):
+            api_key = Secret(api_key)  # first: a report of an error may show the variables here
         self.base_url = check_base_url(base_url, _BASE_URL_WANTED)
         fits = not self.base_url.endswith("/chat/completions")
         check("base_url", base_url, fits, f"it without /chat/completions: {_BASE_URL_WANTED}")
@@ -73,7 +77,7 @@ class ChatEndpoint:
         self._http = HttpClient(timeout, session, max_chat_bytes=max_chat_bytes, is_arkor=False)
         self._arguments: Dict[str, Any] = {
             "base_url": base_url,
-            "api_key": None if api_key is None else Secret(api_key),
+            "api_key": api_key,
             "model": model,
             "timeout": timeout,
             "session": session,
@@ -115,7 +119,7 @@ class ChatEndpoint:
             temperature: 0 to 2.
             top_p: 0 to 1.
             max_tokens: The longest answer, in tokens.
-            tools: Functions that the model may call.
+            tools: Functions that the model may call: see `ToolDefinition`, and `run_tools`.
             tool_choice: `"auto"`, `"none"`, `"required"` or a named function.
             response_format: Plain text, a JSON object or a JSON schema.
             structured_outputs: One constraint: `json`, `regex`, `choice`, `grammar` or

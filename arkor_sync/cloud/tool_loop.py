@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequ
 
 from arkor_sync._common.arguments import check, did_you_mean, refusal, show
 from arkor_sync._common.json import json_copy, parse_json
-from arkor_sync.cloud.chat_request import as_messages, check_tools, name_of_tool
+from arkor_sync.cloud.chat_request import check_tools, checked_messages, name_of_tool
 from arkor_sync.errors import BadRequestError, ToolRoundsExhausted, add_note
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run_tools(
     check("max_rounds", max_rounds, fits, "a whole number above 0")
     ask = partial(chat, tools=tools, **options)
     forced = tool_choice == "required" or isinstance(tool_choice, Mapping)
-    conversation: List[Any] = list(as_messages(messages))
+    conversation: List[Any] = list(checked_messages(messages))
     for number in range(1, max_rounds + 1):
         try:
             answer = ask(list(conversation), tool_choice=tool_choice)

@@ -11,7 +11,7 @@ from typing import Any, Callable, List, Optional
 import pytest
 import requests
 
-from arkor_sync import create_trainer
+from arkor_sync import ChatEndpoint, create_trainer
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
@@ -75,6 +75,7 @@ def check(error: Optional[BaseException], variables: bool = True) -> None:
         OAuthCredentials(SECRET, SECRET, 1, "d", "a", "c", None, {"id": SECRET}),
         BearerAuth(SECRET),
         CloudApiClient("https://x", TokenCredentials(SECRET)),
+        ChatEndpoint("https://x", SECRET),
         BlobDataset(f"https://u:{SECRET}@x/y?sig={SECRET}", SECRET),
         TrainingJob.from_dict(
             {**JOB, "config": {"model": "m", "datasetSource": {"token": SECRET}}, "key": SECRET}
@@ -132,6 +133,45 @@ def test_failures_show_none(
             check(error, variables=call is not calls[-1])
     assert failed >= 4
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(silent=True),
+        Reply(401, {"error": {"message": f"bad key {SECRET}"}}),
+        Reply(400, f"bad key {SECRET}"),
+        Reply(302, "", headers={"Location": f"https://u:{SECRET}@h/?t={SECRET}"}),
+        Reply(200, "cut", length=100),
+    ],
+)
+def test_failures_of_another_server_show_none(
+    cloud: ScriptedCloud, reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    cloud.replies = [reply]
+    error = caught(lambda: ChatEndpoint(cloud.url, SECRET).chat(HELLO, stream=False))
+    assert error is not None
+    check(error)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"base_url": "x"},
+        {"base_url": f"https://u:{SECRET}@x"},
+        {"api_key": f"{SECRET} {SECRET}"},
+        {"api_key": f"{SECRET}é"},
+        {"timeout": 5},
+        {"max_chat_bytes": 0},
+    ],
+)
+def test_a_refused_endpoint_shows_none(arguments: Any) -> None:
+    given = {"base_url": "https://x", "api_key": SECRET, **arguments}
+    error = caught(lambda: ChatEndpoint(**given))
+    assert error is not None
+    check(error, variables=SECRET not in given["base_url"])
 
 
 def test_a_response_keeps_none(cloud: ScriptedCloud) -> None:

@@ -279,12 +279,19 @@ async def later() -> None:
         ({"tools": [{"name": "weather"}]}, r"^tools\[0\]: got a dict with 'name'"),
         ({"max_rounds": 0}, "^max_rounds: got int 0; give a whole number above 0"),
         ({"max_rounds": True}, "^max_rounds: got bool True"),
+        ({"messages": 5}, "^messages: got int 5; give a text such as 'Hello', or a list"),
+        ({"messages": [{"role": "user"}]}, r"^messages\[0\]\.content: got None"),
         ({"chat": None}, "^chat: got None; give a function that chats, such as client.chat"),
     ],
 )
 def test_arguments_that_cannot_work(arguments: Any, match: str) -> None:
     model = Model("never")
-    usual = {"chat": model.chat, "functions": {"weather": weather}, "tools": [tool("weather")]}
+    usual = {
+        "messages": "Hello",
+        "chat": model.chat,
+        "functions": {"weather": weather},
+        "tools": [tool("weather")],
+    }
     with pytest.raises(ArkorUsageError, match=match):
-        run_tools(messages="Hello", **{**usual, **arguments})
+        run_tools(**{**usual, **arguments})
     assert model.asked == []

@@ -20,6 +20,8 @@ from arkor_sync import (
     Callback,
     Callbacks,
     CancelledContext,
+    ChatEndpoint,
+    ChatMessage,
     ChatResponse,
     CheckpointContext,
     CloudApiClient,
@@ -44,20 +46,26 @@ from arkor_sync import (
     ReconnectContext,
     ReconnectPolicy,
     Redeliver,
+    ResponseFormat,
     Run,
     RunHealth,
     Skip,
     StartedContext,
     Steps,
     StopTraining,
+    StructuredOutputs,
     TokenCredentials,
+    ToolCall,
+    ToolDefinition,
     Trainer,
     TrainingJob,
     TrainingResult,
     UnknownTarget,
+    Usage,
     create_trainer,
     exit_on,
     follow,
+    run_tools,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.emulator import Emulator
@@ -251,3 +259,42 @@ attached.health().state.upper()
 CloudApiClient().chat([question], base_model=model)
 CloudApiClient().chat([{"role": "user", "content": "hi"}], base_model=model)
 EarlyStopping("eval_loss", mode="max")
+
+tool: ToolDefinition = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object"}, "strict": False},
+}
+plain_tool = {"type": "function", "function": {"name": "weather"}}
+form: ResponseFormat = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}
+plain_form: ResponseFormat = {"type": "json_object"}
+constraint: StructuredOutputs = {"choice": ["yes", "no"], "disable_any_whitespace": True}
+conversation: List[ChatMessage] = [{"role": "user", "content": "hi"}]
+asked: ChatResponse = run.infer(conversation, tools=[tool], tool_choice="required")
+calls: List[ToolCall] = asked.tool_calls()
+names: List[str] = [call["function"]["name"] for call in calls]
+conversation.append(asked.message())
+conversation.append({"role": "tool", "tool_call_id": calls[0]["id"], "content": "rain"})
+usage: Optional[Usage] = asked.usage
+if usage is not None:
+    total: int = usage["total_tokens"]
+run.infer("hi", tools=[plain_tool], response_format={"type": "text"})
+run.infer("hi", response_format=form, structured_outputs=None)
+CloudApiClient().chat("hi", base_model=model, structured_outputs=constraint)
+CloudApiClient().chat("hi", base_model=model, structured_outputs={"regex": "a+"})
+
+endpoint = ChatEndpoint("https://support-bot.arkor.app/v1", "key", model="m", timeout=(5, 60))
+endpoint.chat(conversation, response_format=plain_form, model="other").content()
+
+
+def weather(city: str) -> Dict[str, str]:
+    return {city: "rain"}
+
+
+def chat_with_tools(ctx: CheckpointContext) -> Optional[str]:
+    for chat in (ctx.infer, run.infer, result.infer, endpoint.chat):
+        run_tools(chat, "hi", {"weather": weather}, tools=[plain_tool])
+    answer, messages = run_tools(
+        run.client.chat, "hi", {"weather": weather}, tools=[tool], max_rounds=3, job="job-1"
+    )
+    conversation.extend(messages)
+    return answer.content()

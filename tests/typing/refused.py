@@ -17,6 +17,8 @@ from arkor_sync import (
     LogContext,
     Run,
     StartedContext,
+    StructuredOutputs,
+    ToolDefinition,
     Trainer,
     create_trainer,
     follow,
@@ -95,3 +97,6 @@ def after_a_run(run: Run, history: History) -> None:
 
 print(arkor_sync.Misspelt)  # type: ignore[attr-defined]
 create_trainer(name="x", model="y", dataset=5)  # type: ignore[arg-type]
+two: StructuredOutputs = {"regex": "a", "choice": ["a"]}  # type: ignore[assignment]
+none: StructuredOutputs = {"whitespace_pattern": " "}  # type: ignore[assignment]
+bare: ToolDefinition = {"name": "f"}  # type: ignore[typeddict-item, typeddict-unknown-key]
