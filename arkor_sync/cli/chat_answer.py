@@ -56,7 +56,7 @@ class Answer:
         """Yield the text in pieces that can be shown; an error ends them, and is kept."""
         safe = SafeStream()
         try:
-            with self.ask(stream=True) as response:
+            with self._ask(stream=True) as response:
                 for piece in response:
                     self._received.append(piece)
                     yield safe.feed(piece)
@@ -65,22 +65,35 @@ class Answer:
             self.error = error
         yield safe.end()
 
-    def ask(self, *, stream: bool) -> ChatResponse:
-        """Send the request."""
-        try:
-            return self._client.chat(
-                self._messages, **self.target.arguments, **self._options, stream=stream
-            )
-        except NotFoundError as error:
-            raise explain_missing(self._client, self.target, error) from None
+    def whole(self) -> Dict[str, Any]:
+        """Return the answer at its end, as JSON.
+
+        Raises:
+            ArkorError: There is no whole answer.
+        """
+        with self._ask(stream=False) as response:
+            sent = response.json()
+            return {
+                "answer": response.content(),
+                "finish_reason": response.finish_reason,
+                "usage": sent.get("usage") if isinstance(sent, dict) else None,
+            }
 
     def notes(self) -> List[str]:
         """Return what there is to say of an answer that has ended, but for its error."""
         if self.error is not None:
             return ["the answer above is not complete"] if self.text else []
         if self.finish_reason == "length":
-            return ["the answer reached the limit of tokens; --max-tokens changes it"]
+            return ["the answer was cut at the limit of tokens (--max-tokens)"]
         return [] if self.text else ["the answer is empty"]
+
+    def _ask(self, *, stream: bool) -> ChatResponse:
+        try:
+            return self._client.chat(
+                self._messages, **self.target.arguments, **self._options, stream=stream
+            )
+        except NotFoundError as error:
+            raise explain_missing(self._client, self.target, error) from None
 
 
 def write_answer(output: Output, answer: Answer) -> None:
@@ -105,14 +118,13 @@ def write_answer(output: Output, answer: Answer) -> None:
 
 def write_side_by_side(output: Output, answers: Sequence[Answer]) -> None:
     """Print answers beside each other as they come, or one below the other where it is narrow."""
-    names = [answer.target.name for answer in answers]
     if terminal_width() < LEAST_WIDTH:
         for answer in answers:
-            _write_bold(answer.target.name)
+            _write_heading(Columns([answer.target.name]))
             write_answer(output, answer)
         return
-    columns = Columns(names)
-    _write_bold("\n".join(columns.heading(terminal_width())))
+    columns = Columns([answer.target.name for answer in answers])
+    _write_heading(columns)
 
     def write_rows() -> None:
         for row in columns.rows(terminal_width()):
@@ -133,10 +145,12 @@ def write_side_by_side(output: Output, answers: Sequence[Answer]) -> None:
                     else:
                         columns.feed(number, piece)
                     write_rows()
-        finally:
-            for number in unread:  # Ctrl-C: what came is shown
+        except KeyboardInterrupt:
+            output.write("\n")  # below the ^C that the terminal has shown
+            for number in unread:
                 columns.end(number)
             write_rows()
+            raise
 
 
 def terminal_width() -> int:
@@ -147,7 +161,8 @@ def terminal_width() -> int:
         return 80
 
 
-def _write_bold(text: str) -> None:
+def _write_heading(columns: Columns) -> None:
     from rich.text import Text
 
-    console().print(Text(text, "bold"), soft_wrap=True)
+    heading = Text("\n".join(columns.heading(terminal_width())), "bold")
+    console().print(heading, soft_wrap=True)

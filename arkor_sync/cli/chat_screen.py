@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
+import click
+
 from arkor_sync._common.text import safe_line
-from arkor_sync.cli.chat_answer import Answer, write_answer, write_side_by_side
+from arkor_sync.cli.chat_answer import (
+    Answer,
+    terminal_width,
+    write_answer,
+    write_side_by_side,
+)
 from arkor_sync.cli.chat_target import Target, find_target
-from arkor_sync.cli.conversation import HELP, NAMES, Conversation, read_entry, split_command
+from arkor_sync.cli.conversation import (
+    COMMANDS,
+    KEYS,
+    NAMES,
+    Conversation,
+    read_entry,
+    split_command,
+)
+from arkor_sync.cli.logs import PROGRAM
+from arkor_sync.cli.output import survive_encoding
 from arkor_sync.errors import ArkorError
 
 if TYPE_CHECKING:
@@ -49,7 +66,7 @@ class ChatScreen:
             "/retry": self._retry,
             "/undo": self._undo,
             "/reset": self._reset,
-            "/help": lambda _: output.line(HELP),
+            "/help": self._help,
         }
 
     def run(self) -> None:
@@ -59,7 +76,8 @@ class ChatScreen:
             KeyboardInterrupt: Ctrl-C was pressed twice.
         """
         _edit_lines()
-        self._output.line(f"You talk to {self._targets[0].name}. /help shows what else there is.")
+        name = self._targets[0].name
+        self._output.line(f"You are talking to {name}. /help shows the commands; Ctrl-D ends.")
         interrupted = False
         while True:
             try:
@@ -88,7 +106,7 @@ class ChatScreen:
         except KeyboardInterrupt:
             self._output.line()  # below the ^C that the terminal has shown
         except ArkorError as error:
-            self._output.note(f"arkor-sync: {safe_line(error, 1000)}")
+            self._output.note(f"{PROGRAM}: {safe_line(error, 1000)}")
 
     def _ask(self, question: str) -> None:
         if not question:
@@ -122,7 +140,7 @@ class ChatScreen:
             for note in answer.notes():
                 self._output.note(f"{of}{note}")
             if answer.error is not None:
-                self._output.note(f"arkor-sync: {of}{safe_line(answer.error, 1000)}")
+                self._output.note(f"{PROGRAM}: {of}{safe_line(answer.error, 1000)}")
                 failed = True
         if failed:
             self._output.note("The question is not part of the conversation; /retry asks it again.")
@@ -159,9 +177,17 @@ class ChatScreen:
         self._conversation.reset()
         self._output.line("All questions and answers are forgotten.")
 
+    def _help(self, _: str) -> None:
+        formatter = click.HelpFormatter(width=min(terminal_width(), 80))
+        formatter.write_dl(list(COMMANDS.items()))
+        formatter.write_paragraph()
+        formatter.write_text(KEYS)
+        self._output.line(formatter.getvalue().rstrip())
+
 
 def _edit_lines() -> None:
     """Let `input` edit lines, remember them, and complete the commands, where Python can."""
+    survive_encoding(sys.stdin)
     try:
         import readline
     except ImportError:
@@ -177,3 +203,4 @@ def _edit_lines() -> None:
         readline.parse_and_bind("bind ^I rl_complete")
     else:
         readline.parse_and_bind("tab: complete")
+        readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one question

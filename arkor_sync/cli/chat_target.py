@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
-from arkor_sync._common.arguments import did_you_mean
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.text import safe_line
 from arkor_sync.cli.client import find_job
@@ -76,8 +75,7 @@ def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
         job = find_job(client, name, output)
     except ArkorUsageError as error:
         models = ", ".join(SUPPORTED_MODELS)
-        hint = did_you_mean(name, [*SUPPORTED_MODELS, ""]) if "/" in name else ""
-        raise ArkorUsageError(f"{error}; to talk to a base model give {models}{hint}") from None
+        raise ArkorUsageError(f"{error}; to talk to a base model give {models}") from None
     shown = safe_line(job.name)
     if step is not None:
         shown = f"{shown}@{step}"

@@ -8,25 +8,21 @@ PROMPT = "> "
 PROMPT_WITHIN = ". "
 
 COMMANDS: Dict[str, str] = {
-    "/system TEXT": "set the system message of all answers to come; without TEXT, remove it",
+    "/system TEXT": "set the system message; without TEXT, remove it",
     "/compare JOB@STEP": "ask a second model the same questions; without a name, end that",
     "/retry": "ask the last question again, in the place of its answer",
     "/undo": "forget the last question and its answer",
     "/reset": "forget all questions and answers; the system message stays",
     "/help": "show this",
-    "/quit": "end; Ctrl-D does the same",
+    "/quit": "end the conversation, as Ctrl-D does",
 }
 """The commands, each with what it takes, and what they do."""
 
 NAMES = tuple(usage.split()[0] for usage in COMMANDS)
 
-HELP = "\n".join(
-    [
-        *(f"{usage:18} {what}" for usage, what in COMMANDS.items()),
-        "",
-        'A \\ at the end of a line, or lines between """ and """, make a question of several',
-        "lines. A line that begins with a space is always a question. Ctrl-C stops an answer.",
-    ]
+KEYS = (
+    'A question of several lines begins and ends with """, or has a \\ at the end of each line but '
+    "the last. A line that begins with a space is always a question. Ctrl-C stops an answer."
 )
 
 

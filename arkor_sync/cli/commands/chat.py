@@ -75,15 +75,7 @@ def chat(
         return
     answer = Answer(client, target, Conversation(system).messages(question), options)
     if output.as_json:
-        response = answer.ask(stream=False)
-        output.json(
-            {
-                "target": target.body,
-                "answer": response.content(),
-                "finish_reason": response.finish_reason,
-                "usage": response.json().get("usage"),
-            }
-        )
+        output.json({"target": target.body, **answer.whole()})
         return
     write_answer(output, answer)
     for note in answer.notes():
@@ -120,13 +112,14 @@ def _read_schema(path: str) -> Dict[str, Any]:
 
     from arkor_sync._common.files import read_text
     from arkor_sync._common.json import parse_json
+    from arkor_sync._common.paths import reason_of
 
     try:
         schema = parse_json(read_text(Path(path)))
     except OSError as error:
-        raise click.UsageError(f"--schema: {error}") from None
+        raise click.UsageError(f"--schema: {path} cannot be read: {reason_of(error)}") from None
     except ValueError as error:
-        raise click.UsageError(f"--schema: {path} is no JSON: {error}") from None
+        raise click.UsageError(f"--schema: {path} holds no JSON: {error}") from None
     if not isinstance(schema, dict):
         raise click.UsageError(f"--schema: {path} holds no JSON object; give a JSON schema")
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
