@@ -116,15 +116,17 @@ def write_answer(output: Output, answer: Answer) -> None:
             output.write("\n")
 
 
-def write_side_by_side(output: Output, answers: Sequence[Answer]) -> None:
+def write_compared(output: Output, answers: Sequence[Answer]) -> None:
     """Print answers beside each other as they come, or one below the other where it is narrow."""
-    if terminal_width() < LEAST_WIDTH:
+    from rich.text import Text
+
+    if len(answers) > 1 and terminal_width() < LEAST_WIDTH:
         for answer in answers:
-            _write_heading(Columns([answer.target.name]))
-            write_answer(output, answer)
+            write_compared(output, [answer])
         return
     columns = Columns([answer.target.name for answer in answers])
-    _write_heading(columns)
+    heading = Text("\n".join(columns.heading(terminal_width())), "bold")
+    console().print(heading, soft_wrap=True)
 
     def write_rows() -> None:
         for row in columns.rows(terminal_width()):
@@ -159,10 +161,3 @@ def terminal_width() -> int:
         return os.get_terminal_size(sys.stdout.fileno()).columns or 80
     except OSError:
         return 80
-
-
-def _write_heading(columns: Columns) -> None:
-    from rich.text import Text
-
-    heading = Text("\n".join(columns.heading(terminal_width())), "bold")
-    console().print(heading, soft_wrap=True)

@@ -12,7 +12,7 @@ from arkor_sync.cli.chat_answer import (
     Answer,
     terminal_width,
     write_answer,
-    write_side_by_side,
+    write_compared,
 )
 from arkor_sync.cli.chat_target import Target, find_target
 from arkor_sync.cli.conversation import (
@@ -121,7 +121,7 @@ class ChatScreen:
             if len(answers) == 1:
                 write_answer(self._output, answers[0])
             else:
-                write_side_by_side(self._output, answers)
+                write_compared(self._output, answers)
         except KeyboardInterrupt:
             if all(answer.text for answer in answers):
                 self._keep(question, answers)

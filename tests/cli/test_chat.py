@@ -175,6 +175,18 @@ def test_an_answer_for_a_schema(cli: CommandLine, tmp_path: Path, emulator: Emul
     }
 
 
+def test_what_was_really_trained_answers(cli: CommandLine, emulator: Emulator) -> None:
+    job_id = emulator.create_job(config={"maxSteps": 10, "saveSteps": {"steps": 5}}, name="triage")
+    emulator.wait_for(lambda: emulator.jobs[job_id].terminal)
+    path = cli.cwd / "ticket.json"
+    path.write_text(json.dumps(SCHEMA))
+    for model in ("triage", "triage@5"):
+        done = cli("chat", model, "My invoice is wrong", "--temperature", "0")
+        assert done.stdout.strip()
+        done = cli("chat", model, "My invoice is wrong", "--schema", "ticket.json")
+        assert list(done.json) == ["urgent"]
+
+
 def test_an_answer_never_acts_on_its_reader_however_it_is_cut(
     cli: CommandLine, emulator: Emulator
 ) -> None:

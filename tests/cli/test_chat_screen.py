@@ -110,18 +110,18 @@ COMPARED = {
     40: """\
 triage@10
 ----------------------------------------
-I would open a ticket in the queue *bill
-ing* and ask for the number of the invoi
-ce.
+I would open a ticket in the queue
+*billing* and ask for the number of the
+invoice.
 
 1. look up the customer
     then the invoice
 Step 10.
 triage
 ----------------------------------------
-I would open a ticket in the queue *bill
-ing* and ask for the number of the invoi
-ce.
+I would open a ticket in the queue
+*billing* and ask for the number of the
+invoice.
 
 1. look up the customer
     then the invoice
