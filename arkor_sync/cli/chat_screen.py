@@ -23,7 +23,6 @@ from arkor_sync.cli.conversation import (
     read_entry,
     split_command,
 )
-from arkor_sync.cli.logs import PROGRAM
 from arkor_sync.cli.output import survive_encoding
 from arkor_sync.errors import ArkorError
 
@@ -106,7 +105,7 @@ class ChatScreen:
         except KeyboardInterrupt:
             self._output.line()  # below the ^C that the terminal has shown
         except ArkorError as error:
-            self._output.note(f"{PROGRAM}: {safe_line(error, 1000)}")
+            self._output.note(f"arkor-sync: {safe_line(error, 1000)}")
 
     def _ask(self, question: str) -> None:
         if not question:
@@ -140,7 +139,7 @@ class ChatScreen:
             for note in answer.notes():
                 self._output.note(f"{of}{note}")
             if answer.error is not None:
-                self._output.note(f"{PROGRAM}: {of}{safe_line(answer.error, 1000)}")
+                self._output.note(f"arkor-sync: {of}{safe_line(answer.error, 1000)}")
                 failed = True
         if failed:
             self._output.note("The question is not part of the conversation; /retry asks it again.")
