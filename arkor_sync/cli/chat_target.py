@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from arkor_sync._common.clock import Clock
@@ -12,7 +13,7 @@ from arkor_sync.cloud.chat_request import adapter_of
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 from arkor_sync.cloud.models import JobStatus
 from arkor_sync.cloud.sse import FrameParser
-from arkor_sync.errors import ArkorError, ArkorUsageError
+from arkor_sync.errors import ArkorError, ArkorTimeoutError, ArkorUsageError
 from arkor_sync.stream.events import decode
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
         shown = f"{shown}@{step}"
     elif job.status in _WITHOUT_MODEL:
         raise ArkorUsageError(
-            f"the job {shown!r} is {job.status} and has no final model"
+            f"the job {shown!r} ({job.status}) has no final model"
             f"{_choice(shown, find_checkpoints(client, job.id))}"
         )
     return Target(shown, {"adapter": adapter_of(job, step)})
@@ -116,9 +117,10 @@ def find_checkpoints(client: CloudApiClient, job_id: str) -> Optional[List[int]]
     steps: Optional[List[int]] = None
     parser, deadline = FrameParser(), Clock.now() + _PATIENCE
     try:
-        with client.transport() as transport:
+        with ExitStack() as stack:
+            transport = stack.enter_context(client.transport())
             stream = client.jobs.events(job_id, transport=transport, timeout=(_PATIENCE, _PATIENCE))
-            stream.set_timeout(_PAUSE)
+            stack.enter_context(closing(stream)).set_timeout(_PAUSE)
             steps = []
             while Clock.now() < deadline:
                 chunk = stream.read()
@@ -131,6 +133,10 @@ def find_checkpoints(client: CloudApiClient, job_id: str) -> Optional[List[int]]
                 ]
                 if not chunk or any(frame.event in ("end", "ping") for frame in frames):
                     break
+            else:
+                steps = steps or None  # there is more than was read
+    except ArkorTimeoutError:
+        pass  # a job that runs has no more events until now
     except ArkorError:
-        pass  # no more came: a job that runs has no other events until now
+        steps = steps or None
     return steps and sorted(set(steps))

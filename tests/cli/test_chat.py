@@ -92,7 +92,7 @@ def test_a_job_that_failed_is_refused_with_its_checkpoints(
 ) -> None:
     ended(emulator, fails_at=15)
     refused = cli("chat", "triage", "Hello", code=2)
-    assert "the job 'triage' is failed and has no final model" in refused.stderr
+    assert "the job 'triage' (failed) has no final model" in refused.stderr
     assert "its checkpoints: triage@10" in refused.stderr
     assert emulator.jobs  # nothing was asked of a model
     assert [each for each in emulator.requests if each.route == "chat"] == []
@@ -103,9 +103,7 @@ def test_the_checkpoints_of_a_running_job_are_known(cli: CommandLine, emulator: 
     job_id = emulator.create_job(engine, name="triage")
     emulator.wait_for(lambda: emulator.jobs[job_id].step == 5)
     refused = cli("chat", "triage", "Hello", code=2)
-    assert (
-        "is running and has no final model; its checkpoints: triage@2, triage@4" in refused.stderr
-    )
+    assert "(running) has no final model; its checkpoints: triage@2, triage@4" in refused.stderr
     assert cli("chat", "triage@4", "Hello").stdout == "[triage @ 4] Hello\n"
 
 
@@ -115,6 +113,8 @@ def test_checkpoints_that_cannot_be_read_are_not_taken_for_none(emulator: Emulat
     client = emulator.client()
     assert find_checkpoints(client, job_id) is None
     assert find_checkpoints(client, job_id) == [10, 20]
+    emulator.faults.add(Fault("reset_peer", route="stream", index=1))
+    assert find_checkpoints(client, job_id) is None
     assert find_checkpoints(client, ended(emulator, checkpoints=())) == []
 
 
@@ -164,7 +164,7 @@ def test_an_answer_as_json(cli: CommandLine, emulator: Emulator) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_an_answer_for_a_schema(cli: CommandLine, tmp_path: Path, emulator: Emulator) -> None:
+def test_a_schema_is_sent(cli: CommandLine, tmp_path: Path, emulator: Emulator) -> None:
     ended(emulator)
     path = tmp_path / "ticket.json"
     path.write_text(json.dumps(SCHEMA))
@@ -178,13 +178,10 @@ def test_an_answer_for_a_schema(cli: CommandLine, tmp_path: Path, emulator: Emul
 def test_what_was_really_trained_answers(cli: CommandLine, emulator: Emulator) -> None:
     job_id = emulator.create_job(config={"maxSteps": 10, "saveSteps": {"steps": 5}}, name="triage")
     emulator.wait_for(lambda: emulator.jobs[job_id].terminal)
-    path = cli.cwd / "ticket.json"
-    path.write_text(json.dumps(SCHEMA))
-    for model in ("triage", "triage@5"):
-        done = cli("chat", model, "My invoice is wrong", "--temperature", "0")
-        assert done.stdout.strip()
-        done = cli("chat", model, "My invoice is wrong", "--schema", "ticket.json")
-        assert list(done.json) == ["urgent"]
+    assert cli("chat", "triage@5", "My invoice is wrong").stdout.strip()
+    (cli.cwd / "ticket.json").write_text(json.dumps(SCHEMA))
+    done = cli("chat", "triage", "My invoice is wrong", "--schema", "ticket.json")
+    assert list(done.json) == ["urgent"]
 
 
 def test_an_answer_never_acts_on_its_reader_however_it_is_cut(

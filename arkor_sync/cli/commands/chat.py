@@ -23,7 +23,7 @@ from arkor_sync.cli.root import root
     arkor-sync chat triage-v1 --schema ticket.json --json "My invoice is wrong"
     """,
 )
-@click.argument("model")
+@click.argument("model", metavar="JOB[@STEP]|MODEL")
 @click.argument("prompt", required=False)
 @click.option("--system", metavar="TEXT", help="The system message.")
 @click.option("--temperature", type=float, help="From 0, the most likely words, to 2.")
@@ -42,8 +42,8 @@ def chat(
 ) -> None:
     """Talk to what a job trained, or to a base model.
 
-    MODEL is the id or the name of a job, for its final model; JOB@STEP for one of its checkpoints;
-    or the name of a base model. Only digits behind the last @ are a step.
+    JOB is the id or the name of a job, for its final model; JOB@STEP is one of its checkpoints, and
+    MODEL the name of a base model. Only digits behind the last @ are a step.
 
     With a PROMPT, or with one on standard input, the answer is printed. In a terminal without a
     PROMPT a conversation begins, where /help shows the commands: /system, /compare, /retry, /undo,
