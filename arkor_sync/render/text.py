@@ -34,7 +34,15 @@ def one_line(text: str, columns: int) -> str:
 
 def display_width(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    if text.isascii():
+        return len(text)
+    return sum(map(_character_width, text))
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):  # it joins the one before it
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def format_duration(seconds: float) -> str:

@@ -1,0 +1,142 @@
+"""Which model an argument of `chat` names. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.text import safe_line
+from arkor_sync.cli.client import find_job
+from arkor_sync.cloud.chat_request import adapter_of
+from arkor_sync.cloud.job_config import SUPPORTED_MODELS
+from arkor_sync.cloud.models import JobStatus
+from arkor_sync.cloud.sse import FrameParser
+from arkor_sync.errors import ArkorError, ArkorTimeoutError, ArkorUsageError
+from arkor_sync.stream.events import decode
+
+if TYPE_CHECKING:
+    from arkor_sync.cli.output import Output
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.errors import NotFoundError
+
+_STEP = re.compile("(.+)@([0-9]{1,18})", re.DOTALL)
+_WITHOUT_MODEL = frozenset(JobStatus) - {JobStatus.COMPLETED}
+_PAUSE = 1.0  # seconds without an event, after which a job's log is taken for read
+_PATIENCE = 5.0  # seconds for the whole log
+
+
+class Target(NamedTuple):
+    """A model to talk to.
+
+    Attributes:
+        name: How it is shown: the name of a job with the step of its checkpoint, or of a model.
+        body: Its field in the body of a chat request, `adapter` or `baseModel`.
+    """
+
+    name: str
+    body: Dict[str, Any]
+
+    @property
+    def arguments(self) -> Dict[str, Any]:
+        """The arguments of `client.chat` that name it."""
+        return {"adapter": self.body.get("adapter"), "base_model": self.body.get("baseModel")}
+
+
+def split_step(text: str) -> Tuple[str, Optional[int]]:
+    """Split `JOB@STEP`. Only digits behind the last `@` are a step: names may hold an `@`."""
+    found = _STEP.fullmatch(text)
+    return (found[1], int(found[2])) if found else (text, None)
+
+
+def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
+    """Return the model that an argument names.
+
+    The name of a base model that can be trained stands for this model. Every other text is the id
+    or the name of a job, with `@STEP` behind it for one of its checkpoints. A job whose own name is
+    that of a model or ends as a step does can be given by its id.
+
+    Args:
+        client: Asks the cloud for the job.
+        text: The argument.
+        output: Tells which job it is, if several have the name.
+
+    Raises:
+        ArkorUsageError: There is no such job, or it has no final model.
+    """
+    if text in SUPPORTED_MODELS:
+        return Target(text, {"baseModel": text})
+    name, step = split_step(text)
+    if name in SUPPORTED_MODELS:
+        raise ArkorUsageError(
+            f"{name} is a base model, which has no checkpoints; leave out @{step}"
+        )
+    try:
+        job = find_job(client, name, output)
+    except ArkorUsageError as error:
+        models = ", ".join(SUPPORTED_MODELS)
+        raise ArkorUsageError(f"{error}; to talk to a base model give {models}") from None
+    shown = safe_line(job.name)
+    if step is not None:
+        shown = f"{shown}@{step}"
+    elif job.status in _WITHOUT_MODEL:
+        raise ArkorUsageError(
+            f"the job {shown!r} ({job.status}) has no final model"
+            f"{_choice(shown, find_checkpoints(client, job.id))}"
+        )
+    return Target(shown, {"adapter": adapter_of(job, step)})
+
+
+def explain_missing(client: CloudApiClient, target: Target, error: NotFoundError) -> ArkorError:
+    """Return a clearer error for a checkpoint that does not exist, else the same error."""
+    adapter = target.body.get("adapter", {})
+    steps = find_checkpoints(client, adapter["jobId"]) if "step" in adapter else None
+    if steps is None or adapter["step"] in steps:
+        return error
+    name, step = split_step(target.name)
+    return ArkorUsageError(
+        f"the job {name!r} has no checkpoint at step {step}{_choice(name, steps)}"
+    )
+
+
+def _choice(name: str, steps: Optional[List[int]]) -> str:
+    if steps is None:
+        return "; add @STEP for one of its checkpoints"
+    if not steps:
+        return "; it has no checkpoint until now"
+    last = " (the last 10)" if len(steps) > 10 else ""
+    return f"; its checkpoints{last}: {', '.join(f'{name}@{step}' for step in steps[-10:])}"
+
+
+def find_checkpoints(client: CloudApiClient, job_id: str) -> Optional[List[int]]:
+    """Return the steps of a job's checkpoints until now, or None if they cannot be read.
+
+    No route lists them, but the event stream of a job begins with its first events.
+    """
+    steps: Optional[List[int]] = None
+    parser, deadline = FrameParser(), Clock.now() + _PATIENCE
+    try:
+        with ExitStack() as stack:
+            transport = stack.enter_context(client.transport())
+            stream = client.jobs.events(job_id, transport=transport, timeout=(_PATIENCE, _PATIENCE))
+            stack.enter_context(closing(stream)).set_timeout(_PAUSE)
+            steps = []
+            while Clock.now() < deadline:
+                chunk = stream.read()
+                frames = parser.feed(chunk)
+                events = [decode(frame) for frame in frames]
+                steps += [
+                    event.data["step"]
+                    for event in events
+                    if event.type == "checkpoint.saved" and event.problem is None
+                ]
+                if not chunk or any(frame.event in ("end", "ping") for frame in frames):
+                    break
+            else:
+                steps = steps or None  # there is more than was read
+    except ArkorTimeoutError:
+        pass  # a job that runs has no more events until now
+    except ArkorError:
+        steps = steps or None
+    return steps and sorted(set(steps))
