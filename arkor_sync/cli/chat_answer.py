@@ -72,11 +72,10 @@ class Answer:
             ArkorError: There is no whole answer.
         """
         with self._ask(stream=False) as response:
-            sent = response.json()
             return {
                 "answer": response.content(),
                 "finish_reason": response.finish_reason,
-                "usage": sent.get("usage") if isinstance(sent, dict) else None,
+                "usage": response.usage,
             }
 
     def notes(self) -> List[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.text import safe_line
-from arkor_sync.cli.client import find_job
+from arkor_sync.cli.client import find_job, split_step
 from arkor_sync.cloud.chat_request import adapter_of
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 from arkor_sync.cloud.models import JobStatus
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.errors import NotFoundError
 
-_STEP = re.compile("(.+)@([0-9]{1,18})", re.DOTALL)
 _WITHOUT_MODEL = frozenset(JobStatus) - {JobStatus.COMPLETED}
 _PAUSE = 1.0  # seconds without an event, after which a job's log is taken for read
 _PATIENCE = 5.0  # seconds for the whole log
@@ -42,12 +40,6 @@ class Target(NamedTuple):
     def arguments(self) -> Dict[str, Any]:
         """The arguments of `client.chat` that name it."""
         return {"adapter": self.body.get("adapter"), "base_model": self.body.get("baseModel")}
-
-
-def split_step(text: str) -> Tuple[str, Optional[int]]:
-    """Split `JOB@STEP`. Only digits behind the last `@` are a step: names may hold an `@`."""
-    found = _STEP.fullmatch(text)
-    return (found[1], int(found[2])) if found else (text, None)
 
 
 def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
