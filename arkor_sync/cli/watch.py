@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import time
 from typing import TYPE_CHECKING, Callable, Dict, List, Sequence, Tuple
 
@@ -22,8 +21,8 @@ INTERVAL = 2.0
 
 _COLUMNS = ("id", "name", "status", "created", "duration")
 
-# Escape sequences of xterm. The other screen is the one that `less` and `top` use: a terminal that is
-# made narrower wraps the lines of the first one, and they could not be drawn over.
+# Escape sequences of xterm. The other screen is the one that `less` and `top` use: a terminal that
+# is made narrower wraps the lines of the first one, and they could not be drawn over.
 _OTHER_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -57,6 +56,8 @@ class _Page(io.StringIO):
 
 
 def _watch_in_terminal(read: Read, output: Output) -> None:
+    from shutil import get_terminal_size
+
     jobs, problem = read(), ""
     output.write(_OTHER_SCREEN)
     try:
@@ -66,7 +67,7 @@ def _watch_in_terminal(read: Read, output: Output) -> None:
             with contextlib.redirect_stdout(page):
                 output.line(problem or told)
                 show_jobs(jobs, output)
-            height = shutil.get_terminal_size().lines
+            height = get_terminal_size().lines
             lines = page.getvalue().splitlines()[: height - 1]
             output.write("".join([_HOME, *(f"{line}{_END_OF_LINE}\r\n" for line in lines), _BELOW]))
             time.sleep(INTERVAL)

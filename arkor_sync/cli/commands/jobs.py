@@ -11,10 +11,8 @@ from arkor_sync._common.text import safe_line
 from arkor_sync.cli.client import find_job, make_client
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
-from arkor_sync.cli.job_facts import job_facts, job_json
 from arkor_sync.cli.output import Output
 from arkor_sync.cli.root import jobs
-from arkor_sync.cli.watch import show_jobs, watch_jobs
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -56,6 +54,9 @@ def list_jobs(
     watch: bool,
 ) -> None:
     """List the jobs of the project."""
+    from arkor_sync.cli.job_facts import job_json
+    from arkor_sync.cli.watch import show_jobs, watch_jobs
+
     client = make_client()
 
     def read() -> List[TrainingJob]:
@@ -101,6 +102,8 @@ def show(output: Output, job: str) -> None:
 
     Secrets of the configuration, such as the token of a data set, are not shown.
     """
+    from arkor_sync.cli.job_facts import job_facts, job_json
+
     found = find_job(make_client(), job, output)
     output.facts(job_json(found) if output.as_json else job_facts(found))
 
@@ -185,7 +188,7 @@ def _cancel(client: Any, job: TrainingJob) -> Dict[str, Any]:
     "--metric",
     "metrics",
     multiple=True,
-    help="A metric to compare; may be repeated. By default `loss`, and `eval_loss` if a job has it.",
+    help="A metric to compare, may be repeated. Default: `loss`, and `eval_loss` if there is one.",
 )
 @click.option(
     "--mode",
