@@ -7,7 +7,7 @@ does not tell where the past ends: it is left when nothing has come for a second
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from arkor_sync.cli.logs import without_lines_of_the_run
 
@@ -73,9 +73,13 @@ def read_events(
     from arkor_sync.stream.events import CALLBACK_NAMES, KNOWN
     from arkor_sync.stream.reconnect import ReconnectPolicy
 
-    names = [name for name, kind in CALLBACK_NAMES.items() if kind in KNOWN]
+    callbacks: Dict[str, Any] = {
+        name: lambda ctx: on_event(ctx.event)
+        for name, kind in CALLBACK_NAMES.items()
+        if kind in KNOWN
+    }
     options = RunOptions(
-        callbacks=Callbacks(**{name: lambda ctx: on_event(ctx.event) for name in names}),
+        callbacks=Callbacks(**callbacks),
         reconnect=ReconnectPolicy(max_attempts=_FAILURES),
     )
     since: Optional[float] = None  # when the stream was opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, Tuple
 
 import click
 
@@ -197,7 +197,9 @@ def _cancel(client: Any, job: TrainingJob) -> Dict[str, Any]:
     show_default=True,
     help="Whether the lowest or the highest value of a metric is the best.",
 )
-def compare(output: Output, job: Tuple[str, ...], metrics: Tuple[str, ...], mode: str) -> None:
+def compare(
+    output: Output, job: Tuple[str, ...], metrics: Tuple[str, ...], mode: Literal["min", "max"]
+) -> None:
     """Compare jobs, by their ids or names: how they ended, and which settings differ.
 
     A column for each job. Where no terminal reads it, a line for each value, in the order of the
