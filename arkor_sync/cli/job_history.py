@@ -87,7 +87,7 @@ def read_events(
         while not _has_ended(run):
             now, health = Clock.now(), run.health()
             since = None if health.state != "streaming" else now if since is None else since
-            if since is not None and not run.job.is_terminal and _is_read(health, now - since):
+            if since is not None and not job.is_terminal and _is_read(health, now - since):
                 break
     return run
 
