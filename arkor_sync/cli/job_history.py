@@ -6,10 +6,10 @@ does not tell where the past ends: it is left when nothing has come for a second
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
-
-from arkor_sync.cli.logs import without_lines_of_the_run
+import logging
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
 if TYPE_CHECKING:
     from arkor_sync.cli.output import Output
@@ -83,7 +83,7 @@ def read_events(
         reconnect=ReconnectPolicy(max_attempts=_FAILURES),
     )
     since: Optional[float] = None  # when the stream was opened
-    with without_lines_of_the_run(), Run(client, job, options).start() as run:
+    with _without_warnings_of_the_run(), Run(client, job, options).start() as run:
         while not _has_ended(run):
             now, health = Clock.now(), run.health()
             since = None if health.state != "streaming" else now if since is None else since
@@ -103,6 +103,23 @@ def read_history(client: CloudApiClient, job: TrainingJob, output: Output) -> Jo
         name = safe_line(run.job.name)
         output.note(f"job {name!r} has not ended: this is what has come until now")
     return JobHistory(run.job, run.outcome, history)
+
+
+@contextlib.contextmanager
+def _without_warnings_of_the_run() -> Iterator[None]:
+    """Hide that a job goes on without its run: a command that only reads it need not say so."""
+    from arkor_sync._common.log import get_logger
+
+    logger = get_logger("arkor_sync.run")
+    logger.addFilter(_is_no_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_warning)
+
+
+def _is_no_warning(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.WARNING
 
 
 def _has_ended(run: Run) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from typing import Iterator
 
 from arkor_sync._common.text import safe_text
 
@@ -31,18 +29,3 @@ def log_more() -> None:
     logging.getLogger("arkor_sync").setLevel(logging.DEBUG)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-
-
-@contextlib.contextmanager
-def without_lines_of_the_run() -> Iterator[None]:
-    """Hide that a job goes on without its run: a command that only reads it need not say so."""
-    logger = logging.getLogger("arkor_sync.run")
-    logger.addFilter(_not_a_warning)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_not_a_warning)
-
-
-def _not_a_warning(record: logging.LogRecord) -> bool:
-    return record.levelno != logging.WARNING
