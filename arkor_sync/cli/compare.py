@@ -6,17 +6,19 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, Literal, Sequence
 
 from arkor_sync._common.text import safe_line
-from arkor_sync.cli.job_facts import seconds_of
-from arkor_sync.render.text import format_duration
+from arkor_sync.cli.job_facts import duration_of, seconds_of
 
 if TYPE_CHECKING:
     from arkor_sync.cli.job_history import JobHistory
+
+TITLE = "value"
+"""The first column of the table: what its row shows."""
 
 _TITLES = {
     "id": "id",
     "status": "status",
     "error": "error",
-    "seconds": "duration",
+    "duration": "duration",
     "steps": "steps",
     "finalLoss": "final loss",
 }
@@ -48,18 +50,15 @@ class ComparedJobs:
         return {"jobs": self.jobs, "settings": self.settings}
 
     def rows(self) -> List[Dict[str, Any]]:
-        """Return the rows of a table, with a column for each job; its first column has no name."""
-        table = {title: [job[name] for job in self.jobs] for name, title in _TITLES.items()}
-        seconds = table["duration"]
-        table["duration"] = [None if each is None else format_duration(each) for each in seconds]
+        """Return the rows of a table: a column with what they show, and one for each job."""
+        table = [(title, [job[name] for job in self.jobs]) for name, title in _TITLES.items()]
         for metric in self.jobs[0]["metrics"]:
             for name, title in _METRIC_TITLES.items():
                 values = [job["metrics"][metric][name] for job in self.jobs]
-                table[title.format(metric)] = values
-        table.update(self.settings)
+                table.append((title.format(metric), values))
         return [
-            {"": title, **dict(zip(self.names, values))}
-            for title, values in table.items()
+            {TITLE: title, **dict(zip(self.names, values))}
+            for title, values in [*table, *self.settings.items()]
             if any(value is not None for value in values)
         ]
 
@@ -101,7 +100,7 @@ def _names(histories: Sequence[JobHistory]) -> List[str]:
     names = [safe_line(each.job.name, 60) for each in histories]
     ids = [safe_line(each.job.id, 60) for each in histories]
     return [
-        name if name and names.count(name) == 1 else f"{name} {job_id}".strip()
+        name if name not in ("", TITLE) and names.count(name) == 1 else f"{name} {job_id}".strip()
         for name, job_id in zip(names, ids)
     ]
 
@@ -116,6 +115,7 @@ def _facts(each: JobHistory) -> Dict[str, Any]:
         "status": each.job.status,
         "error": describe_outcome(each.job, None, None)[1] or None,
         "seconds": seconds_of(each.job),
+        "duration": duration_of(each.job),
         "steps": None,
         "finalLoss": None if result is None else result.metrics.final_loss,
         "metrics": {},

@@ -1,8 +1,4 @@
-"""Writes a starter project. Runs on the caller's thread.
-
-The files of the templates lie in the folder `templates`, with `.txt` after the names of those that
-are no modules or pages of this package.
-"""
+"""Writes a starter project from the files in `cli/templates`. Runs on the caller's thread."""
 
 from __future__ import annotations
 
@@ -42,7 +38,7 @@ def write_project(directory: Path, template: str, task: str, name: str) -> List[
 
     Args:
         directory: The folder. It is made if it is missing, with those above it.
-        template: The name of its folder.
+        template: Its name.
         task: What its model does.
         name: The name of its job.
 
@@ -75,7 +71,7 @@ def _files(template: str, task: str, name: str) -> Dict[str, bytes]:
     from importlib.resources import files
 
     folder = files("arkor_sync.cli") / "templates"
-    questions = (folder / template / "task.py.txt").read_bytes().strip()
+    questions = (folder / f"{template}.py.txt").read_bytes().strip()
 
     def filled(file: str) -> bytes:
         text = (folder / file).read_bytes().replace(b"QUESTIONS_OF_THE_TASK", questions)
@@ -85,7 +81,7 @@ def _files(template: str, task: str, name: str) -> Dict[str, bytes]:
     return {
         "trainer.py": filled("trainer.py.txt"),
         "test_trainer.py": filled("test_trainer.py.txt"),
-        "data/train.jsonl": (folder / template / "train.jsonl").read_bytes(),
+        "data/train.jsonl": (folder / f"{template}.jsonl").read_bytes(),
         "README.md": filled("README.md.txt"),
     }
 

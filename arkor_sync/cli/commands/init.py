@@ -15,7 +15,7 @@ TEMPLATES = {
     "translate": "translates short texts from English to German",
     "redaction": "replaces names, addresses and numbers in a text with marks",
 }
-"""The folders below `cli/templates`, and what the model of each does."""
+"""The templates in `cli/templates`, and what the model of each does."""
 
 _LIST = "; ".join(f"{name}: a model that {what}" for name, what in TEMPLATES.items())
 

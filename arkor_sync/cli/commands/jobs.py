@@ -205,7 +205,7 @@ def compare(
     A column for each job. Where no terminal reads it, a line for each value, in the order of the
     arguments.
     """
-    from arkor_sync.cli.compare import compare_jobs
+    from arkor_sync.cli.compare import TITLE, compare_jobs
     from arkor_sync.cli.job_history import read_history
 
     client = make_client()
@@ -217,4 +217,4 @@ def compare(
     if output.as_json:
         output.json(compared.to_json())
     else:
-        output.table(compared.rows(), ["", *compared.names])
+        output.table(compared.rows(), [TITLE, *compared.names])
