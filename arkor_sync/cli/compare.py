@@ -1,4 +1,4 @@
-"""Compares jobs: how they ended, and which of their settings differ. Pure."""
+"""Compares jobs: how they ended, and which of their settings differ. Any thread."""
 
 from __future__ import annotations
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 import time
-from typing import TYPE_CHECKING, Callable, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from arkor_sync._common.text import counted, safe_line
 from arkor_sync.cli.job_facts import job_json, job_row
@@ -19,11 +21,10 @@ if TYPE_CHECKING:
 INTERVAL = 2.0
 """Seconds between two requests."""
 
+_LINES = 24  # of a terminal that does not know its size
 _COLUMNS = ("id", "name", "status", "created", "duration")
 
-# Escape sequences of xterm. The other screen is the one that `less` and `top` use: a terminal that
-# is made narrower wraps the lines of the first one, and they could not be drawn over.
-_OTHER_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+# Escape sequences of a terminal: to its first place; delete to the end of the line, and below.
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -56,25 +57,39 @@ class _Page(io.StringIO):
 
 
 def _watch_in_terminal(read: Read, output: Output) -> None:
-    from shutil import get_terminal_size
+    from arkor_sync.signals import exit_on
 
     jobs, problem = read(), ""
-    output.write(_OTHER_SCREEN)
     try:
-        while True:
-            told = f"{counted(len(jobs), 'job')} at {time.strftime('%H:%M:%S')}; Ctrl-C to leave"
-            page = _Page()
-            with contextlib.redirect_stdout(page):
-                output.line(problem or told)
-                show_jobs(jobs, output)
-            height = get_terminal_size().lines
-            lines = page.getvalue().splitlines()[: height - 1]
-            output.write("".join([_HOME, *(f"{line}{_END_OF_LINE}\r\n" for line in lines), _BELOW]))
-            time.sleep(INTERVAL)
-            jobs, problem = _read_again(read, jobs)
+        with exit_on(), _other_screen(output):  # a SIGTERM leaves that screen too
+            while True:
+                told = f"{counted(len(jobs), 'job')} at {time.strftime('%H:%M:%S')}"
+                page = _Page()
+                with contextlib.redirect_stdout(page):
+                    output.line(problem or f"{told}; Ctrl-C to leave")
+                    show_jobs(jobs, output)
+                height = os.get_terminal_size(sys.stdout.fileno()).lines or _LINES
+                lines = page.getvalue().splitlines()[: height - 1]
+                drawn = "".join(f"{line}{_END_OF_LINE}\r\n" for line in lines)
+                output.write(f"{_HOME}{drawn}{_BELOW}")
+                time.sleep(INTERVAL)
+                jobs, problem = _read_again(read, jobs)
     finally:
-        output.write(_FIRST_SCREEN)
-        show_jobs(jobs, output)  # it can still be read after the end
+        show_jobs(jobs, output)  # they can still be read after the end
+
+
+@contextlib.contextmanager
+def _other_screen(output: Output) -> Iterator[None]:
+    """Use the other screen of the terminal, without a cursor; a long line is cut.
+
+    It is the one that `less` and `top` use. A terminal that is made narrower wraps the lines of the
+    first one, and they could not be drawn over.
+    """
+    output.write("\x1b[?1049h\x1b[?25l\x1b[?7l")
+    try:
+        yield
+    finally:
+        output.write("\x1b[?7h\x1b[?25h\x1b[?1049l")
 
 
 def _print_changes(read: Read, output: Output) -> None:

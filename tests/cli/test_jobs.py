@@ -142,9 +142,21 @@ class TestWatch:
         shown.press("ctrl-c")
         assert shown.wait() == 130
         # The first screen is back, with the cursor, and the last table is on it.
-        _, last = shown.printed.split(b"\x1b[?25h\x1b[?1049l")
+        _, last = shown.printed.split(b"\x1b[?7h\x1b[?25h\x1b[?1049l")
         assert b"first" in last
         assert b"second" in last
+
+    def test_sigterm_leaves_the_terminal_as_it_was(
+        self, emulator: Emulator, terminal: Callable[..., Any]
+    ) -> None:
+        waiting_job(emulator, HOSTILE * 5)
+        shown = terminal("jobs", "list", "--watch", columns=40, lines=6)
+        shown.until("1 job at")
+        assert "1 job at" in shown.screen[0]
+        shown.send_signal(signal.SIGTERM)
+        assert shown.wait() == 143
+        assert b"\x1b[?7h\x1b[?25h\x1b[?1049l" in shown.printed
+        assert b"\x1b]0;" not in shown.printed
 
     def test_a_cloud_that_cannot_be_reached_is_asked_again(
         self, emulator: Emulator, terminal: Callable[..., Any]
