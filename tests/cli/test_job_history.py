@@ -44,7 +44,7 @@ def test_a_job_that_has_ended_is_read_to_its_end_through_cuts(emulator: Emulator
     ]
 
 
-@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_end_of_a_cancelled_job_is_made_of_its_record(emulator: Emulator, silent: bool) -> None:
     job = emulator.create_job(ScriptedEngine(manual=True))
     emulator.step(job, 2)

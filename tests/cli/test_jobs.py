@@ -126,6 +126,7 @@ class TestList:
 
 
 class TestWatch:
+    @pytest.mark.slow
     def test_a_table_follows_the_jobs_until_ctrl_c(
         self, emulator: Emulator, terminal: Callable[..., Any]
     ) -> None:
@@ -158,6 +159,7 @@ class TestWatch:
         assert b"\x1b[?7h\x1b[?25h\x1b[?1049l" in shown.printed
         assert b"\x1b]0;" not in shown.printed
 
+    @pytest.mark.slow
     def test_a_cloud_that_cannot_be_reached_is_asked_again(
         self, emulator: Emulator, terminal: Callable[..., Any]
     ) -> None:
@@ -183,7 +185,7 @@ class TestWatch:
         shown.press("ctrl-c")
         assert shown.wait() == 130
 
-    @pytest.mark.parametrize("as_json", [False, True])
+    @pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_elsewhere_a_line_for_each_change(
         self, cli: CommandLine, emulator: Emulator, as_json: bool
     ) -> None:
@@ -310,11 +312,14 @@ class TestCancel:
         assert "403" in ended.stderr
         assert emulator.jobs[two].status == "cancelled"
 
-    def test_one_that_ends_meanwhile(self, cli: CommandLine, emulator: Emulator) -> None:
-        waiting_job(emulator)
+    def test_one_that_can_no_longer_be_cancelled(
+        self, cli: CommandLine, emulator: Emulator
+    ) -> None:
+        job = waiting_job(emulator)
         emulator.faults.add(Fault("status", route="cancel_job", status=409))
         ended = cli("jobs", "cancel", "waiting", "--yes", code=1)
-        assert "already" in ended.stdout
+        assert ended.stdout == f"waiting ({job}): it cannot be cancelled now\n"
+        assert ended.stderr == ""
 
     @pytest.mark.parametrize(("key", "code"), [("y", 0), ("n", 1), ("ctrl-c", 130)])
     def test_it_asks_in_a_terminal(

@@ -60,6 +60,7 @@ def test_a_file_that_is_named_is_replaced(cli: CommandLine, emulator: Emulator) 
     assert "<script" not in picture
 
 
+@pytest.mark.slow
 def test_a_table_on_standard_output_is_complete(cli: CommandLine, emulator: Emulator) -> None:
     """`run.history` keeps 10,000 logs; a report has all."""
     ended_job(emulator, steps=10_050)

@@ -156,23 +156,34 @@ def _label(name: str, job_id: str) -> str:
 
 
 def _cancel(client: Any, job: TrainingJob) -> Dict[str, Any]:
-    """Cancel one job, and return what came of it."""
+    """Cancel one job, and return what came of it. An error is in it: the others are to be tried."""
     from arkor_sync.errors import ArkorError, ConflictError
 
-    row: Dict[str, Any] = {"id": job.id, "name": job.name, "status": job.status}
-    row.update(requested=False, message=f"it is {job.status} already", exception=None)
-    if job.is_terminal:
-        return row
+    requested, error = False, None
     try:
-        changed = client.jobs.cancel(job.id) or client.jobs.get(job.id)
-        row.update(requested=True, status=changed.status)
-        row["message"] = "cancelled" if changed.is_terminal else "the cloud was asked to cancel it"
-    except ConflictError:  # it has ended in the meantime
-        status = client.jobs.get(job.id).status
-        row.update(status=status, message=f"it is {status} already")
-    except ArkorError as error:  # the other jobs are to be cancelled all the same
-        row.update(message="it could not be cancelled", exception=error)
-    return row
+        if not job.is_terminal:
+            try:
+                changed = client.jobs.cancel(job.id)
+                requested = True
+            except ConflictError:  # it has ended in the meantime
+                changed = None
+            job = changed or client.jobs.get(job.id)
+    except ArkorError as raised:
+        error = raised
+    if error is not None and not requested:
+        message = "it could not be cancelled"
+    elif requested:
+        message = "cancelled" if job.is_terminal else "the cloud was asked to cancel it"
+    else:
+        message = f"it is {job.status} already" if job.is_terminal else "it cannot be cancelled now"
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status,
+        "requested": requested,
+        "message": message,
+        "exception": error,
+    }
 
 
 @command(
