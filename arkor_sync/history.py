@@ -217,6 +217,10 @@ class History:
         Raises:
             OSError: It could not be written; an older file is untouched.
         """
+        write_atomically(Path(path), self.csv_text(), 0o644)
+
+    def csv_text(self) -> str:
+        """Return the rows of `to_dicts` as CSV, with a header."""
         import csv  # only for those who want it
 
         table = io.StringIO()
@@ -224,7 +228,7 @@ class History:
         writer.writeheader()
         for row in self.to_dicts():
             writer.writerow({name: safe_cell(value) for name, value in row.items()})
-        write_atomically(Path(path), table.getvalue(), 0o644)
+        return table.getvalue()
 
     def _repr_html_(self) -> str:
         """Show the curve in a notebook, and a table of the logs."""

@@ -218,6 +218,7 @@ def test_the_csv_has_fixed_columns_and_replaces_the_file_as_a_whole(tmp_path: Pa
         }
     ]
     assert [each.name for each in path.parent.iterdir()] == ["history.csv"]
+    assert history.csv_text() == path.read_text()
 
 
 def test_a_timestamp_in_the_csv_is_no_formula(tmp_path: Path) -> None:

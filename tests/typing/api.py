@@ -181,6 +181,7 @@ status: str = result.status
 HELLO = [{"role": "user", "content": "hi"}]
 final: ChatResponse = result.infer(HELLO, temperature=0, max_tokens=60)
 best: Optional[Best] = run.history.best("eval_loss", mode="min")
+table: str = run.history.csv_text()
 if best is not None:
     at_best: Optional[str] = run.infer(HELLO, step=best.checkpoint, stream=False).content()
     by_id: ChatResponse = run.client.chat(HELLO, job="job-1", step=best.checkpoint)

@@ -55,7 +55,7 @@ class HtmlReport(Recorder):
         self._recordings.remove(ctx)
         rows = collect_rows(ctx.run.history.logs, rows)
         steps = sorted({*checkpoints, *ctx.run.history.checkpoints})
-        text = _page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
+        text = report_page(ctx.job, ctx.result, ctx.error, rows, steps, self._samples)
         path = Path(self._path.replace("{job_id}", file_name(ctx.job.id)))
         write_atomically(path, text, 0o644)
 
@@ -80,11 +80,11 @@ def write_report(run: Run, path: PathLike, *, samples: Optional[Samples] = None)
             error = raised
     result = run.outcome if error is None else None
     rows, steps = collect_rows(run.history.logs), sorted(set(run.history.checkpoints))
-    text = _page(run.job, result, error, rows, steps, samples or {})
+    text = report_page(run.job, result, error, rows, steps, samples or {})
     write_atomically(Path(path), text, 0o644)
 
 
-def _page(
+def report_page(
     job: TrainingJob,
     result: Optional[TrainingResult],
     error: Optional[BaseException],
@@ -92,6 +92,16 @@ def _page(
     checkpoints: Sequence[int],
     samples: Samples,
 ) -> str:
+    """Return a report as an HTML page, which needs no other files. Any thread.
+
+    Args:
+        job: The job, as it is now.
+        result: What `wait()` returns, or None.
+        error: What `wait()` raises, or None.
+        rows: The metrics by step.
+        checkpoints: The steps of the checkpoints.
+        samples: Answers of the checkpoints, by step: one text or several.
+    """
     status, reason = describe_outcome(job, result, error)
     rows = dict(sorted(rows.items()))
     tone = tone_of(status, failed=error is not None)
