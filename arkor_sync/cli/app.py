@@ -9,9 +9,8 @@ from typing import Any, Dict, List, Optional
 
 import click
 
-from arkor_sync._common.text import safe_text
 from arkor_sync.cli.exit_codes import ExitCode, exit_code_of
-from arkor_sync.cli.logs import PROGRAM, log_to_standard_error
+from arkor_sync.cli.logs import PROGRAM, in_shell_words, log_to_standard_error
 from arkor_sync.cli.output import close_output, survive_encoding
 from arkor_sync.cli.root import root
 
@@ -81,7 +80,7 @@ def _run(arguments: Optional[List[str]], state: Dict[str, Any]) -> int:
 
 
 def _tell(text: str) -> None:
-    print(f"{PROGRAM}: {safe_text(text)}", file=sys.stderr)
+    print(f"{PROGRAM}: {in_shell_words(text)}", file=sys.stderr)
 
 
 def _tell_deprecation() -> None:
