@@ -167,7 +167,7 @@ def _raise_explained(error: BaseException, path: Path) -> NoReturn:
     what = f"{type(error).__name__}: {text_of(error)}"
     if isinstance(error, SyntaxError):
         place, what = f"{error.filename or path}, line {error.lineno}", f"SyntaxError: {error.msg}"
-    elif isinstance(error, SystemExit):
+    elif isinstance(error, SystemExit) and not _is_signal(error):
         what = (
             "the file calls sys.exit() while it is read; put that below "
             '`if __name__ == "__main__":`'
@@ -175,8 +175,14 @@ def _raise_explained(error: BaseException, path: Path) -> NoReturn:
     elif isinstance(error, ArkorUsageError):
         what = str(error)
     elif isinstance(error, ArkorError) or not isinstance(error, Exception):
-        raise error  # the network, the cloud, the sign-in; or Ctrl-C
+        raise error  # the network, the cloud, the sign-in; or Ctrl-C and SIGTERM
     raise ArkorUsageError(f"{place}: {what}") from error
+
+
+def _is_signal(error: SystemExit) -> bool:
+    """Whether a signal handler of this package has raised it, as that of `exit_on` does."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return _is_in(last.filename, Path(__file__).parent)
 
 
 def _find(module: ModuleType, path: Path, name: Optional[str]) -> Arkor:

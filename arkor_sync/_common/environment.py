@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Optional
+from typing import Dict, Mapping, Optional
 
 
 def variable(name: str) -> Optional[str]:
@@ -21,6 +21,11 @@ def variable(name: str) -> Optional[str]:
         The value; None if the variable is not set or empty.
     """
     return os.environ.get(name, "").strip() or None
+
+
+def environment_with(more: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment for a child process: that of this one, with more variables."""
+    return {**os.environ, **more}
 
 
 def home_directory() -> str:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, Optional
+import os
+from typing import Any, Callable, Dict, List, Optional, Type
 
 import click
 
-from arkor_sync.cli.logs import log_more
+from arkor_sync._common.environment import variable
 from arkor_sync.cli.output import Output
 
 Function = Callable[..., Any]
+
+_USUAL, _WIDEST = 80, 100  # columns of help
+
+
+class HelpInstead(Exception):
+    """A group was called without a command.
+
+    Attributes:
+        help: The help of the group.
+    """
+
+    def __init__(self, help_text: str) -> None:
+        self.help = help_text
+        super().__init__(help_text)
 
 
 class Command(click.Command):
@@ -28,9 +43,49 @@ class Command(click.Command):
                     formatter.write(f"{' ' * formatter.current_indent}{line.strip()}\n")
 
 
+class Group(Command, click.Group):
+    """A group of commands. A name that it does not have is refused with the one that is near it."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        """Show the help if there is no command; the versions of click end that differently."""
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
+            raise HelpInstead(ctx.get_help())
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: List[str]) -> Any:
+        """Find the command that is named."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+
+def help_width() -> int:
+    """Return how wide help is written: as the terminal, but no line of it is long.
+
+    click would import `shutil` for this, which takes longer than all that is ours.
+    """
+    columns = variable("COLUMNS") or ""
+    if columns.isdecimal() and int(columns):
+        return min(int(columns), _WIDEST)
+    try:
+        return min(os.get_terminal_size(1).columns or _USUAL, _WIDEST)
+    except OSError:
+        return _USUAL
+
+
 def command(
-    group: click.Group, name: str, *, examples: str, prints_json: bool = True, **settings: Any
-) -> Callable[[Function], Command]:
+    group: click.Group,
+    name: str,
+    *,
+    examples: str,
+    prints_json: bool = True,
+    cls: Type[Command] = Command,
+    **settings: Any,
+) -> Callable[[Function], Any]:
     """Make a function a command of a group.
 
     The function gets an `Output` as its first argument, and its options by their names. It returns
@@ -41,16 +96,20 @@ def command(
         name: The command's name.
         examples: Lines for its help, each a whole command line.
         prints_json: Whether it takes `--json`.
+        cls: `Group` for a command that has commands of its own.
         settings: More arguments of `click.Command`.
     """
 
     def declare(function: Function) -> Command:
         @functools.wraps(function)
         def call(as_json: bool = False, debug: bool = False, **options: Any) -> Any:
-            state: Dict[str, Any] = click.get_current_context().find_root().ensure_object(dict)
-            state["debug"] = debug
-            if debug:
-                log_more()
+            from arkor_sync.cli.logs import log_to_standard_error  # help needs no logging
+
+            context = click.get_current_context()
+            state: Dict[str, Any] = context.find_root().ensure_object(dict)
+            debug = state["debug"] = debug or state.get("debug", False)
+            state["path"] = context.command_path
+            log_to_standard_error(debug)
             return function(Output(as_json), **options)
 
         decorated: Function = call
@@ -64,16 +123,16 @@ def command(
         # Python has the decorators applied from the inside: these two options come last in help.
         params = getattr(decorated, "__click_params__", [])
         params.sort(key=lambda each: each.name in ("as_json", "debug"))
-        made = click.command(name, cls=Command, examples=examples, **settings)(decorated)
+        made = click.command(name, cls=cls, examples=examples, **settings)(decorated)
         group.add_command(made)
         return made
 
     return declare
 
 
-def group(parent: Optional[click.Group], name: str, help_text: str) -> click.Group:
+def group(parent: Optional[click.Group], name: str, help_text: str) -> Group:
     """Make a group of commands, below another group."""
-    made = click.Group(name, help=help_text, no_args_is_help=True)
+    made = Group(name, help=help_text)
     if parent is not None:
         parent.add_command(made)
     return made

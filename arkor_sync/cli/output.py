@@ -11,13 +11,17 @@ JSON is plain ASCII.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Iterable, Mapping, Sequence, TextIO
 
+from arkor_sync._common.environment import variable
 from arkor_sync._common.text import safe_line, safe_text
 
+PROGRAM = "arkor-sync"
+_NARROWEST = 8  # columns of a terminal that a cell of a table gets, where it needs as many
+_GAP = 2  # between the columns of a table
 _STYLES = {  # of a job's status
     "completed": "green",
     "failed": "red",
@@ -43,8 +47,14 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def json(self, value: Any) -> None:
-        """Print a value as JSON on one line."""
-        self.write(json.dumps(value) + "\n")
+        """Print a value as JSON on one line. A number that JSON has not, such as NaN, is null."""
+        import json  # here, as help needs none
+
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite(value), allow_nan=False)
+        self.write(text + "\n")
 
     def line(self, text: object = "") -> None:
         """Print a line of the result, or several."""
@@ -58,7 +68,7 @@ class Output:
 
     def note(self, text: object) -> None:
         """Tell something that is no result: on standard error."""
-        self.write(safe_text(text) + "\n", sys.stderr)
+        _write_to_standard_error(safe_text(text) + "\n")
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Print one thing, as `name: value` lines or as a JSON object; None is left out of lines.
@@ -91,35 +101,80 @@ class Output:
                 self.line("\t".join(_cell(row.get(name)) for name in columns))
 
     def _draw(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for number, name in enumerate(columns):
-            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=8 * (not number))
-        for row in rows:
-            cells = [_cell(row.get(name)) for name in columns]
-            styles = [
-                _STYLES.get(cell, "") if name == "status" else ""
-                for name, cell in zip(columns, cells)
-            ]
-            table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles)))
-        console().print(table)
+        terminal = console()
+        cells = {name: [_cell(row.get(name)) for row in rows] for name in columns}
+        longest = {name: max(map(cell_len, [name, *cells[name]])) for name in columns}
+        least = {name: min(longest[name], _NARROWEST) for name in columns[1:]}
+        least[columns[0]] = longest[columns[0]]
+        if rows and sum(least.values()) + _GAP * len(columns) > terminal.width:
+            for row in rows:  # a table does not fit: a block of lines for each row
+                self.facts({name: row.get(name) for name in columns})
+                self.line()
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+        for name in columns:
+            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least[name])
+        for number in range(len(rows)):
+            texts = []
+            for name in columns:
+                cell = cells[name][number]
+                texts.append(Text(cell, _STYLES.get(cell, "") if name == "status" else ""))
+            table.add_row(*texts)
+        terminal.print(table)
+
+
+def tell(text: str, *, prefix: str = f"{PROGRAM}: ", below_keys: bool = False) -> None:
+    """Write a line of the program itself to standard error; what fails there is not told of.
+
+    Args:
+        text: The line, which has to be harmless already.
+        prefix: What stands before it.
+        below_keys: Whether a terminal shows on this line the keys that were pressed, as ^C.
+    """
+    ahead = "\n" if below_keys and sys.stderr.isatty() else ""
+    _write_to_standard_error(f"{ahead}{prefix}{text}\n")
+
+
+def colours_wanted(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that is to show colours: see NO_COLOR and TERM=dumb."""
+    dumb = variable("TERM") in ("dumb", "unknown")
+    return stream.isatty() and variable("NO_COLOR") is None and not dumb
 
 
 def console(file: Any = None) -> Any:
     """Return a console of rich for a terminal; it obeys NO_COLOR, and interprets no markup."""
     from rich.console import Console
 
+    file = sys.stdout if file is None else file
     return Console(
-        file=sys.stdout if file is None else file, markup=False, highlight=False, emoji=False
+        file=file,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        color_system="auto" if colours_wanted(file) else None,
     )
 
 
-def close_output() -> None:
-    """Let nothing more be written to standard output, whose reader has gone."""
+def open_streams() -> None:
+    """Open the standard streams that were closed, as with `>&-`, so that they hold nothing.
+
+    The number of a closed one would be given to the next file or socket.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def close_stream(stream: TextIO) -> None:
+    """Let nothing more be written to a stream that fails; the interpreter would try at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
@@ -130,6 +185,25 @@ def survive_encoding(stream: TextIO) -> None:
         reconfigure(errors="replace")
 
 
+def _write_to_standard_error(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        with suppress(OSError):
+            close_stream(sys.stderr)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and value - value != 0:  # not finite
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
@@ -138,5 +212,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (dict, list)):
+        import json
+
         return json.dumps(value)
     return safe_line(value)

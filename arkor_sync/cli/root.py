@@ -5,16 +5,15 @@ from __future__ import annotations
 import click
 
 from arkor_sync._version import __version__
-from arkor_sync.cli.command import group
+from arkor_sync.cli.command import Group, group
 
 root = click.version_option(__version__, prog_name="arkor-sync", message="%(prog)s %(version)s")(
-    click.Group(
+    Group(
         "arkor-sync",
         help="Fine-tune open-weight language models with Arkor: submit jobs, follow them, talk to "
         "what they trained. `arkor-sync COMMAND --help` shows the options of a command, with "
         "examples.",
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 )
 
