@@ -145,16 +145,15 @@ def _run(path: Path) -> ModuleType:
     assert isinstance(spec, ModuleSpec)
     module = module_from_spec(spec)
     folder = str(path.parent)
-    former = sys.modules.get(name)
+    former, former_path = sys.modules.get(name), list(sys.path)
     sys.modules[name] = module  # dataclasses and pickle look for it there
-    if folder in sys.path:
-        sys.path.remove(folder)
-    sys.path.insert(0, folder)
+    sys.path[:] = [folder, *(each for each in sys.path if each != folder)]
     try:
         # Not the loader: it would write a file, and take that for the source after a quick change.
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
-        sys.modules.pop(name)
+        sys.path[:] = former_path
+        del sys.modules[name]
         if former is not None:
             sys.modules[name] = former
         _raise_explained(error, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, TextIO
 
 from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
@@ -23,20 +23,23 @@ class EventLines(Callback):
 
     A line that cannot be written ends the run, whatever its error policy says of exceptions.
 
+    Args:
+        output: Prints them.
+        file: Where to; standard output by default.
+
     Attributes:
         error: Why a line could not be written, or None.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, file: Optional[TextIO] = None) -> None:
         self.error: Optional[OSError] = None
         self._output = output
+        self._file = file
 
     def _print(self, ctx: Context) -> None:
         try:
-            if self._output.as_json:
-                self._output.write(_recorded(ctx) + "\n")
-            else:
-                self._output.line(_line(ctx))
+            line = _recorded(ctx) if self._output.as_json else safe_line(_line(ctx))
+            self._output.write(line + "\n", self._file)
         except OSError as error:
             self.error = error
             ctx.run.abort("the output was closed")
@@ -61,7 +64,9 @@ def _line(ctx: Context) -> str:
         shown = {name: data.get(name) for name in ("step", "error")}
     elif event.type == COMPLETED and isinstance(data.get("metrics"), dict):
         shown = data["metrics"]
-    pairs = (f"{safe_line(name)}={_value(shown[name])}" for name in shown if shown[name] is not None)
+    pairs = (
+        f"{safe_line(name)}={_value(shown[name])}" for name in shown if shown[name] is not None
+    )
     return " ".join([safe_line(event.timestamp or "-"), event.type, *pairs])
 
 

@@ -134,7 +134,7 @@ def _ask_and_leave(
     from arkor_sync.errors import ConflictError
 
     try:
-        cancels = progress is not None and sys.stdin.isatty() and _confirms(run, progress)
+        cancels = progress is not None and _confirms(run, progress)
     except KeyboardInterrupt:
         run.abort("Ctrl-C")
         raise
@@ -151,7 +151,9 @@ def _ask_and_leave(
 
 
 def _confirms(run: Run, progress: Progress) -> bool:
-    question = f"\nCancel job {run.job.id}? Without an answer it goes on. [y/N] "
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    question = f"\nCancel job {run.job.id} too? Else it goes on. [y/N] "
     with progress.asking(question):
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 

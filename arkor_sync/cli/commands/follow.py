@@ -70,9 +70,7 @@ arkor-sync jobs logs support-bot --json > run.jsonl
 @click.argument("job")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Wait for what comes, to the end.")
 @_timeout
-def logs(
-    output: Output, job: str, follows: bool, timeout: Optional[float]
-) -> Optional[ExitCode]:
+def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> Optional[ExitCode]:
     """Print the events of a job so far, one a line, and end with 0.
 
     If the job still runs, they end where the cloud has brought nothing new for two seconds: no

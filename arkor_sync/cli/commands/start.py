@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional
 
 import click
@@ -36,49 +39,49 @@ def start(
     without arguments that returns one of these; by default `arkor`, then `trainer`.
 
     The exit code is 0 only if the job has completed: 1 if it failed or a callback ended the run, 3
-    if it was cancelled. Ctrl-C asks whether to cancel the job, and a second one leaves at once, with
-    130. Without an answer, or when `--timeout` is over, the job goes on.
+    if it was cancelled. Ctrl-C asks whether to cancel the job, and a second one leaves at once,
+    with 130. Unless you answer yes, or when --timeout is over, the job goes on.
 
-    With --json each event is a line of a recording, which `arkor-sync emulator` can play.
+    With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
+    prints then goes to standard error.
     """
     from arkor_sync.cli import following
     from arkor_sync.manifest import DEFAULT_FILE, load_project
     from arkor_sync.signals import exit_on
 
     deadline = following.deadline_after(timeout)
-    trainer = load_project(source).trainer
-    if trainer is None:
-        raise click.UsageError(
-            f"the manifest of {source or DEFAULT_FILE} has no trainer; give create_arkor(trainer=)"
-        )
-    with exit_on():
-        if detach:
-            job = trainer.start()
-            if output.as_json:
-                output.json(job.to_dict())
-            else:
-                output.line(job.id)
-            return None
-        return _follow(output, trainer, deadline, source or DEFAULT_FILE)
+    results = sys.stdout
+    own = output.as_json or detach  # only results may be on standard output
+    with contextlib.redirect_stdout(sys.stderr if own else results), exit_on():
+        trainer = load_project(source).trainer
+        if trainer is None:
+            raise click.UsageError("the manifest has no trainer; give create_arkor(trainer=...)")
+        if not detach:
+            folder = Path(source or DEFAULT_FILE).resolve().parent
+            return _follow(output, trainer, deadline, results, folder)
+        job = trainer.start()
+    if output.as_json:
+        output.json(job.to_dict())
+    else:
+        output.line(job.id)
+    return None
 
 
 def _follow(
-    output: Output, trainer: Trainer, deadline: Optional[float], source: str
+    output: Output, trainer: Trainer, deadline: Optional[float], results: Any, folder: Path
 ) -> ExitCode:
-    from pathlib import Path
-
     from arkor_sync.cli import following
     from arkor_sync.cli.event_lines import EventLines
     from arkor_sync.cli.progress import Progress
 
-    progress, lines = Progress(), EventLines(output) if output.as_json else None
+    progress, lines = Progress(), EventLines(output, results) if output.as_json else None
     _add(trainer, lines or progress.callback)
     with progress.shown():
         run = trainer._follow(deadline)
         tell = output.note if output.as_json else output.line
         tell(f"job {run.job.id} ({trainer.name}) is submitted")
         result = following.wait_for_end(
-            run, deadline, progress=progress, lines=lines, folder=Path(source).resolve().parent
+            run, deadline, progress=progress, lines=lines, folder=folder
         )
     assert result is not None
     return following.tell_end(result, output)
