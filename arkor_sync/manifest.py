@@ -87,8 +87,8 @@ def load_project(
             raises an exception, which is then the `__cause__`. The text has the file and the line.
         ArkorError: The file asked the cloud for something, and this was the error.
     """
-    path, name = _split(DEFAULT_FILE if source is None else str(source))
-    path = (Path.cwd() if cwd is None else Path(cwd)) / path
+    file, name = _split(DEFAULT_FILE if source is None else str(source))
+    path = (Path.cwd() if cwd is None else Path(cwd)) / file
     if not path.is_file():
         wrong = "a directory" if path.is_dir() else "no such file"
         looked = f" ({DEFAULT_FILE} is the default)" if source is None else ""

@@ -9,8 +9,6 @@ from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
 from arkor_sync.cli.output import Output
 from arkor_sync.contexts import Callback, Context
-from arkor_sync.emulator import Frame
-from arkor_sync.emulator.recording import recorded_line
 from arkor_sync.stream.events import CHECKPOINT, COMPLETED, FAILED, LOG, METRICS
 
 
@@ -48,6 +46,8 @@ class EventLines(Callback):
 
 
 def _recorded(ctx: Context) -> str:
+    from arkor_sync.emulator.recording import Frame, recorded_line
+
     event = ctx.event
     data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
     return recorded_line(Frame(data, event.id, event.type))

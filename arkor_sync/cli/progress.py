@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 import threading
+from importlib import import_module
 from typing import Any, Iterator, TextIO
 
 from arkor_sync._common.environment import variable
@@ -40,10 +41,10 @@ class Progress:
                 if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
                     undo.callback(handler.setStream, sys.stderr)
                     handler.setStream(above[0])
-            undo.enter_context(contextlib.redirect_stderr(above[0]))  # type: ignore[type-var]
+            undo.enter_context(contextlib.redirect_stderr(above[0]))
             if sys.stdout.isatty():
                 above.append(_AboveTheBar(sys.stdout, self._screen))
-                undo.enter_context(contextlib.redirect_stdout(above[1]))  # type: ignore[type-var]
+                undo.enter_context(contextlib.redirect_stdout(above[1]))
             try:
                 yield
             finally:
@@ -112,7 +113,7 @@ class _AboveTheBar(_Stream):
 
     def _show_above(self, text: str) -> None:
         try:
-            from tqdm import tqdm
+            tqdm = import_module("tqdm").tqdm
         except ImportError:  # then there is no bar
             self.show(text)
             return

@@ -137,8 +137,7 @@ def log(ctx):
     )
     place = cli.cwd.resolve() / "trainer.py"
     assert error == (
-        "arkor-sync: on_log raised at step 2: LookupError: no such user "
-        f"({place}, line 16, in log)"
+        f"arkor-sync: on_log raised at step 2: LookupError: no such user ({place}, line 16, in log)"
     )
     assert ended.stderr.count("attaches to it again") == 1
     assert job.status == "running"
@@ -196,7 +195,7 @@ def test_debug_shows_the_whole_traceback(cli: CommandLine, emulator: Emulator) -
         ("trainer = create_trainer(", r"trainer\.py, line 11: SyntaxError: "),
         ("1 / 0", r"trainer\.py, line 11: ZeroDivisionError: division by zero"),
         ("x = 1", r"it has no `arkor` and no `trainer`\. Give that name to a trainer"),
-        ("arkor = create_arkor()", r"the manifest has no trainer; give create_arkor\(trainer=\.\.\.\)"),
+        ("arkor = create_arkor()", r"the manifest has no trainer; give create_arkor\(trainer="),
         ("arkor = create_arkor(deploy=1)", r"line 11: deploy: it is reserved for a later version"),
         ("trainer = create_trainer(**settings, max_steps=-1)", r"line 11: max_steps: got int -1"),
         ("import sys; sys.exit()", r"the file calls sys\.exit\(\) while it is read"),
@@ -218,9 +217,10 @@ def test_no_file(cli: CommandLine) -> None:
 
 
 def test_a_timeout_that_is_no_number_of_seconds(cli: CommandLine) -> None:
-    assert "timeout: got float -1.0; give a number of seconds" in cli(
-        "start", "--timeout", "-1", code=2
-    ).stderr
+    assert (
+        "timeout: got float -1.0; give a number of seconds"
+        in cli("start", "--timeout", "-1", code=2).stderr
+    )
 
 
 def test_the_timeout_counts_the_submission(cli: CommandLine, emulator: Emulator) -> None:
@@ -280,7 +280,10 @@ def test_ctrl_c_off_a_terminal_asks_nothing(cli: CommandLine, emulator: Emulator
     emulator.engine = ScriptedEngine(silent_at=1)
     write_project(
         cli.cwd,
-        "trainer = create_trainer(**settings)\ntrainer.on_log(lambda ctx: print('log', flush=True))",
+        """
+trainer = create_trainer(**settings)
+trainer.on_log(lambda ctx: print("log", flush=True))
+""",
     )
     with cli.start("start") as process:
         read_until(process.stdout, "log")

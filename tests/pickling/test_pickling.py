@@ -21,6 +21,7 @@ import arkor_sync
 from arkor_sync import (
     Action,
     AnonymousCredentials,
+    Arkor,
     ArkorError,
     Artifact,
     Best,
@@ -143,6 +144,7 @@ def policies() -> Iterator[ErrorPolicy]:
 
 
 EXAMPLES: List[Any] = [
+    Arkor(),
     *EVENTS,
     *contexts(),
     *policies(),

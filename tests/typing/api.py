@@ -11,6 +11,7 @@ from typing import Callable, Dict, List, Literal, Optional
 from arkor_sync import (
     Action,
     AnonymousCredentials,
+    Arkor,
     Artifact,
     Best,
     BlobDataset,
@@ -47,9 +48,11 @@ from arkor_sync import (
     Trainer,
     TrainingJob,
     TrainingResult,
+    create_arkor,
     create_trainer,
     exit_on,
     follow,
+    load_project,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.emulator import Emulator
@@ -155,6 +158,8 @@ def it_is_unchanged(ctx: FailedContext) -> int:
     return also(ctx, prefix="again")
 
 
+manifest: Arkor = create_arkor(trainer=trainer)
+loaded: Optional[Trainer] = load_project("trainer.py:bot", cwd=Path("bots")).trainer
 job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
 with exit_on(), exit_on(signal.SIGTERM, signal.SIGHUP), trainer.follow() as entered:

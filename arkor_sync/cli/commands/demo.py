@@ -51,8 +51,11 @@ class _Shown:
 
     def trainer(self, client: Any) -> Trainer:
         """Describe the training. Its callbacks are methods of this object."""
-        from arkor_sync import Action, Callbacks, ErrorPolicy, HuggingFaceDataset, create_trainer
+        from arkor_sync.cloud.models import HuggingFaceDataset
+        from arkor_sync.contexts import Callbacks
         from arkor_sync.emulator.engine.sample import NAME
+        from arkor_sync.stream.error_policy import Action, ErrorPolicy
+        from arkor_sync.trainer import create_trainer
 
         return create_trainer(
             name="demo",

@@ -78,10 +78,10 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
 
     With --json each event is a line of a recording, which `arkor-sync emulator` can play.
     """
-    from arkor_sync import ReconnectPolicy
     from arkor_sync.cli import following
     from arkor_sync.cli.event_lines import EventLines
     from arkor_sync.signals import exit_on
+    from arkor_sync.stream.reconnect import ReconnectPolicy
 
     deadline = following.deadline_after(timeout)
     with exit_on():
