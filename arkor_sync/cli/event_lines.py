@@ -46,7 +46,8 @@ class EventLines(Callback):
 
 
 def _recorded(ctx: Context) -> str:
-    from arkor_sync.emulator.recording import Frame, recorded_line
+    from arkor_sync.emulator import Frame
+    from arkor_sync.emulator.recording import recorded_line
 
     event = ctx.event
     data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Dict, List
 
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
-from arkor_sync.cli.following import exit_code
 from arkor_sync.cli.output import Output
 from arkor_sync.cli.root import root
 
@@ -31,6 +30,7 @@ def demo(output: Output) -> ExitCode:
     network, and leaves nothing behind: what it trains is a small model of characters, which shows
     how a job goes, and not what a language model can do.
     """
+    from arkor_sync.cli.following import exit_code
     from arkor_sync.emulator import Emulator
     from arkor_sync.signals import exit_on
 

@@ -6,15 +6,11 @@ from typing import Any, Optional
 
 import click
 
-from arkor_sync._common.clock import Clock
 from arkor_sync.cli.client import find_job, make_client
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
 from arkor_sync.cli.output import Output
 from arkor_sync.cli.root import jobs
-
-QUIET = 2.0
-"""Seconds without news after which a cloud has sent what it had stored: nothing marks the end."""
 
 _ATTEMPTS = 5  # in a row, to read what was stored
 
@@ -92,26 +88,10 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
             result = following.wait_for_end(run, deadline, lines=lines)
             assert result is not None
             return following.exit_code(result)
-        if following.wait_for_end(run, deadline, lines=lines, until=_Quiet(run)) is None:
+        if following.wait_for_end(run, deadline, lines=lines, until=following.Quiet(run)) is None:
             run.abort("these were its events so far")
             run.close()
         return None
-
-
-class _Quiet:
-    """Tells when nothing new has come for a while, on an open stream."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._seen: Any = None
-        self._since = 0.0
-
-    def __call__(self) -> bool:
-        health, now = self._run.health(), Clock.now()
-        seen = (health.delivered, health.duplicates, health.reconnects, health.queue_depth)
-        if seen != self._seen or health.state != "streaming" or health.callback is not None:
-            self._seen, self._since = seen, now
-        return now - self._since >= QUIET
 
 
 def _attach(output: Output, job: str, callback: Any, **options: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional
 
 import click
@@ -15,6 +14,8 @@ from arkor_sync.cli.output import Output
 from arkor_sync.cli.root import root
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arkor_sync.trainer import Trainer
 
 _EXAMPLES = """
@@ -45,6 +46,8 @@ def start(
     With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
     prints then goes to standard error.
     """
+    from pathlib import Path
+
     from arkor_sync.cli import following
     from arkor_sync.manifest import DEFAULT_FILE, load_project
     from arkor_sync.signals import exit_on
