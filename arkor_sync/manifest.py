@@ -165,7 +165,8 @@ def _raise_explained(error: BaseException, path: Path) -> NoReturn:
     place = place_of(error, path.parent) or str(path)
     what = f"{type(error).__name__}: {text_of(error)}"
     if isinstance(error, SyntaxError):
-        place, what = f"{error.filename or path}, line {error.lineno}", f"SyntaxError: {error.msg}"
+        line = f", line {error.lineno}" if error.lineno else ""
+        place, what = f"{error.filename or path}{line}", f"{type(error).__name__}: {error.msg}"
     elif isinstance(error, SystemExit) and not _is_signal(error):
         what = (
             "the file calls sys.exit() while it is read; put that below "

@@ -169,8 +169,8 @@ def test_a_file_does_not_take_the_place_of_a_library(write: Write) -> None:
         ("def trainer():\n    return [][1]", None, "trainer.py, line 12, in trainer: IndexError: "),
         ("import sys; sys.exit(0)", None, "line 11: the file calls sys.exit() while it is read;"),
         ("import argparse; argparse.ArgumentParser().parse_args(['-h'])", None, "calls sys.exit()"),
-        ("x = '\0'", None, "trainer.py"),
-        ("# coding: nonsense", None, "trainer.py"),
+        ("x = '\0'", None, "trainer.py: "),
+        ("# coding: nonsense", None, "trainer.py: SyntaxError: "),
     ],
 )
 def test_what_cannot_work_is_told_with_its_place(

@@ -97,7 +97,8 @@ def wait_for_end(
             result = _ask_and_leave(run, deadline, progress)
         return result
     except (SystemExit, WaitTimeout) as error:
-        if isinstance(error, SystemExit) and error.code != ExitCode.TERMINATED:
+        exits = isinstance(error, SystemExit) and error.code != ExitCode.TERMINATED
+        if exits or (run.failure is not None and run.failure.error is error):
             raise _failure_of_a_callback(run, error, folder) from error
         run.abort("--timeout has passed" if isinstance(error, WaitTimeout) else "SIGTERM")
         run.close()
@@ -149,6 +150,8 @@ def _wait(
         try:
             return run.wait(left)
         except WaitTimeout:
+            if run.done():  # just now; or a callback has raised it
+                return run.wait()
             if deadline is not None and Clock.now() >= deadline:
                 raise
     return None

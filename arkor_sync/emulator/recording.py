@@ -76,6 +76,10 @@ def record_sse(path: Union[str, Path], body: Iterable[bytes]) -> int:
 def load_recording(path: Union[str, Path]) -> List[Item]:
     """Read a recording, for `ScriptedEngine(events=...)`.
 
+    An event `training.cancelled`, which no stream carries, stands for the end of a cancelled job:
+    when it is played, the stream says that the job failed, and the job's record that it was
+    cancelled.
+
     Raises:
         ValueError: It is not a recording; the text names the line.
     """

@@ -177,6 +177,26 @@ trainer.on_log(lambda ctx: sys.exit({status}))
     assert ended.stderr.count("attaches to it again") == 1
 
 
+def test_a_callback_that_waits_too_long_for_another_run(
+    cli: CommandLine, emulator: Emulator
+) -> None:
+    """Its exception is that of `--timeout`, which was not given."""
+    emulator.engine = ScriptedEngine(silent_at=3)
+    write_project(
+        cli.cwd,
+        """
+from arkor_sync import WaitTimeout
+trainer = create_trainer(**settings)
+
+@trainer.on_log
+def log(ctx):
+    raise WaitTimeout("another")
+""",
+    )
+    ended = cli("start", code=1)
+    assert "on_log raised at step 1: WaitTimeout: another (" in ended.stderr
+
+
 def test_debug_shows_the_whole_traceback(cli: CommandLine, emulator: Emulator) -> None:
     emulator.engine = ScriptedEngine(silent_at=1)
     write_project(

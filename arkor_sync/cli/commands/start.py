@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, List, Optional
 
 import click
 
+from arkor_sync._common.text import safe_line
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
 from arkor_sync.cli.output import Output
@@ -82,7 +83,7 @@ def _follow(
     with progress.shown():
         run = trainer._follow(deadline)
         tell = output.note if output.as_json else output.line
-        tell(f"job {run.job.id} ({trainer.name}) is submitted")
+        tell(f"job {run.job.id} ({safe_line(trainer.name)}) is submitted")
         result = following.wait_for_end(
             run, deadline, progress=progress, lines=lines, folder=folder
         )
