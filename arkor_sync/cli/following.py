@@ -49,12 +49,14 @@ def exit_code(result: TrainingResult) -> ExitCode:
     return _CODES.get(result.status, ExitCode.FAILED)
 
 
-def tell_end(result: TrainingResult, output: Output) -> ExitCode:
-    """Tell how a job ended, and return the exit code for it.
+def tell(text: str, output: Output) -> None:
+    """Tell what becomes of a job: with `--json` on standard error, because results are events."""
+    (output.note if output.as_json else output.line)(text)
 
-    With `--json` standard output has events only, so it is told on standard error.
-    """
-    (output.note if output.as_json else output.line)(str(result))
+
+def tell_end(result: TrainingResult, output: Output) -> ExitCode:
+    """Tell how a job ended, and return the exit code for it."""
+    tell(str(result), output)
     return exit_code(result)
 
 
@@ -62,6 +64,7 @@ def wait_for_end(
     run: Run,
     deadline: Optional[float],
     *,
+    begin: Callable[[], None] = lambda: None,
     progress: Optional[Progress] = None,
     lines: Optional[EventLines] = None,
     until: Callable[[], bool] = lambda: False,
@@ -72,6 +75,7 @@ def wait_for_end(
     Args:
         run: The run.
         deadline: When `--timeout` is over, on `Clock.now`; None for no limit.
+        begin: Called as soon as a Ctrl-C is noted; it may say that the job is followed.
         progress: Where the question of a Ctrl-C is put; None to leave without a question.
         lines: The callback that prints the events, if one does.
         until: Asked again and again; once it returns true, the run is left without a word.
@@ -92,6 +96,7 @@ def wait_for_end(
 
     try:
         with _noted_interrupts() as pressed:
+            begin()
             result = _wait(run, deadline, lambda: bool(pressed) or until())
         if result is None and pressed:
             result = _ask_and_leave(run, deadline, progress)

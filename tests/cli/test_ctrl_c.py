@@ -31,6 +31,7 @@ def test_yes_cancels_the_job_and_waits_for_its_end(
     terminal: Any, emulator: Emulator, job: str
 ) -> None:
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -48,6 +49,7 @@ def test_anything_else_leaves_the_job_alone(
     terminal: Any, emulator: Emulator, job: str, answer: str
 ) -> None:
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -61,6 +63,7 @@ def test_anything_else_leaves_the_job_alone(
 
 def test_twice_leaves_at_once(terminal: Any, emulator: Emulator, job: str) -> None:
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -78,6 +81,7 @@ def test_the_job_goes_on_being_followed_behind_the_question(
     job = emulator.create_job(ScriptedEngine(steps=4, manual=True), name="bot")
     emulator.step(job, 2)
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -142,6 +146,7 @@ def log(ctx):
 """,
     )
     shown = terminal("start", columns=100)
+    shown.until("is submitted")
     shown.until("the callback begins")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -157,6 +162,7 @@ def test_while_it_is_cancelled(terminal: Any, emulator: Emulator, job: str) -> N
     emulator.settings.cancel_emits = "nothing"
     emulator.faults.add(Fault("stall_before_headers", route="cancel_job"))
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
@@ -170,6 +176,7 @@ def test_while_it_is_cancelled(terminal: Any, emulator: Emulator, job: str) -> N
 
 def test_sigterm_during_the_question(terminal: Any, emulator: Emulator, job: str) -> None:
     shown = terminal("jobs", "follow", "bot", columns=100)
+    shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)

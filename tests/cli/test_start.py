@@ -293,7 +293,6 @@ def log(ctx):
     assert process.returncode == 143
     assert "the callback has ended" in stdout
     assert stderr.count("attaches to it again") == 1
-    assert "(why this run ended: SIGTERM)" in stderr
 
 
 def test_ctrl_c_off_a_terminal_asks_nothing(cli: CommandLine, emulator: Emulator) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import click
 
+from arkor_sync._common.text import safe_line
 from arkor_sync.cli.client import find_job, make_client
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
@@ -49,7 +50,14 @@ def follow(output: Output, job: str, timeout: Optional[float]) -> ExitCode:
         progress, lines = Progress(), EventLines(output) if output.as_json else None
         with progress.shown():
             run = _attach(output, job, lines or progress.callback)
-            result = following.wait_for_end(run, deadline, progress=progress, lines=lines)
+            text = f"following job {run.job.id} ({safe_line(run.job.name)})"
+            result = following.wait_for_end(
+                run,
+                deadline,
+                begin=lambda: following.tell(text, output),
+                progress=progress,
+                lines=lines,
+            )
         assert result is not None
         return following.tell_end(result, output)
 

@@ -82,10 +82,14 @@ def _follow(
     _add(trainer, lines or progress.callback)
     with progress.shown():
         run = trainer._follow(deadline)
-        tell = output.note if output.as_json else output.line
-        tell(f"job {run.job.id} ({safe_line(trainer.name)}) is submitted")
+        text = f"job {run.job.id} ({safe_line(trainer.name)}) is submitted"
         result = following.wait_for_end(
-            run, deadline, progress=progress, lines=lines, folder=folder
+            run,
+            deadline,
+            begin=lambda: following.tell(text, output),
+            progress=progress,
+            lines=lines,
+            folder=folder,
         )
     assert result is not None
     return following.tell_end(result, output)
