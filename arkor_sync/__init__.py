@@ -102,6 +102,9 @@ if TYPE_CHECKING:
     from arkor_sync.errors import WaitTimeout as WaitTimeout
     from arkor_sync.history import Best as Best
     from arkor_sync.history import History as History
+    from arkor_sync.manifest import Arkor as Arkor
+    from arkor_sync.manifest import create_arkor as create_arkor
+    from arkor_sync.manifest import load_project as load_project
     from arkor_sync.result import Artifact as Artifact
     from arkor_sync.result import Metrics as Metrics
     from arkor_sync.result import RunHealth as RunHealth
@@ -127,6 +130,7 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         "trainer": "create_trainer follow Trainer",
+        "manifest": "Arkor create_arkor load_project",
         "run": "Run",
         "result": "RunHealth TrainingResult Metrics Artifact",
         "history": "History Best",

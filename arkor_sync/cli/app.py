@@ -15,6 +15,7 @@ from arkor_sync.cli.command import HelpInstead, help_width
 from arkor_sync.cli.exit_codes import ExitCode, exit_code_of
 from arkor_sync.cli.output import PROGRAM, close_stream, open_streams, survive_encoding, tell
 from arkor_sync.cli.root import root
+from arkor_sync.cli.shell_words import in_shell_words
 
 # Each module adds its commands to the root.
 from arkor_sync.cli.commands import (  # noqa: F401  isort:skip
@@ -114,7 +115,7 @@ def _run(arguments: List[str]) -> int:
 
 
 def _one_line(text: str) -> str:
-    return safe_line(text, _LONGEST)
+    return safe_line(in_shell_words(text), _LONGEST)
 
 
 def _is_of_standard_output(error: Exception) -> bool:

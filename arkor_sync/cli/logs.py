@@ -6,6 +6,7 @@ import logging
 
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.cli.output import PROGRAM
+from arkor_sync.cli.shell_words import in_shell_words
 
 _DEPRECATION = "arkor_sync.deprecation"  # told once, at the end
 _LONGEST = 2000  # characters of a line
@@ -14,7 +15,7 @@ _LONGEST = 2000  # characters of a line
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write the message on a line, and no traceback: `--debug` shows that."""
-        return safe_line(f"{PROGRAM}: {record.getMessage()}", _LONGEST)
+        return safe_line(f"{PROGRAM}: {in_shell_words(record.getMessage())}", _LONGEST)
 
 
 class _All(logging.Formatter):

@@ -32,12 +32,17 @@ def scrub(text: str) -> str:
     return _SHAPED.sub(REDACTED, text)
 
 
+def recorded_line(frame: Frame) -> str:
+    """Return the line of a recording for an event, without its secrets."""
+    return json.dumps({"id": frame.id, "event": frame.name, "data": scrub(frame.data)})
+
+
 def save_recording(path: Union[str, Path], log: Iterable[LogEntry]) -> None:
     """Write the entries of a job's log, one JSON object a line, without their secrets."""
     try:
         with open(path, "w", encoding="utf-8") as file:
             for entry in log:
-                file.write(json.dumps(_line(entry)) + "\n")
+                file.write(_line(entry) + "\n")
     except OSError as error:
         error.filename = os.path.abspath(path)  # that of a full disk names no file
         raise
@@ -71,6 +76,10 @@ def record_sse(path: Union[str, Path], body: Iterable[bytes]) -> int:
 def load_recording(path: Union[str, Path]) -> List[Item]:
     """Read a recording, for `ScriptedEngine(events=...)`.
 
+    An event `training.cancelled`, which no stream carries, stands for the end of a cancelled job:
+    when it is played, the stream says that the job failed, and the job's record that it was
+    cancelled.
+
     Raises:
         ValueError: It is not a recording; the text names the line.
     """
@@ -83,11 +92,10 @@ def load_recording(path: Union[str, Path]) -> List[Item]:
     return items
 
 
-def _line(entry: LogEntry) -> Dict[str, Any]:
+def _line(entry: LogEntry) -> str:
     if entry.frame is None:
-        return {"raw": scrub(entry.raw.decode("latin-1"))}
-    frame = entry.frame
-    return {"id": frame.id, "event": frame.name, "data": scrub(frame.data)}
+        return json.dumps({"raw": scrub(entry.raw.decode("latin-1"))})
+    return recorded_line(entry.frame)
 
 
 def _item(line: Dict[str, Any]) -> Item:

@@ -214,8 +214,14 @@ class Store:
                 job.log.append(LogEntry(replace(item, id=self._event_id(job, item.id))))
             else:
                 event, event_id = item if isinstance(item, tuple) else (item, AUTO_ID)
-                event = {"jobId": job.id, "timestamp": timestamp(), **event}
+                added = {"jobId": job.id, "timestamp": timestamp()}
+                event = {**{name: added[name] for name in added if name not in event}, **event}
+                cancelled = event.get("type") == "training.cancelled"
+                if cancelled:  # in a recording; the stream calls it failed, and the record tells
+                    event = {**event, "type": "training.failed", "error": "Job cancelled"}
                 self._update_job(job, event)
+                if cancelled:
+                    job.status, job.error = "cancelled", None
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 frame = Frame(text, self._event_id(job, event_id), event.get("type"))
                 job.log.append(LogEntry(frame))

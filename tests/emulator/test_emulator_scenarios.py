@@ -211,6 +211,32 @@ def test_a_stream_is_recorded_as_it_is_read(tmp_path: Path) -> None:
     assert played == log
 
 
+def test_a_recorded_event_is_played_as_it_was(tmp_path: Path) -> None:
+    """The order of its fields too: what is recorded anew is the same."""
+    data = '{"type":"training.log","timestamp":"t","step":1,"jobId":"another","loss":0.5}'
+    line = json.dumps({"id": "7", "event": "training.log", "data": data})
+    path = tmp_path / "recorded.jsonl"
+    path.write_text(f"{line}\n")
+    with Emulator(ScriptedEngine(events=load_recording(path))) as emu:
+        job_id = emu.create_job()
+        emu.wait_for(lambda: len(emu.jobs[job_id].log) == 1)
+        emu.save_recording(job_id, tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_text() == path.read_text()
+
+
+def test_a_cancelled_job_in_a_recording(tmp_path: Path) -> None:
+    data = {"type": "training.cancelled", "jobId": "j", "timestamp": "2026-01-01T00:00:00Z"}
+    line = {"id": "7", "event": "training.cancelled", "data": json.dumps(data)}
+    path = tmp_path / "recorded.jsonl"
+    path.write_text(json.dumps(line))
+    with Emulator(ScriptedEngine(events=load_recording(path))) as emu:
+        job_id = emu.create_job()
+        job = emu.wait_for(lambda: emu.jobs[job_id].terminal and emu.jobs[job_id])
+    assert (job.status, job.error) == ("cancelled", None)
+    assert job.completed_at == "2026-01-01T00:00:00Z"
+    assert [event["type"] for event in job.events] == ["training.failed"]
+
+
 @given(data=st.data())
 def test_a_recording_does_not_depend_on_the_packets(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -22,6 +22,7 @@ from arkor_sync import (
     Action,
     AdapterTarget,
     AnonymousCredentials,
+    Arkor,
     ArkorError,
     Artifact,
     AuthMode,
@@ -168,6 +169,7 @@ def policies() -> Iterator[ErrorPolicy]:
 
 
 EXAMPLES: List[Any] = [
+    Arkor(),
     *EVENTS,
     *contexts(),
     *policies(),

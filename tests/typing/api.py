@@ -12,6 +12,7 @@ from arkor_sync import (
     Action,
     AdapterTarget,
     AnonymousCredentials,
+    Arkor,
     Artifact,
     AuthMode,
     BaseModelTarget,
@@ -62,9 +63,11 @@ from arkor_sync import (
     TrainingResult,
     UnknownTarget,
     Usage,
+    create_arkor,
     create_trainer,
     exit_on,
     follow,
+    load_project,
     run_tools,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
@@ -171,6 +174,8 @@ def it_is_unchanged(ctx: FailedContext) -> int:
     return also(ctx, prefix="again")
 
 
+manifest: Arkor = create_arkor(trainer=trainer)
+loaded: Optional[Trainer] = load_project("trainer.py:bot", cwd=Path("bots")).trainer
 job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
 with exit_on(), exit_on(signal.SIGTERM, signal.SIGHUP), trainer.follow() as entered:

@@ -1,1 +1,108 @@
 """`start`: submit what a file of a project trains, and follow it. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, List, Optional
+
+import click
+
+from arkor_sync._common.text import safe_line
+from arkor_sync.cli.command import command
+from arkor_sync.cli.exit_codes import ExitCode
+from arkor_sync.cli.output import Output
+from arkor_sync.cli.root import root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arkor_sync.trainer import Trainer
+
+_EXAMPLES = """
+arkor-sync start
+arkor-sync start trainer.py:bot --timeout 7200
+arkor-sync start --json > run.jsonl
+JOB=$(arkor-sync start --detach) && arkor-sync jobs follow "$JOB"
+arkor-sync emulator exec -- arkor-sync start
+"""
+
+
+@command(root, "start", examples=_EXAMPLES)
+@click.argument("source", metavar="[FILE[:NAME]]", required=False)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Leave after so long; exit code 5.")
+@click.option("--detach", is_flag=True, help="Submit, print the job's id, and leave.")
+def start(
+    output: Output, source: Optional[str], timeout: Optional[float], detach: bool
+) -> Optional[ExitCode]:
+    """Submit what FILE trains, and follow it to its end.
+
+    FILE is trainer.py by default. NAME is a trainer, a manifest (create_arkor), or a function
+    without arguments that returns one of these; by default `arkor`, then `trainer`.
+
+    The exit code is 0 only if the job has completed: 1 if it failed or a callback ended the run, 3
+    if it was cancelled. Ctrl-C asks whether to cancel the job, and a second one leaves at once,
+    with 130. Unless you answer yes, or when --timeout is over, the job goes on.
+
+    With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
+    prints then goes to standard error.
+    """
+    from pathlib import Path
+
+    from arkor_sync.cli import following
+    from arkor_sync.manifest import DEFAULT_FILE, load_project
+    from arkor_sync.signals import exit_on
+
+    deadline = following.deadline_after(timeout)
+    results = sys.stdout
+    own = output.as_json or detach  # only results may be on standard output
+    with contextlib.redirect_stdout(sys.stderr if own else results), exit_on():
+        trainer = load_project(source).trainer
+        if trainer is None:
+            raise click.UsageError("the manifest has no trainer; give create_arkor(trainer=...)")
+        if not detach:
+            folder = Path(source or DEFAULT_FILE).resolve().parent
+            return _follow(output, trainer, deadline, results, folder)
+        job = trainer.start()
+    if output.as_json:
+        output.json(job.to_dict())
+    else:
+        output.line(job.id)
+    return None
+
+
+def _follow(
+    output: Output, trainer: Trainer, deadline: Optional[float], results: Any, folder: Path
+) -> ExitCode:
+    from arkor_sync.cli import following
+    from arkor_sync.cli.event_lines import EventLines
+    from arkor_sync.cli.progress import Progress
+
+    progress, lines = Progress(), EventLines(output, results) if output.as_json else None
+    _add(trainer, lines or progress.callback)
+    with progress.shown():
+        run = trainer._follow(deadline)
+        text = f"job {run.job.id} ({safe_line(trainer.name)}) is submitted"
+        result = following.wait_for_end(
+            run,
+            deadline,
+            begin=lambda: following.tell(text, output),
+            progress=progress,
+            lines=lines,
+            folder=folder,
+        )
+    assert result is not None
+    return following.tell_end(result, output)
+
+
+def _add(trainer: Trainer, callback: Any) -> None:
+    """Add a callback behind those of the trainer, unless it shows its progress itself."""
+    from arkor_sync.callbacks import handler_table
+    from arkor_sync.handlers import ProgressBar
+
+    own: List[Any] = list(trainer._options.callbacks)  # type: ignore[arg-type]
+    shows = isinstance(callback, ProgressBar) and any(isinstance(each, ProgressBar) for each in own)
+    if trainer.run is None and not shows:  # the file may have followed the job itself
+        for pairs in handler_table(callback).values():
+            for name, function in pairs:
+                getattr(trainer, name)(function)
