@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
-from arkor_sync._common.clock import Clock
 from arkor_sync._common.text import safe_line
 from arkor_sync.cli.client import find_job, split_step
+from arkor_sync.cli.job_history import read_events
 from arkor_sync.cloud.chat_request import adapter_of
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 from arkor_sync.cloud.models import JobStatus
-from arkor_sync.cloud.sse import FrameParser
-from arkor_sync.errors import ArkorError, ArkorTimeoutError, ArkorUsageError
-from arkor_sync.stream.events import decode
+from arkor_sync.errors import ArkorError, ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cli.output import Output
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
     from arkor_sync.errors import NotFoundError
 
 _WITHOUT_MODEL = frozenset(JobStatus) - {JobStatus.COMPLETED}
-_PAUSE = 1.0  # seconds without an event, after which a job's log is taken for read
-_PATIENCE = 5.0  # seconds for the whole log
 
 
 class Target(NamedTuple):
@@ -106,29 +101,8 @@ def find_checkpoints(client: CloudApiClient, job_id: str) -> Optional[List[int]]
 
     No route lists them, but the event stream of a job begins with its first events.
     """
-    steps: Optional[List[int]] = None
-    parser, deadline = FrameParser(), Clock.now() + _PATIENCE
     try:
-        with ExitStack() as stack:
-            transport = stack.enter_context(client.transport())
-            stream = client.jobs.events(job_id, transport=transport, timeout=(_PATIENCE, _PATIENCE))
-            stack.enter_context(closing(stream)).set_timeout(_PAUSE)
-            steps = []
-            while Clock.now() < deadline:
-                chunk = stream.read()
-                frames = parser.feed(chunk)
-                events = [decode(frame) for frame in frames]
-                steps += [
-                    event.data["step"]
-                    for event in events
-                    if event.type == "checkpoint.saved" and event.problem is None
-                ]
-                if not chunk or any(frame.event in ("end", "ping") for frame in frames):
-                    break
-            else:
-                steps = steps or None  # there is more than was read
-    except ArkorTimeoutError:
-        pass  # a job that runs has no more events until now
+        run = read_events(client, client.jobs.get(job_id), lambda _: None)
     except ArkorError:
-        steps = steps or None
-    return steps and sorted(set(steps))
+        return None
+    return sorted(set(run.history.checkpoints))

@@ -119,32 +119,6 @@ def wait_for_end(
         raise _failure_of_a_callback(run, error, folder) from error
 
 
-class Quiet:
-    """Tells when an open stream has brought nothing new for a while.
-
-    A cloud has then sent all that it had stored. No event marks that place, and a ping may come
-    much later.
-
-    Args:
-        run: The run that reads the stream.
-    """
-
-    SECONDS = 2.0
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._seen: object = None
-        self._since = 0.0
-
-    def __call__(self) -> bool:
-        """Whether it is quiet now."""
-        health, now = self._run.health(), Clock.now()
-        seen = (health.delivered, health.duplicates, health.reconnects, health.queue_depth)
-        if seen != self._seen or health.state != "streaming" or health.callback is not None:
-            self._seen, self._since = seen, now
-        return now - self._since >= self.SECONDS
-
-
 def _wait(
     run: Run, deadline: Optional[float], until: Callable[[], bool]
 ) -> Optional[TrainingResult]:

@@ -1,7 +1,7 @@
 """Reads all that has happened in a job so far. Runs on the caller's thread.
 
 The stream of a job that has ended is read to its end. That of a job which goes on never ends, and
-does not tell where the past ends: it is left when nothing has come for a second.
+does not tell where the past ends: it is left when nothing has come for two seconds.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
+from arkor_sync._common.clock import Clock
+
 if TYPE_CHECKING:
     from arkor_sync.cli.output import Output
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.history import History
-    from arkor_sync.result import RunHealth, TrainingResult
+    from arkor_sync.result import TrainingResult
     from arkor_sync.run import Run
     from arkor_sync.stream.events import TrainingEvent
 
-QUIET = 1.0
+QUIET = 2.0
 """Seconds without an event after which all that a job has done so far has been read."""
 
 LONGEST = 10.0
@@ -45,6 +47,30 @@ class JobHistory:
     history: History
 
 
+class Quiet:
+    """Tells when an open stream has brought nothing new for a while.
+
+    A cloud has then sent all that it had stored. No event marks that place, and a ping may come
+    much later.
+
+    Args:
+        run: The run that reads the stream.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._seen: object = None
+        self._since = 0.0
+
+    def __call__(self) -> bool:
+        """Whether it is quiet now."""
+        health, now = self._run.health(), Clock.now()
+        seen = (health.delivered, health.duplicates, health.reconnects, health.queue_depth)
+        if seen != self._seen or health.state != "streaming" or health.callback is not None:
+            self._seen, self._since = seen, now
+        return now - self._since >= QUIET
+
+
 def read_events(
     client: CloudApiClient, job: TrainingJob, on_event: Callable[[TrainingEvent], Any]
 ) -> Run:
@@ -66,7 +92,6 @@ def read_events(
         ReconnectExhausted: The stream cannot be kept open.
         CloudApiError: The cloud refused the stream.
     """
-    from arkor_sync._common.clock import Clock
     from arkor_sync.callbacks import Callbacks
     from arkor_sync.options import RunOptions
     from arkor_sync.run import Run
@@ -84,10 +109,12 @@ def read_events(
     )
     since: Optional[float] = None  # when the stream was opened
     with _without_warnings_of_the_run(), Run(client, job, options).start() as run:
+        is_quiet = Quiet(run)
         while not _has_ended(run):
-            now, health = Clock.now(), run.health()
-            since = None if health.state != "streaming" else now if since is None else since
-            if since is not None and not job.is_terminal and _is_read(health, now - since):
+            if since is None and run.health().state == "streaming":
+                since = Clock.now()
+            is_late = since is not None and Clock.now() - since >= LONGEST
+            if not job.is_terminal and (is_late or is_quiet()):
                 break
     return run
 
@@ -131,10 +158,3 @@ def _has_ended(run: Run) -> bool:
     except WaitTimeout:
         return False
     return True
-
-
-def _is_read(health: RunHealth, age: float) -> bool:
-    """Whether all that a job has done so far has come by a stream of this age."""
-    quiet = min(age, age if health.last_event_age is None else health.last_event_age)
-    waits = health.queue_depth > 0 or health.callback is not None
-    return age >= LONGEST or (quiet >= QUIET and not waits)

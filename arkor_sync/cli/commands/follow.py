@@ -84,6 +84,7 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
     """
     from arkor_sync.cli import following
     from arkor_sync.cli.event_lines import EventLines
+    from arkor_sync.cli.job_history import Quiet
     from arkor_sync.signals import exit_on
     from arkor_sync.stream.reconnect import ReconnectPolicy
 
@@ -96,7 +97,7 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
             result = following.wait_for_end(run, deadline, lines=lines)
             assert result is not None
             return following.exit_code(result)
-        if following.wait_for_end(run, deadline, lines=lines, until=following.Quiet(run)) is None:
+        if following.wait_for_end(run, deadline, lines=lines, until=Quiet(run)) is None:
             run.abort("these were its events so far")
             run.close()
         return None
