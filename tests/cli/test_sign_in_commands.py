@@ -1,0 +1,103 @@
+"""`login` and `logout` in a terminal: what is asked, and what the default is."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arkor_sync.emulator import Emulator
+from support.command_line import CommandLine
+from support.visitors import Visitor, url_in
+
+NOBODY = {"ARKOR_TOKEN": "", "ARKOR_ORG": "", "ARKOR_PROJECT": "", "ARKOR_PROJECT_ID": ""}
+
+
+@pytest.fixture
+def path(cli: CommandLine) -> Path:
+    return cli.home / ".arkor" / "credentials.json"
+
+
+@pytest.fixture(autouse=True)
+def _accounts(emulator: Emulator) -> None:
+    emulator.settings.account_sign_in = True
+    emulator.settings.sign_in_answer = "allow"
+
+
+def test_who_says_nothing_is_anonymous(terminal: Any, path: Path) -> None:
+    shown = terminal("login", **NOBODY)
+    shown.until("Sign in [1]:")
+    shown.press("enter")
+    assert shown.wait() == 0
+    assert "anonymousId:" in shown.text
+    assert json.loads(path.read_text())["mode"] == "anon"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_who_chooses_the_account_signs_in_at_the_browser(terminal: Any, path: Path) -> None:
+    shown = terminal("login", "--no-browser", columns=500, **NOBODY)
+    shown.until("Sign in [1]:")
+    shown.press("2\r")
+    shown.until("code_challenge_method=S256")
+    Visitor().get(url_in(shown.text))
+    assert shown.wait() == 0
+    assert "arkor-sync projects use" in shown.text
+    assert json.loads(path.read_text())["mode"] == "oauth"
+
+
+def test_ctrl_c_at_the_question_changes_nothing(terminal: Any, path: Path) -> None:
+    shown = terminal("login", **NOBODY)
+    shown.until("Sign in [1]:")
+    shown.press("ctrl-c")
+    assert shown.wait() == 130
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("answer", "kept"), [("\r", True), ("n\r", True), ("y\r", False)])
+def test_logout_asks_and_keeps_the_file_unless_told(
+    cli: CommandLine, terminal: Any, path: Path, answer: str, kept: bool
+) -> None:
+    cli("login", "--anonymous", **NOBODY)
+    shown = terminal("logout", columns=200, **NOBODY)
+    shown.until("[y/N]:")
+    assert "cannot be had again" in shown.text
+    shown.press(answer)
+    assert shown.wait() == 0
+    assert path.exists() == kept
+    assert ("was kept" in shown.text) == kept
+
+
+def test_a_token_of_the_environment_is_named(cli: CommandLine, path: Path) -> None:
+    ended = cli("login", "--anonymous", "--json")
+    assert ended.json["mode"] == "anon"
+    assert "ARKOR_TOKEN is set, and comes before this file" in ended.stderr
+    ended = cli("logout", "--force")
+    assert "ARKOR_TOKEN is set, and is still used" in ended.stderr
+
+
+def test_what_an_identity_provider_says_is_shown_harmless(
+    cli: CommandLine, emulator: Emulator, path: Path
+) -> None:
+    process = cli.start("login", "--oauth", "--no-browser", **NOBODY)
+    assert process.stderr is not None
+    with process:
+        visitor = Visitor()
+        visitor.url = url_in(process.stderr.readline() + process.stderr.readline())
+        evil = "\x1b]0;title\x07\x1b[2Jgone\nline"
+        visitor.come_back(error="e", error_description=evil, state=visitor.query["state"])
+        _, rest = process.communicate()
+    assert process.returncode == 4
+    assert rest.endswith("did not sign you in: e: gone line\n")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["login", "logout"])
+def test_a_home_that_is_not_there(cli: CommandLine, emulator: Emulator, name: str) -> None:
+    arguments = {"login": ["--anonymous"], "logout": ["--force"]}[name]
+    (cli.home / ".arkor").write_text("a file in its place")
+    ended = cli(name, *arguments, code=4 if name == "login" else 0, **NOBODY)
+    assert ("cannot be written" in ended.stderr) == (name == "login")
+    assert (cli.home / ".arkor").read_text() == "a file in its place"
