@@ -45,8 +45,8 @@ _PAGE = """<!doctype html>
 :root { color-scheme: light dark }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 26rem; margin: 12vh auto; padding: 0 1rem }
 </style>
-<h1>You may close this</h1>
-<p>Your terminal finishes the sign-in.</p>
+<h1>You may close this page</h1>
+<p>The sign-in goes on in your terminal.</p>
 </html>
 """
 

@@ -11,7 +11,8 @@ import pytest
 
 from arkor_sync.emulator import Emulator
 from support.command_line import CommandLine
-from support.visitors import Visitor, url_in
+from support.visitors import Visitor, signing_in, url_in
+from support.waiting import PATIENCE
 
 NOBODY = {"ARKOR_TOKEN": "", "ARKOR_ORG": "", "ARKOR_PROJECT": "", "ARKOR_PROJECT_ID": ""}
 
@@ -81,14 +82,12 @@ def test_a_token_of_the_environment_is_named(cli: CommandLine, path: Path) -> No
 def test_what_an_identity_provider_says_is_shown_harmless(
     cli: CommandLine, emulator: Emulator, path: Path
 ) -> None:
-    process = cli.start("login", "--oauth", "--no-browser", **NOBODY)
-    assert process.stderr is not None
-    with process:
+    with signing_in(cli, **NOBODY) as (process, url):
         visitor = Visitor()
-        visitor.url = url_in(process.stderr.readline() + process.stderr.readline())
+        visitor.url = url
         evil = "\x1b]0;title\x07\x1b[2Jgone\nline"
         visitor.come_back(error="e", error_description=evil, state=visitor.query["state"])
-        _, rest = process.communicate()
+        _, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4
     assert rest.endswith("did not sign you in: e: gone line\n")
     assert not path.exists()

@@ -6,6 +6,7 @@ The exit codes are those of this command line; where more differs, the README sa
 from __future__ import annotations
 
 import json
+import signal
 import stat
 from pathlib import Path
 from typing import Any, Callable, List
@@ -16,7 +17,7 @@ from arkor_sync import read_credentials
 from arkor_sync.emulator import Emulator, Fault
 from support.command_line import CommandLine
 from support.extras import need_extra
-from support.visitors import Visitor, browse, url_in
+from support.visitors import Visitor, browse, signing_in
 from support.waiting import PATIENCE
 
 Make = Callable[..., Emulator]
@@ -49,16 +50,13 @@ def paths(emulator: Emulator) -> List[str]:
 
 def sign_in(cli: CommandLine, visit: Callable[[Visitor], Any] = browse, code: int = 0) -> str:
     """Run `login --oauth --no-browser` to its end, with somebody at a browser; return its notes."""
-    process = cli.start("login", "--oauth", "--no-browser", "--timeout", str(PATIENCE))
-    assert process.stderr is not None
-    with process:
-        said = process.stderr.readline() + process.stderr.readline()
+    with signing_in(cli) as (process, url):
         visitor = Visitor(visit)
-        visitor(url_in(said))
-        _, rest = process.communicate(timeout=PATIENCE)
+        visitor(url)
+        _, said = process.communicate(timeout=PATIENCE)
         visitor.done()
-    assert process.returncode == code, rest
-    return said + rest
+    assert process.returncode == code, said
+    return said
 
 
 def test_235_both_ways_at_once_ask_nobody(cli: CommandLine, emulator: Emulator, path: Path) -> None:
@@ -124,11 +122,8 @@ def test_242_243_and_245_an_account(cli: CommandLine, emulator: Emulator, path: 
 
 
 def test_244_a_browser_that_fails_is_no_error(cli: CommandLine, path: Path) -> None:
-    process = cli.start("login", "--oauth", "--timeout", str(PATIENCE), BROWSER="/nothing/%s")
-    assert process.stderr is not None
-    with process:
-        said = process.stderr.readline() + process.stderr.readline()
-        Visitor().get(url_in(said))
+    with signing_in(cli, BROWSER="/nothing/%s") as (process, url):
+        Visitor().get(url)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert path.exists()
@@ -283,12 +278,7 @@ def test_nobody_at_the_browser_exits_with_the_code_of_a_timeout(
 
 
 def test_ctrl_c_while_the_browser_is_waited_for(cli: CommandLine, path: Path) -> None:
-    import signal
-
-    process = cli.start("login", "--oauth", "--no-browser")
-    assert process.stderr is not None
-    with process:
-        url_in(process.stderr.readline() + process.stderr.readline())
+    with signing_in(cli) as (process, _):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
