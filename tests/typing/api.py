@@ -52,8 +52,10 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
+from arkor_sync.project import ProjectState, use_project
 
 pool = ThreadPoolExecutor()
 
@@ -221,3 +223,8 @@ attached.health().state.upper()
 CloudApiClient().chat([question], base_model=model)
 CloudApiClient().chat([{"role": "user", "content": "hi"}], base_model=model)
 EarlyStopping("eval_loss", mode="max")
+
+signed_in: OAuthCredentials = sign_in(open_browser=False, on_url=print, timeout=60)
+nameless: AnonymousCredentials = sign_in_anonymously(path=Path("credentials.json"))
+state: ProjectState = use_project(CloudApiClient(credentials=signed_in), "org", "project")
+was_signed_in: bool = sign_out()
