@@ -36,6 +36,7 @@ from arkor_sync.emulator import Emulator, Fault
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
     ArkorConnectionError,
+    ArkorError,
     ArkorUsageError,
     AuthenticationError,
     CredentialsError,
@@ -78,8 +79,11 @@ def free_port() -> int:
 
 
 def shown(error: BaseException) -> str:
-    """All that a report of an error could hold."""
+    """All that a report of an error could hold, the variables of our functions too."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if "/tests/" not in frame.f_code.co_filename:
+            text += repr(frame.f_locals)
     return text + repr(vars(error)) + pickle.dumps(error).decode("latin-1")
 
 
@@ -578,6 +582,25 @@ def test_what_cannot_be_had_again_is_kept_beside_the_new_file(
     assert not copy.exists(), "an account can sign in again"
 
 
+def test_a_file_that_this_user_may_not_read_is_not_replaced(
+    emulator: Emulator, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_credentials(OLD)
+    before = path.read_bytes()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("arkor_sync._common.files.read_file", refuse)
+    for call in (
+        lambda: sign_in_as(Visitor(browse), emulator),
+        lambda: sign_in_anonymously(emulator.url),
+    ):
+        with pytest.raises(CredentialsError, match=r"cannot be copied to .*: Permission denied"):
+            call()
+    assert path.read_bytes() == before
+
+
 def test_a_file_with_wider_rights_is_closed(emulator: Emulator, path: Path) -> None:
     write_credentials(OLD)
     path.chmod(0o644)
@@ -688,8 +711,19 @@ def test_no_other_address_is_asked(domain: str, path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", route="token", status=403, value="invalid_grant"),
+        Fault("status", route="token", status=503, value="down"),
+        Fault("accept_then_drop", route="token"),
+        Fault("wrong_content_type", route="token"),
+        None,
+    ],
+    ids=["refused", "down", "dropped", "a page", "no refresh token"],
+)
 def test_no_secret_is_in_the_address_or_in_an_error(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     made: List[str] = []
     random = module._random
@@ -699,13 +733,19 @@ def test_no_secret_is_in_the_address_or_in_an_error(
         return made[-1]
 
     monkeypatch.setattr(module, "_random", remember)
-    emulator.faults.add(Fault("status", route="token", status=403, value="invalid_grant"))
-    visitor = Visitor(browse)
-    with pytest.raises(CredentialsError) as caught:
+    if fault is None:
+        emulator.settings.refresh_tokens = "none"
+    else:
+        emulator.faults.add(fault)
+    answers: List[Any] = []
+    visitor = Visitor(lambda v: answers.append(v.get(v.url)))
+    with pytest.raises(ArkorError) as caught:
         sign_in_as(visitor, emulator)
     visitor.done()
     verifier, state = made
+    (code,) = re.findall(r"code=([^&]+)", answers[0].url)
     assert verifier not in visitor.url
     assert state in visitor.url
-    assert verifier not in shown(caught.value)
+    for secret in (verifier, code, "emulator-access"):
+        assert secret not in shown(caught.value)
     assert verifier not in json.dumps([each.wire() for each in emulator.requests])
