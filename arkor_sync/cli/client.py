@@ -26,12 +26,14 @@ def make_signed_in_client() -> CloudApiClient:
         CredentialsError: Nobody is signed in.
     """
     from arkor_sync.cloud.client import CloudApiClient
-    from arkor_sync.cloud.credentials import find_credentials
+    from arkor_sync.cloud.credentials import credentials_path, find_credentials
     from arkor_sync.errors import CredentialsError
 
     found = find_credentials()
     if found is None:
-        raise CredentialsError("nobody is signed in; run `arkor-sync login`, or set ARKOR_TOKEN")
+        path = credentials_path()
+        why = f"{path} holds no credentials" if path.exists() else "nobody is signed in"
+        raise CredentialsError(f"{why}; run `arkor-sync login`, or set ARKOR_TOKEN")
     return CloudApiClient(credentials=found)
 
 

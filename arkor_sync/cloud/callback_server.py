@@ -11,6 +11,7 @@ One thread serves all connections, so that one which sends nothing delays no oth
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import selectors
 import socket
@@ -20,7 +21,6 @@ from urllib.parse import parse_qs
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
-from arkor_sync._common.paths import reason_of
 from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
 from arkor_sync.errors import CredentialsError
@@ -230,7 +230,8 @@ def _listen(ports: Sequence[int]) -> socket.socket:
             # On POSIX this reuses the address of closed connections, but not of a listener.
             listener = socket.create_server((_HOST, port), backlog=32)
         except OSError as error:
-            reasons.append(f"{port} ({reason_of(error)})")
+            # Its text would repeat the address.
+            reasons.append(f"{port} ({os.strerror(error.errno) if error.errno else error})")
             continue
         listener.setblocking(False)
         return listener

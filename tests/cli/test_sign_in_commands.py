@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,51 @@ def test_a_home_that_is_not_there(cli: CommandLine, emulator: Emulator, name: st
     ended = cli(name, *arguments, code=4 if name == "login" else 0, **NOBODY)
     assert ("cannot be written" in ended.stderr) == (name == "login")
     assert (cli.home / ".arkor").read_text() == "a file in its place"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "holds no credentials; run `arkor-sync login`"),
+        ("null", "holds no credentials; run `arkor-sync login`"),
+        ("[]", "is not usable: expected an object, got a list; sign in again"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_not_usable_is_named_and_kept(
+    nobody: CommandLine, emulator: Emulator, content: Any, said: str
+) -> None:
+    path = nobody.home / ".arkor" / "credentials.json"
+    path.parent.mkdir()
+    path.mkdir() if content is None else path.write_text(content)
+    ended = nobody("whoami", code=4, ARKOR_CLOUD_API_URL=emulator.url)
+    assert f"{path} {said}" in ended.stderr
+    assert ended.stdout == ""
+    assert emulator.requests == []
+    assert content is None or path.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [
+        ("http://127.0.0.1:1", 6, "http://127.0.0.1:1/v1/auth"),
+        ("api.arkor.ai", 2, "a text without http:// or https://"),
+    ],
+)
+@pytest.mark.parametrize("how", ["--anonymous", "--oauth"])
+def test_a_cloud_that_is_not_there(
+    nobody: CommandLine, address: str, code: int, said: str, how: str
+) -> None:
+    ended = nobody("login", how, code=code, ARKOR_CLOUD_API_URL=address)
+    assert said in ended.stderr
+    assert list(nobody.home.iterdir()) == []
+
+
+def test_a_port_that_is_in_use(nobody: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        config = {"auth0Domain": "d.example", "clientId": "c", "audience": "a"}
+        with Emulator(cli_config={**config, "callbackPorts": [port]}) as other:
+            ended = nobody("login", "--oauth", code=4, ARKOR_CLOUD_API_URL=other.url)
+    assert f"none of the ports {port} (Address already in use)" in ended.stderr
+    assert list(nobody.home.iterdir()) == []
