@@ -210,7 +210,7 @@ class CallbackServer:
             text = "this does not belong to the sign-in that is going on: its state is another one"
             return _Answer("400 Bad Request", _with_error(text, given))
         if given.get("error"):
-            error = _with_error("", given)
+            error = _with_error("", given) or "without a reason"
             text = f"the sign-in was refused: {error}"
             return _Answer("400 Bad Request", text, callback=Callback("", error))
         if not given.get("code"):

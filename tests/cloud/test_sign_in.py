@@ -280,6 +280,14 @@ def test_an_error_without_a_description_ends_with_its_code(emulator: Emulator) -
     assert visitor.answers[0][1].endswith("login_required")
 
 
+def test_an_error_without_a_readable_reason_is_still_a_refusal(emulator: Emulator) -> None:
+    visitor = Visitor(lambda v: v.come_back(error="\x1b[2J", state=v.query["state"]))
+    with pytest.raises(CredentialsError, match="without a reason"):
+        sign_in_as(visitor, emulator)
+    visitor.done()
+    assert exchanges(emulator) == []
+
+
 def test_what_an_error_says_is_shown_harmless(emulator: Emulator) -> None:
     pages: List[Any] = []
     evil = "<script>alert(1)</script>\x1b[2J\u202e\nnext"

@@ -30,7 +30,10 @@ projects = group(root, "projects", "List projects, make one, and choose that of 
 )
 @click.option("--org", metavar="ORG", help="Only the projects of this organisation.")
 def list_projects(output: Output, org: Optional[str]) -> None:
-    """List the projects of your organisations; `current` is that of this directory."""
+    """List the projects of your organisations.
+
+    `current` is that of this directory.
+    """
     from arkor_sync.cloud.project import project_of_environment, read_project_state
 
     here = project_of_environment() or read_project_state()
@@ -61,9 +64,10 @@ def list_projects(output: Output, org: Optional[str]) -> None:
 )
 @click.argument("project", metavar="[ORG/PROJECT]", required=False)
 def use(output: Output, project: Optional[str]) -> None:
-    """Make a project that of this directory: write .arkor/state.json.
+    """Choose the project of this directory.
 
-    Without an argument you choose from a list, in a terminal. Other keys of the file are kept.
+    It is written to .arkor/state.json, if the cloud has it; other keys of the file are kept.
+    Without an argument you choose from a list, in a terminal.
     """
     from arkor_sync._common.environment import variable
     from arkor_sync.cloud.project import project_state_path
