@@ -7,7 +7,7 @@ from arkor_sync.cloud.project import (
     read_project_state,
     write_project_state,
 )
-from arkor_sync.cloud.projects import ensure_project_state
+from arkor_sync.cloud.projects import ensure_project_state, use_project
 
 __all__ = [
     "ProjectState",
@@ -15,5 +15,6 @@ __all__ = [
     "ensure_project_state",
     "project_state_path",
     "read_project_state",
+    "use_project",
     "write_project_state",
 ]

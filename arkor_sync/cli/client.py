@@ -20,6 +20,24 @@ def make_client() -> CloudApiClient:
     return CloudApiClient()
 
 
+def make_signed_in_client() -> CloudApiClient:
+    """Return a client for who is signed in. Nobody becomes an anonymous identity by it.
+
+    Raises:
+        CredentialsError: Nobody is signed in.
+    """
+    from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.credentials import credentials_path, find_credentials
+    from arkor_sync.errors import CredentialsError
+
+    found = find_credentials()
+    if found is None:
+        path = credentials_path()
+        why = f"{path} holds no credentials" if path.exists() else "nobody is signed in"
+        raise CredentialsError(f"{why}; run `arkor-sync login`, or set ARKOR_TOKEN")
+    return CloudApiClient(credentials=found)
+
+
 def find_job(
     client: CloudApiClient, job: str, output: Output, *, only: bool = False
 ) -> TrainingJob:

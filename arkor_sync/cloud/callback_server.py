@@ -11,6 +11,7 @@ One thread serves all connections, so that one which sends nothing delays no oth
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import selectors
 import socket
@@ -20,7 +21,6 @@ from urllib.parse import parse_qs
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE
-from arkor_sync._common.paths import reason_of
 from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
 from arkor_sync.errors import CredentialsError
@@ -45,8 +45,8 @@ _PAGE = """<!doctype html>
 :root { color-scheme: light dark }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 26rem; margin: 12vh auto; padding: 0 1rem }
 </style>
-<h1>You may close this</h1>
-<p>Your terminal finishes the sign-in.</p>
+<h1>You may close this page</h1>
+<p>The sign-in goes on in your terminal.</p>
 </html>
 """
 
@@ -210,7 +210,7 @@ class CallbackServer:
             text = "this does not belong to the sign-in that is going on: its state is another one"
             return _Answer("400 Bad Request", _with_error(text, given))
         if given.get("error"):
-            error = _with_error("", given)
+            error = _with_error("", given) or "without a reason"
             text = f"the sign-in was refused: {error}"
             return _Answer("400 Bad Request", text, callback=Callback("", error))
         if not given.get("code"):
@@ -230,7 +230,8 @@ def _listen(ports: Sequence[int]) -> socket.socket:
             # On POSIX this reuses the address of closed connections, but not of a listener.
             listener = socket.create_server((_HOST, port), backlog=32)
         except OSError as error:
-            reasons.append(f"{port} ({reason_of(error)})")
+            # Its text would repeat the address.
+            reasons.append(f"{port} ({os.strerror(error.errno) if error.errno else error})")
             continue
         listener.setblocking(False)
         return listener

@@ -6,7 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Protocol
 
-from arkor_sync._common.files import keep_copy
+from arkor_sync._common.arguments import did_you_mean, refusal
+from arkor_sync._common.files import keep_copy, read_text
+from arkor_sync._common.json import parse_json
+from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.credentials import AnonymousCredentials, Credentials
 from arkor_sync.cloud.models import Project
 from arkor_sync.cloud.project import (
@@ -21,6 +24,8 @@ from arkor_sync.cloud.project import (
 from arkor_sync.cloud.record import Record
 from arkor_sync.cloud.session import CloudSession
 from arkor_sync.errors import ConflictError, ProjectStateError, ProjectStateMismatchError
+
+_KEYS = ("orgSlug", "projectSlug", "projectId")  # of the file
 
 
 class ProjectList(List[Project]):
@@ -117,13 +122,60 @@ def ensure_project_state(
     if not isinstance(credentials, AnonymousCredentials):
         raise ProjectStateError(
             f"{path} is missing or not usable, and an account's token does not say which project "
-            "it is for; set ARKOR_ORG and ARKOR_PROJECT, or make the client with "
-            "scope=ProjectState(org_slug, project_slug), or write it by hand: "
+            "it is for; run `arkor-sync projects use ORG/PROJECT`, or set ARKOR_ORG and "
+            "ARKOR_PROJECT, or make the client with scope=ProjectState(org_slug, project_slug), or "
+            "write it by hand: "
             '{"orgSlug": "...", "projectSlug": "...", "projectId": "..."}'
         )
     state = _create_project(client.projects, credentials.org_slug, cwd)
     with suppress(OSError):  # there may be no file, or not one that can be written
         keep_copy(path)
+    write_project_state(state, cwd)
+    return state
+
+
+def use_project(
+    client: _Client, org_slug: str, project_slug: str, cwd: Optional[PathLike] = None
+) -> ProjectState:
+    """Make a project of the cloud the project of a directory: write `.arkor/state.json`.
+
+    Other keys of the file are kept. Text that is no JSON object is kept in `state.json.bak`.
+
+    Args:
+        client: The `CloudApiClient` that looks the project up.
+        org_slug: The organisation.
+        project_slug: The project, which has to exist.
+        cwd: The directory; the working directory by default.
+
+    Returns:
+        What the file holds now.
+
+    Raises:
+        ArkorUsageError: The organisation has no such project; the message names those it has.
+            Nothing was written.
+        CloudApiError: The cloud refused to list the projects.
+        ArkorConnectionError: The cloud cannot be reached.
+        ProjectStateError: The file cannot be written.
+    """
+    listed = client.projects.list(org_slug)
+    found = next((each for each in listed if each.slug == project_slug), None)
+    if found is None:
+        names = [each.slug for each in listed]
+        has = ", ".join(map(safe_line, names[:20])) or "none"
+        raise refusal(
+            "project",
+            project_slug,
+            f"a project of the organisation {safe_line(org_slug)!r}"
+            f"{did_you_mean(project_slug, names)}; it has: {has}",
+        )
+    path, kept = project_state_path(cwd), {}
+    try:
+        old = parse_json(read_text(path))
+        kept = {key: each for key, each in old.items() if key not in _KEYS}
+    except (OSError, ValueError, AttributeError):
+        with suppress(OSError):  # there may be no file, or not one that can be read
+            keep_copy(path)
+    state = ProjectState(org_slug, found.slug, found.id, kept)
     write_project_state(state, cwd)
     return state
 

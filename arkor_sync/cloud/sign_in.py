@@ -159,7 +159,7 @@ def sign_in(
         provider = provider_url(domain)
     except ValueError as error:
         raise ResponseError(f"{base_url}: {error}") from None
-    verifier, state = Secret(_random(32)), _random(16)
+    verifier, state = Secret(secrets.token_urlsafe(32)), secrets.token_urlsafe(16)
     with CallbackServer(config.callback_ports or (), state) as server:
         query = {
             "response_type": "code",
@@ -184,7 +184,7 @@ def sign_in(
         provider,
         {
             "grant_type": "authorization_code",
-            "code": Secret(callback.code),
+            "code": callback.code,
             "code_verifier": verifier,
             "client_id": config.client_id,
             "redirect_uri": server.redirect_uri,
@@ -297,10 +297,6 @@ def _exchange(url: str, fields: Dict[str, Any], http: HttpClient) -> Dict[str, A
             "the identity provider has to allow the scope offline_access for this API and client"
         )
     return tokens
-
-
-def _random(size: int) -> str:
-    return base64.urlsafe_b64encode(secrets.token_bytes(size)).rstrip(b"=").decode()
 
 
 def _challenge(verifier: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 import pytest
 import requests
 
-from arkor_sync.cloud import oauth
+from arkor_sync.cloud import identity_provider
 from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import OAuthCredentials, TokenCredentials, ensure_credentials
@@ -146,7 +146,7 @@ def account(server: Server) -> OAuthCredentials:
 def test_a_refresh_that_never_ends_is_given_up(
     handler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oauth, "_TIMEOUT", SHORT)
+    monkeypatch.setattr(identity_provider, "_TIMEOUT", SHORT)
     session = requests.Session()
     session.verify = CERTIFICATE
     session.trust_env = False

@@ -254,7 +254,8 @@ def test_an_account_without_a_state_is_told_to_write_it(
     with pytest.raises(ProjectStateError, match="write it by hand") as caught:
         ensure_project_state(plain_client, credentials)
     assert str(path) in str(caught.value)
-    for key in ("orgSlug", "projectSlug", "projectId", "ARKOR_ORG", "ARKOR_PROJECT"):
+    keys = ("orgSlug", "projectSlug", "projectId", "ARKOR_ORG", "ARKOR_PROJECT")
+    for key in (*keys, "`arkor-sync projects use ORG/PROJECT`"):
         assert key in str(caught.value)
     assert not cloud.received
 

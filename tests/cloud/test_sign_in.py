@@ -36,6 +36,7 @@ from arkor_sync.emulator import Emulator, Fault
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
     ArkorConnectionError,
+    ArkorError,
     ArkorUsageError,
     AuthenticationError,
     CredentialsError,
@@ -78,8 +79,11 @@ def free_port() -> int:
 
 
 def shown(error: BaseException) -> str:
-    """All that a report of an error could hold."""
+    """All that a report of an error could hold, the variables of our functions too."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if "/tests/" not in frame.f_code.co_filename:
+            text += repr(frame.f_locals)
     return text + repr(vars(error)) + pickle.dumps(error).decode("latin-1")
 
 
@@ -276,6 +280,14 @@ def test_an_error_without_a_description_ends_with_its_code(emulator: Emulator) -
     assert visitor.answers[0][1].endswith("login_required")
 
 
+def test_an_error_without_a_readable_reason_is_still_a_refusal(emulator: Emulator) -> None:
+    visitor = Visitor(lambda v: v.come_back(error="\x1b[2J", state=v.query["state"]))
+    with pytest.raises(CredentialsError, match="without a reason"):
+        sign_in_as(visitor, emulator)
+    visitor.done()
+    assert exchanges(emulator) == []
+
+
 def test_what_an_error_says_is_shown_harmless(emulator: Emulator) -> None:
     pages: List[Any] = []
     evil = "<script>alert(1)</script>\x1b[2J\u202e\nnext"
@@ -299,6 +311,7 @@ def test_what_an_error_says_is_shown_harmless(emulator: Emulator) -> None:
     ("reply", "error", "said"),
     [
         ({"status": 403, "value": "invalid_grant"}, CredentialsError, "403 invalid_grant"),
+        ({"status": 401, "value": "invalid_client"}, CredentialsError, "401 invalid_client"),
         (
             {"status": 400, "value": "unauthorized_client"},
             CredentialsError,
@@ -484,13 +497,9 @@ def test_a_connection_is_kept_for_a_while_only(
         with socket.create_connection(("127.0.0.1", visitor.port), PATIENCE) as sock:
             assert sock.recv(1) == b""
 
-    visitor = Visitor(silent, silent)
-    visitor_then = Visitor(silent, browse)
-    with pytest.raises(SignInTimeout):
-        sign_in_as(visitor, emulator, timeout=PATIENCES[0])
-    del visitor
-    assert sign_in_as(visitor_then, emulator).refresh_token
-    visitor_then.done()
+    visitor = Visitor(silent, browse)
+    assert sign_in_as(visitor, emulator).refresh_token
+    visitor.done()
 
 
 # -- time and signals -----------------------------------------------------------------------------
@@ -579,6 +588,25 @@ def test_what_cannot_be_had_again_is_kept_beside_the_new_file(
     copy.unlink()
     assert sign_in_as(Visitor(browse), emulator) != account
     assert not copy.exists(), "an account can sign in again"
+
+
+def test_a_file_that_this_user_may_not_read_is_not_replaced(
+    emulator: Emulator, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_credentials(OLD)
+    before = path.read_bytes()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("arkor_sync._common.files.read_file", refuse)
+    for call in (
+        lambda: sign_in_as(Visitor(browse), emulator),
+        lambda: sign_in_anonymously(emulator.url),
+    ):
+        with pytest.raises(CredentialsError, match=r"cannot be copied to .*: Permission denied"):
+            call()
+    assert path.read_bytes() == before
 
 
 def test_a_file_with_wider_rights_is_closed(emulator: Emulator, path: Path) -> None:
@@ -691,24 +719,40 @@ def test_no_other_address_is_asked(domain: str, path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", route="token", status=403, value="invalid_grant"),
+        Fault("status", route="token", status=503, value="down"),
+        Fault("accept_then_drop", route="token"),
+        Fault("wrong_content_type", route="token"),
+        None,
+    ],
+    ids=["refused", "down", "dropped", "a page", "no refresh token"],
+)
 def test_no_secret_is_in_the_address_or_in_an_error(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
-    made: List[str] = []
-    random = module._random
+    verifiers: List[str] = []
+    challenge = module._challenge
 
-    def remember(size: int) -> str:
-        made.append(random(size))
-        return made[-1]
+    def remember(verifier: str) -> str:
+        verifiers.append(str(verifier))
+        return challenge(verifier)
 
-    monkeypatch.setattr(module, "_random", remember)
-    emulator.faults.add(Fault("status", route="token", status=403, value="invalid_grant"))
-    visitor = Visitor(browse)
-    with pytest.raises(CredentialsError) as caught:
+    monkeypatch.setattr(module, "_challenge", remember)
+    if fault is None:
+        emulator.settings.refresh_tokens = "none"
+    else:
+        emulator.faults.add(fault)
+    answers: List[Any] = []
+    visitor = Visitor(lambda v: answers.append(v.get(v.url)))
+    with pytest.raises(ArkorError) as caught:
         sign_in_as(visitor, emulator)
     visitor.done()
-    verifier, state = made
+    (verifier,) = verifiers
+    (code,) = re.findall(r"code=([^&]+)", answers[0].url)
     assert verifier not in visitor.url
-    assert state in visitor.url
-    assert verifier not in shown(caught.value)
+    for secret in (verifier, code, "emulator-access"):
+        assert secret not in shown(caught.value)
     assert verifier not in json.dumps([each.wire() for each in emulator.requests])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
-from typing import Any, Callable, Dict, List, Tuple
+import subprocess
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
 
+from support.command_line import CommandLine
 from support.waiting import PATIENCE, Background
 
 
@@ -70,6 +73,23 @@ class Visitor:
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as sock:
             sock.sendall(data)
             return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+@contextlib.contextmanager
+def signing_in(user: CommandLine, **extra: str) -> Iterator[Tuple[subprocess.Popen[str], str]]:
+    """Start to sign in with an account; yield the process, and the address that it prints.
+
+    The process is given to `communicate` by the caller; if the test fails before, it is killed.
+    """
+    browser = () if "BROWSER" in extra else ("--no-browser",)
+    process = user.start("login", "--oauth", *browser, **extra)
+    assert process.stderr is not None
+    with process:
+        try:
+            yield process, url_in(process.stderr.readline() + process.stderr.readline())
+        except BaseException:
+            process.kill()
+            raise
 
 
 def browse(visitor: Visitor) -> None:

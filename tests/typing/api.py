@@ -71,8 +71,10 @@ from arkor_sync import (
     run_tools,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
+from arkor_sync.project import ProjectState, use_project
 
 pool = ThreadPoolExecutor()
 
@@ -304,3 +306,9 @@ def chat_with_tools(ctx: CheckpointContext) -> Optional[str]:
     )
     conversation.extend(messages)
     return answer.content()
+
+
+signed_in: OAuthCredentials = sign_in(open_browser=False, on_url=print, timeout=60)
+nameless: AnonymousCredentials = sign_in_anonymously(path=Path("credentials.json"))
+state: ProjectState = use_project(CloudApiClient(credentials=signed_in), "org", "project")
+was_signed_in: bool = sign_out()

@@ -1,0 +1,51 @@
+"""A real browser: Debian's Chromium, without a window, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any, Iterator
+
+import pytest
+
+from arkor_sync.emulator import Emulator
+from support.extras import need
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Start Chromium. Without Playwright or Chromium the test is skipped; in CI it fails."""
+    need("playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("ARKOR_EXTRAS") != "all":
+            pytest.skip("this test needs Chromium (`apt install chromium`)")
+        pytest.fail("there is no Chromium (`apt install chromium`)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--no-proxy-server"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """Open a page whose console shows no errors."""
+    page = browser.new_page()
+    problems = []
+    page.on("console", lambda each: problems.append(each.text) if each.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    page.close()
+    assert [each for each in problems if "status of 4" not in each] == []
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """Start a local Arkor that asks on a page."""
+    with Emulator(account_sign_in=True) as emulator:
+        yield emulator
+        assert emulator.errors == []
