@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from typing import Any, Dict, List, NoReturn, Optional
+from typing import Any, Dict, List, NoReturn
 
 import click
 

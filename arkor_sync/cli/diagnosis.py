@@ -205,7 +205,9 @@ def _credentials() -> Tuple[List[Finding], Optional[Credentials]]:
         remedy = f"{_SIGN_IN}; the file is replaced then, and its content kept in {path.name}.bak"
         return [Finding("sign-in", "no", problem, remedy, ExitCode.SIGN_IN)], None
     if found is None:
-        text = "not signed in: the first job makes an anonymous account; `arkor-sync login` signs in"
+        text = (
+            "not signed in: the first job makes an anonymous account; `arkor-sync login` signs in"
+        )
         return [Finding("sign-in", text)], None
     kind = "an account" if isinstance(found, OAuthCredentials) else "an anonymous account"
     modes = [_mode(path, 0o077, "read"), _mode(path.parent, 0o022, "replace files in")]
@@ -302,6 +304,7 @@ def _reach(address: str, source: str) -> Iterator[Finding]:
                 url,
                 timeout=TIMEOUT,
                 headers={CLIENT_HEADER_NAME: CLIENT_HEADER, "User-Agent": USER_AGENT},
+                stream=True,  # the body says nothing that is needed here
                 address=source,
             )
         except ArkorError as error:

@@ -47,14 +47,8 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def json(self, value: Any) -> None:
-        """Print a value as JSON on one line. A number that JSON has not, such as NaN, is null."""
-        import json  # here, as help needs none
-
-        try:
-            text = json.dumps(value, allow_nan=False)
-        except ValueError:
-            text = json.dumps(_finite(value), allow_nan=False)
-        self.write(text + "\n")
+        """Print a value as JSON on one line; see `in_json`."""
+        self.write(in_json(value))
 
     def line(self, text: object = "") -> None:
         """Print a line of the result, or several."""
@@ -125,6 +119,16 @@ class Output:
                 texts.append(Text(cell, _STYLES.get(cell, "") if name == "status" else ""))
             table.add_row(*texts)
         terminal.print(table)
+
+
+def in_json(value: Any) -> str:
+    """Write a value as a line of JSON. A number that JSON has not, such as NaN, is null."""
+    import json  # here, as help needs none
+
+    try:
+        return json.dumps(value, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False) + "\n"
 
 
 def tell(text: str, *, prefix: str = f"{PROGRAM}: ", below_keys: bool = False) -> None:
@@ -212,7 +216,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (dict, list)):
-        import json
-
-        return json.dumps(value)
+        return in_json(value).rstrip()
     return safe_line(value)
