@@ -62,6 +62,7 @@ PACKAGES = ("click", "rich", "tqdm", "requests", "urllib3", "sseclient-py", "bac
 TIMEOUT = (5.0, 10.0)  # seconds to connect, and for the whole answer
 MAX_SKEW = 60.0  # seconds; tokens are refreshed so long before they expire
 
+_NO_ADDRESS = "set, but no address (it is not shown)"
 _SIGN_IN = "`arkor-sync login` signs in, or set ARKOR_TOKEN"
 _OURS = ("ARKOR_CLOUD_API_URL", "ARKOR_TOKEN", "ARKOR_ORG", "ARKOR_PROJECT", "ARKOR_PROJECT_ID")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -180,12 +181,15 @@ def _shown(name: str) -> str:
 def _address(url: str) -> str:
     """Return scheme, host and port of an address, and nothing else of it."""
     with suppress(ValueError):
+        # A proxy may have no scheme; then it needs a port, as the value may be anything.
         parts = urlsplit(url if "://" in url else f"http://{url}")
+        if "://" not in url and parts.port is None:
+            return _NO_ADDRESS
         if parts.hostname and re.fullmatch(r"[\w.:-]+", parts.hostname):
             port = f":{parts.port}" if parts.port else ""
             hidden = " (with a user name or a password)" if parts.username is not None else ""
             return f"{safe_line(parts.scheme)}://{parts.hostname}{port}{hidden}"
-    return "set, but no address (it is not shown)"
+    return _NO_ADDRESS
 
 
 def _credentials() -> Tuple[List[Finding], Optional[Credentials]]:
