@@ -101,17 +101,21 @@ class Output:
 
         terminal = console()
         cells = {name: [_cell(row.get(name)) for row in rows] for name in columns}
-        longest = {name: max(map(cell_len, [name, *cells[name]])) for name in columns}
-        least = {name: min(longest[name], _NARROWEST) for name in columns[1:]}
-        least[columns[0]] = longest[columns[0]]
-        if rows and sum(least.values()) + _GAP * len(columns) > terminal.width:
+        widths = {name: max(map(cell_len, [name, *cells[name]])) for name in columns}
+        space = terminal.width - _GAP * (len(columns) - 1)
+        while sum(widths.values()) > space:  # the widest one gets narrower, but not the first
+            widest = max(columns[1:], key=widths.__getitem__, default="")
+            if not widest or widths[widest] <= _NARROWEST:
+                break
+            widths[widest] -= 1
+        if rows and sum(widths.values()) > space:
             for row in rows:  # a table does not fit: a block of lines for each row
                 self.facts({name: row.get(name) for name in columns})
                 self.line()
             return
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
         for name in columns:
-            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least[name])
+            table.add_column(name, no_wrap=True, overflow="ellipsis", width=widths[name])
         for number in range(len(rows)):
             texts = []
             for name in columns:

@@ -71,7 +71,7 @@ def test_zsh_completes(installed: CommandLine) -> None:
     script = """
     compdef() { print -r -- "compdef $@" }
     eval "$(arkor-sync completion zsh)"
-    _describe() { print -r -- "${(P)2}" }
+    _describe() { print -r -- "${(P)3}" }
     _arkor_sync_setup() { :; }
     words=(arkor-sync jo); CURRENT=2; compadd() { print -r -- "$@" }
     _arkor_sync_completion

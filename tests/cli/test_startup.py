@@ -17,9 +17,9 @@ SLOW = ("requests", "urllib3", "rich", "tqdm", "json", "logging", "shutil", "dat
 MODULES = """
 import sys
 from arkor_sync.cli import main
-code = main()
+code, modules = main(), sorted(sys.modules)
 import json
-sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
+sys.stderr.write(json.dumps([code, modules]))
 """
 ENGINE = ("cloud", "stream", "run", "trainer", "handlers", "emulator", "errors", "testing")
 
