@@ -109,7 +109,7 @@ def examine(cwd: Optional[Path] = None) -> Iterator[Finding]:
     sign_in, credentials = _credentials()
     yield from sign_in
     state = project_state_path(cwd)
-    if state.is_file():
+    if os.path.isfile(state):
         yield _mode(state, 0o022, "change")
     found, project = _project(cwd, credentials)
     yield found
@@ -135,7 +135,7 @@ def _versions() -> Iterator[Finding]:
         try:
             yield Finding(name, version(name))
         except PackageNotFoundError:
-            remedy = "pip install 'arkor-sync[cli]'"
+            remedy = "install arkor-sync with its extra cli, from where you got it"
             yield Finding(name, "not installed", "it is needed", remedy, ExitCode.FAILED)
     yield Finding("openssl", ssl.OPENSSL_VERSION)
 
@@ -204,7 +204,7 @@ def _credentials() -> Tuple[List[Finding], Optional[Credentials]]:
         found = read_credentials(path)
     except ArkorError as error:
         return [Finding("sign-in", "no", str(error), _SIGN_IN, ExitCode.SIGN_IN)], None
-    if found is None and path.exists():
+    if found is None and os.path.exists(path):
         problem = f"{path} holds no credentials: it is no JSON, or empty"
         remedy = f"{_SIGN_IN}; the file is replaced then, and its content kept in {path.name}.bak"
         return [Finding("sign-in", "no", problem, remedy, ExitCode.SIGN_IN)], None
@@ -275,7 +275,7 @@ def _project(
     if project is None:
         path = project_state_path(cwd)
         project, source = read_project_state(cwd), f"from {path}"
-        if project is None and path.exists():
+        if project is None and os.path.exists(path):
             problem = f"{path} cannot be read, or names no project"
             return Finding("project", "none", problem, use, ExitCode.USAGE), None
     if project is None and isinstance(credentials, (OAuthCredentials, TokenCredentials)):
