@@ -76,7 +76,7 @@ class Output:
         shown = {name: _cell(value) for name, value in facts.items() if value is not None}
         width = max(map(len, shown), default=0) + 1 if self.is_terminal else 0
         for name, value in shown.items():
-            self.line(f"{name + ':':{width}} {value}")
+            self.line(f"{f'{name}:'.ljust(width)} {value}")
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """Print a list.
@@ -158,12 +158,14 @@ def console(file: Any = None) -> Any:
     from rich.console import Console
 
     file = sys.stdout if file is None else file
+    colours = colours_wanted(file)
     return Console(
         file=file,
         markup=False,
         highlight=False,
         emoji=False,
-        color_system="auto" if colours_wanted(file) else None,
+        color_system="auto" if colours else None,
+        no_color=not colours,  # rich 13.0 takes an empty NO_COLOR for one that is set
     )
 
 
