@@ -123,7 +123,8 @@ def examine(cwd: Optional[Path] = None) -> Iterator[Finding]:
     yield Finding("address", f"{address} ({source})")
     reached = list(_reach(address, source))
     yield from reached
-    if credentials is not None and not any(each.code == ExitCode.CLOUD for each in reached):
+    unreached = any(each.problem for each in reached if each.check != "clock")
+    if credentials is not None and not unreached:
         yield from _identity(address, credentials, project)
 
 
