@@ -84,7 +84,7 @@ def _run(arguments: List[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except HelpInstead as error:
-        print(error.help, file=sys.stderr)
+        tell(error.help, prefix="")
         return ExitCode.USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else state.get("path", PROGRAM)

@@ -120,9 +120,9 @@ def command(
             decorated = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(
                 decorated
             )
-        # Python has the decorators applied from the inside: these two options come last in help.
+        # click turns the list around: these two options come last in help.
         params = getattr(decorated, "__click_params__", [])
-        params.sort(key=lambda each: each.name in ("as_json", "debug"))
+        params.sort(key=lambda each: each.name not in ("as_json", "debug"))
         made = click.command(name, cls=cls, examples=examples, **settings)(decorated)
         group.add_command(made)
         return made

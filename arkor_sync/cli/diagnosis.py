@@ -62,6 +62,7 @@ PACKAGES = ("click", "rich", "tqdm", "requests", "urllib3", "sseclient-py", "bac
 TIMEOUT = (5.0, 10.0)  # seconds to connect, and for the whole answer
 MAX_SKEW = 60.0  # seconds; tokens are refreshed so long before they expire
 
+_NO_ADDRESS = "set, but no address (it is not shown)"
 _SIGN_IN = "`arkor-sync login` signs in, or set ARKOR_TOKEN"
 _OURS = ("ARKOR_CLOUD_API_URL", "ARKOR_TOKEN", "ARKOR_ORG", "ARKOR_PROJECT", "ARKOR_PROJECT_ID")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -108,7 +109,7 @@ def examine(cwd: Optional[Path] = None) -> Iterator[Finding]:
     sign_in, credentials = _credentials()
     yield from sign_in
     state = project_state_path(cwd)
-    if state.is_file():
+    if os.path.isfile(state):
         yield _mode(state, 0o022, "change")
     found, project = _project(cwd, credentials)
     yield found
@@ -122,7 +123,8 @@ def examine(cwd: Optional[Path] = None) -> Iterator[Finding]:
     yield Finding("address", f"{address} ({source})")
     reached = list(_reach(address, source))
     yield from reached
-    if credentials is not None and not any(each.code == ExitCode.CLOUD for each in reached):
+    unreached = any(each.problem for each in reached if each.check != "clock")
+    if credentials is not None and not unreached:
         yield from _identity(address, credentials, project)
 
 
@@ -134,7 +136,7 @@ def _versions() -> Iterator[Finding]:
         try:
             yield Finding(name, version(name))
         except PackageNotFoundError:
-            remedy = "pip install 'arkor-sync[cli]'"
+            remedy = "install arkor-sync with its extra cli, from where you got it"
             yield Finding(name, "not installed", "it is needed", remedy, ExitCode.FAILED)
     yield Finding("openssl", ssl.OPENSSL_VERSION)
 
@@ -180,12 +182,15 @@ def _shown(name: str) -> str:
 def _address(url: str) -> str:
     """Return scheme, host and port of an address, and nothing else of it."""
     with suppress(ValueError):
+        # A proxy may have no scheme; then it needs a port, as the value may be anything.
         parts = urlsplit(url if "://" in url else f"http://{url}")
+        if "://" not in url and parts.port is None:
+            return _NO_ADDRESS
         if parts.hostname and re.fullmatch(r"[\w.:-]+", parts.hostname):
             port = f":{parts.port}" if parts.port else ""
             hidden = " (with a user name or a password)" if parts.username is not None else ""
             return f"{safe_line(parts.scheme)}://{parts.hostname}{port}{hidden}"
-    return "set, but no address (it is not shown)"
+    return _NO_ADDRESS
 
 
 def _credentials() -> Tuple[List[Finding], Optional[Credentials]]:
@@ -200,7 +205,7 @@ def _credentials() -> Tuple[List[Finding], Optional[Credentials]]:
         found = read_credentials(path)
     except ArkorError as error:
         return [Finding("sign-in", "no", str(error), _SIGN_IN, ExitCode.SIGN_IN)], None
-    if found is None and path.exists():
+    if found is None and os.path.exists(path):
         problem = f"{path} holds no credentials: it is no JSON, or empty"
         remedy = f"{_SIGN_IN}; the file is replaced then, and its content kept in {path.name}.bak"
         return [Finding("sign-in", "no", problem, remedy, ExitCode.SIGN_IN)], None
@@ -271,7 +276,7 @@ def _project(
     if project is None:
         path = project_state_path(cwd)
         project, source = read_project_state(cwd), f"from {path}"
-        if project is None and path.exists():
+        if project is None and os.path.exists(path):
             problem = f"{path} cannot be read, or names no project"
             return Finding("project", "none", problem, use, ExitCode.USAGE), None
     if project is None and isinstance(credentials, (OAuthCredentials, TokenCredentials)):
@@ -304,6 +309,7 @@ def _reach(address: str, source: str) -> Iterator[Finding]:
                 url,
                 timeout=TIMEOUT,
                 headers={CLIENT_HEADER_NAME: CLIENT_HEADER, "User-Agent": USER_AGENT},
+                stream=True,  # the body says nothing that is needed here
                 address=source,
             )
         except ArkorError as error:

@@ -47,14 +47,8 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def json(self, value: Any) -> None:
-        """Print a value as JSON on one line. A number that JSON has not, such as NaN, is null."""
-        import json  # here, as help needs none
-
-        try:
-            text = json.dumps(value, allow_nan=False)
-        except ValueError:
-            text = json.dumps(_finite(value), allow_nan=False)
-        self.write(text + "\n")
+        """Print a value as JSON on one line; see `in_json`."""
+        self.write(in_json(value))
 
     def line(self, text: object = "") -> None:
         """Print a line of the result, or several."""
@@ -107,17 +101,21 @@ class Output:
 
         terminal = console()
         cells = {name: [_cell(row.get(name)) for row in rows] for name in columns}
-        longest = {name: max(map(cell_len, [name, *cells[name]])) for name in columns}
-        least = {name: min(longest[name], _NARROWEST) for name in columns[1:]}
-        least[columns[0]] = longest[columns[0]]
-        if rows and sum(least.values()) + _GAP * len(columns) > terminal.width:
+        widths = {name: max(map(cell_len, [name, *cells[name]])) for name in columns}
+        space = terminal.width - _GAP * (len(columns) - 1)
+        while sum(widths.values()) > space:  # the widest one gets narrower, but not the first
+            widest = max(columns[1:], key=widths.__getitem__, default="")
+            if not widest or widths[widest] <= _NARROWEST:
+                break
+            widths[widest] -= 1
+        if rows and sum(widths.values()) > space:
             for row in rows:  # a table does not fit: a block of lines for each row
                 self.facts({name: row.get(name) for name in columns})
                 self.line()
             return
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
         for name in columns:
-            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least[name])
+            table.add_column(name, no_wrap=True, overflow="ellipsis", width=widths[name])
         for number in range(len(rows)):
             texts = []
             for name in columns:
@@ -125,6 +123,16 @@ class Output:
                 texts.append(Text(cell, _STYLES.get(cell, "") if name == "status" else ""))
             table.add_row(*texts)
         terminal.print(table)
+
+
+def in_json(value: Any) -> str:
+    """Write a value as a line of JSON. A number that JSON has not, such as NaN, is null."""
+    import json  # here, as help needs none
+
+    try:
+        return json.dumps(value, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False) + "\n"
 
 
 def tell(text: str, *, prefix: str = f"{PROGRAM}: ", below_keys: bool = False) -> None:
@@ -150,12 +158,14 @@ def console(file: Any = None) -> Any:
     from rich.console import Console
 
     file = sys.stdout if file is None else file
+    colours = colours_wanted(file)
     return Console(
         file=file,
         markup=False,
         highlight=False,
         emoji=False,
-        color_system="auto" if colours_wanted(file) else None,
+        color_system="auto" if colours else None,
+        no_color=not colours,  # rich 13.0 takes an empty NO_COLOR for one that is set
     )
 
 
@@ -212,7 +222,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (dict, list)):
-        import json
-
-        return json.dumps(value)
+        return in_json(value).rstrip()
     return safe_line(value)

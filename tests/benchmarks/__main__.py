@@ -34,6 +34,7 @@ FIGURES = (
     "many",
     "import",
     "create",
+    "cli",
 )
 
 

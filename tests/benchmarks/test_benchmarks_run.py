@@ -21,6 +21,7 @@ FIGURES = {
     "many": 4,
     "import": 1,
     "create": 1,
+    "cli": 4,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, Iterator
 import pytest
 
 from arkor_sync.emulator import Emulator
-from support.command_line import COMMAND, CommandLine
+from support.command_line import CommandLine
 from support.extras import skip_without
 
 
@@ -58,13 +58,23 @@ def cli(nobody: CommandLine, emulator: Emulator) -> CommandLine:
 
 @pytest.fixture
 def terminal(cli: CommandLine) -> Iterator[Callable[..., Any]]:
-    """Return a function that runs a command in a terminal, for the user of `cli`."""
+    """Return a function that runs a command in a terminal, for the user of `cli`.
+
+    Another user is given as `user`.
+    """
     from support.terminal import Terminal
 
     opened = []
 
-    def run(*arguments: str, columns: int = 80, lines: int = 24, **extra: str) -> Terminal:
-        made = Terminal([*COMMAND, *arguments], cli.cwd, cli.environment(extra), columns, lines)
+    def run(
+        *arguments: str,
+        columns: int = 80,
+        lines: int = 24,
+        user: CommandLine = cli,
+        **extra: str,
+    ) -> Terminal:
+        command = [*user.program, *arguments]
+        made = Terminal(command, user.cwd, user.environment(extra), columns, lines)
         opened.append(made)
         return made
 

@@ -6,14 +6,30 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from support.waiting import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-W", "error", "-m", "arkor_sync")
+
+_PROBE = '''
+import sys
+import click
+from arkor_sync.cli import main
+from arkor_sync.cli.command import command
+from arkor_sync.cli.root import root
+
+@command(root, "probe", examples="arkor-sync probe")
+def probe(output):
+    """Do what a test asks for."""
+{body}
+
+sys.argv.insert(1, "probe")
+sys.exit(main())
+'''
 
 
 @dataclass(frozen=True)
@@ -43,11 +59,13 @@ class CommandLine:
         home: The user's home directory.
         cwd: The working directory.
         variables: What the environment holds besides HOME and PATH.
+        program: What is run.
     """
 
     home: Path
     cwd: Path
     variables: Dict[str, str] = field(default_factory=dict)
+    program: Sequence[str] = COMMAND
 
     def __call__(
         self, *arguments: str, code: Optional[int] = 0, stdin: Optional[str] = None, **extra: str
@@ -61,7 +79,7 @@ class CommandLine:
             extra: More variables of the environment.
         """
         done = subprocess.run(
-            [*COMMAND, *arguments],
+            [*self.program, *arguments],
             input=stdin or "",
             capture_output=True,
             cwd=self.cwd,
@@ -77,7 +95,7 @@ class CommandLine:
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
         """Start a command, with pipes; whoever calls it waits for its end."""
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*self.program, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -85,6 +103,16 @@ class CommandLine:
             env=self.environment(extra),
             encoding="utf-8",
         )
+
+    def probe(self, *lines: str) -> CommandLine:
+        """Return the same user, whose command line is one command with these lines as its body.
+
+        They are run as those of a command of the package, and may use `output`, `sys` and `click`.
+        """
+        body = "".join(f"    {line}\n" for line in lines)
+        path = self.home / "probe.py"
+        path.write_text(_PROBE.format(body=body), "utf-8")
+        return replace(self, program=(sys.executable, "-W", "error", str(path)))
 
     def environment(self, extra: Mapping[str, str]) -> Dict[str, str]:
         """Return the whole environment of a command."""

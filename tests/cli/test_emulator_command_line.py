@@ -1,0 +1,226 @@
+"""`emulator` and `emulator exec`, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+import requests
+
+from arkor_sync import Callbacks, create_trainer
+from arkor_sync.cli.commands.emulator import emulator as command
+from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.emulator.serving import engine_names
+from support.command_line import CommandLine
+from support.waiting import PATIENCE
+
+PRINT = "import os; print(os.environ['ARKOR_CLOUD_API_URL'], os.environ['ARKOR_TOKEN'])"
+TRAIN = """
+from arkor_sync import Callbacks, HuggingFaceDataset, create_trainer
+trainer = create_trainer(
+    name="n",
+    model="unsloth/gemma-4-E4B-it",
+    dataset=HuggingFaceDataset("emulator/sample"),
+    callbacks=Callbacks(on_log=lambda ctx: print(ctx.loss), on_failed=lambda ctx: print(ctx.error)),
+)
+print(trainer.wait().status)
+"""
+
+
+def execute(user: CommandLine, *arguments: str, code: int = 0, **extra: str) -> Any:
+    return user("emulator", "exec", *arguments, code=code, **extra)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("as_json", [False, True], ids=["shell", "json"])
+def test_it_serves_until_a_signal_comes(
+    nobody: CommandLine, number: signal.Signals, as_json: bool
+) -> None:
+    process = nobody.start("emulator", *(["--json"] if as_json else []))
+    assert process.stdout is not None
+    text = process.stdout.read()  # its output ends, while it runs on
+    if as_json:
+        found: Dict[str, str] = json.loads(text)
+    else:
+        found = dict(shlex.split(line)[1].split("=", 1) for line in text.splitlines())
+    url = found["ARKOR_CLOUD_API_URL"]
+    assert requests.get(f"{url}/_emulator/health", timeout=PATIENCE).ok
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    said = f"a local Arkor is at {url} (process {process.pid}); Ctrl-C or SIGTERM stops it\n"
+    assert stderr == said
+
+
+def test_ctrl_c_in_a_terminal_stops_it_also_after_a_resize(terminal: Any) -> None:
+    shown = terminal("emulator", columns=120)
+    shown.until("SIGTERM stops it")
+    shown.resize(40)
+    shown.press("ctrl-c")
+    assert shown.wait() == 0
+    assert "Traceback" not in shown.text
+
+
+def test_a_program_finds_the_emulator_and_its_exit_code_is_passed_on(nobody: CommandLine) -> None:
+    ended = execute(nobody, "--", sys.executable, "-c", f"{PRINT}; raise SystemExit(7)", code=7)
+    url, token = ended.stdout.split()
+    assert token == "emulator-token"
+    assert ended.stderr == ""
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=PATIENCE)
+
+
+def test_a_program_is_run_without_dashes_and_gets_its_options(nobody: CommandLine) -> None:
+    assert execute(nobody, "printf", "%s-", "--debug", "-x").stdout == "--debug--x-"
+
+
+def test_a_signal_that_ended_the_program_is_in_the_code(nobody: CommandLine) -> None:
+    execute(nobody, "--", "sh", "-c", "kill -KILL $$", code=137)
+
+
+def test_a_program_that_there_is_not(nobody: CommandLine, tmp_path: Path) -> None:
+    ended = execute(nobody, "--", "no-such\x1b[2Jprogram", code=127)
+    assert ended.stderr == "arkor-sync: no-suchprogram: command not found\n"
+    ended = execute(nobody, "--", str(tmp_path), code=126)
+    assert ended.stderr == f"arkor-sync: {tmp_path}: cannot be run: Permission denied\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_the_program_is_waited_for(
+    nobody: CommandLine, number: signal.Signals
+) -> None:
+    program = (
+        "import signal, sys\n"
+        f"signal.signal({int(number)}, lambda *_: sys.exit(9))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()"
+    )
+    process = nobody.start("emulator", "exec", "--", sys.executable, "-c", program)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (9, "")
+
+
+def test_ctrl_c_reaches_the_program_once(nobody: CommandLine, terminal: Any) -> None:
+    program = (
+        "import signal\n"
+        "count = 0\n"
+        "def handle(*_):\n"
+        "    global count; count += 1; print('pressed', count, flush=True)\n"
+        "signal.signal(signal.SIGINT, handle)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('presses', count, flush=True) or exit(5))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    shown = terminal("emulator", "exec", "--", sys.executable, "-c", program, user=nobody)
+    shown.until("ready")
+    shown.press("ctrl-c")
+    shown.until("pressed")
+    shown.send_signal(signal.SIGTERM)
+    assert shown.wait() == 5
+    assert "presses 1" in shown.text
+
+
+def test_the_options_stand_before_or_after_exec(nobody: CommandLine, tmp_path: Path) -> None:
+    with Emulator() as other:
+        port = str(other.port)
+    script = ("--", sys.executable, "-c", PRINT)
+    first = nobody("emulator", "--port", port, "exec", *script)
+    second = execute(nobody, "--port", port, *script)
+    assert first.stdout == second.stdout == f"http://127.0.0.1:{port} emulator-token\n"
+
+
+def test_faults_of_a_file_act_and_an_engine_is_chosen(nobody: CommandLine, tmp_path: Path) -> None:
+    faults = tmp_path / "faults.json"
+    faults.write_text('{"faults": [{"kind": "status", "route": "me", "status": 503}]}')
+    arguments = ("--faults", str(faults), "--", *nobody.program, "doctor", "--json")
+    report = execute(nobody, *arguments, code=6).json
+    assert "503" in next(each["problem"] for each in report["checks"] if not each["ok"])
+    ended = execute(nobody, "--engine", "fails_at", "--", sys.executable, "-c", TRAIN)
+    assert ended.stdout.endswith("\nCUDA out of memory\nfailed\n")
+
+
+def test_a_recording_is_played_again(nobody: CommandLine, tmp_path: Path) -> None:
+    recording = tmp_path / "run.jsonl"
+    losses = [3.0, 2.5, 9.0]
+    engine = ScriptedEngine(steps=3, loss=losses, fails_at=3, error="out of memory")
+    with Emulator(engine) as emulator:
+        client = emulator.client()
+        trainer = create_trainer(
+            name="n",
+            model="unsloth/gemma-4-E4B-it",
+            dataset={"type": "huggingface", "name": "emulator/sample"},
+            client=client,
+            callbacks=Callbacks(),
+        )
+        assert trainer.wait(PATIENCE).status == "failed"
+        emulator.save_recording(trainer.start().id, recording)
+    ended = execute(nobody, "--replay", str(recording), "--", sys.executable, "-c", TRAIN)
+    assert ended.stdout == "3.0\n2.5\nout of memory\nfailed\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--port", "65536"), "port must be a number from 0 to 65535, not 65536"),
+        (("--engine", "nope"), "unknown engine or scenario 'nope'; there are: ngram, completes"),
+        (("--speed", "-1"), "speed must be a finite number, 0 or more, not -1.0"),
+        (("--faults", "missing.json"), "missing.json"),
+        (("--faults", "list.json"), "list.json: the top level must be an object"),
+        (("--faults", "kind.json"), "kind.json: "),
+        (("--faults", "bad.json"), "bad.json: "),
+        (("--file", "kind.json"), "kind.json: "),
+        (("--replay", "list.json"), "list.json: line 1 is not a recorded event"),
+        (("--replay", "empty.json"), "empty.json: there is no event in it"),
+        (("--replay", "missing.json"), "missing.json"),
+        (("--replay", "list.json", "--engine", "ngram"), "give one of the two"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_line(
+    nobody: CommandLine, arguments: Tuple[str, ...], says: str
+) -> None:
+    (nobody.cwd / "list.json").write_text("[]")
+    (nobody.cwd / "kind.json").write_text('{"faults": [{"kind": "nope"}]}')
+    (nobody.cwd / "bad.json").write_text("{")
+    (nobody.cwd / "empty.json").write_text("")
+    before = sorted(os.listdir(nobody.cwd))
+    ended = execute(nobody, *arguments, "--", "touch", "it-ran", code=2)
+    assert says in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert (ended.stdout, sorted(os.listdir(nobody.cwd))) == ("", before)
+
+
+def test_a_port_in_use_is_refused_in_a_line(nobody: CommandLine) -> None:
+    with Emulator() as other:
+        ended = nobody("emulator", "--port", str(other.port), code=2)
+    assert "in use; give another port, or 0 for a free one" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_help_names_every_engine() -> None:
+    text = next(each.help for each in command.params if each.name == "engine")
+    assert all(name in text for name in engine_names())
+
+
+def test_the_program_inherits_what_is_ignored(nobody: CommandLine) -> None:
+    program = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    done = subprocess.run(
+        [
+            *("sh", "-c", "trap '' INT; exec \"$@\"", "sh", *nobody.program),
+            *("emulator", "exec", "--", sys.executable, "-c", program),
+        ],
+        env=nobody.environment({}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stdout == "True\n"
