@@ -14,25 +14,8 @@ from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.cli.command import HelpInstead, help_width
 from arkor_sync.cli.exit_codes import ExitCode, exit_code_of
 from arkor_sync.cli.output import PROGRAM, close_stream, open_streams, survive_encoding, tell
-from arkor_sync.cli.root import root
+from arkor_sync.cli.root import COMPLETES, root
 from arkor_sync.cli.shell_words import in_shell_words
-
-# Each module adds its commands to the root.
-from arkor_sync.cli.commands import (  # noqa: F401  isort:skip
-    chat,
-    completion,
-    demo,
-    deployments,
-    doctor,
-    emulator,
-    follow,
-    init,
-    jobs,
-    projects,
-    report,
-    sign_in,
-    start,
-)
 
 _LONGEST = 2000  # characters of an error's line
 
@@ -47,9 +30,11 @@ def run_process() -> int:
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        instruction = variable(completion.VARIABLE)
+        instruction = variable(COMPLETES)
         if instruction:
-            return completion.complete(instruction)
+            from arkor_sync.cli.commands.completion import complete
+
+            return complete(instruction)
         return run(sys.argv[1:])
     finally:
         if signal.getsignal(signal.SIGINT) == signal.default_int_handler:

@@ -9,7 +9,8 @@ from typing import Iterator, Set, Tuple
 import click
 import pytest
 
-from arkor_sync.cli.app import root
+from arkor_sync.cli.root import COMMANDS as LISTED
+from arkor_sync.cli.root import root
 from support.command_line import REPOSITORY
 
 README = Path(REPOSITORY, "arkor_sync", "cli", "commands", "README.md")
@@ -18,9 +19,17 @@ TESTS = "\n".join(
 )
 
 
+def members(group: click.Group) -> Iterator[Tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield name, found
+
+
 def commands(group: click.Group, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, click.Command]]:
     """List the commands with their whole names; of groups, those that do something alone."""
-    for name, each in group.commands.items():
+    for name, each in members(group):
         if isinstance(each, click.Group):
             if each.invoke_without_command:
                 yield " ".join((*path, name)), each
@@ -39,6 +48,14 @@ def documented() -> Set[str]:
 
 def test_the_table_has_every_command() -> None:
     assert sorted(set(COMMANDS) - documented()) == []
+
+
+def test_the_first_sentence_of_each_is_in_the_help_of_all() -> None:
+    found = dict(members(root))
+    assert {name: text for name, (text, _) in LISTED.items()} == {
+        name: each.get_short_help_str(200) for name, each in found.items()
+    }
+    assert set(root.commands) == set(LISTED)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

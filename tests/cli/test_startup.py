@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import click
 import pytest
 
-from arkor_sync.cli.app import root
+from arkor_sync.cli.root import root
 from support.command_line import CommandLine
 
 SLOW = ("requests", "urllib3", "rich", "tqdm", "dataclasses_json", "sseclient", "backoff")
@@ -24,9 +24,15 @@ sys.stderr.write(json.dumps([code, modules]))
 ENGINE = ("cloud", "stream", "run", "trainer", "handlers", "emulator", "errors", "testing")
 
 
+def members(group: click.Group) -> List[Tuple[str, click.Command]]:
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return [(name, each) for name, each in found.items() if each is not None]
+
+
 def commands(group: click.Group, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, ...]]:
     """List the paths of all commands, and of their groups."""
-    for name, each in group.commands.items():
+    for name, each in members(group):
         yield (*path, name)
         if isinstance(each, click.Group):
             yield from commands(each, (*path, name))
@@ -65,6 +71,15 @@ def test_it_imports_neither_requests_nor_the_engine(
     assert set(SLOW) & set(modules) == set()
     engine = tuple(f"arkor_sync.{room}" for room in ENGINE)
     assert [name for name in modules if name.startswith(engine)] == []
+
+
+def test_help_imports_no_module_of_a_command_that_it_does_not_show(nobody: CommandLine) -> None:
+    prefix = "arkor_sync.cli.commands."
+    shown = {
+        arguments: {name[len(prefix) :] for name in imported(nobody, *arguments) if prefix in name}
+        for arguments in [("--help",), ("jobs", "--help")]
+    }
+    assert shown == {("--help",): set(), ("jobs", "--help"): {"jobs", "follow"}}
 
 
 def test_the_help_of_each_command_imports_none_of_them_either(

@@ -232,8 +232,8 @@ def test_260_a_token_that_is_refused_and_a_cloud_that_fails(
     assert "401" in ended.stderr
     assert "ARKOR_TOKEN" in ended.stderr
     assert "not-a-good-token" not in ended.stderr
-    emulator.faults.add(Fault("status", route="me", status=503))
-    assert "503" in cli("whoami", code=6, ARKOR_TOKEN=emulator.token).stderr
+    emulator.faults.add(Fault("status", route="me", status=500))
+    assert "500" in cli("whoami", code=6, ARKOR_TOKEN=emulator.token).stderr
 
 
 def test_261_the_address_is_that_of_the_credentials(

@@ -91,8 +91,8 @@ def test_222_the_config_of_the_cloud(make_emulator: Make) -> None:
     (request,) = emulator.requests
     assert request.path == "/v1/auth/cli/config"
     assert request.headers["X-Arkor-Client"].startswith("arkor/")
-    emulator.faults.add(Fault("status", route="cli_config", status=503))
-    with pytest.raises(CloudApiError, match=f"503.*{emulator.url}"):
+    emulator.faults.add(Fault("status", route="cli_config", status=500))
+    with pytest.raises(CloudApiError, match=f"500.*{emulator.url}"):
         read_sign_in_config(emulator.url)
 
 

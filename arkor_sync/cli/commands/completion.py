@@ -6,10 +6,7 @@ import click
 
 from arkor_sync.cli.command import command
 from arkor_sync.cli.output import PROGRAM, Output
-from arkor_sync.cli.root import root
-
-VARIABLE = "_ARKOR_SYNC_COMPLETE"
-"""The variable with which the script in the shell asks for completions."""
+from arkor_sync.cli.root import COMPLETES, root
 
 
 @command(
@@ -34,7 +31,7 @@ def completion(output: Output, shell: str) -> None:
     of_shell = get_completion_class(shell)
     assert of_shell is not None
     # That of bash itself would first run bash, to see its version.
-    output.write(ShellComplete.source(of_shell(root, {}, PROGRAM, VARIABLE)).strip() + "\n")
+    output.write(ShellComplete.source(of_shell(root, {}, PROGRAM, COMPLETES)).strip() + "\n")
 
 
 def complete(instruction: str) -> int:
@@ -45,4 +42,4 @@ def complete(instruction: str) -> int:
     """
     from click.shell_completion import shell_complete
 
-    return shell_complete(root, {}, PROGRAM, VARIABLE, instruction)
+    return shell_complete(root, {}, PROGRAM, COMPLETES, instruction)

@@ -50,6 +50,7 @@ def start(
     from pathlib import Path
 
     from arkor_sync.cli import following
+    from arkor_sync.cli.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
     from arkor_sync.signals import exit_on
 
@@ -65,7 +66,7 @@ def start(
             return _follow(output, trainer, deadline, results, folder)
         job = trainer.start()
     if output.as_json:
-        output.json(job.to_dict())
+        output.json(job_json(job))
     else:
         output.line(job.id)
     return None
