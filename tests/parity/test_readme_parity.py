@@ -122,7 +122,13 @@ def test_every_ready_made_callback_is_in_the_text() -> None:
 def test_every_extra_for_users_is_in_the_text() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = set(setup["options.extras_require"]) - {"test", "bench", "lint", "handlers-test"}
+    extras = set(setup["options.extras_require"]) - {
+        "test",
+        "bench",
+        "lint",
+        "cli-test",
+        "handlers-test",
+    }
     assert all(f"`{extra}`" in TEXTS for extra in extras), extras
 
 
