@@ -15,6 +15,7 @@ from bench_report import Figure, Row, Size, in_turns, pairs, say, spread
 
 MOST = 60  # milliseconds
 BARE = "python -c pass"
+CLICK = "import click"  # the library that reads the arguments: the floor
 MAIN = "import sys; from arkor_sync.cli import main; sys.exit(main())"  # what pip installs
 COMPLETION = {
     "_ARKOR_SYNC_COMPLETE": "bash_complete",
@@ -31,7 +32,10 @@ COMMANDS: Dict[str, Any] = {
 
 def measure(size: Size) -> Figure:
     with tempfile.TemporaryDirectory() as directory:
-        measures = {BARE: partial(milliseconds, directory, ["-c", "pass"], {})}
+        measures = {
+            BARE: partial(milliseconds, directory, ["-c", "pass"], {}),
+            CLICK: partial(milliseconds, directory, ["-c", CLICK], {}),
+        }
         for name, (arguments, variables) in COMMANDS.items():
             command = ["-c", MAIN, *arguments]
             measures[name] = partial(milliseconds, directory, command, variables)
@@ -40,13 +44,15 @@ def measure(size: Size) -> Figure:
         spent = in_turns(size.imports, measures)
     rows, over = [], {}
     say(f"cli, {BARE}: {spread(spent[BARE], 'ms')}")
+    floor = statistics.median(click - bare for bare, click in pairs(spent[BARE], spent[CLICK]))
     for name in COMMANDS:
         more = over[name] = [ours - bare for bare, ours in pairs(spent[BARE], spent[name])]
         say(f"cli, {name}: {spread(spent[name], 'ms')}")
         rows.append(
             Row(
                 f"arkor-sync {name}, over `{BARE}`",
-                f"{statistics.median(more):+.1f} ms, of {spread(spent[name], 'ms')}",
+                f"{statistics.median(more):+.1f} ms, of {spread(spent[name], 'ms')}; "
+                f"`{CLICK}` alone {floor:+.1f} ms",
                 f"at most {MOST} ms more",
                 statistics.median(more) <= MOST,
             )
