@@ -112,13 +112,13 @@ def test_a_signal_is_passed_on_and_the_program_is_waited_for(
 
 def test_ctrl_c_reaches_the_program_once(nobody: CommandLine, terminal: Any) -> None:
     program = (
-        "import signal\n"
+        "import os, signal\n"
         "count = 0\n"
         "def handle(*_):\n"
-        "    global count; count += 1; print('pressed', count, flush=True)\n"
+        "    global count; count += 1; os.write(1, b'pressed')\n"
         "signal.signal(signal.SIGINT, handle)\n"
-        "signal.signal(signal.SIGTERM, lambda *_: print('presses', count, flush=True) or exit(5))\n"
-        "print('ready', flush=True)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'presses %d' % count) and exit(5))\n"
+        "os.write(1, b'ready')\n"
         "while True: signal.pause()"
     )
     shown = terminal("emulator", "exec", "--", sys.executable, "-c", program, user=nobody)
