@@ -158,6 +158,7 @@ def arguments(cls: Type[ArkorError]) -> Dict[str, Any]:
             "stack": "  File x, line 1\n",
         },
         errors.ReconnectExhausted: {"message": "lost", "attempts": 7},
+        errors.ToolRoundsExhausted: {"rounds": 8, "messages": [{"role": "user", "content": "hi"}]},
     }
     return special.get(cls, {})
 
