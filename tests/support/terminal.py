@@ -88,7 +88,14 @@ class Terminal:
         return "\n".join(self.screen).rstrip()
 
     def press(self, keys: str) -> None:
-        """Press keys: a text, or the name of one of `KEYS`."""
+        """Press keys: a text, or the name of one of `KEYS`.
+
+        Ctrl-C is pressed once the command waits for something. A signal that comes after `input`
+        has written its question, and before it reads, is seen by Python at the next key only.
+        """
+        deadline = Clock.now() + 1.0  # some commands compute all the time
+        while keys == "ctrl-c" and self._is_computing() and Clock.now() < deadline:
+            self._read(0.01)
         os.write(self._fd, KEYS.get(keys, keys).encode())
 
     def resize(self, columns: int, lines: int = 24) -> None:
@@ -116,6 +123,10 @@ class Terminal:
         while self._read(0.1) or self._process.poll() is None:
             assert Clock.now() < deadline, f"it does not end:\n{self.text}"
         return self._process.wait()
+
+    def _is_computing(self) -> bool:
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "R"
 
     def _read(self, timeout: float) -> bool:
         if not select.select([self._fd], [], [], timeout)[0]:
