@@ -24,7 +24,8 @@ def run(*arguments: str, **variables: str) -> Callable[[CommandLine, Emulator], 
 def raises(error: str) -> Callable[[CommandLine, Emulator], int]:
     """Run a command that ends with an exception of the library."""
     lines = ("from arkor_sync import *", "from arkor_sync.errors import *", f"raise {error}")
-    return lambda cli, _: cli.probe(*(f"exec({line!r})" for line in lines))(code=None).code
+    program = "\n".join(lines)
+    return lambda cli, _: cli.probe(f"exec({program!r})")(code=None).code
 
 
 def stopped_by(number: signal.Signals) -> Callable[[CommandLine, Emulator], int]:
