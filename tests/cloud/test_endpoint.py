@@ -153,6 +153,16 @@ def test_an_address_that_is_no_server_is_asked_about(
     assert "Arkor" not in hint
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_with_the_status_of_a_success(
+    cloud: ScriptedCloud, endpoint: ChatEndpoint, stream: bool
+) -> None:
+    cloud.reply({"error": {"message": "the model is busy", "code": 503}, "choices": []})
+    with pytest.raises(ServerError, match="the model is busy") as caught:
+        endpoint.chat("Hello", stream=stream).content()
+    assert caught.value.status == 503
+
+
 def test_a_page_is_no_answer(cloud: ScriptedCloud, endpoint: ChatEndpoint) -> None:
     cloud.reply("<html>", headers={"Content-Type": "text/html"})
     with pytest.raises(ResponseError, match="expected JSON"):
