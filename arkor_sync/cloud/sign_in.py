@@ -171,7 +171,8 @@ def sign_in(
             "code_challenge": _challenge(verifier),
             "code_challenge_method": "S256",
         }
-        url = f"{provider}/authorize?{urlencode(query)}"
+        # What is no character cannot be in an address: the provider refuses what takes its place.
+        url = f"{provider}/authorize?{urlencode(query, errors='replace')}"
         (on_url or _print_url)(url)
         if open_browser:
             _open(url)
@@ -243,7 +244,7 @@ def sign_out(path: PathLike = None) -> bool:
         CredentialsError: It cannot be removed.
     """
     path = Path(absolute(path or credentials_path()))
-    if not path.is_symlink() and not path.exists():
+    if not is_there(path):
         return False
     with locked_file(path, HttpClient().patience):
         try:
@@ -252,6 +253,21 @@ def sign_out(path: PathLike = None) -> bool:
             return False
         except OSError as error:
             raise CredentialsError(f"{path} cannot be removed: {reason_of(error)}") from error
+    return True
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a credentials file, whatever it holds, or a link in its place.
+
+    Raises:
+        CredentialsError: That cannot be found out: its directory may not be looked into.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be removed: {reason_of(error)}") from error
     return True
 
 

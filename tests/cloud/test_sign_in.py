@@ -23,6 +23,7 @@ from arkor_sync.cloud import sign_in as module
 from arkor_sync.cloud.callback_server import CallbackServer
 from arkor_sync.cloud.identity_provider import provider_url
 from arkor_sync.cloud.oauth import Refresher
+from arkor_sync.cloud.sign_in import read_sign_in_config
 from arkor_sync.credentials import (
     AnonymousCredentials,
     OAuthCredentials,
@@ -389,6 +390,25 @@ def test_a_config_of_another_shape(config: Any) -> None:
         sign_in_as(Visitor(), emulator)
 
 
+@pytest.mark.parametrize(("name", "field"), [("clientId", "client_id"), ("audience", "audience")])
+def test_half_a_character_in_the_config_is_what_the_provider_may_refuse(
+    emulator: Emulator, name: str, field: str
+) -> None:
+    visitor = Visitor()
+
+    def leave(url: str) -> None:
+        visitor.url = url
+        raise KeyboardInterrupt
+
+    offered = read_sign_in_config(emulator.url).to_dict()
+    with (
+        Emulator(cli_config={**offered, name: "a\ud800"}) as odd,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        sign_in(odd.url, open_browser=False, on_url=leave)
+    assert visitor.query[field] == "a?"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", None, True])
 def test_a_timeout_that_cannot_work(timeout: Any) -> None:
     with pytest.raises(ArkorUsageError, match="timeout"):
@@ -665,6 +685,24 @@ def test_signing_out_removes_the_file_whatever_it_holds(path: Path, content: Any
 def test_signing_out_without_a_directory_makes_none(home: Path) -> None:
     assert not sign_out()
     assert list(home.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_looked_into_is_no_signed_out_user(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    write_credentials(OLD)
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(CredentialsError, match=r"json cannot be removed: Permission denied$"):
+        sign_out()
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "/dev/null/credentials.json"])
+def test_a_path_that_can_lead_to_no_file(odd: str) -> None:
+    assert not sign_out(odd)
 
 
 def test_a_directory_in_place_of_the_file_is_not_removed(path: Path) -> None:
