@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import secrets
 import sys
 import time
@@ -125,8 +126,8 @@ def sign_in(
 
     Args:
         base_url: The cloud; `None` for `ARKOR_CLOUD_API_URL` or the default.
-        open_browser: Whether to open the page of the identity provider. That it cannot be opened is
-            no error: the user may open it.
+        open_browser: Whether to open the page of the identity provider, where there is a screen or
+            `BROWSER` is set. That it cannot be opened is no error: the user may open it.
         on_url: Called with the address of the page. By default it is printed on standard error.
         timeout: Seconds to wait for the user.
         path: The file; `None` for `~/.arkor/credentials.json`.
@@ -174,7 +175,7 @@ def sign_in(
         # What is no character cannot be in an address: the provider refuses what takes its place.
         url = f"{provider}/authorize?{urlencode(query, errors='replace')}"
         (on_url or _print_url)(url)
-        if open_browser:
+        if open_browser and _can_open():
             _open(url)
         callback = server.wait(timeout)
         if callback is None:
@@ -323,6 +324,12 @@ def _challenge(verifier: str) -> str:
 def _print_url(url: str) -> None:
     sys.stderr.write(f"Open this page to sign in:\n{url}\n")
     sys.stderr.flush()
+
+
+def _can_open() -> bool:
+    """Whether there is a screen. Without one, `webbrowser` may start a browser in the terminal."""
+    variables = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return os.name == "nt" or sys.platform == "darwin" or any(map(os.environ.get, variables))
 
 
 def _open(url: str) -> None:

@@ -175,6 +175,12 @@ def emulator_port(account: OAuthCredentials) -> int:
     return int(account.auth0_domain.rpartition(":")[2])
 
 
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":7")
+
+
+@pytest.mark.usefixtures("screen")
 def test_the_address_is_printed_and_the_browser_opened(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +197,7 @@ def test_the_address_is_printed_and_the_browser_opened(
     assert said.err == f"Open this page to sign in:\n{opened[0]}\n"
 
 
+@pytest.mark.usefixtures("screen")
 def test_a_browser_that_cannot_be_opened_is_no_error(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +208,7 @@ def test_a_browser_that_cannot_be_opened_is_no_error(
     assert sign_in(emulator.url, on_url=Visitor(browse), timeout=PATIENCE).refresh_token
 
 
+@pytest.mark.usefixtures("screen")
 def test_a_browser_that_never_returns_delays_nothing(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +216,25 @@ def test_a_browser_that_never_returns_delays_nothing(
     monkeypatch.setattr("webbrowser.open", lambda url: closed.wait(PATIENCE))
     assert sign_in(emulator.url, on_url=Visitor(browse), timeout=PATIENCE).refresh_token
     closed.set()
+
+
+@pytest.mark.parametrize(
+    ("variable", "opened"),
+    [(None, False), ("DISPLAY", True), ("WAYLAND_DISPLAY", True), ("BROWSER", True)],
+)
+def test_no_browser_takes_the_terminal(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, variable: Any, opened: bool
+) -> None:
+    """On a server, `webbrowser` would start w3m or lynx there, and the user could type nothing."""
+    pages: List[str] = []
+    monkeypatch.setattr(module, "_open", pages.append)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "x")
+    visitor = Visitor(browse)
+    sign_in(emulator.url, on_url=visitor, timeout=PATIENCE)
+    assert pages == ([visitor.url] if opened else [])
 
 
 # -- ports ----------------------------------------------------------------------------------------
