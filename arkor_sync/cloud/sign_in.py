@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_number
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import absolute, reason_of
-from arkor_sync._common.secret import Secret, redact_known
+from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.callback_server import CallbackServer
@@ -301,7 +301,6 @@ def _exchange(url: str, fields: Dict[str, Any], http: HttpClient) -> Dict[str, A
     if not 200 <= status < 300:
         said = (answer.get(name) for name in ("error", "error_description"))
         text = ": ".join(safe_line(each) for each in said if isinstance(each, str))
-        text = redact_known(text, fields)
         problem = f"{url} gave no tokens for the code: {status}{text and f' {text}'}; {again}"
         raise (ArkorConnectionError if status >= 500 else CredentialsError)(problem)
     try:

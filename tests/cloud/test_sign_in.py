@@ -45,6 +45,7 @@ from arkor_sync.errors import (
     SignInTimeout,
 )
 from support.forking import lock_of_another
+from support.scripted_cloud import Reply, ScriptedCloud
 from support.visitors import Visitor, browse
 from support.waiting import PATIENCE, PATIENCES
 
@@ -782,6 +783,22 @@ def test_no_other_address_is_asked(domain: str, path: Path) -> None:
     with pytest.raises(CredentialsError, match="sign in again"):
         Refresher(account).valid_credentials()
     assert not path.exists()
+
+
+def test_a_provider_that_repeats_the_request_shows_no_secret() -> None:
+    with ScriptedCloud() as cloud:
+        config = {"auth0Domain": cloud.url, "clientId": "c", "audience": "a", "callbackPorts": [0]}
+        cloud.replies = [
+            Reply(200, config),
+            lambda request: Reply(403, {"error": "e", "error_description": str(request.json)}),
+        ]
+        visitor = Visitor(lambda v: v.come_back(code="the-code-123", state=v.query["state"]))
+        with pytest.raises(CredentialsError, match=r"403 e: .*'code': '\[hidden\]'") as caught:
+            sign_in(cloud.url, open_browser=False, on_url=visitor, timeout=PATIENCE)
+        visitor.done()
+        sent = cloud.received[-1].json
+    for secret in (sent["code"], sent["code_verifier"]):
+        assert secret not in shown(caught.value)
 
 
 @pytest.mark.parametrize(
