@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from urllib.parse import urlencode
 
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_number
+from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import absolute, reason_of
 from arkor_sync._common.secret import Secret
@@ -327,8 +328,8 @@ def _print_url(url: str) -> None:
 
 def _can_open() -> bool:
     """Whether there is a screen. Without one, `webbrowser` may start a browser in the terminal."""
-    variables = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    return os.name == "nt" or sys.platform == "darwin" or any(map(os.environ.get, variables))
+    screens = map(variable, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return os.name == "nt" or sys.platform == "darwin" or any(screens)
 
 
 def _open(url: str) -> None:
