@@ -164,10 +164,11 @@ def test_an_error_with_the_status_of_a_success(
     assert caught.value.status == 503
 
 
-def test_a_page_is_no_answer(cloud: ScriptedCloud, endpoint: ChatEndpoint) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_page_is_no_answer(cloud: ScriptedCloud, endpoint: ChatEndpoint, stream: bool) -> None:
     cloud.reply("<html>", headers={"Content-Type": "text/html"})
     with pytest.raises(ResponseError, match="expected JSON"):
-        endpoint.chat("Hello", stream=False).content()
+        endpoint.chat("Hello", stream=stream).content()
 
 
 def test_its_headers_say_nothing_of_this_package(
