@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import os
+import stat
 import sys
 import traceback
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, NoReturn, Optional, Tuple, Union
+from typing import Any, Dict, NoReturn, Optional, Set, Tuple, Union
 
 from arkor_sync._common.arguments import did_you_mean, refusal, show
+from arkor_sync._common.paths import reason_of
 from arkor_sync.errors import ArkorError, ArkorUsageError, text_of
 from arkor_sync.trainer import Trainer
 
@@ -20,6 +24,7 @@ DEFAULT_FILE = "trainer.py"
 NAMES = ("arkor", "trainer")
 """The names that are looked for in a file, in this order."""
 
+_imported: Dict[str, ModuleType] = {}  # by the last file, of its own folder
 _KIND = "arkor"
 _RESERVED = ("deploy", "eval")
 _FORMS = (
@@ -69,9 +74,9 @@ def load_project(
 ) -> Arkor:
     """Run a file of the user, and return what the project offers.
 
-    The file is read anew by each call. It runs as a module of its own name: `__name__` is not
-    `"__main__"`, and its folder is the first of `sys.path`, where it stays, because its callbacks
-    may import later.
+    The file is read anew by each call, and so are the modules of its folder that it imports. It
+    runs as a module of its own name: `__name__` is not `"__main__"`, and its folder is the first of
+    `sys.path`, where it stays, because its callbacks may import later.
 
     Args:
         source: `FILE`, or `FILE:NAME`. The default is `trainer.py`. Without a name, `arkor` and
@@ -89,8 +94,8 @@ def load_project(
     """
     file, name = _split(DEFAULT_FILE if source is None else str(source))
     path = (Path.cwd() if cwd is None else Path(cwd)) / file
-    if not path.is_file():
-        wrong = "a directory" if path.is_dir() else "no such file"
+    wrong = _wrong_with(path)
+    if wrong:
         looked = f" ({DEFAULT_FILE} is the default)" if source is None else ""
         raise ArkorUsageError(
             f"{path}: {wrong}{looked}; give FILE or FILE:NAME, or make a project with "
@@ -123,11 +128,24 @@ def _is_in(filename: str, folder: Path) -> bool:
     return "site-packages" not in parts
 
 
+def _wrong_with(path: Path) -> str:
+    """Say why a path is no file that can be run; empty if it is one."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "no such file"
+    except OSError as error:
+        return reason_of(error)
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "" if stat.S_ISREG(mode) else "no regular file"
+
+
 def _split(source: str) -> Tuple[str, Optional[str]]:
     file, colon, name = source.rpartition(":")
     if colon and file and name.isidentifier():
         return file, name
-    if colon and file and not Path(source).exists():
+    if colon and file and not os.path.exists(source):
         raise refusal("NAME", name, "a name of Python after the colon, as in trainer.py:bot")
     return source, None
 
@@ -145,19 +163,44 @@ def _run(path: Path) -> ModuleType:
     assert isinstance(spec, ModuleSpec)
     module = module_from_spec(spec)
     folder = str(path.parent)
+    _forget_imports()
     former, former_path = sys.modules.get(name), list(sys.path)
     sys.modules[name] = module  # dataclasses and pickle look for it there
+    before = set(sys.modules)
     sys.path[:] = [folder, *(each for each in sys.path if each != folder)]
     try:
         # Not the loader: it would write a file, and take that for the source after a quick change.
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
         sys.path[:] = former_path
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         if former is not None:
             sys.modules[name] = former
         _raise_explained(error, path)
+    finally:
+        _note_imports(before, path.parent)
     return module
+
+
+def _note_imports(before: Set[str], folder: Path) -> None:
+    """Note which modules of its folder a file has imported."""
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        facts = getattr(module, "__dict__", {})  # not attributes: a lazy module would import
+        # A package without an __init__.py has no file. What is compiled cannot be loaded twice.
+        place = str(facts.get("__file__") or next(iter(facts.get("__path__") or ()), ""))
+        is_ours = name.partition(".")[0] == __package__  # where the package is developed
+        if _is_in(place, folder) and not is_ours and not place.endswith(tuple(EXTENSION_SUFFIXES)):
+            _imported[name] = module
+
+
+def _forget_imports() -> None:
+    """Let the next file import anew: it may be of another project, with the same names."""
+    for name, module in _imported.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    _imported.clear()
+    importlib.invalidate_caches()  # a module may be younger than the list of its folder's files
 
 
 def _raise_explained(error: BaseException, path: Path) -> NoReturn:

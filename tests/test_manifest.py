@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pickle
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     yield file
     for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", "").startswith(str(tmp_path)):
+        module = sys.modules[name]
+        if str(tmp_path) in f"{getattr(module, '__file__', '')}{getattr(module, '__path__', '')}":
             del sys.modules[name]
 
 
@@ -142,6 +144,38 @@ def test_an_edit_is_seen_at_once(write: Write, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/trainer*.pyc"))
 
 
+def test_an_edit_of_a_module_that_it_imports_is_seen(write: Write) -> None:
+    write(BOT + "import named\ntrainer = make(named.NAME)")
+    for name in ("a", "bc", "def"):
+        write(f"NAME = '{name}'", "named.py")
+        assert name_of(load_project()) == name
+
+
+def test_each_project_imports_the_modules_of_its_own_folder(write: Write, tmp_path: Path) -> None:
+    for name in ("first", "second", "first"):
+        (tmp_path / name / "parts").mkdir(parents=True, exist_ok=True)
+        write(f"NAME = '{name}'", f"{name}/parts/named.py")
+        write(BOT + "from parts.named import NAME\ntrainer = make(NAME)", f"{name}/trainer.py")
+        assert name_of(load_project(f"{name}/trainer.py")) == name
+
+
+def test_what_the_program_had_imported_before_stays(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("", "mine.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("mine")
+    write(BOT + "import mine, json\ntrainer = make(str(id(mine)))")
+    for _ in range(2):
+        assert name_of(load_project()) == str(id(mine))
+
+
+def test_a_file_that_removes_its_own_module_has_its_own_error(write: Write) -> None:
+    write("import sys\ndel sys.modules[__name__]\nraise KeyError('mine')")
+    with pytest.raises(ArkorUsageError, match=r"trainer\.py, line 3: KeyError: 'mine'$"):
+        load_project()
+
+
 def test_a_file_does_not_take_the_place_of_a_library(write: Write) -> None:
     import json
 
@@ -215,6 +249,9 @@ def test_an_error_in_a_library_names_the_line_that_called_it(write: Write) -> No
         ("bot.py", "bot.py: no such file; give FILE or FILE:NAME"),
         ("bot.py:x", "bot.py: no such file; give FILE or FILE:NAME"),
         (".", "a directory; give FILE or FILE:NAME"),
+        ("x" * 300, "x: File name too long; give FILE or FILE:NAME"),
+        (f"{'x' * 300}:bot", "x: File name too long; give FILE or FILE:NAME"),
+        ("/dev/null", "/dev/null: no regular file; give FILE or FILE:NAME"),
     ],
 )
 def test_a_file_that_is_not_there(write: Write, source: Any, told: str) -> None:

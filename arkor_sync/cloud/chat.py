@@ -15,7 +15,7 @@ from arkor_sync.cloud.chat_types import ChatMessage, ToolCall, Usage
 from arkor_sync.cloud.http import decode_json
 from arkor_sync.cloud.record import checked
 from arkor_sync.cloud.sse import Frame, FrameParser
-from arkor_sync.cloud.tool_calls import ToolCalls
+from arkor_sync.cloud.tool_calls import ToolCalls, arguments_text
 from arkor_sync.errors import (
     ArkorConnectionError,
     ArkorError,
@@ -124,6 +124,10 @@ class ChatResponse:
         """
         calls = self._message().get("tool_calls")
         checked(Optional[List[Dict[str, Any]]], calls, "choices[0].message.tool_calls")
+        for call in calls or ():
+            function = call.get("function")
+            if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+                function["arguments"] = arguments_text(function["arguments"])
         return calls or []
 
     def message(self) -> ChatMessage:
@@ -157,6 +161,8 @@ class ChatResponse:
 
     def _choice(self) -> Dict[str, Any]:
         envelope = checked(Dict[str, Any], self.json(), "")
+        if envelope.get("error") and not envelope.get("choices"):
+            raise _error_in(envelope)  # some servers say 200 and then this
         choices = checked(List[Dict[str, Any]], envelope.get("choices"), "choices")
         if not choices:
             raise ResponseError("choices: expected a list with at least one entry, got none")
@@ -292,9 +298,9 @@ class StreamedChatResponse(ChatResponse):
             chunk = decoded
             self._keep(self._chunks, frame.data)
             if chunk.get("error"):
-                raise _stream_error(chunk)
+                raise _error_in(chunk)
         if frame.event == "error":
-            raise _stream_error({"error": chunk})
+            raise _error_in({"error": chunk})
         piece = _text(chunk)
         if piece:
             self._keep(self._pieces, piece)
@@ -348,8 +354,8 @@ def _usage(answer: Any) -> Optional[Usage]:
     return cast(Usage, usage) if isinstance(usage, dict) and usage else None
 
 
-def _stream_error(chunk: Dict[str, Any]) -> CloudApiError:
-    """Build the exception for an error within a stream; its status is 500 by default."""
+def _error_in(chunk: Dict[str, Any]) -> CloudApiError:
+    """Build the exception for an error in an answer of status 200; its own is 500 by default."""
     error = chunk["error"]
     fields = error if isinstance(error, dict) else {"message": error, "code": chunk.get("code")}
     message, code = fields.get("message"), fields.get("code")

@@ -19,6 +19,7 @@ from arkor_sync.cloud.http import (
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import CloudApiError, NotFoundError, UnprocessableEntityError
 
+_WHOLE = ("application/json", "text/html")  # never a stream, although one was asked for
 _TIMEOUT = 300.0  # seconds: a model may take minutes to write an answer that is sent whole
 
 
@@ -60,7 +61,7 @@ def send_chat(
             raise _named(error, body.get("adapter")) from None
         stack.enter_context(closing(response))
         kind = media_type(response)
-        if kind == EVENT_STREAM or (body.get("stream") and kind != "application/json"):
+        if kind == EVENT_STREAM or (body.get("stream") and kind not in _WHOLE):
             limit = http.max_chat_bytes
             return StreamedChatResponse(response, stack.pop_all().close, seconds, limit)
         # Kept where requests keeps it, so that `response.content` and `response.json()` work.

@@ -1,13 +1,15 @@
 """The user's credentials, in the file `~/.arkor/credentials.json`. Runs on the caller's thread.
 
 The file is shared with the TypeScript command line. Only `ensure_credentials` and
-`request_anonymous_token` use the network.
+`request_anonymous_token` use the network. The cause of an error is a copy where the original was
+raised in functions that have the content of the file: a report may show the variables.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, Literal, Optional, Tuple, TypeVar, Union
@@ -239,7 +241,7 @@ def write_credentials(credentials: Credentials, path: Union[str, Path, None] = N
     try:
         write_atomically(path, dump_json(wire), 0o600)
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from error
+        raise CredentialsError(f"{path} cannot be written: {reason_of(error)}") from copy(error)
 
 
 def find_credentials() -> Optional[Credentials]:
@@ -328,8 +330,8 @@ def keep_old(path: Path) -> None:
     try:
         keep_copy(path)
     except OSError as error:
-        copy = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
-        raise CredentialsError(copy) from error
+        problem = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
+        raise CredentialsError(problem) from copy(error)
 
 
 def make_anonymous_identity(base_url: Optional[str], http: HttpClient) -> AnonymousCredentials:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Union, get_args
 import requests
 from requests.auth import AuthBase
 
-from arkor_sync._common.arguments import check, refusal
+from arkor_sync._common.arguments import check, is_seconds, refusal
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import parse_json
 from arkor_sync._common.secret import Secret, hide_secrets, redact_known
@@ -384,11 +384,13 @@ def check_timeout(timeout: Timeout) -> Timeout:
     """Return the timeout.
 
     Raises:
-        ArkorUsageError: It is not a pair of positive numbers, the second of which may be `None`.
+        ArkorUsageError: It is not a pair of positive numbers, the second of which may be `None`; or
+            the system cannot wait for so long.
     """
     try:
         connect, read = timeout
-        fits = connect > 0 and (read is None or read > 0)
+        given = (connect,) if read is None else (connect, read)
+        fits = all(is_seconds(each) and each > 0 for each in given)
     except (TypeError, ValueError):
         fits = False
     if not fits:

@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 
 from arkor_sync._common.arguments import show
 from arkor_sync._common.json import parse_json
-from arkor_sync._common.secret import hide_secrets
+from arkor_sync._common.secret import hide_secrets, redact_known
 from arkor_sync.cloud.bodies import read_body
 from arkor_sync.cloud.client_version import USER_AGENT
 from arkor_sync.cloud.record import checked
@@ -79,8 +79,11 @@ def request_tokens(
         )
         with closing(response):
             status, body = response.status_code, read_body(response, _MAX_BYTES, cut=True)
+    text = body.decode("utf-8-sig", "replace")
+    if not 200 <= status < 300:
+        text = redact_known(text, fields)  # an error may repeat the request
     try:
-        answer = hide_secrets(checked(dict, parse_json(body), ""))
+        answer = hide_secrets(checked(dict, parse_json(text), ""))
     except (ValueError, ResponseError):
         answer = {}
     return status, answer

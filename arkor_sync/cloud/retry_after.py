@@ -22,7 +22,7 @@ def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> Optio
             what time it is.
 
     Returns:
-        Seconds, 0 or more, however many; `None` if there is no header, or it is something else.
+        Seconds, from 0 to `MAX_SECONDS`; `None` if there is no header, or it is something else.
     """
     value = (value or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
@@ -31,7 +31,7 @@ def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> Optio
     if end is None:
         return None
     begin = _parse_date(date or "") or datetime.now(timezone.utc)
-    return max(0.0, (end - begin).total_seconds())
+    return min(max(0.0, (end - begin).total_seconds()), MAX_SECONDS)
 
 
 def _parse_date(text: str) -> Optional[datetime]:

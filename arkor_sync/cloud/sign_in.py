@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import secrets
 import sys
 import time
@@ -20,9 +21,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from urllib.parse import urlencode
 
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_number
+from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import absolute, reason_of
-from arkor_sync._common.secret import Secret, redact_known
+from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.callback_server import CallbackServer
@@ -125,8 +127,8 @@ def sign_in(
 
     Args:
         base_url: The cloud; `None` for `ARKOR_CLOUD_API_URL` or the default.
-        open_browser: Whether to open the page of the identity provider. That it cannot be opened is
-            no error: the user may open it.
+        open_browser: Whether to open the page of the identity provider, where there is a screen or
+            `BROWSER` is set. That it cannot be opened is no error: the user may open it.
         on_url: Called with the address of the page. By default it is printed on standard error.
         timeout: Seconds to wait for the user.
         path: The file; `None` for `~/.arkor/credentials.json`.
@@ -171,9 +173,10 @@ def sign_in(
             "code_challenge": _challenge(verifier),
             "code_challenge_method": "S256",
         }
-        url = f"{provider}/authorize?{urlencode(query)}"
+        # What is no character cannot be in an address: the provider refuses what takes its place.
+        url = f"{provider}/authorize?{urlencode(query, errors='replace')}"
         (on_url or _print_url)(url)
-        if open_browser:
+        if open_browser and _can_open():
             _open(url)
         callback = server.wait(timeout)
         if callback is None:
@@ -243,7 +246,7 @@ def sign_out(path: PathLike = None) -> bool:
         CredentialsError: It cannot be removed.
     """
     path = Path(absolute(path or credentials_path()))
-    if not path.is_symlink() and not path.exists():
+    if not is_there(path):
         return False
     with locked_file(path, HttpClient().patience):
         try:
@@ -252,6 +255,21 @@ def sign_out(path: PathLike = None) -> bool:
             return False
         except OSError as error:
             raise CredentialsError(f"{path} cannot be removed: {reason_of(error)}") from error
+    return True
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a credentials file, whatever it holds, or a link in its place.
+
+    Raises:
+        CredentialsError: That cannot be found out: its directory may not be looked into.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be removed: {reason_of(error)}") from error
     return True
 
 
@@ -284,7 +302,6 @@ def _exchange(url: str, fields: Dict[str, Any], http: HttpClient) -> Dict[str, A
     if not 200 <= status < 300:
         said = (answer.get(name) for name in ("error", "error_description"))
         text = ": ".join(safe_line(each) for each in said if isinstance(each, str))
-        text = redact_known(text, fields)
         problem = f"{url} gave no tokens for the code: {status}{text and f' {text}'}; {again}"
         raise (ArkorConnectionError if status >= 500 else CredentialsError)(problem)
     try:
@@ -307,6 +324,12 @@ def _challenge(verifier: str) -> str:
 def _print_url(url: str) -> None:
     sys.stderr.write(f"Open this page to sign in:\n{url}\n")
     sys.stderr.flush()
+
+
+def _can_open() -> bool:
+    """Whether there is a screen. Without one, `webbrowser` may start a browser in the terminal."""
+    screens = map(variable, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return os.name == "nt" or sys.platform == "darwin" or any(screens)
 
 
 def _open(url: str) -> None:

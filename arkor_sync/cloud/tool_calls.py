@@ -7,6 +7,7 @@ name in a part without an id. Some servers give all calls the index 0, and some 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Optional
 
 
@@ -41,7 +42,7 @@ class ToolCalls:
             if index is not None:
                 self._by_index[index] = call
             call.name = call.name or _text(function.get("name"))
-            call.arguments.append(_text(function.get("arguments")) or "")
+            call.arguments.append(arguments_text(function.get("arguments")) or "")
 
     def joined(self) -> List[Any]:
         """Return the calls by their index, else in the order in which they began."""
@@ -72,6 +73,11 @@ class ToolCalls:
         if call_id is not None:
             self._by_id[call_id] = call
         return call
+
+
+def arguments_text(value: Any) -> Optional[str]:
+    """Return the arguments of a call as the JSON that they should be: some servers decode it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _text(value)
 
 
 def _text(value: Any) -> Optional[str]:

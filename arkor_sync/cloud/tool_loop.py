@@ -6,7 +6,7 @@ import inspect
 import json
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequence, Set, Union
 
 from arkor_sync._common.arguments import check, did_you_mean, refusal, show
 from arkor_sync._common.json import json_copy, parse_json
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.training_data import Prompt
 
 _NOT_CONFIGURED = "tool_calling_not_configured"
+_CUT = ("length", "content_filter")  # why an answer ends in the middle of its last call
 
 
 class ToolConversation(NamedTuple):
@@ -50,9 +51,9 @@ def run_tools(
     model: a text as it is, anything else as JSON.
 
     Mistakes of the model are told to the model, which may do better in the next round: a tool that
-    does not exist, arguments that are no JSON object, or that the function does not take. What a
-    function raises is raised here; a function that wants to tell the model of a failure returns a
-    text.
+    does not exist, arguments that are no JSON object, or that the function does not take, and a
+    call that is not whole, because the answer ended at `max_tokens` or at a filter. What a function
+    raises is raised here; a function that wants to tell the model of a failure returns a text.
 
     Args:
         chat: What sends a request: `client.chat`, `ctx.infer` of a checkpoint, `infer` of a run or
@@ -90,9 +91,15 @@ def run_tools(
         conversation.append(message)
         if not message.get("tool_calls"):
             return ToolConversation(answer, conversation)
-        for call in message["tool_calls"]:
-            call["id"] = call.get("id") or f"call_{uuid.uuid4().hex[:12]}"  # some servers give none
-            content = _result_of(call, functions, number)
+        calls = message["tool_calls"]
+        _give_ids(calls)
+        for call in calls:
+            if call is calls[-1] and answer.finish_reason in _CUT:
+                content = (
+                    f"error: this call is not whole ({answer.finish_reason}), and was not made"
+                )
+            else:
+                content = _result_of(call, functions, number)
             conversation.append({"role": "tool", "tool_call_id": call["id"], "content": content})
         if forced:
             tool_choice = "auto"
@@ -118,14 +125,24 @@ def _check_functions(functions: Any, tools: Any) -> None:
             raise refusal(f"functions[{name!r}]", function, wanted, got="an async function")
 
 
+def _give_ids(calls: List[ToolCall]) -> None:
+    """Give each call an id of its own: some servers give none, or a number, or one to them all."""
+    given: Set[str] = set()
+    for call in calls:
+        if not isinstance(call.get("id"), str) or call["id"] in ("", *given):
+            call["id"] = f"call_{uuid.uuid4().hex[:12]}"
+        given.add(call["id"])
+
+
 def _result_of(call: ToolCall, functions: Mapping[str, Callable[..., Any]], number: int) -> str:
     """Make a call, and return its result or the model's mistake, as a text for the model."""
     name, function_call = name_of_tool(call), call.get("function")
     function = functions.get(name) if isinstance(name, str) else None
     if function is None or not isinstance(function_call, Mapping):
         return f"error: there is no such tool; the tools are: {', '.join(functions)}"
+    given = function_call.get("arguments")
     try:
-        arguments = parse_json(function_call.get("arguments") or "{}")
+        arguments = parse_json("{}" if given in (None, "") else given)
     except (ValueError, TypeError, AttributeError):
         arguments = None
     if not isinstance(arguments, dict):

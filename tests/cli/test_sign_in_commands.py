@@ -103,6 +103,13 @@ def test_a_home_that_is_not_there(cli: CommandLine, emulator: Emulator, name: st
     assert (cli.home / ".arkor").read_text() == "a file in its place"
 
 
+def test_a_home_that_cannot_be_looked_into(cli: CommandLine) -> None:
+    home = f"/{'x' * 300}"  # the system refuses the name
+    ended = cli("logout", "--force", code=4, HOME=home, **NOBODY)
+    path = f"{home}/.arkor/credentials.json"
+    assert ended.stderr == f"arkor-sync: {path} cannot be removed: File name too long\n"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -167,6 +167,7 @@ def test_retry_after(cloud: ScriptedCloud, client: CloudApiClient) -> None:
         ("inf", None),
         ("9" * 400, 1e9),
         ("99999999999", 1e9),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 1e9),
         ("1e3", None),
         ("٣", None),
         ("Wed, 99 Oct 2015 07:28:00 GMT", None),

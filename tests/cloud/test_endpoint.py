@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import pickle
 from typing import Any, Callable
 
@@ -153,10 +154,21 @@ def test_an_address_that_is_no_server_is_asked_about(
     assert "Arkor" not in hint
 
 
-def test_a_page_is_no_answer(cloud: ScriptedCloud, endpoint: ChatEndpoint) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_with_the_status_of_a_success(
+    cloud: ScriptedCloud, endpoint: ChatEndpoint, stream: bool
+) -> None:
+    cloud.reply({"error": {"message": "the model is busy", "code": 503}, "choices": []})
+    with pytest.raises(ServerError, match="the model is busy") as caught:
+        endpoint.chat("Hello", stream=stream).content()
+    assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_page_is_no_answer(cloud: ScriptedCloud, endpoint: ChatEndpoint, stream: bool) -> None:
     cloud.reply("<html>", headers={"Content-Type": "text/html"})
     with pytest.raises(ResponseError, match="expected JSON"):
-        endpoint.chat("Hello", stream=False).content()
+        endpoint.chat("Hello", stream=stream).content()
 
 
 def test_its_headers_say_nothing_of_this_package(
@@ -217,6 +229,10 @@ def test_the_proxy_and_the_headers_of_the_program_are_used(
         ({"api_key": f"{KEY}\n{KEY}"}, "^api_key: got a str;"),
         ({"api_key": KEY.encode()}, "^api_key: got a bytes;"),
         ({"timeout": 5}, r"^timeout: got int 5; give two numbers of seconds above 0"),
+        *(
+            ({"timeout": timeout}, r"^timeout: got tuple \(.*; give two numbers of seconds above 0")
+            for timeout in [(1, math.inf), (math.inf, 1), (1, 1e18), (1, math.nan), (1, True)]
+        ),
         ({"timeout": (5, None)}, r"^timeout: got .*; give two numbers"),
         ({"timeout": (0, 5)}, r"^timeout: got .*; give two numbers"),
         ({"max_chat_bytes": 0}, "^max_chat_bytes: got int 0"),
@@ -226,6 +242,15 @@ def test_arguments_that_cannot_work(arguments: Any, match: str) -> None:
     with pytest.raises(ArkorUsageError, match=match) as caught:
         ChatEndpoint(**{"base_url": "https://x/v1", **arguments})
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e18, True, 0])
+def test_a_timeout_that_the_system_cannot_wait_for_is_refused(
+    cloud: ScriptedCloud, endpoint: ChatEndpoint, timeout: float
+) -> None:
+    with pytest.raises(ArkorUsageError, match="timeout"):
+        endpoint.chat("Hello", timeout=timeout)
+    assert cloud.received == []
 
 
 def test_nothing_is_sent_that_cannot_work(cloud: ScriptedCloud, endpoint: ChatEndpoint) -> None:

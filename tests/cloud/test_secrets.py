@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import traceback
@@ -18,10 +19,13 @@ from arkor_sync.cloud.credentials import (
     OAuthCredentials,
     TokenCredentials,
     ensure_credentials,
+    keep_old,
+    write_credentials,
 )
 from arkor_sync.cloud.http import BearerAuth, HttpClient
 from arkor_sync.cloud.models import BlobDataset, TrainingJob, build_job_config
 from arkor_sync.cloud.project import ProjectState
+from arkor_sync.errors import CredentialsError
 from support.loopback import Connection, Server, hang_up
 from support.scripted_cloud import JOB, Reply, ScriptedCloud
 
@@ -267,3 +271,23 @@ def test_what_is_refused_shows_its_keys_and_no_values() -> None:
         error = caught(lambda: build_job_config(model=MODEL, dataset=value))  # type: ignore[arg-type]  # noqa: B023
         assert error is not None
         check(error, variables=False)
+
+
+def test_a_credentials_file_that_cannot_be_written_shows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or a copy cannot be made: the content is in the variables down there."""
+    path = tmp_path / "credentials.json"
+    account = OAuthCredentials(SECRET, SECRET, 1, "d", "a", "c")
+    write_credentials(account, path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("arkor_sync._common.files.os.replace", full)
+    for call in (lambda: write_credentials(account, path), lambda: keep_old(path)):
+        error = caught(call)
+        assert isinstance(error, CredentialsError)
+        assert isinstance(error.__cause__, OSError)
+        assert error.__cause__.errno == errno.ENOSPC
+        check(error)

@@ -23,6 +23,7 @@ from arkor_sync.cloud import sign_in as module
 from arkor_sync.cloud.callback_server import CallbackServer
 from arkor_sync.cloud.identity_provider import provider_url
 from arkor_sync.cloud.oauth import Refresher
+from arkor_sync.cloud.sign_in import read_sign_in_config
 from arkor_sync.credentials import (
     AnonymousCredentials,
     OAuthCredentials,
@@ -44,6 +45,7 @@ from arkor_sync.errors import (
     SignInTimeout,
 )
 from support.forking import lock_of_another
+from support.scripted_cloud import Reply, ScriptedCloud
 from support.visitors import Visitor, browse
 from support.waiting import PATIENCE, PATIENCES
 
@@ -174,6 +176,12 @@ def emulator_port(account: OAuthCredentials) -> int:
     return int(account.auth0_domain.rpartition(":")[2])
 
 
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":7")
+
+
+@pytest.mark.usefixtures("screen")
 def test_the_address_is_printed_and_the_browser_opened(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +198,7 @@ def test_the_address_is_printed_and_the_browser_opened(
     assert said.err == f"Open this page to sign in:\n{opened[0]}\n"
 
 
+@pytest.mark.usefixtures("screen")
 def test_a_browser_that_cannot_be_opened_is_no_error(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +209,7 @@ def test_a_browser_that_cannot_be_opened_is_no_error(
     assert sign_in(emulator.url, on_url=Visitor(browse), timeout=PATIENCE).refresh_token
 
 
+@pytest.mark.usefixtures("screen")
 def test_a_browser_that_never_returns_delays_nothing(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +217,25 @@ def test_a_browser_that_never_returns_delays_nothing(
     monkeypatch.setattr("webbrowser.open", lambda url: closed.wait(PATIENCE))
     assert sign_in(emulator.url, on_url=Visitor(browse), timeout=PATIENCE).refresh_token
     closed.set()
+
+
+@pytest.mark.parametrize(
+    ("variable", "opened"),
+    [(None, False), ("DISPLAY", True), ("WAYLAND_DISPLAY", True), ("BROWSER", True)],
+)
+def test_no_browser_takes_the_terminal(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, variable: Any, opened: bool
+) -> None:
+    """On a server, `webbrowser` would start w3m or lynx there, and the user could type nothing."""
+    pages: List[str] = []
+    monkeypatch.setattr(module, "_open", pages.append)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "x")
+    visitor = Visitor(browse)
+    sign_in(emulator.url, on_url=visitor, timeout=PATIENCE)
+    assert pages == ([visitor.url] if opened else [])
 
 
 # -- ports ----------------------------------------------------------------------------------------
@@ -387,6 +416,25 @@ def test_a_config_of_another_shape(config: Any) -> None:
         pytest.raises(ResponseError, match="auth/cli/config: "),
     ):
         sign_in_as(Visitor(), emulator)
+
+
+@pytest.mark.parametrize(("name", "field"), [("clientId", "client_id"), ("audience", "audience")])
+def test_half_a_character_in_the_config_is_what_the_provider_may_refuse(
+    emulator: Emulator, name: str, field: str
+) -> None:
+    visitor = Visitor()
+
+    def leave(url: str) -> None:
+        visitor.url = url
+        raise KeyboardInterrupt
+
+    offered = read_sign_in_config(emulator.url).to_dict()
+    with (
+        Emulator(cli_config={**offered, name: "a\ud800"}) as odd,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        sign_in(odd.url, open_browser=False, on_url=leave)
+    assert visitor.query[field] == "a?"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", None, True])
@@ -667,6 +715,24 @@ def test_signing_out_without_a_directory_makes_none(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
+def test_a_directory_that_cannot_be_looked_into_is_no_signed_out_user(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    write_credentials(OLD)
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(CredentialsError, match=r"json cannot be removed: Permission denied$"):
+        sign_out()
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "/dev/null/credentials.json"])
+def test_a_path_that_can_lead_to_no_file(odd: str) -> None:
+    assert not sign_out(odd)
+
+
 def test_a_directory_in_place_of_the_file_is_not_removed(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(CredentialsError, match="cannot be removed"):
@@ -717,6 +783,22 @@ def test_no_other_address_is_asked(domain: str, path: Path) -> None:
     with pytest.raises(CredentialsError, match="sign in again"):
         Refresher(account).valid_credentials()
     assert not path.exists()
+
+
+def test_a_provider_that_repeats_the_request_shows_no_secret() -> None:
+    with ScriptedCloud() as cloud:
+        config = {"auth0Domain": cloud.url, "clientId": "c", "audience": "a", "callbackPorts": [0]}
+        cloud.replies = [
+            Reply(200, config),
+            lambda request: Reply(403, {"error": "e", "error_description": str(request.json)}),
+        ]
+        visitor = Visitor(lambda v: v.come_back(code="the-code-123", state=v.query["state"]))
+        with pytest.raises(CredentialsError, match=r"403 e: .*'code': '\[hidden\]'") as caught:
+            sign_in(cloud.url, open_browser=False, on_url=visitor, timeout=PATIENCE)
+        visitor.done()
+        sent = cloud.received[-1].json
+    for secret in (sent["code"], sent["code_verifier"]):
+        assert secret not in shown(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,7 @@ def test_what_is_no_part_is_left_out() -> None:
     odd: List[Any] = ["odd", None, 5, {}, {"index": 0, "function": "odd"}, {"id": ["a"]}]
     assert joined(odd[:3]) == []
     assert all(each == (None, None, "") for each in joined(odd))
+
+
+def test_arguments_that_a_server_has_decoded_are_not_lost() -> None:
+    assert joined([part(0, "a", "f", {"city": "größer"})]) == [("a", "f", '{"city": "größer"}')]

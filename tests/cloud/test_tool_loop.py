@@ -145,7 +145,8 @@ def test_a_result_is_told_as_a_text_or_as_json(returned: Any, content: str) -> N
         ("null", "error: the arguments must be a JSON object"),
         ('{"city": NaN}', "error: the arguments must be a JSON object"),
         (5, "error: the arguments must be a JSON object"),
-        ({"city": "Oslo"}, "error: the arguments must be a JSON object"),
+        ([], "error: the arguments must be a JSON object"),
+        (False, "error: the arguments must be a JSON object"),
         ("", "error: the arguments do not fit: missing a required argument: 'city'"),
         (None, "error: the arguments do not fit: missing a required argument: 'city'"),
         (
@@ -169,20 +170,55 @@ def test_arguments_may_be_of_any_name_and_a_function_of_any_kind() -> None:
     assert told("{}", operator.attrgetter("x").__class__.__name__.upper) == "ATTRGETTER"
 
 
-def test_a_call_without_an_id_gets_one() -> None:
-    model = Model([("weather", '{"city": "a"}')], "ok")
-    chat = model.chat
+def changed(model: Model, old: str, new: str) -> Callable[..., ChatResponse]:
+    """Return the chat of a model whose answers have another text in their JSON."""
 
-    def without_ids(messages: Any, **options: Any) -> ChatResponse:
-        answer = chat(messages, **options)
-        content = answer.response.content.replace(b'"c0"', b"null")
-        answer.response._content = content
+    def chat(messages: Any, **options: Any) -> ChatResponse:
+        answer = model.chat(messages, **options)
+        answer.response._content = answer.response.content.replace(old.encode(), new.encode())
         return answer
 
-    _, messages = run_tools(without_ids, "x", {"weather": weather}, tools=[tool("weather")])
+    return chat
+
+
+@pytest.mark.parametrize("given", ["null", '""', "0", "5", '["c0"]', '{"a": 1}'])
+def test_a_call_without_an_id_that_can_be_sent_gets_one(given: str) -> None:
+    model = Model([("weather", '{"city": "a"}')], "ok")
+    chat = changed(model, '"c0"', given)
+    _, messages = run_tools(chat, "x", {"weather": weather}, tools=[tool("weather")])
     (made,) = messages[1]["tool_calls"]
     assert made["id"].startswith("call_")
     assert messages[2]["tool_call_id"] == made["id"]
+
+
+def test_calls_with_the_same_id_get_results_that_can_be_told_apart() -> None:
+    model = Model([("weather", '{"city": "a"}'), ("weather", '{"city": "b"}')], "ok")
+    chat = changed(model, '"c1"', '"c0"')
+    _, messages = run_tools(chat, "x", {"weather": weather}, tools=[tool("weather")])
+    first, second = (made["id"] for made in messages[1]["tool_calls"])
+    assert first == "c0"
+    assert second.startswith("call_")
+    assert [each["tool_call_id"] for each in messages[2:4]] == [first, second]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+@pytest.mark.parametrize("arguments", ["", '{"city": "b"}'])
+def test_the_call_in_which_an_answer_ended_is_not_made(reason: str, arguments: str) -> None:
+    made: List[Any] = []
+    model = Model([("look", '{"city": "a"}'), ("look", arguments)], "ok")
+    chat = changed(model, '{"message"', f'{{"finish_reason": "{reason}", "message"')
+    run_tools(chat, "x", {"look": lambda **given: made.append(given)}, tools=[tool("look")])
+    assert made == [{"city": "a"}]
+    assert model.asked[1][-1] == result(
+        "c1", f"error: this call is not whole ({reason}), and was not made"
+    )
+
+
+def test_arguments_that_a_server_has_decoded_are_taken() -> None:
+    model = Model([("weather", {"city": "größer"})], "ok")
+    _, messages = run(model)
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == '{"city": "größer"}'
+    assert json.loads(messages[2]["content"])["city"] == "größer"
 
 
 def test_what_a_function_raises_is_raised() -> None:

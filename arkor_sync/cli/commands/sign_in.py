@@ -161,12 +161,12 @@ def logout(output: Output, force: bool) -> None:
     """Remove ~/.arkor/credentials.json. The project of this directory is kept."""
     from arkor_sync._common.environment import variable
     from arkor_sync.cloud.credentials import credentials_path
-    from arkor_sync.cloud.sign_in import sign_out
+    from arkor_sync.cloud.sign_in import is_there, sign_out
 
     path = credentials_path()
     before = _stored()
     is_anonymous = before is not None and before.mode == "anon"
-    there, removed = path.exists() or path.is_symlink(), False
+    there, removed = is_there(path), False
     if there and not force:
         if not (output.is_terminal and sys.stdin.isatty()):
             raise click.UsageError(f"{path} was kept, because nobody can be asked; give --force")
