@@ -67,7 +67,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy."""
-    session.install(".[test,lint]")
+    session.install(".[test,lint,cli]")
     session.run("mypy")
     session.run("mypy", "tests/typing")
 
@@ -76,9 +76,11 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
-    modules = ["handlers", "emulator", "testing", "client", "credentials", "project"]
+    modules = ["handlers", "emulator", "testing", "client", "credentials", "project", "manifest"]
     names = [f"arkor_sync.{module}" for module in modules]
-    pdoc = ("python", "-W", "error", "-m", "pdoc", "--docformat", "google")
+    # A TypedDict does not remember which keys are of its base.
+    warnings = ("-W", "error", "-W", "ignore:Cannot determine where arkor_sync.")
+    pdoc = ("python", *warnings, "-m", "pdoc", "--docformat", "google")
     with session.chdir(session.create_tmp()):  # elsewhere: here is a folder of the same name
         session.run(*pdoc, "arkor_sync", *names, "-o", "reference")
 

@@ -40,9 +40,11 @@ for module, names in MISSING.items():
 """
 
 IMPORTS = """
-import importlib, pkgutil, arkor_sync
+import importlib.util, pkgutil, arkor_sync
 modules = pkgutil.walk_packages(arkor_sync.__path__, "arkor_sync.")
-imported = [importlib.import_module(each.name).__name__ for each in modules]
+of_an_extra = () if importlib.util.find_spec("click") else ("arkor_sync.cli.",)
+names = [each.name for each in modules if not each.name.startswith(of_an_extra)]
+imported = [importlib.import_module(name).__name__ for name in names]
 for name in arkor_sync.__all__:
     getattr(arkor_sync, name)
 print(json.dumps(imported))
