@@ -270,13 +270,18 @@ def _judged_by_form(data: Any, path: str, *names: str) -> Dict[str, Any]:
     }
 
 
+def is_slug(text: Any) -> bool:
+    """Whether a value has the form of a slug."""
+    return isinstance(text, str) and bool(_SLUG.fullmatch(text))
+
+
 def check_slug(slug: str) -> str:
     """Return the slug of a deployment; refuse one that the cloud would refuse.
 
     Raises:
         ArkorUsageError: It has other characters, or is too short or too long.
     """
-    check("slug", slug, isinstance(slug, str) and bool(_SLUG.fullmatch(slug)), _SLUG_WANTED)
+    check("slug", slug, is_slug(slug), _SLUG_WANTED)
     return slug
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Union
+from urllib.parse import urlsplit
 
 from arkor_sync._common.arguments import check, refusal
+from arkor_sync.cloud.credentials import DEFAULT_BASE_URL
 from arkor_sync.cloud.deployment_models import (
     AuthMode,
     Deployment,
@@ -14,13 +16,36 @@ from arkor_sync.cloud.deployment_models import (
     Retention,
     check_label,
     check_slug,
+    is_slug,
     retention_fields,
 )
 from arkor_sync.cloud.fields import check_flag, present
+from arkor_sync.cloud.plain_session import is_loopback
 from arkor_sync.cloud.session import CloudSession, Target
 from arkor_sync.cloud.urls import check_id
 
 _TARGET_WANTED = "AdapterTarget.final(job), AdapterTarget.checkpoint(job, step) or BaseModelTarget"
+
+
+def endpoint_url(base_url: str, slug: str) -> Optional[str]:
+    """Return the address of a deployment, as the base URL of an OpenAI-compatible server.
+
+    Args:
+        base_url: The cloud.
+        slug: The deployment's slug.
+
+    Returns:
+        `https://<slug>.arkor.app/v1` for the public cloud, a path below the address of an Arkor on
+        this machine, and None for another cloud: it does not tell the address.
+    """
+    base_url = base_url.strip().rstrip("/")
+    if not is_slug(slug):
+        return None
+    if base_url == DEFAULT_BASE_URL:
+        return f"https://{slug}.arkor.app/v1"
+    if is_loopback(urlsplit(base_url).hostname or ""):
+        return f"{base_url}/deployed/{slug}/v1"
+    return None
 
 
 class Deployments:
@@ -150,6 +175,18 @@ class Deployments:
             NotFoundError: There is no such deployment.
         """
         self._session.delete(self._target(deployment_id))
+
+    def endpoint_url(self, slug: str) -> Optional[str]:
+        """Return the address of a deployment, for `ChatEndpoint` and OpenAI's SDKs; asks nobody.
+
+        Args:
+            slug: The deployment's slug.
+
+        Returns:
+            `https://<slug>.arkor.app/v1`, or its place in an Arkor on this machine; None for a
+            cloud elsewhere, which does not tell it.
+        """
+        return endpoint_url(self._session.find_address(), slug)
 
     def _target(self, deployment_id: str) -> Target:
         return self._session.target("endpoints", check_id("deployment_id", deployment_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Callable, List
 
 import click
@@ -9,6 +10,7 @@ import pytest
 
 from arkor_sync.cli.client import split_step
 from arkor_sync.cli.commands.deployments import _find_key, _retention
+from arkor_sync.cloud.endpoint import ChatEndpoint
 from arkor_sync.emulator import Emulator, Fault
 from arkor_sync.errors import ArkorUsageError
 from support.command_line import CommandLine
@@ -35,8 +37,9 @@ def test_a_checkpoint_of_a_job_is_deployed_by_the_names_of_both(
     made = cli(
         "deployments", "create", "support-bot", "--job", "triage@v1@50", "--retention", "30d"
     )
-    assert made.stdout.splitlines()[1:6] == [
+    assert made.stdout.splitlines()[1:7] == [
         "slug: support-bot",
+        f"url: {emulator.endpoint_url('support-bot')}",
         f"target: job {job}@50",
         "authMode: fixed_api_key",
         "enabled: yes",
@@ -59,7 +62,11 @@ def test_a_base_model_that_everybody_may_call(cli: CommandLine, emulator: Emulat
     ).json
     assert made["target"] == {"kind": "base_model", "baseModel": MODEL[1]}
     assert (made["authMode"], made["runRetentionMode"]) == ("none", "unlimited")
+    url = made.pop("url")
     assert made == emulator.client().deployments.get(made["id"]).to_dict()
+    assert ChatEndpoint(url).chat("Hello").content()
+    assert cli("deployments", "show", "support-bot", "--json").json == {"url": url, **made}
+    assert f"\nurl: {url}\n" in cli("deployments", "show", made["id"]).stdout
 
 
 @pytest.mark.parametrize(
@@ -246,11 +253,19 @@ def test_a_key_is_printed_once_and_only_on_standard_output(
     (key,) = issued.stdout.splitlines()
     assert key.startswith("ark_live_")
     assert issued.stderr.startswith("The key our web shop (")
-    assert issued.stderr.endswith(") is shown only this once: store it now.\n")
+    told, _, curl = issued.stderr.splitlines()
+    assert told.endswith(") is shown only this once: store it now.")
+    assert shlex.split(curl.replace("$KEY", key)) == [
+        "curl",
+        f"{emulator.endpoint_url('support-bot')}/chat/completions",
+        *("-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"),
+        *("-d", '{"messages": [{"role": "user", "content": "Hello"}]}'),
+    ]
     assert key not in issued.stderr
     as_json = cli("keys", "issue", "support-bot", "ci", "--json", "--debug")
     assert as_json.json["label"] == "ci"
     assert as_json.json["plaintext"] not in as_json.stderr
+    assert "curl" not in as_json.stderr
     listed = cli("keys", "list", "support-bot")
     assert [line.split("\t")[1:4] for line in listed.stdout.splitlines()] == [
         ["our web shop", key[:17], "yes"],

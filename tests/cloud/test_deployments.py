@@ -22,6 +22,7 @@ from arkor_sync.cloud.deployment_models import (
     IssuedKey,
     UnknownTarget,
 )
+from arkor_sync.cloud.deployments import endpoint_url
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, Fault
 from arkor_sync.errors import (
@@ -458,3 +459,22 @@ def test_a_delete_whose_answer_is_lost_has_worked(emulator: Emulator) -> None:
     assert client.deployments.list() == []
     routes = [each.route for each in emulator.requests]
     assert routes.count("delete_deployment") == 2
+
+
+@pytest.mark.parametrize(
+    ("base_url", "slug", "url"),
+    [
+        ("https://api.arkor.ai", "support-bot", "https://support-bot.arkor.app/v1"),
+        ("https://api.arkor.ai/ ", "ab", "https://ab.arkor.app/v1"),
+        ("http://127.0.0.1:80/", "ab", "http://127.0.0.1:80/deployed/ab/v1"),
+        ("http://[::1]:80", "ab", "http://[::1]:80/deployed/ab/v1"),
+        ("https://staging.arkor.ai", "ab", None),
+        ("http://api.arkor.ai", "ab", None),
+        ("https://api.arkor.ai", "evil.example/", None),
+        ("http://localhost:80", "a b'c", None),
+    ],
+)
+def test_the_address_of_a_deployment(base_url: str, slug: str, url: Any) -> None:
+    assert endpoint_url(base_url, slug) == url
+    client = CloudApiClient(base_url.strip())
+    assert client.deployments.endpoint_url(slug) == url

@@ -205,6 +205,7 @@ deployed: Deployment = patient.deployments.create(
 )
 listed: List[Deployment] = patient.deployments.list()
 read: Deployment = patient.deployments.get(deployed.id)
+deployed_at: Optional[str] = patient.deployments.endpoint_url(read.slug)
 patient.deployments.update(read.id, target=AdapterTarget.checkpoint("job-1", 20))
 patient.deployments.update(read.id, auth_mode="none", enabled=False, retention="unlimited")
 patient.deployments.update(read.id, target=BaseModelTarget("unsloth/gemma-4-E4B-it"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
@@ -107,7 +108,7 @@ def create(
     target = _target(client, job, model, output)
     assert target is not None
     made = client.deployments.create(slug, target=target, auth_mode=auth, retention=retention)
-    _show(output, made)
+    _show(output, client, made)
 
 
 @command(
@@ -121,7 +122,8 @@ def create(
 @click.argument("deployment")
 def show(output: Output, deployment: str) -> None:
     """Show one deployment, by its slug or its id."""
-    _show(output, _find(make_client(), deployment))
+    client = make_client()
+    _show(output, client, _find(client, deployment))
 
 
 @command(
@@ -160,7 +162,7 @@ def update(
     changed = client.deployments.update(
         found.id, target=target, auth_mode=auth, enabled=enabled, retention=retention
     )
-    _show(output, changed)
+    _show(output, client, changed)
 
 
 @command(
@@ -245,6 +247,9 @@ def issue(output: Output, deployment: str, label: str) -> None:
     )
     if found.auth_mode == "none":
         output.note("The deployment does not ask for a key: its --auth is none.")
+    url = client.deployments.endpoint_url(found.slug)
+    if url is not None and not output.as_json:
+        output.note(f"Ask it, with the key in $KEY:\n{_curl(url)}")
 
 
 @command(
@@ -322,8 +327,22 @@ def _target(
     return AdapterTarget(find_job(client, name, output).id, step)
 
 
-def _show(output: Output, deployment: Deployment) -> None:
-    output.facts(deployment.to_dict() if output.as_json else _facts(deployment))
+def _show(output: Output, client: CloudApiClient, deployment: Deployment) -> None:
+    url = client.deployments.endpoint_url(deployment.slug)
+    if output.as_json:
+        shown = deployment.to_dict()
+        output.json(shown if url is None else {"url": url, **shown})
+    else:
+        facts = _facts(deployment)
+        output.facts({"id": facts.pop("id"), "slug": facts.pop("slug"), "url": url, **facts})
+
+
+def _curl(url: str) -> str:
+    """Return a command for a shell that asks a deployment; it reads the key from `$KEY`."""
+    header = '-H "Authorization: Bearer $KEY"'
+    body = '{"messages": [{"role": "user", "content": "Hello"}]}'
+    address = shlex.quote(f"{url}/chat/completions")
+    return f"curl {address} {header} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _facts(deployment: Deployment) -> Dict[str, Any]:
