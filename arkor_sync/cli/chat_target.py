@@ -1,23 +1,21 @@
-"""Which model an argument of `chat` names. Runs on the caller's thread."""
+"""Which model an argument of `chat` or `deployments` names. Runs on the caller's thread."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 from arkor_sync._common.text import safe_line
-from arkor_sync.cli.client import find_job, split_step
+from arkor_sync.cli.client import find_job, has_model, split_step
 from arkor_sync.cli.job_history import read_events
 from arkor_sync.cloud.chat_request import adapter_of
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
-from arkor_sync.cloud.models import JobStatus
 from arkor_sync.errors import ArkorError, ArkorUsageError
 
 if TYPE_CHECKING:
     from arkor_sync.cli.output import Output
     from arkor_sync.cloud.client import CloudApiClient
+    from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.errors import NotFoundError
-
-_WITHOUT_MODEL = frozenset(JobStatus) - {JobStatus.COMPLETED}
 
 
 class Target(NamedTuple):
@@ -60,14 +58,37 @@ def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
             f"{name} is a base model, which has no checkpoints; leave out @{step}"
         )
     try:
-        job = find_job(client, name, output)
+        job = find_job(client, name, output, with_model=step is None)
     except ArkorUsageError as error:
         models = ", ".join(SUPPORTED_MODELS)
         raise ArkorUsageError(f"{error}; to talk to a base model give {models}") from None
+    return _adapter(client, job, step)
+
+
+def find_adapter(client: CloudApiClient, text: str, output: Output) -> Target:
+    """Return what a job has trained, as `JOB[@STEP]` names it; here a checkpoint has to exist.
+
+    Args:
+        client: Asks the cloud for the job, and for its checkpoints if the text names one.
+        text: The id or the name of a job, with `@STEP` behind it for one of its checkpoints.
+        output: Tells which job it is, if several have the name.
+
+    Raises:
+        ArkorUsageError: There is no such job or checkpoint, or the job has no final model.
+    """
+    name, step = split_step(text)
+    target = _adapter(client, find_job(client, name, output), step)
+    missing = _missing_checkpoint(client, target)
+    if missing is not None:
+        raise missing
+    return target
+
+
+def _adapter(client: CloudApiClient, job: TrainingJob, step: Optional[int]) -> Target:
     shown = safe_line(job.name)
     if step is not None:
         shown = f"{shown}@{step}"
-    elif job.status in _WITHOUT_MODEL:
+    elif not has_model(job):
         raise ArkorUsageError(
             f"the job {shown!r} ({job.status}) has no final model"
             f"{_choice(shown, find_checkpoints(client, job.id))}"
@@ -77,10 +98,15 @@ def find_target(client: CloudApiClient, text: str, output: Output) -> Target:
 
 def explain_missing(client: CloudApiClient, target: Target, error: NotFoundError) -> ArkorError:
     """Return a clearer error for a checkpoint that does not exist, else the same error."""
+    return _missing_checkpoint(client, target) or error
+
+
+def _missing_checkpoint(client: CloudApiClient, target: Target) -> Optional[ArkorUsageError]:
+    """Return an error if a target is a checkpoint that is known not to exist."""
     adapter = target.body.get("adapter", {})
     steps = find_checkpoints(client, adapter["jobId"]) if "step" in adapter else None
     if steps is None or adapter["step"] in steps:
-        return error
+        return None
     name, step = split_step(target.name)
     return ArkorUsageError(
         f"the job {name!r} has no checkpoint at step {step}{_choice(name, steps)}"

@@ -39,7 +39,12 @@ def make_signed_in_client() -> CloudApiClient:
 
 
 def find_job(
-    client: CloudApiClient, job: str, output: Output, *, only: bool = False
+    client: CloudApiClient,
+    job: str,
+    output: Output,
+    *,
+    only: bool = False,
+    with_model: bool = False,
 ) -> TrainingJob:
     """Return the job that an argument names, by its id or its name.
 
@@ -49,6 +54,7 @@ def find_job(
             said.
         output: Tells which one it is.
         only: Refuse a name that several jobs have: what follows cannot be undone.
+        with_model: Of several jobs take the newest that has a final model, if there is one.
 
     Raises:
         ArkorUsageError: There is no such job, or there are several; nothing was changed.
@@ -70,8 +76,19 @@ def find_job(
         several = f"{len(named)} jobs are named {safe_line(job)!r}, the newest first: {ids}"
         if only:
             raise ArkorUsageError(f"{several}; give the id of one")
+        if with_model and not has_model(named[0]):
+            for each in filter(has_model, named):
+                output.note(f"{several}; taking {each.id}, the newest that has a final model")
+                return each
         output.note(f"{several}; taking the newest")
     return named[0]
+
+
+def has_model(job: TrainingJob) -> bool:
+    """Whether a job may have a final model: one in a state that is not known here may."""
+    from arkor_sync.cloud.models import JobStatus
+
+    return job.status == JobStatus.COMPLETED or job.status not in frozenset(JobStatus)
 
 
 def split_step(text: str) -> Tuple[str, Optional[int]]:

@@ -98,6 +98,22 @@ def test_a_job_that_failed_is_refused_with_its_checkpoints(
     assert [each for each in emulator.requests if each.route == "chat"] == []
 
 
+def test_of_several_jobs_the_newest_with_a_final_model_is_taken(
+    cli: CommandLine, emulator: Emulator
+) -> None:
+    ended(emulator)
+    taken = ended(emulator)
+    ended(emulator, fails_at=15)
+    newest = ended(emulator, fails_at=5)
+    done = cli("chat", "triage", "Hello")
+    assert done.stdout == "[triage @ final] Hello\n"
+    assert asked(emulator)["adapter"] == {"kind": "final", "jobId": taken}
+    assert f"the newest first: {newest} (failed), " in done.stderr
+    assert f"; taking {taken}, the newest that has a final model\n" in done.stderr
+    with_step = cli("chat", "triage@10", "Hello", code=2)
+    assert "; taking the newest\n" in with_step.stderr
+
+
 def test_the_checkpoints_of_a_running_job_are_known(cli: CommandLine, emulator: Emulator) -> None:
     engine = ScriptedEngine(steps=20, checkpoints=(2, 4), silent_at=5)
     job_id = emulator.create_job(engine, name="triage")

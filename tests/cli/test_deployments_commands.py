@@ -11,7 +11,7 @@ import pytest
 from arkor_sync.cli.client import split_step
 from arkor_sync.cli.commands.deployments import _find_key, _retention
 from arkor_sync.cloud.endpoint import ChatEndpoint
-from arkor_sync.emulator import Emulator, Fault
+from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from arkor_sync.errors import ArkorUsageError
 from support.command_line import CommandLine
 
@@ -21,6 +21,14 @@ MODEL = ("--model", "unsloth/gemma-4-E4B-it")
 
 def routes(emulator: Emulator) -> List[str]:
     return [str(each.route) for each in emulator.requests]
+
+
+def train(emulator: Emulator, name: str, **script: Any) -> str:
+    """Return the id of a job that has ended."""
+    script = {"steps": 60, "checkpoints": (50,), **script}
+    job = emulator.create_job(ScriptedEngine(**script), name=name)
+    emulator.wait_for(lambda: emulator.jobs[job].terminal)
+    return job
 
 
 def deploy(emulator: Emulator, **more: Any) -> str:
@@ -33,7 +41,7 @@ def deploy(emulator: Emulator, **more: Any) -> str:
 def test_a_checkpoint_of_a_job_is_deployed_by_the_names_of_both(
     cli: CommandLine, emulator: Emulator
 ) -> None:
-    job = emulator.create_job(name="triage@v1")
+    job = train(emulator, "triage@v1")
     made = cli(
         "deployments", "create", "support-bot", "--job", "triage@v1@50", "--retention", "30d"
     )
@@ -100,6 +108,40 @@ def test_a_slug_that_is_taken_and_a_job_that_does_not_exist(
     missing = cli("deployments", "create", "other", "--job", "nope", code=2)
     assert "no job of this project has the id or the name 'nope'" in missing.stderr
     assert routes(emulator).count("create_deployment") == 1
+
+
+@pytest.mark.parametrize("given", [("create", "other"), ("update", "support-bot")])
+def test_a_model_that_does_not_exist_is_not_served(
+    cli: CommandLine, emulator: Emulator, given: Any
+) -> None:
+    deploy(emulator)
+    train(emulator, "triage", fails_at=55)
+    failed = cli("deployments", *given, "--job", "triage", code=2)
+    assert "the job 'triage' (failed) has no final model; its checkpoints: tri" in failed.stderr
+    missing = cli("deployments", *given, "--job", "triage@40", code=2)
+    assert "the job 'triage' has no checkpoint at step 40; its checkpoints: tri" in missing.stderr
+    assert missing.stdout == failed.stdout == ""
+    assert not {"create_deployment", "update_deployment"} & set(routes(emulator))
+    done = cli("deployments", *given, "--job", "triage@50")
+    assert "has no" not in done.stderr
+
+
+def test_checkpoints_that_cannot_be_read_are_left_to_the_cloud(
+    cli: CommandLine, emulator: Emulator
+) -> None:
+    train(emulator, "triage")
+    emulator.faults.add(Fault("status", route="stream", status=403, count=1))
+    cli("deployments", "create", "support-bot", "--job", "triage@7")
+    assert routes(emulator)[-1] == "create_deployment"
+
+
+def test_a_model_that_cannot_be_trained_is_said_and_left_to_the_cloud(
+    cli: CommandLine, emulator: Emulator
+) -> None:
+    made = cli("deployments", "create", "support-bot", "--model", "no/such-model", "--json")
+    assert "'no/such-model' is not a model that can be trained (unsloth/gemma-4" in made.stderr
+    assert made.json["target"]["baseModel"] == "no/such-model"
+    assert cli("deployments", "update", "support-bot", *MODEL).stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -194,7 +236,7 @@ def test_what_the_cloud_says_of_a_deployment_is_shown_harmless(
 
 def test_an_update_changes_what_was_given(cli: CommandLine, emulator: Emulator) -> None:
     id = deploy(emulator)
-    job = emulator.create_job(name="triage-v2")
+    job = train(emulator, "triage-v2")
     changed = cli("deployments", "update", "support-bot", "--job", "triage-v2", "--disable")
     assert f"target: job {job}\n" in changed.stdout
     assert "enabled: no\n" in changed.stdout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 import click
 
 from arkor_sync._common.text import counted, safe_line
-from arkor_sync.cli.client import find_job, make_client, split_step
+from arkor_sync.cli.client import make_client
 from arkor_sync.cli.command import command, group
 from arkor_sync.cli.exit_codes import ExitCode
 from arkor_sync.cli.output import Output
@@ -315,16 +315,24 @@ def _find_key(client: CloudApiClient, deployment: Deployment, key: str) -> Deplo
 def _target(
     client: CloudApiClient, job: Optional[str], model: Optional[str], output: Output
 ) -> Optional[DeploymentTarget]:
+    from arkor_sync.cli.chat_target import find_adapter
     from arkor_sync.cloud.deployment_models import AdapterTarget, BaseModelTarget
+    from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 
     if job is not None and model is not None:
         raise click.UsageError("--job and --model name two things to serve; give one of them")
     if model is not None:
+        if model not in SUPPORTED_MODELS:
+            known = ", ".join(SUPPORTED_MODELS)
+            output.note(
+                f"{safe_line(model)!r} is not a model that can be trained ({known}); the cloud "
+                "decides whether it can serve it"
+            )
         return BaseModelTarget(model)
     if job is None:
         return None
-    name, step = split_step(job)
-    return AdapterTarget(find_job(client, name, output).id, step)
+    adapter = find_adapter(client, job, output).body["adapter"]
+    return AdapterTarget(adapter["jobId"], adapter.get("step"))
 
 
 def _show(output: Output, client: CloudApiClient, deployment: Deployment) -> None:
