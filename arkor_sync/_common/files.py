@@ -160,13 +160,20 @@ def read_text(path: Path) -> str:
     return content.decode(json.detect_encoding(content))
 
 
-def keep_copy(path: Path) -> None:
-    """Copy a file that cannot be used to `NAME.bak`, for this user, before another replaces it.
+def keep_copy(path: Path) -> Path:
+    """Copy a file to `NAME.bak`, for this user alone, before another replaces it; return the copy.
+
+    An older copy is not replaced: then it is `NAME.bak.2`, or the next number.
 
     Raises:
         OSError: There is no file, or it cannot be copied.
     """
-    write_atomically(path.with_name(f"{path.name}.bak"), read_file(path), 0o600)
+    content, copy, number = read_file(path), path.with_name(f"{path.name}.bak"), 1
+    while copy.exists():
+        number += 1
+        copy = path.with_name(f"{path.name}.bak.{number}")
+    write_atomically(copy, content, 0o600)
+    return copy
 
 
 def is_special(path: Path) -> bool:

@@ -286,11 +286,10 @@ def ensure_credentials(
         if path.exists():
             _logger.warning(
                 "%s holds no credentials; replacing it with a new anonymous identity; the old "
-                "content is in %s.bak",
+                "content is in %s",
                 path,
-                path.name,
+                keep_old(path).name,
             )
-            keep_old(path)
         created = make_anonymous_identity(base_url, http)
         write_credentials(created, path)
         _logger.warning(
@@ -321,14 +320,14 @@ def locked_file(path: Path, patience: float) -> Iterator[None]:
         yield
 
 
-def keep_old(path: Path) -> None:
-    """Copy the credentials file to `credentials.json.bak`.
+def keep_old(path: Path) -> Path:
+    """Copy the credentials file, as `keep_copy` does, and return the copy.
 
     Raises:
         CredentialsError: It cannot be copied.
     """
     try:
-        keep_copy(path)
+        return keep_copy(path)
     except OSError as error:
         problem = f"{path} cannot be copied to {path.name}.bak: {reason_of(error)}"
         raise CredentialsError(problem) from copy(error)

@@ -284,8 +284,7 @@ def _replace(credentials: C, path: Path, http: HttpClient) -> C:
         except CredentialsError:
             lost = not path.is_dir()
         if lost:
-            keep_old(path)
-            _logger.warning("what %s held before is in %s.bak", path, path.name)
+            _logger.warning("what %s held before is in %s", path, keep_old(path).name)
         write_credentials(credentials, path)
     return read_from(credentials, path)
 

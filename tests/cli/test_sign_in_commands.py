@@ -72,6 +72,53 @@ def test_logout_asks_and_keeps_the_file_unless_told(
     assert ("was kept" in shown.text) == kept
 
 
+@pytest.mark.parametrize("how", ["--anonymous", "--oauth"])
+@pytest.mark.parametrize("answer", ["\r", "n\r"])
+def test_an_anonymous_identity_is_not_replaced_unless_told(
+    cli: CommandLine, terminal: Any, emulator: Emulator, path: Path, how: str, answer: str
+) -> None:
+    cli("login", "--anonymous", **NOBODY)
+    before, asked = path.read_bytes(), len(emulator.requests)
+    shown = terminal("login", how, "--no-browser", columns=200, **NOBODY)
+    shown.until("[y/N]:")
+    assert "cannot be had again" in shown.text
+    shown.press(answer)
+    assert shown.wait() == 0
+    assert "Nothing was changed." in shown.text
+    assert path.read_bytes() == before
+    assert len(emulator.requests) == asked
+
+
+def test_each_anonymous_identity_that_is_replaced_is_kept(
+    cli: CommandLine, terminal: Any, path: Path
+) -> None:
+    cli("login", "--anonymous", **NOBODY)
+    held = [path.read_bytes()]
+    shown = terminal("login", "--anonymous", columns=200, **NOBODY)
+    shown.until("[y/N]:")
+    shown.press("y\r")
+    assert shown.wait() == 0
+    held.append(path.read_bytes())
+    piped = cli("login", "--anonymous", **NOBODY)  # nobody is asked
+    assert f"what {path} held before is in credentials.json.bak.2" in piped.stderr
+    copies = sorted(path.parent.glob("credentials.json.bak*"))
+    assert [each.read_bytes() for each in copies] == held
+    out = cli("logout", "--force", **NOBODY)
+    assert [f"{each} has older credentials" in out.stderr for each in copies] == [True, True]
+
+
+@pytest.mark.parametrize(("answer", "written"), [("\r", False), ("y\r", True)])
+def test_a_token_of_the_environment_makes_login_ask(
+    terminal: Any, path: Path, answer: str, written: bool
+) -> None:
+    shown = terminal("login", "--anonymous", columns=200)
+    shown.until("[y/N]:")
+    assert "ARKOR_TOKEN is set, and comes before" in shown.text
+    shown.press(answer)
+    assert shown.wait() == 0
+    assert path.exists() == written
+
+
 def test_a_token_of_the_environment_is_named(cli: CommandLine, path: Path) -> None:
     ended = cli("login", "--anonymous", "--json")
     assert ended.json["mode"] == "anon"

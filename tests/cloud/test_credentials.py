@@ -424,9 +424,9 @@ def test_a_corrupt_file_is_not_replaced_if_it_cannot_be_kept(
     path: Path, cloud: ScriptedCloud
 ) -> None:
     path.write_text("{")
-    path.with_name("credentials.json.bak").mkdir()
+    path.with_name("credentials.json.bak").symlink_to(path / "below a file")
     with pytest.raises(
-        CredentialsError, match=r"cannot be copied to credentials.json.bak: Is a directory"
+        CredentialsError, match=r"cannot be copied to credentials.json.bak: Not a directory"
     ):
         ensure_credentials(cloud.url)
     assert path.read_text() == "{"

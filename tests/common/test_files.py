@@ -591,9 +591,15 @@ def test_no_file_is_read_without_a_limit(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_kept_beside(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(b"\xff{")
-    keep_copy(path)
-    copy = tmp_path / "state.json.bak"
+    copy = keep_copy(path)
+    assert copy == tmp_path / "state.json.bak"
     assert (copy.read_bytes(), oct(mode_of(copy))) == (b"\xff{", oct(0o600))
+    path.write_bytes(b"second")
+    assert keep_copy(path) == tmp_path / "state.json.bak.2"
+    path.write_bytes(b"third")
+    assert keep_copy(path) == tmp_path / "state.json.bak.3"
+    kept = [each.read_bytes() for each in sorted(tmp_path.glob("state.json.bak*"))]
+    assert kept == [b"\xff{", b"second", b"third"]
 
 
 # Locks of directories.

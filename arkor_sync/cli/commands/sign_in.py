@@ -48,8 +48,9 @@ def login(
     """Sign in, with an account or anonymously.
 
     Without an option you are asked, in a terminal; elsewhere you get an anonymous identity, if you
-    are not signed in already. The credentials are written to ~/.arkor/credentials.json, which the
-    TypeScript command line reads too.
+    are not signed in already. In a terminal you are also asked before an anonymous identity is
+    replaced; a copy of it is kept beside the file. The credentials are written to
+    ~/.arkor/credentials.json, which the TypeScript command line reads too.
     """
     if oauth and anonymous:
         raise click.UsageError("give either --oauth or --anonymous")
@@ -65,6 +66,9 @@ def login(
         )
     before = _stored()
     path = credentials_path()
+    if asks and not _wants_to_replace(before, str(path)):
+        output.line("Nothing was changed.")
+        return None
     if not (oauth or anonymous):
         if not asks and before is not None:
             raise click.UsageError(
@@ -95,6 +99,20 @@ def login(
         output.note(f"They replace those of {_named(before)}.")
     _tell_next(output, signed_in)
     return None
+
+
+def _wants_to_replace(before: Optional[Stored], path: str) -> bool:
+    """Ask, where signing in has no effect now, or takes an anonymous identity away."""
+    from arkor_sync._common.environment import variable
+
+    if variable("ARKOR_TOKEN") and not click.confirm(
+        "ARKOR_TOKEN is set, and comes before what you sign in as. Sign in nevertheless?",
+        default=False,
+    ):
+        return False
+    if before is None or before.mode != "anon":
+        return True
+    return click.confirm(f"{_NO_WAY_BACK}.\nReplace {path}?", default=False)
 
 
 def _ask(output: Output) -> bool:
@@ -182,8 +200,8 @@ def logout(output: Output, force: bool) -> None:
         output.line(f"{path} was kept." if there else f"Nobody was signed in: there is no {path}.")
     if removed and is_anonymous:
         output.note(f"{_NO_WAY_BACK}.")
-    if path.with_name(f"{path.name}.bak").exists():
-        output.note(f"{path}.bak has older credentials; remove it too if nobody needs them.")
+    for copy in sorted(path.parent.glob(f"{path.name}.bak*")):
+        output.note(f"{copy} has older credentials; remove it too if nobody needs them.")
     if variable("ARKOR_TOKEN"):
         output.note("ARKOR_TOKEN is set, and is still used.")
 
