@@ -16,6 +16,7 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from arkor_sync._common.text import safe_line
+from arkor_sync.cloud.request_facts import not_listening
 from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 # What OpenSSL says of an answer that is not TLS; the words differ between its versions.
@@ -105,7 +106,10 @@ def _details(
         tried = f"the proxy {route.proxy}, on the way to {route.server}"
     elif route.proxy:
         tried = f"{route.server} through the proxy {route.proxy}"
-    return f"{details}; tried {tried}{route.address and f' (the address is {route.address})'}"
+    details += f"; tried {tried}{route.address and f' (the address is {route.address})'}"
+    remedy = "" if route.proxy else not_listening(route.server, route.address)
+    refused = isinstance(root, ConnectionRefusedError)
+    return f"{details}; {remedy}" if refused and remedy else details
 
 
 def _chain(error: BaseException, handled: Optional[BaseException]) -> List[BaseException]:

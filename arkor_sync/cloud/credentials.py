@@ -25,7 +25,7 @@ from arkor_sync._common.text import safe_text
 from arkor_sync.cloud.http import HttpClient, decode_json
 from arkor_sync.cloud.models import AnonymousToken
 from arkor_sync.cloud.record import Record
-from arkor_sync.cloud.request_facts import FROM_VARIABLE, GIVEN, Origin, not_arkor
+from arkor_sync.cloud.request_facts import FROM_VARIABLE, GIVEN, OF_CREDENTIALS, Origin, not_arkor
 from arkor_sync.cloud.urls import build_url
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
@@ -391,7 +391,7 @@ def find_base_url(credentials: Optional[Credentials] = None) -> Tuple[str, str]:
     url, source = variable("ARKOR_CLOUD_API_URL"), "from ARKOR_CLOUD_API_URL"
     if url is None and isinstance(credentials, CREDENTIALS_TYPES):
         url = credentials.arkor_cloud_api_url
-        source = f"that of the credentials {credentials.source}"
+        source = f"{OF_CREDENTIALS} {credentials.source}"
     if not isinstance(url, str):
         return DEFAULT_BASE_URL, "the default"
     return url.strip().rstrip("/"), source

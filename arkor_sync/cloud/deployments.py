@@ -20,7 +20,7 @@ from arkor_sync.cloud.deployment_models import (
     retention_fields,
 )
 from arkor_sync.cloud.fields import check_flag, present
-from arkor_sync.cloud.plain_session import is_loopback
+from arkor_sync.cloud.loopback import is_loopback
 from arkor_sync.cloud.session import CloudSession, Target
 from arkor_sync.cloud.urls import check_id
 

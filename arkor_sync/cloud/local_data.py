@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.paths import reason_of
 from arkor_sync._common.process import register_hooks
-from arkor_sync.cloud.plain_session import is_loopback
+from arkor_sync.cloud.loopback import is_loopback
 from arkor_sync.cloud.training_data import Records
 from arkor_sync.cloud.urls import check_base_url, without_query
 

@@ -19,9 +19,7 @@ logged, once for each host, because others can read along there.
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import re
-import socket
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Optional, Set, Tuple
 from urllib.parse import unquote, urlsplit
@@ -39,6 +37,7 @@ from arkor_sync._common.environment import variable
 from arkor_sync._common.log import get_logger
 from arkor_sync.cloud.connection_errors import Route
 from arkor_sync.cloud.connections import Adapter, Connect
+from arkor_sync.cloud.loopback import is_loopback
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -170,24 +169,6 @@ def _host_and_port(url: str) -> str:
 def _is_header_value(value: Any) -> bool:
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     return bool(re.fullmatch(r"[\t -~\x80-\xff]*", text)) and text == text.strip(" \t")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address of a URL is this machine itself, without asking the DNS."""
-    host = host.lower().rstrip(".").partition("%")[0]
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
-        return True
-    try:
-        address: Any = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            address = ipaddress.ip_address(
-                socket.inet_aton(host)
-            )  # 127.1, as the resolver reads it
-        except (OSError, ValueError):
-            return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return bool(address.is_loopback or address.is_unspecified)
 
 
 def _warn_of_plain_http(host: str) -> None:

@@ -10,10 +10,13 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+from arkor_sync.cloud.loopback import is_loopback
 from arkor_sync.cloud.urls import without_query
 
 FROM_VARIABLE = "from ARKOR_TOKEN"
 GIVEN = "given by the program"
+BACK_TO_THE_CLOUD = "`arkor-sync logout` goes back to the public cloud"
+OF_CREDENTIALS = "that of the credentials"
 ARKOR = "an Arkor cloud"
 OPENAI_SERVER = "an OpenAI-compatible server, and is the path right (it often ends in /v1)"
 
@@ -62,7 +65,7 @@ def describe(method: str, url: str, origin: Origin, refusal: Refusal) -> str:
     status = refusal.status
     facts = [f"{method} {without_query(url)}", *_scope(url)]
     if origin.token and status == 401:
-        facts.append(f"the token {origin.token} was refused: {_remedy(origin.token)}")
+        facts.append(f"the token {origin.token} was refused: {_remedy(origin, url)}")
     elif origin.token and status == 403:
         facts.append(f"the token is the one {origin.token}")
     elif status == 407:
@@ -83,6 +86,20 @@ def not_arkor(url: str, origin: Origin) -> str:
     parts = urlsplit(without_query(url))
     found = f" The address is {origin.address}" if origin.address else ""
     return f"is {parts.scheme}://{parts.netloc} {origin.server}?{found}"
+
+
+def not_listening(server: str, address: str) -> str:
+    """Say what to do if nothing listens at a host and port; empty if nothing special is known.
+
+    The credentials of a local Arkor stay in the file when it ends.
+    """
+    parts = urlsplit(f"//{server}")
+    if not (address.startswith(f"{OF_CREDENTIALS} from ") and is_loopback(parts.hostname or "")):
+        return ""
+    return (
+        f"no local Arkor listens there: `arkor-sync emulator --port {parts.port}` starts one; "
+        f"{BACK_TO_THE_CLOUD}"
+    )
 
 
 def reason_of(data: Any) -> Tuple[str, Optional[str]]:
@@ -129,9 +146,16 @@ def _scope(url: str) -> List[str]:
     return [f"organisation {org!r}"] if org else []
 
 
-def _remedy(token: str) -> str:
-    if token == FROM_VARIABLE:
+def _remedy(origin: Origin, url: str) -> str:
+    if origin.token == FROM_VARIABLE:
         return "set the variable to a token that is valid there"
-    if token.startswith("from "):
-        return "sign in again, or set ARKOR_TOKEN"
-    return "give credentials that are valid there"
+    if not origin.token.startswith("from "):
+        return "give credentials that are valid there"
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):
+        base = f"{parts.scheme}://{parts.netloc}"
+        return (
+            f"a local Arkor forgets its accounts when it ends; {BACK_TO_THE_CLOUD}, and "
+            f"`ARKOR_CLOUD_API_URL={base} arkor-sync login` signs in there again"
+        )
+    return "sign in again, or set ARKOR_TOKEN"

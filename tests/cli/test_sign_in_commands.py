@@ -203,3 +203,27 @@ def test_a_port_that_is_in_use(nobody: CommandLine) -> None:
             ended = nobody("login", "--oauth", code=4, ARKOR_CLOUD_API_URL=other.url)
     assert f"none of the ports {port} (Address already in use)" in ended.stderr
     assert list(nobody.home.iterdir()) == []
+
+
+def test_the_credentials_of_a_local_arkor_that_has_ended_do_not_lock_out(
+    cli: CommandLine, path: Path
+) -> None:
+    cli("login", "--anonymous", **NOBODY)
+    signed_in = json.loads(path.read_text())
+    with socket.socket() as closed, Emulator() as other:
+        closed.bind(("127.0.0.1", 0))  # it does not listen, and nobody else gets the port
+        port = closed.getsockname()[1]
+        variables = {**NOBODY, "ARKOR_CLOUD_API_URL": ""}
+        for command in (("whoami",), ("jobs", "list")):
+            path.write_text(
+                json.dumps({**signed_in, "arkorCloudApiUrl": f"http://127.0.0.1:{port}"})
+            )
+            ended = cli(*command, code=6, **variables)
+            assert (
+                f"no local Arkor listens there: `arkor-sync emulator --port {port}` starts one; "
+                "`arkor-sync logout` goes back to the public cloud\n"
+            ) in ended.stderr
+            path.write_text(json.dumps({**signed_in, "arkorCloudApiUrl": other.url}))
+            refused = cli(*command, code=4, **variables)
+            assert "a local Arkor forgets its accounts when it ends; " in refused.stderr
+            assert f"`ARKOR_CLOUD_API_URL={other.url} arkor-sync login` signs in" in refused.stderr

@@ -12,7 +12,12 @@ import pytest
 import requests
 
 from arkor_sync.cloud.client import CloudApiClient
-from arkor_sync.cloud.credentials import TokenCredentials
+from arkor_sync.cloud.credentials import (
+    AnonymousCredentials,
+    TokenCredentials,
+    read_credentials,
+    write_credentials,
+)
 from arkor_sync.cloud.project import ProjectState
 from arkor_sync.cloud.submission import maybe_created
 from arkor_sync.cloud.transport import Transport
@@ -112,6 +117,20 @@ def test_a_refused_connection_names_the_host_the_port_and_where_they_were_found(
         with pytest.raises(ArkorConnectionError) as caught:
             CloudApiClient(given).me()  # it requests an anonymous identity first
         assert str(caught.value).endswith(f"(the address is {source})")
+
+
+def test_the_credentials_of_a_local_arkor_that_has_ended_say_what_to_do(
+    closed_port: int, tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
+    path = tmp_path / "credentials.json"
+    write_credentials(AnonymousCredentials(SECRET, "i", url, "my org"), path)
+    assert str(create(None, credentials=read_credentials(path))) == (
+        f"POST {url}/v1/jobs: [Errno 111] Connection refused; tried 127.0.0.1:{closed_port} (the "
+        f"address is that of the credentials from {path}); no local Arkor listens there: "
+        f"`arkor-sync emulator --port {closed_port}` starts one; `arkor-sync logout` goes back to "
+        "the public cloud"
+    )
 
 
 def test_a_name_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import requests
 from arkor_sync.cloud import plain_session
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.credentials import TokenCredentials
-from arkor_sync.cloud.plain_session import PlainSession, is_loopback
+from arkor_sync.cloud.loopback import is_loopback
+from arkor_sync.cloud.plain_session import PlainSession
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.errors import ArkorConnectionError, ArkorUsageError
 from support.loopback import Connection, Server, answer

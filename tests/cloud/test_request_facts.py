@@ -20,6 +20,7 @@ from arkor_sync.cloud.credentials import (
     request_anonymous_token,
 )
 from arkor_sync.cloud.project import ProjectState
+from arkor_sync.cloud.request_facts import Origin, Refusal, describe
 from arkor_sync.errors import (
     AnonymousTokenRejectedError,
     ArkorError,
@@ -75,8 +76,23 @@ def test_a_refused_token_from_the_file_is_told_with_the_path_of_the_file(
     assert error.message == "no"
     assert error.hint == (
         f"GET {cloud.url}/v1/jobs/job-1; {WHERE}; the token from {path} was refused: "
-        "sign in again, or set ARKOR_TOKEN"
+        "a local Arkor forgets its accounts when it ends; `arkor-sync logout` goes back to the "
+        f"public cloud, and `ARKOR_CLOUD_API_URL={cloud.url} arkor-sync login` signs in there again"
     )
+
+
+@pytest.mark.parametrize(
+    ("token", "host", "remedy"),
+    [
+        ("from /home/me/c.json", "api.arkor.ai", "sign in again, or set ARKOR_TOKEN"),
+        ("from /home/me/c.json", "[::1]:80", "a local Arkor forgets its accounts when it ends; "),
+        ("from ARKOR_TOKEN", "localhost", "set the variable to a token that is valid there"),
+        ("given by the program", "localhost", "give credentials that are valid there"),
+    ],
+)
+def test_what_to_do_about_a_refused_token(token: str, host: str, remedy: str) -> None:
+    text = describe("GET", f"http://{host}/v1/me", Origin(token), Refusal(401))
+    assert f"; the token {token} was refused: {remedy}" in text
 
 
 def test_a_refused_token_from_the_variable_names_the_variable(
