@@ -1,8 +1,8 @@
 """Follows a run for a command, to its end or to Ctrl-C. Runs on the caller's thread.
 
 Ctrl-C asks once, in a terminal, whether to cancel the job, while the run goes on; a second one
-leaves at once. Elsewhere nothing is asked: the command leaves, and the job goes on. SIGTERM lets
-the callback that is running end.
+leaves at once. Elsewhere nothing is asked: the command leaves, and the job goes on. SIGTERM and
+SIGHUP let the callback that is running end.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _CODES = {
     "failed": ExitCode.FAILED,
     "cancelled": ExitCode.CANCELLED,
 }
+
+_ENDED_BY_SIGNAL = {ExitCode.TERMINATED: "SIGTERM", ExitCode.HUNG_UP: "SIGHUP"}
 
 
 def deadline_after(timeout: Optional[float]) -> Optional[float]:
@@ -86,7 +88,7 @@ def wait_for_end(
 
     Raises:
         KeyboardInterrupt: Ctrl-C, or two.
-        SystemExit: SIGTERM.
+        SystemExit: SIGTERM or SIGHUP.
         WaitTimeout: The deadline has passed. The run is left, and the job goes on.
         OSError: The lines cannot be written.
         RunError: A callback ended the run; the text has its last line.
@@ -102,10 +104,12 @@ def wait_for_end(
             result = _ask_and_leave(run, deadline, progress)
         return result
     except (SystemExit, WaitTimeout) as error:
-        exits = isinstance(error, SystemExit) and error.code != ExitCode.TERMINATED
+        exits = isinstance(error, SystemExit) and error.code not in _ENDED_BY_SIGNAL
         if exits or (run.failure is not None and run.failure.error is error):
             raise _failure_of_a_callback(run, error, folder) from error
-        run.abort("--timeout has passed" if isinstance(error, WaitTimeout) else "SIGTERM")
+        run.abort(
+            "--timeout has passed" if isinstance(error, WaitTimeout) else _ENDED_BY_SIGNAL[error.code]
+        )
         run.close()
         raise
     except RunAborted as error:
