@@ -43,9 +43,7 @@ class ExitCode(IntEnum):
     """SIGTERM. The callback that was running has ended, and a job goes on."""
 
 
-ENDING = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that end a command, besides that of Ctrl-C; Windows has no SIGHUP."""
 
 
