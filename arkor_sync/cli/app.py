@@ -99,7 +99,9 @@ def _run(arguments: List[str]) -> int:
         if _is_of_standard_output(error):
             _give_up_output(error)
             return ExitCode.FAILED
-        tell(_one_line(str(error) or type(error).__name__))
+        from arkor_sync._common.paths import file_and_reason
+
+        tell(_one_line(file_and_reason(error)))
         return exit_code_of(error)
 
 

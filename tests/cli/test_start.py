@@ -309,7 +309,7 @@ trainer.on_log(lambda ctx: print("step", ctx.step, flush=True))
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        emulator.step(*emulator.jobs)
+        emulator.step(*emulator.jobs, 2)
         assert process.stderr is not None
         stderr = process.stderr.read()
     assert process.returncode == 141
