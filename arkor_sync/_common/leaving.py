@@ -1,4 +1,4 @@
-"""A signal handler that ends the program as Ctrl-C does. Runs on the main thread."""
+"""A signal handler that ends the program as Ctrl-C does. Runs on the caller's thread."""
 
 from __future__ import annotations
 
