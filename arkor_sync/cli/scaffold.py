@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 from arkor_sync._common.files import read_file, write_atomically
-from arkor_sync._common.paths import naming
+from arkor_sync._common.paths import file_and_reason, naming
 from arkor_sync.errors import ArkorError, ArkorUsageError
 
 _NAME = re.compile(r"\w[\w.-]{0,59}")
@@ -60,7 +60,7 @@ def write_project(directory: Path, template: str, task: str, name: str) -> List[
             done.append({"action": action, "path": path})
         done.append({"action": _ignore(directory / _IGNORE_FILE, undo), "path": _IGNORE_FILE})
     except OSError as error:
-        raise ArkorError(f"{error}; {_undo(undo)}") from error
+        raise ArkorError(f"{file_and_reason(error)}; {_undo(undo)}") from error
     except BaseException:
         _undo(undo)
         raise
@@ -136,5 +136,5 @@ def _undo(undo: List[Callable[[], None]]) -> str:
         try:
             undo.pop()()
         except OSError as error:
-            left.append(str(error))
+            left.append(file_and_reason(error))
     return "; ".join(["what was written before it was removed again", *left])

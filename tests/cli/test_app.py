@@ -31,6 +31,11 @@ def shell(user: CommandLine, script: str, **extra: str) -> subprocess.CompletedP
     )
 
 
+def test_an_error_of_a_file_is_told_without_its_number(nobody: CommandLine) -> None:
+    ended = nobody.probe("open('no such file')")(code=1)
+    assert ended.stderr == "arkor-sync: no such file: No such file or directory\n"
+
+
 def test_a_command_that_is_unknown_is_a_usage_error(nobody: CommandLine) -> None:
     ended = nobody("docter", code=2)
     assert ended.stdout == ""

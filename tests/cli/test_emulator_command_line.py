@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -36,6 +37,34 @@ print(trainer.wait().status)
 
 def execute(user: CommandLine, *arguments: str, code: int = 0, **extra: str) -> Any:
     return user("emulator", "exec", *arguments, code=code, **extra)
+
+
+def test_a_terminal_that_is_closed_ends_it_and_leaves_no_files(
+    nobody: CommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    process = nobody.start("emulator", TMPDIR=str(folder))
+    assert process.stdout is not None
+    process.stdout.read()
+    assert list(folder.iterdir())
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 129
+    assert not list(folder.iterdir())
+
+
+def test_nohup_keeps_it_alive(nobody: CommandLine) -> None:
+    ignores = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    run = "os.execv(sys.executable, [sys.executable, '-m', 'arkor_sync', 'emulator'])"
+    process = replace(nobody, program=(sys.executable, "-c", ignores + run)).start()
+    assert process.stdout is not None
+    url = shlex.split(process.stdout.read().splitlines()[0])[1].split("=", 1)[1]
+    process.send_signal(signal.SIGHUP)
+    assert requests.get(f"{url}/_emulator/health", timeout=PATIENCE).ok
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -92,7 +121,7 @@ def test_a_program_that_there_is_not(nobody: CommandLine, tmp_path: Path) -> Non
     assert ended.stderr == f"arkor-sync: {tmp_path}: cannot be run: Permission denied\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_the_program_is_waited_for(
     nobody: CommandLine, number: signal.Signals
 ) -> None:

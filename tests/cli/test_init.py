@@ -104,6 +104,7 @@ def test_a_full_disk_leaves_nothing(nobody: CommandLine) -> None:
     assert done.stdout == ""
     assert "train.jsonl" in done.stderr
     assert "cannot be written: File too large" in done.stderr
+    assert "Errno" not in done.stderr
     assert "what was written before it was removed again" in done.stderr
     assert [path.name for path in nobody.cwd.iterdir()] == [".gitignore"]
 
@@ -123,7 +124,7 @@ def test_what_cannot_be_removed_again_is_named(
 
     (tmp_path / ".gitignore").mkdir()
     monkeypatch.setattr(Path, "unlink", fail)
-    with pytest.raises(ArkorError, match=r"Input/output error: '.*/trainer\.py'"):
+    with pytest.raises(ArkorError, match=r"/trainer\.py: Input/output error"):
         write(tmp_path)
 
 

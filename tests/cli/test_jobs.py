@@ -159,6 +159,18 @@ class TestWatch:
         assert b"\x1b[?7h\x1b[?25h\x1b[?1049l" in shown.printed
         assert b"\x1b]0;" not in shown.printed
 
+    def test_a_line_as_wide_as_the_terminal_is_shown_to_its_end(
+        self, emulator: Emulator, terminal: Callable[..., Any]
+    ) -> None:
+        waiting_job(emulator, "long" * 50)
+        shown = terminal("jobs", "list", "--watch", columns=100)
+        shown.until("queued")
+        heading = shown.screen[1]
+        assert len(heading) == 100
+        assert heading.endswith("duration")
+        shown.press("ctrl-c")
+        assert shown.wait() == 130
+
     @pytest.mark.slow
     def test_a_cloud_that_cannot_be_reached_is_asked_again(
         self, emulator: Emulator, terminal: Callable[..., Any]

@@ -295,6 +295,28 @@ def log(ctx):
     assert stderr.count("attaches to it again") == 1
 
 
+def test_a_callback_that_prints_to_nobody(cli: CommandLine, emulator: Emulator) -> None:
+    """As in `| head -1`: that is no failure of the callback."""
+    emulator.engine = ScriptedEngine(steps=2, manual=True)
+    write_project(
+        cli.cwd,
+        """
+trainer = create_trainer(**settings)
+trainer.on_log(lambda ctx: print("step", ctx.step, flush=True))
+""",
+    )
+    with cli.start("start") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        emulator.step(*emulator.jobs, 2)
+        assert process.stderr is not None
+        stderr = process.stderr.read()
+    assert process.returncode == 141
+    assert "raised" not in stderr
+    assert stderr.count("attaches to it again") == 1
+
+
 def test_ctrl_c_off_a_terminal_asks_nothing(cli: CommandLine, emulator: Emulator) -> None:
     emulator.engine = ScriptedEngine(silent_at=1)
     write_project(

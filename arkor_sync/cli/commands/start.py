@@ -52,12 +52,11 @@ def start(
     from arkor_sync.cli import following
     from arkor_sync.cli.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
-    from arkor_sync.signals import exit_on
 
     deadline = following.deadline_after(timeout)
     results = sys.stdout
     own = output.as_json or detach  # only results may be on standard output
-    with contextlib.redirect_stdout(sys.stderr if own else results), exit_on():
+    with contextlib.redirect_stdout(sys.stderr if own else results):
         trainer = load_project(source).trainer
         if trainer is None:
             raise click.UsageError("the manifest has no trainer; give create_arkor(trainer=...)")
