@@ -79,7 +79,7 @@ def docs(session: nox.Session) -> None:
     modules = ["handlers", "emulator", "testing", "client", "credentials", "project", "manifest"]
     names = [f"arkor_sync.{module}" for module in modules]
     # A TypedDict does not remember which keys are of its base, nor a NamedTuple where it was made.
-    unknown = ("Cannot determine where arkor_sync.", "Error parsing type annotation ForwardRef('Ch")
+    unknown = ("Cannot determine where arkor_sync.", "Error parsing type annotation ForwardRef(")
     ignored = [option for text in unknown for option in ("-W", f"ignore:{text}")]
     pdoc = ("python", "-W", "error", *ignored, "-m", "pdoc", "--docformat", "google")
     with session.chdir(session.create_tmp()):  # elsewhere: here is a folder of the same name
