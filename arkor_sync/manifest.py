@@ -91,11 +91,15 @@ def load_project(
     path = (Path.cwd() if cwd is None else Path(cwd)) / file
     if not path.is_file():
         wrong = "a directory" if path.is_dir() else "no such file"
+        if path.name and path.with_name(f"{path.name}.py").is_file():
+            wrong += f" (did you mean {path.name}.py?)"
         looked = f" ({DEFAULT_FILE} is the default)" if source is None else ""
         raise ArkorUsageError(
             f"{path}: {wrong}{looked}; give FILE or FILE:NAME, or make a project with "
             "`arkor-sync init`"
         )
+    if path.suffix != ".py":
+        raise ArkorUsageError(f"{path}: not a Python file; give FILE.py")
     module = _run(path)
     return _find(module, path, name)
 
