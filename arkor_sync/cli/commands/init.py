@@ -8,7 +8,6 @@ from typing import Optional
 import click
 
 from arkor_sync._common.text import safe_line
-
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
 from arkor_sync.cli.output import Output, tell
@@ -67,8 +66,9 @@ def init(output: Output, directory: str, template: str, name: str) -> Optional[E
     skipped = [each["path"] for each in done if each["action"] == "skipped"]
     unwritten = f" Not written, as made for that one: {', '.join(skipped)}." if skipped else ""
     tell(
-        f"{safe_line(folder / TRAINER)} was here already and is kept: it is what `arkor-sync start` runs, and "
-        f"not the trainer of the template.{unwritten} Give another DIRECTORY for a new project"
+        f"{safe_line(folder / TRAINER)} was here already and is kept: it is what "
+        "`arkor-sync start` runs, and not the trainer of the template."
+        f"{unwritten} Give another DIRECTORY for a new project"
     )
     written = any(each["action"] in ("created", "changed") for each in done)
     return ExitCode.COMPLETED if written else ExitCode.USAGE
