@@ -13,13 +13,13 @@ class ExitCode(IntEnum):
     """It did its work; a job that it followed has completed."""
 
     FAILED = 1
-    """The job failed, a callback ended the run, or the command could not do its work."""
+    """The job failed, a callback raised an error, or the command could not do its work."""
 
     USAGE = 2
     """An argument, a file or a setting cannot work. Nothing was sent or changed."""
 
     CANCELLED = 3
-    """The job was cancelled."""
+    """The job was cancelled, also by its own callback, as `EarlyStopping` does."""
 
     SIGN_IN = 4
     """There are no usable credentials, or the cloud does not accept them."""

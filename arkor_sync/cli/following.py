@@ -41,9 +41,9 @@ def deadline_after(timeout: Optional[float]) -> Optional[float]:
     Raises:
         ArkorUsageError: It is no number of seconds from 0.
     """
-    from arkor_sync._common.arguments import check_timeout  # imports requests
+    from arkor_sync._common.arguments import check  # imports requests
 
-    check_timeout(timeout)
+    check("--timeout", timeout, timeout is None or timeout >= 0, "a number of seconds from 0")
     return None if timeout is None else Clock.now() + timeout
 
 

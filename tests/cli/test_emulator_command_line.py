@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,9 +20,10 @@ from arkor_sync import Callbacks, create_trainer
 from arkor_sync.cli.commands.emulator import emulator as command
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.serving import engine_names
-from support.command_line import CommandLine
-from support.waiting import PATIENCE
+from support.command_line import REPOSITORY, CommandLine
+from support.waiting import PATIENCE, until
 
+KINDS = (".md", ".py", ".txt", ".ipynb")
 PRINT = "import os; print(os.environ['ARKOR_CLOUD_API_URL'], os.environ['ARKOR_TOKEN'])"
 TRAIN = """
 from arkor_sync import Callbacks, HuggingFaceDataset, create_trainer
@@ -233,6 +235,35 @@ def test_a_port_in_use_is_refused_in_a_line(nobody: CommandLine) -> None:
         ended = nobody("emulator", "--port", str(other.port), code=2)
     assert "in use; give another port, or 0 for a free one" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_example_of_its_help_waits_for_the_variables(nobody: CommandLine) -> None:
+    (line,) = [each for each in command.examples.splitlines() if "eval" in each]
+    started = line.replace("arkor-sync", shlex.join(nobody.program)).replace("8976", "0")
+    said = nobody.cwd / "said"
+    with said.open("w") as file:
+        done = subprocess.run(
+            ["sh", "-ec", f'{started}\nprintf %s "$ARKOR_CLOUD_API_URL"'],
+            env=nobody.environment({}),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            timeout=PATIENCE,
+        )
+    found = until(lambda: re.search(r"\(process (\d+)\)", said.read_text()))
+    try:
+        assert requests.get(f"{done.stdout}/_emulator/health", timeout=PATIENCE).ok
+    finally:
+        os.kill(int(found[1]), signal.SIGTERM)
+
+
+def test_nothing_that_is_shown_reads_a_file_while_it_is_written() -> None:
+    files = [REPOSITORY / "README.md"]
+    for folder in ("arkor_sync", "examples"):
+        files += [each for each in (REPOSITORY / folder).rglob("*.*") if each.suffix in KINDS]
+    race = re.compile(r"emulator.*[^>]>\s*[\w./]+\s*&(?!&)")
+    shown = [each for each in files if race.search(each.read_text("utf-8", "replace"))]
+    assert not shown
 
 
 def test_help_names_every_engine() -> None:

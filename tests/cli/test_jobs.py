@@ -93,6 +93,10 @@ class TestList:
     def test_an_empty_list_is_said(self, cli: CommandLine) -> None:
         ended = cli("jobs", "list", "--name", "nobody")
         assert (ended.stdout, ended.stderr) == ("", "there are no such jobs in this project\n")
+        assert cli("jobs", "list", "--status", "failed").stderr == ended.stderr
+        ended = cli("jobs", "list")
+        assert ended.stderr == "no jobs yet: `arkor-sync start` submits one\n"
+        assert (ended.stdout, cli("jobs", "list", "--json").json) == ("", [])
 
     @pytest.mark.parametrize("columns", [40, 80, 160])
     def test_in_a_terminal(

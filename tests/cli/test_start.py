@@ -348,3 +348,34 @@ def test_the_reader_of_the_output_leaves(cli: CommandLine, emulator: Emulator) -
         stderr = process.stderr.read()
     assert process.returncode == 141
     assert stderr.count("attaches to it again") == 1
+
+
+PROJECT = {"ARKOR_ORG": "o", "ARKOR_PROJECT": "p"}
+RECORD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+HERE = "; to train here: `arkor-sync emulator exec -- arkor-sync start`\n"
+
+
+def test_data_of_this_machine_can_be_trained_on_here(nobody: CommandLine) -> None:
+    nobody.variables["ARKOR_CLOUD_API_URL"] = "https://arkor.invalid"
+    (nobody.cwd / "train.jsonl").write_text(RECORD)
+    settings = "{**settings, 'dataset': os.path.abspath('train.jsonl')}"
+    write_project(nobody.cwd, f"trainer = create_trainer(**{settings})\n")
+    ended = nobody("start", code=2)
+    assert "train.jsonl on this machine, for a cloud that cannot read it" in ended.stderr
+    assert ended.stderr.endswith(HERE)
+
+
+def test_without_a_network_and_an_account_one_can_train_here(nobody: CommandLine) -> None:
+    nobody.variables["ARKOR_CLOUD_API_URL"] = "http://127.0.0.1:1"
+    write_project(nobody.cwd)
+    ended = nobody("start", code=6)
+    assert "nobody is signed in, and an anonymous account needs the network; to" in ended.stderr
+    assert ended.stderr.endswith(HERE)
+    assert "to train here" not in nobody("start", code=6, ARKOR_TOKEN="t", **PROJECT).stderr
+
+
+@pytest.mark.parametrize("given", ["-1", "nan"])
+def test_a_timeout_that_cannot_work_names_the_option(nobody: CommandLine, given: str) -> None:
+    ended = nobody("start", "--timeout", given, code=2)
+    number = float(given)
+    assert f"--timeout: got float {number}; give a number of seconds from 0\n" in ended.stderr

@@ -40,9 +40,10 @@ def start(
     FILE is trainer.py by default. NAME is a trainer, a manifest (create_arkor), or a function
     without arguments that returns one of these; by default `arkor`, then `trainer`.
 
-    The exit code is 0 only if the job has completed: 1 if it failed or a callback ended the run, 3
-    if it was cancelled. Ctrl-C asks whether to cancel the job, and a second one leaves at once,
-    with 130. Unless you answer yes, or when --timeout is over, the job goes on.
+    The exit code is 0 only if the job has completed: 1 if it failed or a callback raised an error,
+    3 if it was cancelled, also by its own callback, as EarlyStopping does. Ctrl-C asks whether to
+    cancel the job, and a second one leaves at once, with 130. Unless you answer yes, or when
+    --timeout is over, the job goes on.
 
     With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
     prints then goes to standard error.
