@@ -78,9 +78,10 @@ def docs(session: nox.Session) -> None:
     session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
     modules = ["handlers", "emulator", "testing", "client", "credentials", "project", "manifest"]
     names = [f"arkor_sync.{module}" for module in modules]
-    # A TypedDict does not remember which keys are of its base.
-    warnings = ("-W", "error", "-W", "ignore:Cannot determine where arkor_sync.")
-    pdoc = ("python", *warnings, "-m", "pdoc", "--docformat", "google")
+    # A TypedDict does not remember which keys are of its base, nor a NamedTuple where it was made.
+    unknown = ("Cannot determine where arkor_sync.", "Error parsing type annotation ForwardRef(")
+    ignored = [option for text in unknown for option in ("-W", f"ignore:{text}")]
+    pdoc = ("python", "-W", "error", *ignored, "-m", "pdoc", "--docformat", "google")
     with session.chdir(session.create_tmp()):  # elsewhere: here is a folder of the same name
         session.run(*pdoc, "arkor_sync", *names, "-o", "reference")
 

@@ -96,11 +96,15 @@ def load_project(
     path = (Path.cwd() if cwd is None else Path(cwd)) / file
     wrong = _wrong_with(path)
     if wrong:
+        if path.name and not _wrong_with(path.with_name(f"{path.name}.py")):
+            wrong += f" (did you mean {path.name}.py?)"
         looked = f" ({DEFAULT_FILE} is the default)" if source is None else ""
         raise ArkorUsageError(
             f"{path}: {wrong}{looked}; give FILE or FILE:NAME, or make a project with "
             "`arkor-sync init`"
         )
+    if path.suffix != ".py":
+        raise ArkorUsageError(f"{path}: not a Python file; give FILE.py")
     module = _run(path)
     return _find(module, path, name)
 

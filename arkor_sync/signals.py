@@ -6,13 +6,12 @@ Without it SIGTERM ends the process at once: no `finally`, no exit handler, no l
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from contextlib import contextmanager
-from types import FrameType
-from typing import ContextManager, Dict, Iterator, Optional, Set, Tuple
+from typing import ContextManager, Dict, Iterator, Set, Tuple
 
 from arkor_sync._common.arguments import check
+from arkor_sync._common.leaving import Leave
 from arkor_sync.errors import ArkorUsageError
 
 _NOT_CAUGHT = ("SIGKILL", "SIGSTOP")
@@ -52,14 +51,7 @@ def exit_on(*signals: int) -> ContextManager[None]:
 def _exiting(numbers: Tuple[int, ...]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         raise ArkorUsageError("exit_on() works in the main thread only: signals are handled there")
-    on_its_way: Optional[SystemExit] = None
-
-    def leave(number: int, _: Optional[FrameType]) -> None:
-        nonlocal on_its_way
-        if on_its_way is None or not _is_handled(on_its_way):
-            on_its_way = SystemExit(128 + number)
-            raise on_its_way
-
+    leave = Leave()
     former: Dict[int, object] = {}
     try:
         for number in numbers:
@@ -75,11 +67,3 @@ def _exiting(numbers: Tuple[int, ...]) -> Iterator[None]:
 def _signals() -> Set[int]:
     uncaught = {getattr(signal, name, 0) for name in _NOT_CAUGHT}
     return {int(each) for each in signal.valid_signals()} - uncaught
-
-
-def _is_handled(error: BaseException) -> bool:
-    """Whether a `with`, a `finally` or an `except` is dealing with this error at the moment."""
-    current = sys.exc_info()[1]
-    while current is not None and current is not error:
-        current = current.__context__
-    return current is not None

@@ -252,9 +252,21 @@ def test_an_error_in_a_library_names_the_line_that_called_it(write: Write) -> No
         ("x" * 300, "x: File name too long; give FILE or FILE:NAME"),
         (f"{'x' * 300}:bot", "x: File name too long; give FILE or FILE:NAME"),
         ("/dev/null", "/dev/null: no regular file; give FILE or FILE:NAME"),
+        ("night", "night: no such file (did you mean night.py?); give FILE or FILE:NAME"),
+        ("night:x", "night: no such file (did you mean night.py?); give FILE or FILE:NAME"),
+        ("pages", "pages: a directory (did you mean pages.py?); give FILE or FILE:NAME"),
+        ("README.md", "README.md: not a Python file; give FILE.py"),
+        ("README.md:x", "README.md: not a Python file; give FILE.py"),
+        ("pages/data.jsonl", "data.jsonl: not a Python file; give FILE.py"),
+        ("no_ending", "no_ending: not a Python file; give FILE.py"),
     ],
 )
-def test_a_file_that_is_not_there(write: Write, source: Any, told: str) -> None:
+def test_a_file_that_is_not_there_or_no_python(
+    write: Write, tmp_path: Path, source: Any, told: str
+) -> None:
+    (tmp_path / "pages").mkdir()
+    for name in ("night.py", "pages.py", "README.md", "pages/data.jsonl", "no_ending"):
+        write("", name)
     with pytest.raises(ArkorUsageError) as refused:
         load_project(source)
     assert told in str(refused.value)

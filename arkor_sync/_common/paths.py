@@ -148,3 +148,10 @@ def reason_of(error: Exception) -> str:
     """Return why a file could not be read or written, without its path and what was being done."""
     reason = getattr(error, "bare_reason", None) or getattr(error, "strerror", None)
     return reason or str(error) or type(error).__name__
+
+
+def file_and_reason(error: Exception) -> str:
+    """Return the text of an error for people: the number of an error of the system helps nobody."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

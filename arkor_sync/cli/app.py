@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from typing import Any, Dict, List, NoReturn
+from typing import Any, Dict, List
 
 import click
 
 from arkor_sync._common.environment import variable
+from arkor_sync._common.leaving import Leave
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.cli.command import HelpInstead, help_width
-from arkor_sync.cli.exit_codes import ExitCode, exit_code_of
+from arkor_sync.cli.exit_codes import ENDING, ExitCode, exit_code_of
 from arkor_sync.cli.output import PROGRAM, close_stream, open_streams, survive_encoding, tell
 from arkor_sync.cli.root import COMPLETES, root
 from arkor_sync.cli.shell_words import in_shell_words
@@ -23,12 +24,15 @@ _LONGEST = 2000  # characters of an error's line
 def run_process() -> int:
     """Run the command of this process, and return its exit code.
 
-    SIGTERM ends it as Ctrl-C does, with 143: files and the terminal are left in order. Ctrl-C acts
-    until the very end, without a traceback.
+    SIGTERM, and SIGHUP of a terminal that is closed, end it as Ctrl-C does, with 143 and 129: files
+    and the terminal are left in order. Who ignores one of them, as `nohup` does, is heeded. Ctrl-C
+    acts until the very end, without a traceback.
     """
     open_streams()
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    leave = Leave()
+    for number in ENDING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, leave)
     try:
         instruction = variable(COMPLETES)
         if instruction:
@@ -95,7 +99,9 @@ def _run(arguments: List[str]) -> int:
         if _is_of_standard_output(error):
             _give_up_output(error)
             return ExitCode.FAILED
-        tell(_one_line(str(error) or type(error).__name__))
+        from arkor_sync._common.paths import file_and_reason
+
+        tell(_one_line(file_and_reason(error)))
         return exit_code_of(error)
 
 
@@ -133,7 +139,3 @@ def _tell_deprecation() -> None:
     if notice is not None:
         until = f" (accepted until {notice.sunset})" if notice.sunset else ""
         tell(_one_line(f"{notice.message}{until}; {versions.UPGRADE}"))  # type: ignore[union-attr]
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(int(ExitCode.TERMINATED))

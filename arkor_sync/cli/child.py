@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from arkor_sync._common.environment import environment_with
 from arkor_sync._common.text import safe_line
+from arkor_sync.cli.exit_codes import ENDING
 from arkor_sync.cli.output import tell
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell has them
@@ -19,8 +20,8 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell has them
 def run_child(program: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run a program to its end, with the standard streams of this one.
 
-    SIGTERM is passed on to it. So is SIGINT, unless it came from the terminal, which has sent it
-    to the program too.
+    SIGTERM and SIGHUP are passed on to it. So is SIGINT, unless it came from the terminal, which
+    has sent it to the program too.
 
     Args:
         program: Its name and its arguments.
@@ -55,9 +56,9 @@ def run_child(program: Sequence[str], variables: Mapping[str, str]) -> int:
 
 @contextmanager
 def _signals_to(function: Callable[[int], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call a function; one that is ignored stays so, for the child too."""
+    """Have the signals that end a command call a function; an ignored one stays so, also there."""
     former: Dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDING):
         if signal.getsignal(number) != signal.SIG_IGN:
             former[number] = signal.signal(number, lambda number, _: function(number))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Callable, Dict, List, Optional, Type
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Type
 
 import click
 
@@ -13,6 +13,7 @@ from arkor_sync.cli.output import Output
 
 Function = Callable[..., Any]
 
+_SHARED = ("--json", "--debug")
 _USUAL, _WIDEST = 80, 100  # columns of help
 
 
@@ -44,13 +45,26 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group of commands. A name that it does not have is refused with the one that is near it."""
+    """A group of commands. A name that it does not have is refused with the one that is near it.
+
+    Attributes:
+        meant: Names of no command, and what is meant by each: words behind those of the group.
+    """
+
+    meant: ClassVar[Dict[str, str]] = {"help": "--help"}
 
     def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
         """Show the help if there is no command; the versions of click end that differently."""
         if not args and not self.invoke_without_command and not ctx.resilient_parsing:
             raise HelpInstead(ctx.get_help())
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if self.invoke_without_command or (error.possibilities and name not in _SHARED):
+                raise
+            place = f"put it after the command: `{ctx.command_path} COMMAND {name}`"
+            raise click.UsageError(f"No such option {name!r} here; {place}", ctx) from None
 
     def resolve_command(self, ctx: click.Context, args: List[str]) -> Any:
         """Find the command that is named."""
@@ -59,6 +73,8 @@ class Group(Command, click.Group):
 
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             meant = f" Did you mean {near[0]!r}?" if near else ""
+            if args[0] in self.meant:
+                meant = f" Did you mean `{ctx.command_path} {self.meant[args[0]]}`?"
             ctx.fail(f"No such command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 

@@ -370,7 +370,8 @@ def _identity(
         slugs = [each.slug for each in client.projects.list(project.org_slug)]
     except ArkorError as error:
         code = exit_code_of(error)
-        yield Finding("token", "not checked", redact(str(error)), remedy, code)
+        found = "refused" if code == ExitCode.SIGN_IN else "not checked"
+        yield Finding("token", found, redact(str(error)), remedy, code)
         return
     if project.project_slug in slugs:
         yield Finding("project exists", "yes")

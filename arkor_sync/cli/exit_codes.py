@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import IntEnum
 
 
@@ -12,13 +13,13 @@ class ExitCode(IntEnum):
     """It did its work; a job that it followed has completed."""
 
     FAILED = 1
-    """The job failed, a callback ended the run, or the command could not do its work."""
+    """The job failed, a callback raised an error, or the command could not do its work."""
 
     USAGE = 2
     """An argument, a file or a setting cannot work. Nothing was sent or changed."""
 
     CANCELLED = 3
-    """The job was cancelled."""
+    """The job was cancelled, also by its own callback, as `EarlyStopping` does."""
 
     SIGN_IN = 4
     """There are no usable credentials, or the cloud does not accept them."""
@@ -29,6 +30,9 @@ class ExitCode(IntEnum):
     CLOUD = 6
     """The cloud cannot be reached, or refused the request."""
 
+    HUNG_UP = 129
+    """SIGHUP: the terminal was closed. As with SIGTERM, a job goes on."""
+
     INTERRUPTED = 130
     """Ctrl-C. A job goes on unless you asked to cancel it."""
 
@@ -37,6 +41,10 @@ class ExitCode(IntEnum):
 
     TERMINATED = 143
     """SIGTERM. The callback that was running has ended, and a job goes on."""
+
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that end a command, besides that of Ctrl-C; Windows has no SIGHUP."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:

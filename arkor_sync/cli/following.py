@@ -1,16 +1,17 @@
 """Follows a run for a command, to its end or to Ctrl-C. Runs on the caller's thread.
 
 Ctrl-C asks once, in a terminal, whether to cancel the job, while the run goes on; a second one
-leaves at once. Elsewhere nothing is asked: the command leaves, and the job goes on. SIGTERM lets
-the callback that is running end.
+leaves at once. Elsewhere nothing is asked: the command leaves, and the job goes on. SIGTERM and
+SIGHUP let the callback that is running end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
 
 from arkor_sync._common.clock import Clock
 from arkor_sync.cli.exit_codes import ExitCode
@@ -31,6 +32,8 @@ _CODES = {
     "cancelled": ExitCode.CANCELLED,
 }
 
+_ENDED_BY_SIGNAL: Dict[object, str] = {ExitCode.TERMINATED: "SIGTERM", ExitCode.HUNG_UP: "SIGHUP"}
+
 
 def deadline_after(timeout: Optional[float]) -> Optional[float]:
     """Return when the time of `--timeout` is over, on `Clock.now`.
@@ -38,9 +41,9 @@ def deadline_after(timeout: Optional[float]) -> Optional[float]:
     Raises:
         ArkorUsageError: It is no number of seconds from 0.
     """
-    from arkor_sync._common.arguments import check_timeout  # imports requests
+    from arkor_sync._common.arguments import check  # imports requests
 
-    check_timeout(timeout)
+    check("--timeout", timeout, timeout is None or timeout >= 0, "a number of seconds from 0")
     return None if timeout is None else Clock.now() + timeout
 
 
@@ -86,7 +89,7 @@ def wait_for_end(
 
     Raises:
         KeyboardInterrupt: Ctrl-C, or two.
-        SystemExit: SIGTERM.
+        SystemExit: SIGTERM or SIGHUP.
         WaitTimeout: The deadline has passed. The run is left, and the job goes on.
         OSError: The lines cannot be written.
         RunError: A callback ended the run; the text has its last line.
@@ -102,10 +105,11 @@ def wait_for_end(
             result = _ask_and_leave(run, deadline, progress)
         return result
     except (SystemExit, WaitTimeout) as error:
-        exits = isinstance(error, SystemExit) and error.code != ExitCode.TERMINATED
+        exits = isinstance(error, SystemExit) and error.code not in _ENDED_BY_SIGNAL
         if exits or (run.failure is not None and run.failure.error is error):
             raise _failure_of_a_callback(run, error, folder) from error
-        run.abort("--timeout has passed" if isinstance(error, WaitTimeout) else "SIGTERM")
+        code = error.code if isinstance(error, SystemExit) else None
+        run.abort(_ENDED_BY_SIGNAL.get(code, "--timeout has passed"))
         run.close()
         raise
     except RunAborted as error:
@@ -190,12 +194,12 @@ def _noted_interrupts() -> Iterator[List[int]]:
 
 def _is_closed_output(error: Exception) -> bool:
     """Whether a callback has printed to a pipe that nobody reads any more, as in `| head`."""
-    if isinstance(error, BrokenPipeError):
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            return True
-    return False
+    if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):
+        return False
+    gone = select.poll()  # to flush would raise only if something has not been written yet
+    with contextlib.suppress(OSError, ValueError):
+        gone.register(sys.stdout.fileno(), 0)
+    return bool(gone.poll(0))
 
 
 def _failure_of_a_callback(run: Run, error: BaseException, folder: Optional[Path]) -> Exception:

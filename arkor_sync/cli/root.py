@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Dict, List, Optional, Tuple
+from typing import ClassVar, Dict, List, Optional, Tuple
 
 import click
 
@@ -39,6 +39,16 @@ COMMANDS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
 
 class Root(Group):
     """The group of all commands."""
+
+    meant: ClassVar[Dict[str, str]] = {
+        **Group.meant,
+        "version": "--version",
+        "train": "start",
+        "run": "start",
+        **{
+            name: f"jobs {name}" for name in ("list", "show", "follow", "logs", "cancel", "compare")
+        },
+    }
 
     def list_commands(self, _ctx: click.Context) -> List[str]:
         """Return the names of the commands."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Callable, Dict, List
 
 from arkor_sync._common.files import read_file, write_atomically
-from arkor_sync._common.paths import naming
+from arkor_sync._common.paths import file_and_reason, naming
 from arkor_sync.errors import ArkorError, ArkorUsageError
 
 _NAME = re.compile(r"\w[\w.-]{0,59}")
 _WANTED = "a name of at most 60 letters, digits, `.`, `-` and `_`, which begins with no `.` or `-`"
+TRAINER = "trainer.py"
 _IGNORE_FILE = ".gitignore"
 _IGNORED = b".arkor/"
 _IGNORE_ALL = b".arkor/\n__pycache__/\n.pytest_cache/\n"
@@ -36,6 +38,9 @@ def project_name(directory: Path, given: str) -> str:
 def write_project(directory: Path, template: str, task: str, name: str) -> List[Dict[str, str]]:
     """Write what a project lacks, and nothing over what it has.
 
+    The other files of the template belong to its trainer: they are not written to a folder that has
+    another `trainer.py`.
+
     Args:
         directory: The folder. It is made if it is missing, with those above it.
         template: Its name.
@@ -43,24 +48,31 @@ def write_project(directory: Path, template: str, task: str, name: str) -> List[
         name: The name of its job.
 
     Returns:
-        What was done with each path, which is relative to the folder: `created`, `changed`, `kept`.
+        What was done with each path, which is relative to the folder: `created`, `changed`,
+        `kept`, or `skipped`: it is not there and was not written.
 
     Raises:
         ArkorUsageError: It cannot be written there; nothing was written.
         ArkorError: Something could not be written; what was written before it was removed again.
     """
     files = _files(template, task, name)
-    for folder in {directory, *((directory / path).parent for path in files)}:
+    skipped = set()
+    if has_another_trainer(directory, template, task, name):
+        skipped = {path for path in files if not os.path.lexists(directory / path)}
+    for folder in {
+        directory,
+        *((directory / path).parent for path in files if path not in skipped),
+    }:
         _check_folder(folder)
     done: List[Dict[str, str]] = []
     undo: List[Callable[[], None]] = []
     try:
         for path, content in files.items():
-            action = _create(directory / path, content, undo)
+            action = "skipped" if path in skipped else _create(directory / path, content, undo)
             done.append({"action": action, "path": path})
         done.append({"action": _ignore(directory / _IGNORE_FILE, undo), "path": _IGNORE_FILE})
     except OSError as error:
-        raise ArkorError(f"{error}; {_undo(undo)}") from error
+        raise ArkorError(f"{file_and_reason(error)}; {_undo(undo)}") from error
     except BaseException:
         _undo(undo)
         raise
@@ -71,19 +83,37 @@ def _files(template: str, task: str, name: str) -> Dict[str, bytes]:
     from importlib.resources import files
 
     folder = files("arkor_sync.cli") / "templates"
-    questions = (folder / f"{template}.py.txt").read_bytes().strip()
+    data = (folder / f"{template}.jsonl").read_bytes()
+    system, message, *_ = json.loads(data.splitlines()[0])["messages"]
+    words = {  # TASK is a part of those before it
+        b"QUESTIONS_OF_THE_TASK": (folder / f"{template}.py.txt").read_bytes().strip(),
+        b"SYSTEM_OF_THE_TASK": system["content"].encode(),
+        b"MESSAGE_OF_THE_TASK": message["content"].encode(),
+        b"TASK": task.encode(),
+        b"PROJECT_NAME": name.encode(),
+    }
 
     def filled(file: str) -> bytes:
-        text = (folder / file).read_bytes().replace(b"QUESTIONS_OF_THE_TASK", questions)
-        text = text.replace(b"TASK", task.encode())
-        return text.replace(b"PROJECT_NAME", name.encode())
+        text = (folder / file).read_bytes()
+        for word, meaning in words.items():
+            text = text.replace(word, meaning)
+        return text
 
     return {
-        "trainer.py": filled("trainer.py.txt"),
+        TRAINER: filled("trainer.py.txt"),
         "test_trainer.py": filled("test_trainer.py.txt"),
-        "data/train.jsonl": (folder / f"{template}.jsonl").read_bytes(),
+        "data/train.jsonl": data,
         "README.md": filled("README.md.txt"),
     }
+
+
+def has_another_trainer(directory: Path, template: str, task: str, name: str) -> bool:
+    """Whether a folder has a `trainer.py` that is not the template's."""
+    path = directory / TRAINER
+    try:
+        return os.path.lexists(path) and read_file(path) != _files(template, task, name)[TRAINER]
+    except OSError:
+        return True  # a directory, or nobody may read it
 
 
 def _check_folder(folder: Path) -> None:
@@ -136,5 +166,5 @@ def _undo(undo: List[Callable[[], None]]) -> str:
         try:
             undo.pop()()
         except OSError as error:
-            left.append(str(error))
+            left.append(file_and_reason(error))
     return "; ".join(["what was written before it was removed again", *left])

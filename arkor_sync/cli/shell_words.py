@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
+_HERE = "; to train here: `arkor-sync emulator exec -- arkor-sync start`"
+
 _WORDS = [
+    (re.compile(r"\b(put the file behind a URL that the cloud can read)$"), rf"\1{_HERE}"),
+    (
+        re.compile(r"^(POST \S+/v1/auth/anonymous: .*)$"),
+        rf"\1; nobody is signed in, and an anonymous account needs the network{_HERE}",
+    ),
     (re.compile(r"\bfollow\('([\w.-]+)'\) attaches"), r"`arkor-sync jobs follow \1` attaches"),
     (re.compile(r"\bclient\.jobs\.list\(\) shows"), "`arkor-sync jobs list` shows"),
     (re.compile(r"; wait again\b"), ""),

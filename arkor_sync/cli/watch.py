@@ -24,8 +24,8 @@ INTERVAL = 2.0
 _LINES = 24  # of a terminal that does not know its size
 _COLUMNS = ("id", "name", "status", "created", "duration")
 
-# Escape sequences of a terminal: to its first place; delete to the end of the line, and below.
-_HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+# Escape sequences of a terminal: to its first place; delete the line, and what is below.
+_HOME, _LINE, _BELOW = "\x1b[H", "\x1b[2K", "\x1b[J"
 
 
 def show_jobs(jobs: Sequence[TrainingJob], output: Output) -> None:
@@ -57,11 +57,9 @@ class _Page(io.StringIO):
 
 
 def _watch_in_terminal(read: Read, output: Output) -> None:
-    from arkor_sync.signals import exit_on
-
     jobs, problem = read(), ""
     try:
-        with exit_on(), _other_screen(output):  # a SIGTERM leaves that screen too
+        with _other_screen(output):
             while True:
                 told = f"{counted(len(jobs), 'job')} at {time.strftime('%H:%M:%S')}"
                 page = _Page()
@@ -70,7 +68,8 @@ def _watch_in_terminal(read: Read, output: Output) -> None:
                     show_jobs(jobs, output)
                 height = os.get_terminal_size(sys.stdout.fileno()).lines or _LINES
                 lines = page.getvalue().splitlines()[: height - 1]
-                drawn = "".join(f"{line}{_END_OF_LINE}\r\n" for line in lines)
+                # Deleted before it is written: a line that is full keeps its last character.
+                drawn = "".join(f"{_LINE}{line}\r\n" for line in lines)
                 output.write(f"{_HOME}{drawn}{_BELOW}")
                 time.sleep(INTERVAL)
                 jobs, problem = _read_again(read, jobs)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequ
 
 from arkor_sync._common.arguments import check, did_you_mean, refusal, show
 from arkor_sync._common.json import json_copy, parse_json
+from arkor_sync.cloud.chat import ChatResponse
 from arkor_sync.cloud.chat_request import check_tools, checked_messages, name_of_tool
 from arkor_sync.errors import BadRequestError, ToolRoundsExhausted, add_note
 
 if TYPE_CHECKING:
-    from arkor_sync.cloud.chat import ChatResponse
     from arkor_sync.cloud.chat_types import ChatMessage, ToolCall, ToolDefinition
     from arkor_sync.cloud.training_data import Prompt
 

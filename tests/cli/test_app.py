@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from arkor_sync.cli.root import root
 from arkor_sync.emulator import Emulator, Fault
 from support.command_line import CommandLine
 from support.waiting import PATIENCE, until
@@ -31,12 +32,67 @@ def shell(user: CommandLine, script: str, **extra: str) -> subprocess.CompletedP
     )
 
 
+def test_an_error_of_a_file_is_told_without_its_number(nobody: CommandLine) -> None:
+    ended = nobody.probe("open('no such file')")(code=1)
+    assert ended.stderr == "arkor-sync: no such file: No such file or directory\n"
+
+
 def test_a_command_that_is_unknown_is_a_usage_error(nobody: CommandLine) -> None:
     ended = nobody("docter", code=2)
     assert ended.stdout == ""
     assert ended.stderr == (
         "arkor-sync: No such command 'docter'. Did you mean 'doctor'?; see `arkor-sync --help`\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("help",), "--help"),
+        (("jobs", "help"), "jobs --help"),
+        (("train", "trainer.py"), "start"),
+        (("run",), "start"),
+        (("list",), "jobs list"),
+        (("cancel", "bot"), "jobs cancel"),
+        (("version",), "--version"),
+    ],
+)
+def test_other_words_for_a_command_are_told_the_command(
+    nobody: CommandLine, arguments: Any, meant: str
+) -> None:
+    assert f"Did you mean `arkor-sync {meant}`?" in nobody(*arguments, code=2).stderr
+
+
+def test_each_word_for_a_command_leads_to_one_that_there_is(nobody: CommandLine) -> None:
+    for meant in root.meant.values():
+        nobody(*meant.split(), *([] if meant.startswith("--") else ["--help"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--json", "jobs", "list"), "'--json' here; put it after the command: `arkor-sync COMMAN"),
+        (("--debug", "start"), "`arkor-sync COMMAND --debug`"),
+        (("--timeout=5", "start"), "`arkor-sync COMMAND --timeout`"),
+        (("jobs", "--json", "list"), "put it after the command: `arkor-sync jobs COMMAND --json`"),
+    ],
+)
+def test_an_option_before_the_command_is_told_its_place(
+    nobody: CommandLine, arguments: Any, said: str
+) -> None:
+    ended = nobody(*arguments, code=2)
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_option_that_is_misspelt_or_of_no_command_is_not_sent_elsewhere(
+    nobody: CommandLine,
+) -> None:
+    misspelt = nobody("--verison", code=2).stderr
+    assert "Did you mean" in misspelt
+    assert "--version" in misspelt
+    of_the_group = nobody("emulator", "--nope", code=2).stderr
+    assert "COMMAND" not in misspelt + of_the_group
 
 
 @pytest.mark.parametrize("group", [(), ("jobs",)], ids=["root", "jobs"])

@@ -291,6 +291,13 @@ def test_a_prompt_that_is_empty_is_refused(
     assert emulator.requests == []
 
 
+def test_a_prompt_without_quotes_is_told_them(cli: CommandLine, emulator: Emulator) -> None:
+    refused = cli("chat", "triage", "Where", "is", "my parcel", "--json", code=2)
+    said = "put the question in quotes: `arkor-sync chat triage 'Where is my parcel'`"
+    assert said in refused.stderr
+    assert emulator.requests == []
+
+
 def test_who_is_not_signed_in_is_told(nobody: CommandLine, emulator: Emulator) -> None:
     nobody.variables.update(emulator.environment(), ARKOR_TOKEN="wrong")
     assert nobody("chat", "triage", "Hello", code=4).stdout == ""

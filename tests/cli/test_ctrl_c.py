@@ -174,12 +174,15 @@ def test_while_it_is_cancelled(terminal: Any, emulator: Emulator, job: str) -> N
     assert text_of(shown).count(GOES_ON) == 1
 
 
-def test_sigterm_during_the_question(terminal: Any, emulator: Emulator, job: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_question(
+    terminal: Any, emulator: Emulator, job: str, number: signal.Signals
+) -> None:
     shown = terminal("jobs", "follow", "bot", columns=100)
     shown.until("following job")
     shown.until("bot: step")
     shown.press("ctrl-c")
     shown.until(QUESTION)
-    shown.send_signal(signal.SIGTERM)
-    assert shown.wait() == 143
+    shown.send_signal(number)
+    assert shown.wait() == 128 + number
     assert text_of(shown).count(GOES_ON) == 1

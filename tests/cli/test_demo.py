@@ -65,7 +65,7 @@ def leave(nobody: CommandLine, number: signal.Signals) -> Any:
 
 
 def test_signals_leave_it_in_order(nobody: CommandLine) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         code, stderr = leave(nobody, number)
         assert code in (128 + number, 0)  # 0: it was faster
         assert "goes on" not in stderr

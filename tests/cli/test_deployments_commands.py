@@ -105,6 +105,7 @@ def test_a_slug_that_is_taken_and_a_job_that_does_not_exist(
     deploy(emulator)
     taken = cli("deployments", "create", "support-bot", *MODEL, code=6)
     assert "409: the slug 'support-bot' is already taken" in taken.stderr
+    assert "`arkor-sync deployments update support-bot` changes it" in taken.stderr
     missing = cli("deployments", "create", "other", "--job", "nope", code=2)
     assert "no job of this project has the id or the name 'nope'" in missing.stderr
     assert routes(emulator).count("create_deployment") == 1

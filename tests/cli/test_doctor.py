@@ -91,6 +91,7 @@ def test_json_has_the_same(cli: CommandLine) -> None:
     bad = cli("doctor", "--json", ARKOR_TOKEN="refused-token", code=4).json
     (problem,) = [each for each in bad["checks"] if not each["ok"]]
     assert (bad["ok"], problem["check"]) == (False, "token")
+    assert problem["found"] == "refused"
     assert "401" in problem["problem"]
     assert "arkor-sync login" in problem["remedy"]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -18,9 +20,10 @@ from arkor_sync import Callbacks, create_trainer
 from arkor_sync.cli.commands.emulator import emulator as command
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.serving import engine_names
-from support.command_line import CommandLine
-from support.waiting import PATIENCE
+from support.command_line import REPOSITORY, CommandLine
+from support.waiting import PATIENCE, until
 
+KINDS = (".md", ".py", ".txt", ".ipynb")
 PRINT = "import os; print(os.environ['ARKOR_CLOUD_API_URL'], os.environ['ARKOR_TOKEN'])"
 TRAIN = """
 from arkor_sync import Callbacks, HuggingFaceDataset, create_trainer
@@ -36,6 +39,34 @@ print(trainer.wait().status)
 
 def execute(user: CommandLine, *arguments: str, code: int = 0, **extra: str) -> Any:
     return user("emulator", "exec", *arguments, code=code, **extra)
+
+
+def test_a_terminal_that_is_closed_ends_it_and_leaves_no_files(
+    nobody: CommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    process = nobody.start("emulator", TMPDIR=str(folder))
+    assert process.stdout is not None
+    process.stdout.read()
+    assert list(folder.iterdir())
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 129
+    assert not list(folder.iterdir())
+
+
+def test_nohup_keeps_it_alive(nobody: CommandLine) -> None:
+    ignores = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    run = "os.execv(sys.executable, [sys.executable, '-m', 'arkor_sync', 'emulator'])"
+    process = replace(nobody, program=(sys.executable, "-c", ignores + run)).start()
+    assert process.stdout is not None
+    url = shlex.split(process.stdout.read().splitlines()[0])[1].split("=", 1)[1]
+    process.send_signal(signal.SIGHUP)
+    assert requests.get(f"{url}/_emulator/health", timeout=PATIENCE).ok
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -92,7 +123,7 @@ def test_a_program_that_there_is_not(nobody: CommandLine, tmp_path: Path) -> Non
     assert ended.stderr == f"arkor-sync: {tmp_path}: cannot be run: Permission denied\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_the_program_is_waited_for(
     nobody: CommandLine, number: signal.Signals
 ) -> None:
@@ -204,6 +235,35 @@ def test_a_port_in_use_is_refused_in_a_line(nobody: CommandLine) -> None:
         ended = nobody("emulator", "--port", str(other.port), code=2)
     assert "in use; give another port, or 0 for a free one" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_example_of_its_help_waits_for_the_variables(nobody: CommandLine) -> None:
+    (line,) = [each for each in command.examples.splitlines() if "eval" in each]
+    started = line.replace("arkor-sync", shlex.join(nobody.program)).replace("8976", "0")
+    said = nobody.cwd / "said"
+    with said.open("w") as file:
+        done = subprocess.run(
+            ["sh", "-ec", f'{started}\nprintf %s "$ARKOR_CLOUD_API_URL"'],
+            env=nobody.environment({}),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            timeout=PATIENCE,
+        )
+    found = until(lambda: re.search(r"\(process (\d+)\)", said.read_text()))
+    try:
+        assert requests.get(f"{done.stdout}/_emulator/health", timeout=PATIENCE).ok
+    finally:
+        os.kill(int(found[1]), signal.SIGTERM)
+
+
+def test_nothing_that_is_shown_reads_a_file_while_it_is_written() -> None:
+    files = [REPOSITORY / "README.md"]
+    for folder in ("arkor_sync", "examples"):
+        files += [each for each in (REPOSITORY / folder).rglob("*.*") if each.suffix in KINDS]
+    race = re.compile(r"emulator.*[^>]>\s*[\w./]+\s*&(?!&)")
+    shown = [each for each in files if race.search(each.read_text("utf-8", "replace"))]
+    assert not shown
 
 
 def test_help_names_every_engine() -> None:

@@ -102,6 +102,7 @@ CASES: List[Case] = [
     Case(ExitCode.INTERRUPTED, "Ctrl-C", stopped_by(signal.SIGINT)),
     Case(ExitCode.OUTPUT_CLOSED, "nobody reads", unread("doctor")),
     Case(ExitCode.TERMINATED, "SIGTERM", stopped_by(signal.SIGTERM)),
+    Case(ExitCode.HUNG_UP, "SIGHUP", stopped_by(signal.SIGHUP)),
 ]
 
 

@@ -27,8 +27,13 @@ TABLE: Dict[str, Tuple[int, ScriptedEngine, Optional[Fault], Dict[str, str]]] = 
     "no network": (6, SILENT, None, {"ARKOR_CLOUD_API_URL": "http://127.0.0.1:1"}),
     "interrupted": (130, SILENT, None, {}),
     "terminated": (143, SILENT, None, {}),
+    "hung up": (129, SILENT, None, {}),
 }
-SIGNALS = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
+SIGNALS = {
+    "interrupted": signal.SIGINT,
+    "terminated": signal.SIGTERM,
+    "hung up": signal.SIGHUP,
+}
 
 
 @pytest.mark.parametrize("command", ["start", "follow"])

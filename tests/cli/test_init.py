@@ -6,6 +6,8 @@ import ast
 import configparser
 import json
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Dict, List
@@ -45,23 +47,59 @@ def test_a_project_in_a_folder_that_is_made(nobody: CommandLine) -> None:
 
 
 def test_nothing_is_overwritten(nobody: CommandLine) -> None:
-    (nobody.cwd / "trainer.py").write_text("mine")
+    (nobody.cwd / "data").mkdir()
+    (nobody.cwd / "data" / "train.jsonl").write_text("mine")
     (nobody.cwd / "README.md").symlink_to("nowhere")
     (nobody.cwd / ".gitignore").write_text("*.pyc")
     ended = nobody("init", "--json")
     assert {each["path"]: each["action"] for each in ended.json} == {
-        "trainer.py": "kept",
+        "trainer.py": "created",
         "test_trainer.py": "created",
-        "data/train.jsonl": "created",
+        "data/train.jsonl": "kept",
         "README.md": "kept",
         ".gitignore": "changed",
     }
-    assert (nobody.cwd / "trainer.py").read_text() == "mine"
+    assert (nobody.cwd / "data" / "train.jsonl").read_text() == "mine"
     assert not (nobody.cwd / "nowhere").exists()
     before = content_of(nobody.cwd)
-    again = nobody("init", "--template", "translate")
+    again = nobody("init")
     assert again.stdout == "".join(f"kept\t{path}\n" for path in FILES)
+    assert again.stderr == "next: arkor-sync emulator exec -- arkor-sync start\n"
+    other = nobody("init", "--template", "translate", code=2)
+    assert other.stdout == again.stdout
+    assert "is kept: it is what `arkor-sync start` runs, and not the trainer of" in other.stderr
+    assert "next:" not in other.stderr
     assert content_of(nobody.cwd) == before
+
+
+def test_what_belongs_to_the_trainer_of_the_template_is_not_put_beside_another(
+    nobody: CommandLine,
+) -> None:
+    (nobody.cwd / "trainer.py").write_text("mine")
+    (nobody.cwd / "data").write_text("no directory")
+    (nobody.cwd / "README.md").write_text("mine")
+    ended = nobody("init")
+    assert ended.stdout.splitlines() == [
+        "kept\ttrainer.py",
+        "skipped\ttest_trainer.py",
+        "skipped\tdata/train.jsonl",
+        "kept\tREADME.md",
+        "created\t.gitignore",
+    ]
+    assert ended.stderr == (
+        "arkor-sync: trainer.py was here already and is kept: it is what `arkor-sync start` runs, "
+        "and not the trainer of the template. Not written, as made for that one: test_trainer.py, "
+        "data/train.jsonl. Give another DIRECTORY for a new project\n"
+    )
+    assert not (nobody.cwd / "test_trainer.py").exists()
+    assert nobody("init", "--json", code=2).json[1]["action"] == "skipped"
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_trainer_that_cannot_be_read_is_another(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "trainer.py"
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    assert write(tmp_path)["test_trainer.py"] == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +142,7 @@ def test_a_full_disk_leaves_nothing(nobody: CommandLine) -> None:
     assert done.stdout == ""
     assert "train.jsonl" in done.stderr
     assert "cannot be written: File too large" in done.stderr
+    assert "Errno" not in done.stderr
     assert "what was written before it was removed again" in done.stderr
     assert [path.name for path in nobody.cwd.iterdir()] == [".gitignore"]
 
@@ -123,7 +162,7 @@ def test_what_cannot_be_removed_again_is_named(
 
     (tmp_path / ".gitignore").mkdir()
     monkeypatch.setattr(Path, "unlink", fail)
-    with pytest.raises(ArkorError, match=r"Input/output error: '.*/trainer\.py'"):
+    with pytest.raises(ArkorError, match=r"/trainer\.py: Input/output error"):
         write(tmp_path)
 
 
@@ -198,7 +237,18 @@ def test_a_template_is_complete(tmp_path: Path, template: str) -> None:
     text = "".join(content.decode("utf-8") for content in files.values())
     assert f"Trains a model that {TEMPLATES[template]}." in text
     assert 'name="the-name"' in text
-    assert not {"TASK", "PROJECT_NAME", "QUESTIONS_OF_THE_TASK"} & set(text.split())
+    assert not re.search(r"TASK\b|PROJECT_NAME", text)
+    assert "pip install pytest && python -m pytest" in text
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_its_page_asks_the_model_as_a_record_does(tmp_path: Path, template: str) -> None:
+    write(tmp_path, template, "the-name")
+    page = (tmp_path / "README.md").read_text("utf-8")
+    first = (tmp_path / "data" / "train.jsonl").read_text("utf-8").splitlines()[0]
+    system, question, _ = (each["content"] for each in json.loads(first)["messages"])
+    (chat,) = [line for line in page.splitlines() if line.startswith("arkor-sync chat")]
+    assert shlex.split(chat) == ["arkor-sync", "chat", "the-name", "--system", system, question]
 
 
 def test_the_templates_are_in_the_package_and_in_its_sources() -> None:

@@ -93,6 +93,10 @@ class TestList:
     def test_an_empty_list_is_said(self, cli: CommandLine) -> None:
         ended = cli("jobs", "list", "--name", "nobody")
         assert (ended.stdout, ended.stderr) == ("", "there are no such jobs in this project\n")
+        assert cli("jobs", "list", "--status", "failed").stderr == ended.stderr
+        ended = cli("jobs", "list")
+        assert ended.stderr == "no jobs yet: `arkor-sync start` submits one\n"
+        assert (ended.stdout, cli("jobs", "list", "--json").json) == ("", [])
 
     @pytest.mark.parametrize("columns", [40, 80, 160])
     def test_in_a_terminal(
@@ -158,6 +162,18 @@ class TestWatch:
         assert shown.wait() == 143
         assert b"\x1b[?7h\x1b[?25h\x1b[?1049l" in shown.printed
         assert b"\x1b]0;" not in shown.printed
+
+    def test_a_line_as_wide_as_the_terminal_is_shown_to_its_end(
+        self, emulator: Emulator, terminal: Callable[..., Any]
+    ) -> None:
+        waiting_job(emulator, "long" * 50)
+        shown = terminal("jobs", "list", "--watch", columns=100)
+        shown.until("queued")
+        heading = shown.screen[1]
+        assert len(heading) == 100
+        assert heading.endswith("duration")
+        shown.press("ctrl-c")
+        assert shown.wait() == 130
 
     @pytest.mark.slow
     def test_a_cloud_that_cannot_be_reached_is_asked_again(

@@ -60,6 +60,22 @@ def test_a_file_that_is_named_is_replaced(cli: CommandLine, emulator: Emulator) 
     assert "<script" not in picture
 
 
+@pytest.mark.parametrize(
+    ("arguments", "form"),
+    [
+        (["--output", "a.TXT", "--format", "csv"], "csv"),
+        (["--output", "a.SVG"], "svg"),
+        (["--output", "a.html", "--format", "html"], "html"),
+        (["--output", "a"], "html"),
+    ],
+)
+def test_the_format_of_a_file(
+    cli: CommandLine, emulator: Emulator, arguments: List[str], form: str
+) -> None:
+    ended_job(emulator)
+    assert cli("report", "bot", *arguments, "--json").json["format"] == form
+
+
 @pytest.mark.slow
 def test_a_table_on_standard_output_is_complete(cli: CommandLine, emulator: Emulator) -> None:
     """`run.history` keeps 10,000 logs; a report has all."""
@@ -99,6 +115,9 @@ def test_a_job_that_goes_on_is_shown_as_it_is(cli: CommandLine, emulator: Emulat
         (["nobody"], "no job of this project has the id or the name"),
         (["bot", "--format", "pdf"], "'html', 'svg', 'csv'"),
         (["bot", "--output", "-", "--json"], "--output FILE"),
+        (["bot", "--output", "out.pdf"], "out.pdf ends with .pdf; a report is .html, .svg or .csv"),
+        (["bot", "--output", "a.csv", "--format", "svg"], "ends with .csv, but --format is svg"),
+        (["bot", "--output", "no/a.html"], "--output: no is no directory; make it first"),
     ],
 )
 def test_what_cannot_work_is_a_usage_error(

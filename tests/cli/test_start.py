@@ -295,6 +295,28 @@ def log(ctx):
     assert stderr.count("attaches to it again") == 1
 
 
+def test_a_callback_that_prints_to_nobody(cli: CommandLine, emulator: Emulator) -> None:
+    """As in `| head -1`: that is no failure of the callback."""
+    emulator.engine = ScriptedEngine(steps=2, manual=True)
+    write_project(
+        cli.cwd,
+        """
+trainer = create_trainer(**settings)
+trainer.on_log(lambda ctx: print("step", ctx.step, flush=True))
+""",
+    )
+    with cli.start("start") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        emulator.step(*emulator.jobs, 2)
+        assert process.stderr is not None
+        stderr = process.stderr.read()
+    assert process.returncode == 141
+    assert "raised" not in stderr
+    assert stderr.count("attaches to it again") == 1
+
+
 def test_ctrl_c_off_a_terminal_asks_nothing(cli: CommandLine, emulator: Emulator) -> None:
     emulator.engine = ScriptedEngine(silent_at=1)
     write_project(
@@ -326,3 +348,34 @@ def test_the_reader_of_the_output_leaves(cli: CommandLine, emulator: Emulator) -
         stderr = process.stderr.read()
     assert process.returncode == 141
     assert stderr.count("attaches to it again") == 1
+
+
+PROJECT = {"ARKOR_ORG": "o", "ARKOR_PROJECT": "p"}
+RECORD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+HERE = "; to train here: `arkor-sync emulator exec -- arkor-sync start`\n"
+
+
+def test_data_of_this_machine_can_be_trained_on_here(nobody: CommandLine) -> None:
+    nobody.variables["ARKOR_CLOUD_API_URL"] = "https://arkor.invalid"
+    (nobody.cwd / "train.jsonl").write_text(RECORD)
+    settings = "{**settings, 'dataset': os.path.abspath('train.jsonl')}"
+    write_project(nobody.cwd, f"trainer = create_trainer(**{settings})\n")
+    ended = nobody("start", code=2)
+    assert "train.jsonl on this machine, for a cloud that cannot read it" in ended.stderr
+    assert ended.stderr.endswith(HERE)
+
+
+def test_without_a_network_and_an_account_one_can_train_here(nobody: CommandLine) -> None:
+    nobody.variables["ARKOR_CLOUD_API_URL"] = "http://127.0.0.1:1"
+    write_project(nobody.cwd)
+    ended = nobody("start", code=6)
+    assert "nobody is signed in, and an anonymous account needs the network; to" in ended.stderr
+    assert ended.stderr.endswith(HERE)
+    assert "to train here" not in nobody("start", code=6, ARKOR_TOKEN="t", **PROJECT).stderr
+
+
+@pytest.mark.parametrize("given", ["-1", "nan"])
+def test_a_timeout_that_cannot_work_names_the_option(nobody: CommandLine, given: str) -> None:
+    ended = nobody("start", "--timeout", given, code=2)
+    number = float(given)
+    assert f"--timeout: got float {number}; give a number of seconds from 0\n" in ended.stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import traceback
@@ -21,6 +22,7 @@ from arkor_sync.emulator import (
     record_sse,
     scenario,
 )
+from arkor_sync.emulator.engine import scenarios
 from arkor_sync.emulator.recording import scrub
 from support.emulator_client import Client
 
@@ -126,6 +128,19 @@ def test_the_engine_can_be_exchanged() -> None:
     with Emulator() as emu, Client(emu) as client:
         emu.engine = scenario("completes", steps=1)
         assert [event.id for event in client.read(client.submit())] == ["1", "2", "3", None]
+
+
+def test_the_file_that_its_page_shows(tmp_path: Path) -> None:
+    page = (Path(scenarios.__file__).parents[1] / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    path = tmp_path / "emulator.json"
+    path.write_text(shown)
+    with Emulator.from_file(path) as emu, Client(emu) as client:
+        assert (emu.settings.tool_calling, emu.settings.account_sign_in) == (True, True)
+        assert emu.settings.sign_in_answer == "allow"
+        names = [event.name for event in client.read(client.submit())]
+        assert names.count("training.log") == 19
+        assert names[-2:] == ["training.failed", "end"]
 
 
 def test_an_emulator_from_a_file(tmp_path: Path) -> None:

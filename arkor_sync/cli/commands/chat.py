@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import click
 
@@ -24,7 +24,7 @@ from arkor_sync.cli.root import root
     """,
 )
 @click.argument("model", metavar="JOB[@STEP]|MODEL")
-@click.argument("prompt", required=False)
+@click.argument("words", metavar="[PROMPT]", nargs=-1)
 @click.option("--system", metavar="TEXT", help="The system message.")
 @click.option("--temperature", type=float, help="From 0, the most likely words, to 2.")
 @click.option("--top-p", type=float, help="From 0 to 1.")
@@ -35,7 +35,7 @@ from arkor_sync.cli.root import root
 def chat(
     output: Output,
     model: str,
-    prompt: Optional[str],
+    words: Tuple[str, ...],
     system: Optional[str],
     schema: Optional[str],
     **options: Any,
@@ -57,6 +57,12 @@ def chat(
     from arkor_sync.cli.conversation import Conversation
 
     _check(options)
+    if len(words) > 1:
+        import shlex
+
+        whole = shlex.quote(" ".join(words))
+        raise click.UsageError(f"put the question in quotes: `arkor-sync chat {model} {whole}`")
+    prompt = words[0] if words else None
     if schema is not None:
         options["response_format"] = _read_schema(schema)
     talks = prompt is None and sys.stdin.isatty()

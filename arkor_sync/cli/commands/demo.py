@@ -32,9 +32,8 @@ def demo(output: Output) -> ExitCode:
     """
     from arkor_sync.cli.following import exit_code
     from arkor_sync.emulator import Emulator
-    from arkor_sync.signals import exit_on
 
-    with exit_on(), Emulator() as arkor:
+    with Emulator() as arkor:
         shown = _Shown(output)
         result = _train(shown.trainer(arkor.client()))
         shown.end(result)

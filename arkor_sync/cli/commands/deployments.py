@@ -100,6 +100,7 @@ def create(
     cannot be changed later.
     """
     from arkor_sync.cloud.deployment_models import check_slug
+    from arkor_sync.errors import ConflictError
 
     check_slug(slug)
     if job is None and model is None:
@@ -107,7 +108,14 @@ def create(
     client = make_client()
     target = _target(client, job, model, output)
     assert target is not None
-    made = client.deployments.create(slug, target=target, auth_mode=auth, retention=retention)
+    try:
+        made = client.deployments.create(slug, target=target, auth_mode=auth, retention=retention)
+    except ConflictError as error:
+        change = f"if it is yours, `arkor-sync deployments update {slug}` changes it"
+        hint = f"{error.hint}; {change}" if error.hint else change
+        raise ConflictError(
+            error.status, error.message, error.code, error.body, error.retry_after, hint
+        ) from error
     _show(output, client, made)
 
 

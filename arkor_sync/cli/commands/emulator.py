@@ -52,8 +52,8 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     cls=Group,
     invoke_without_command=True,
     examples="""
-    arkor-sync emulator --port 8976 > arkor.env &
-    . ./arkor.env
+    eval "$(arkor-sync emulator --port 8976 &)"   # waits until the variables are there
+    arkor-sync emulator --port 8976 > arkor.env   # in another terminal; here: . ./arkor.env
     arkor-sync emulator exec -- pytest -q
     arkor-sync emulator exec --engine fails_at -- python nightly.py
     arkor-sync emulator --replay failed-run.jsonl

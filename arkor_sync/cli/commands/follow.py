@@ -43,23 +43,21 @@ def follow(output: Output, job: str, timeout: Optional[float]) -> ExitCode:
     from arkor_sync.cli import following
     from arkor_sync.cli.event_lines import EventLines
     from arkor_sync.cli.progress import Progress
-    from arkor_sync.signals import exit_on
 
     deadline = following.deadline_after(timeout)
-    with exit_on():
-        progress, lines = Progress(), EventLines(output) if output.as_json else None
-        with progress.shown():
-            run = _attach(output, job, lines or progress.callback)
-            text = f"following job {run.job.id} ({safe_line(run.job.name)})"
-            result = following.wait_for_end(
-                run,
-                deadline,
-                begin=lambda: following.tell(text, output),
-                progress=progress,
-                lines=lines,
-            )
-        assert result is not None
-        return following.tell_end(result, output)
+    progress, lines = Progress(), EventLines(output) if output.as_json else None
+    with progress.shown():
+        run = _attach(output, job, lines or progress.callback)
+        text = f"following job {run.job.id} ({safe_line(run.job.name)})"
+        result = following.wait_for_end(
+            run,
+            deadline,
+            begin=lambda: following.tell(text, output),
+            progress=progress,
+            lines=lines,
+        )
+    assert result is not None
+    return following.tell_end(result, output)
 
 
 @command(
@@ -85,22 +83,20 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
     from arkor_sync.cli import following
     from arkor_sync.cli.event_lines import EventLines
     from arkor_sync.cli.job_history import Quiet
-    from arkor_sync.signals import exit_on
     from arkor_sync.stream.reconnect import ReconnectPolicy
 
     deadline = following.deadline_after(timeout)
-    with exit_on():
-        lines = EventLines(output)
-        options = {} if follows else {"reconnect": ReconnectPolicy(max_attempts=_ATTEMPTS)}
-        run = _attach(output, job, lines, **options)
-        if follows:
-            result = following.wait_for_end(run, deadline, lines=lines)
-            assert result is not None
-            return following.exit_code(result)
-        if following.wait_for_end(run, deadline, lines=lines, until=Quiet(run)) is None:
-            run.abort("these were its events so far")
-            run.close()
-        return None
+    lines = EventLines(output)
+    options = {} if follows else {"reconnect": ReconnectPolicy(max_attempts=_ATTEMPTS)}
+    run = _attach(output, job, lines, **options)
+    if follows:
+        result = following.wait_for_end(run, deadline, lines=lines)
+        assert result is not None
+        return following.exit_code(result)
+    if following.wait_for_end(run, deadline, lines=lines, until=Quiet(run)) is None:
+        run.abort("these were its events so far")
+        run.close()
+    return None
 
 
 def _attach(output: Output, job: str, callback: Any, **options: Any) -> Any:

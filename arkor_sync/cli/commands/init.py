@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import click
 
+from arkor_sync._common.text import safe_line
 from arkor_sync.cli.command import command
-from arkor_sync.cli.output import Output
+from arkor_sync.cli.exit_codes import ExitCode
+from arkor_sync.cli.output import Output, tell
 from arkor_sync.cli.root import root
 
 TEMPLATES = {
@@ -38,23 +41,37 @@ _LIST = "; ".join(f"{name}: a model that {what}" for name, what in TEMPLATES.ite
     help=f"What to begin with. {_LIST}.",
 )
 @click.option("--name", default="", help="The name of its jobs; by default that of the directory.")
-def init(output: Output, directory: str, template: str, name: str) -> None:
+def init(output: Output, directory: str, template: str, name: str) -> Optional[ExitCode]:
     """Write a starter project: a trainer, its data and its tests.
 
-    Files that are there are kept. A `.gitignore` gains a line for `.arkor/`. If something cannot be
+    Files that are there are kept. A `.gitignore` gains a line for `.arkor/`. If there is a
+    trainer.py that is not the template's, the other files of the template are skipped, as they do
+    not fit it; if nothing at all is written then, the exit code is 2. If something cannot be
     written, what was written before is removed again.
     """
-    from arkor_sync.cli.scaffold import project_name, write_project
+    from arkor_sync.cli.scaffold import TRAINER, has_another_trainer, project_name, write_project
 
     folder = Path(directory)
     task = TEMPLATES[template]
-    done = write_project(folder, template, task, project_name(folder, name))
+    name = project_name(folder, name)
+    done = write_project(folder, template, task, name)
     if output.as_json:
         output.json(done)
-        return
-    for each in done:
-        output.line(f"{each['action']}\t{each['path']}")
-    output.note(_next_steps(directory))
+    else:
+        for each in done:
+            output.line(f"{each['action']}\t{each['path']}")
+    if not has_another_trainer(folder, template, task, name):
+        output.note(_next_steps(directory))
+        return None
+    skipped = [each["path"] for each in done if each["action"] == "skipped"]
+    unwritten = f" Not written, as made for that one: {', '.join(skipped)}." if skipped else ""
+    tell(
+        f"{safe_line(folder / TRAINER)} was here already and is kept: it is what "
+        "`arkor-sync start` runs, and not the trainer of the template."
+        f"{unwritten} Give another DIRECTORY for a new project"
+    )
+    written = any(each["action"] in ("created", "changed") for each in done)
+    return ExitCode.COMPLETED if written else ExitCode.USAGE
 
 
 def _next_steps(directory: str) -> str:

@@ -71,8 +71,10 @@ def list_jobs(
         output.json([job_json(job) for job in found])
     else:
         show_jobs(found, output)
-    if not found:
+    if not found and (status or name is not None):
         output.note("there are no such jobs in this project")
+    elif not found:
+        output.note("no jobs yet: `arkor-sync start` submits one")
 
 
 def sorted_jobs(found: List[TrainingJob], sort: str) -> List[TrainingJob]:

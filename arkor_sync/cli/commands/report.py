@@ -57,8 +57,9 @@ def report(output: Output, job: str, form: Optional[str], target: Optional[str])
 
     if target == _STANDARD_OUTPUT and output.as_json:
         raise click.UsageError("--json tells which file was written; give --output FILE with it")
-    suffix = Path(target or "").suffix.lstrip(".").lower()
-    form = form or (suffix if suffix in _FORMATS else "html")
+    if target is not None and target != _STANDARD_OUTPUT:
+        form = _format_of(Path(target), form)
+    form = form or "html"
     client = make_client()
     found = find_job(client, job, output)
     path = Path(target or f"{readable_name(found.name[:_LONGEST_NAME])}.{form}")
@@ -75,6 +76,21 @@ def report(output: Output, job: str, form: Optional[str], target: Optional[str])
         output.json(written)
     else:
         output.line(path)
+
+
+def _format_of(path: Path, form: Optional[str]) -> str:
+    """Return the format of a file; refuse a name that ends as another kind of file does."""
+    if not path.parent.is_dir():
+        raise click.UsageError(f"--output: {path.parent} is no directory; make it first")
+    ending = path.suffix.lstrip(".").lower()
+    if ending in _FORMATS and form not in (None, ending):
+        raise click.UsageError(f"--output: {path} ends with .{ending}, but --format is {form}")
+    if ending and ending not in _FORMATS and form is None:
+        raise click.UsageError(
+            f"--output: {path} ends with .{ending}; a report is .html, .svg or .csv. "
+            "Give --format with another ending"
+        )
+    return form or ending or "html"
 
 
 def _document(told: JobHistory, form: str) -> str:

@@ -40,9 +40,10 @@ def start(
     FILE is trainer.py by default. NAME is a trainer, a manifest (create_arkor), or a function
     without arguments that returns one of these; by default `arkor`, then `trainer`.
 
-    The exit code is 0 only if the job has completed: 1 if it failed or a callback ended the run, 3
-    if it was cancelled. Ctrl-C asks whether to cancel the job, and a second one leaves at once,
-    with 130. Unless you answer yes, or when --timeout is over, the job goes on.
+    The exit code is 0 only if the job has completed: 1 if it failed or a callback raised an error,
+    3 if it was cancelled, also by its own callback, as EarlyStopping does. Ctrl-C asks whether to
+    cancel the job, and a second one leaves at once, with 130. Unless you answer yes, or when
+    --timeout is over, the job goes on.
 
     With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
     prints then goes to standard error.
@@ -52,12 +53,11 @@ def start(
     from arkor_sync.cli import following
     from arkor_sync.cli.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
-    from arkor_sync.signals import exit_on
 
     deadline = following.deadline_after(timeout)
     results = sys.stdout
     own = output.as_json or detach  # only results may be on standard output
-    with contextlib.redirect_stdout(sys.stderr if own else results), exit_on():
+    with contextlib.redirect_stdout(sys.stderr if own else results):
         trainer = load_project(source).trainer
         if trainer is None:
             raise click.UsageError("the manifest has no trainer; give create_arkor(trainer=...)")
