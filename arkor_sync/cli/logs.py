@@ -9,6 +9,7 @@ from arkor_sync.cli.output import PROGRAM
 from arkor_sync.cli.shell_words import in_shell_words
 
 _DEPRECATION = "arkor_sync.deprecation"  # told once, at the end
+_NOBODY_WAITED = "ended with an error, and nothing waited for it"
 _LONGEST = 2000  # characters of a line
 
 
@@ -24,6 +25,15 @@ class _All(logging.Formatter):
         return safe_text(super().format(record))
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a command does not tell this itself, at its end.
+
+    A command waits for each of its runs, perhaps a moment after the run has ended, and tells its
+    error. For that moment the library says that nobody has waited.
+    """
+    return record.name != _DEPRECATION and not record.getMessage().endswith(_NOBODY_WAITED)
+
+
 def log_to_standard_error(debug: bool = False) -> None:
     """Show what the library warns of.
 
@@ -34,7 +44,7 @@ def log_to_standard_error(debug: bool = False) -> None:
     handler.setFormatter(
         _All("%(asctime)s %(name)s %(levelname)s %(message)s") if debug else _Lines()
     )
-    handler.addFilter(lambda record: record.name != _DEPRECATION)
+    handler.addFilter(_is_news)
     logging.basicConfig(handlers=[handler], force=True)
     logging.raiseExceptions = False  # as when standard error was closed
     if debug:
