@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 from arkor_sync._common import process
 from arkor_sync._common.arguments import check_timeout
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.log import Lines, get_logger
+from arkor_sync._common.log import Lines, get_logger, try_to_log
 from arkor_sync._inference import Inference, final_or_checkpoint
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync._run_control import RunControl
@@ -370,7 +370,7 @@ class Run(Inference):
         if error is not None and unseen:
             # If the program never calls wait(), this is the only report.
             what = "the run of job %s ended with an error, and nothing waited for it"
-            logger.error(what, self.job.id, exc_info=error)
+            try_to_log(logger.error, what, self.job.id, exc_info=error)
         if interruption is not None and not self._worker.is_current():
             raise interruption
 

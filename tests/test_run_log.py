@@ -42,7 +42,7 @@ from support.fake_cloud import (
 )
 from support.hang_phases import until_waited_for
 from support.run_threads import has_ended
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 GOES_ON = "job job-1 goes on; follow('job-1') attaches to it again"
 LOST = ArkorConnectionError("the network is gone")
@@ -396,6 +396,18 @@ def test_a_run_ends_although_the_log_raises(capfd: pytest.CaptureFixture[str]) -
         run.start().wait(PATIENCE)
     assert "the disk of the log is full" in capfd.readouterr().err
     assert run.done()
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_a_run_that_nobody_waits_for_ends_although_the_log_raises(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run, _ = make_run([logs(1, 1)], callbacks=raising(ValueError("mine")))
+    run.start()
+    until(lambda: has_ended(run))
+    assert "the disk of the log is full" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="mine"):
+        run.wait()
 
 
 def test_a_run_ends_and_is_closed_while_the_log_is_blocked() -> None:

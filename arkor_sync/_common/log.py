@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from typing import Any
+from typing import Any, Callable
 
 from arkor_sync._common.text import LINE, safe_line, safe_text
 from arkor_sync.errors import add_note, text_of
@@ -33,8 +33,7 @@ def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = T
     """Attach a line to an error, unless it has it already, and log the line as a warning.
 
     It is logged also where the error shows it: Python 3.9 and 3.10 do not print what is attached,
-    and a program may catch the error without a word. Where the program's logging raises an
-    exception, it is printed, as `logging` does with those of its own handlers.
+    and a program may catch the error without a word.
 
     Args:
         error: The error.
@@ -45,11 +44,25 @@ def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = T
     if note not in text_of(error) and note not in getattr(error, "__notes__", ()):
         add_note(error, note)
     if warn:
-        try:
-            get_logger("arkor_sync.run").warning("%s%s", note, why and f" ({why})")
-        except Exception:  # of a handler or a filter
-            if logging.raiseExceptions:
-                traceback.print_exc()
+        try_to_log(get_logger("arkor_sync.run").warning, "%s%s", note, why and f" ({why})")
+
+
+def try_to_log(log: Callable[..., None], *line: Any, **more: Any) -> None:
+    """Write a line to the log, where its failure must not stop what comes next.
+
+    Where the program's logging raises an exception, it is printed, as `logging` does with those of
+    its own handlers.
+
+    Args:
+        log: Such as `logger.warning`.
+        line: Its arguments.
+        more: Its named arguments.
+    """
+    try:
+        log(*line, **more)
+    except Exception:  # of a handler or a filter
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 def _make_safe(record: logging.LogRecord) -> bool:
