@@ -138,7 +138,9 @@ def extras(session: nox.Session) -> None:
     A library that is missing fails here; elsewhere its tests are skipped. The slow examples and
     READMEs without any extra are part of `slow`.
     """
-    session.install(f".[test,cli-test,handlers-test,{','.join(EXTRAS)}]")
+    # An older gevent that is built is as good as the newest one, which takes minutes to build.
+    wanted = f".[test,cli-test,handlers-test,{','.join(EXTRAS)}]"
+    session.install("--prefer-binary", wanted)
     rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py")
     arguments = ("-m", "", *(f"tests/{room}" for room in rooms), *session.posargs)
     session.run("pytest", *arguments, env={"ARKOR_EXTRAS": "all"})
