@@ -24,10 +24,12 @@ settings.load_profile("patient")
 
 pytest_plugins = ["pytester"]
 
-# Whoever runs the suite in the background may have SIGINT ignored, and child processes inherit
-# that. The tests that press Ctrl-C need it to be as it is in a terminal.
+# Whoever runs the suite in the background, or with nohup, may have SIGINT or SIGHUP ignored, and
+# child processes inherit that. Tests that press Ctrl-C or close a terminal need the usual ones.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
