@@ -10,6 +10,8 @@ from typing import Any, Dict, List
 
 import pytest
 
+from support.extras import need
+
 HERE = Path(__file__).parent
 FIGURES = {
     "replay": 6,
@@ -43,6 +45,8 @@ def cells(table: str) -> List[List[str]]:
 @pytest.mark.slow  # a minute; `python tests/benchmarks --quick` does the same
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
+    if figure == "cli":
+        need("click")
     path = tmp_path / "figures.json"
     done = run("--quick", "--only", figure, "--json", str(path))
     assert done.returncode == 0, done.stderr

@@ -125,6 +125,7 @@ def test_in_ci_a_library_that_is_missing_is_a_failure(tmp_path: Path) -> None:
     [
         pytest.param(extra, marks=[] if extra == "database" else pytest.mark.slow)
         for extra in FOR_USERS
+        if extra != "cli"  # its tests are in a folder of their own
     ],
 )
 def test_one_extra_alone_is_tested_and_the_others_are_skipped(extra: str, tmp_path: Path) -> None:
