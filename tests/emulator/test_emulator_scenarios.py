@@ -22,9 +22,9 @@ from arkor_sync.emulator import (
     record_sse,
     scenario,
 )
-from arkor_sync.emulator.engine import scenarios
 from arkor_sync.emulator.recording import scrub
 from support.emulator_client import Client
+from support.readme_blocks import ROOT
 
 
 def run(engine: ScriptedEngine) -> List[Dict[str, Any]]:
@@ -131,7 +131,7 @@ def test_the_engine_can_be_exchanged() -> None:
 
 
 def test_the_file_that_its_page_shows(tmp_path: Path) -> None:
-    page = (Path(scenarios.__file__).parents[1] / "README.md").read_text("utf-8")
+    page = (ROOT / "arkor_sync" / "emulator" / "README.md").read_text("utf-8")
     (shown,) = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     path = tmp_path / "emulator.json"
     path.write_text(shown)
