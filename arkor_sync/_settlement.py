@@ -146,7 +146,7 @@ class Settlement:
         Args:
             current: Knows the callback that is still running, and what it is doing.
         """
-        callback, stack = current.get(), current.stack()
+        callback = current.get()
         job_id = self._run.job.id
         reason = self.aborted and self.aborted[0]
         message = f"stopped following job {job_id}"
@@ -157,7 +157,7 @@ class Settlement:
         if callback is None:
             return RunAborted(message, reason)
         message += f"; {callback.callback} for event {callback.event.id} is still running:"
-        return RunAborted(message, reason, callback.callback, stack)
+        return RunAborted(message, reason, callback.callback, current.stack())
 
     def settle(self, error: Optional[BaseException], failure: Optional[Failure]) -> bool:
         """Fix the end; return False if it was fixed before. `call_back` is to follow.

@@ -44,7 +44,7 @@ def note_and_warn(error: BaseException, note: str, why: str = "", warn: bool = T
     if note not in text_of(error) and note not in getattr(error, "__notes__", ()):
         add_note(error, note)
     if warn:
-        try_to_log(get_logger("arkor_sync.run").warning, "%s%s", note, why and f" ({why})")
+        try_to_log(_run_logger.warning, "%s%s", note, why and f" ({why})")
 
 
 def try_to_log(log: Callable[..., None], *line: Any, **more: Any) -> None:
@@ -77,3 +77,6 @@ def _safe(value: Any) -> Any:
     if isinstance(value, str) and value.isprintable() and len(value) <= LINE:
         return value  # with the spaces around it: it may be a part of a sentence
     return safe_line(value) if isinstance(value, (str, os.PathLike)) else value
+
+
+_run_logger = get_logger("arkor_sync.run")

@@ -25,7 +25,7 @@ from arkor_sync.cloud.connections import AnswerSocket
 from arkor_sync.cloud.content_coding import GzipDecoder, check_coding
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.cloud.urls import without_query
-from arkor_sync.errors import ResponseError
+from arkor_sync.errors import ArkorConnectionError, ResponseError
 
 MAX_ANSWER_BYTES = 16 << 20
 MAX_ERROR_BYTES = 64 << 10
@@ -107,7 +107,10 @@ class ByteStream:
             if self._timed:
                 url = without_query(request.url or "")
                 action = f"{request.method} {url}: reading the answer"
-            failure, root = connection_error(error, action, handled)
+            if self._transport is not None and self._transport.interrupted:
+                failure, root = ArkorConnectionError(f"{action}: interrupted"), None
+            else:
+                failure, root = connection_error(error, action, handled)
         else:
             self._size += len(piece)
             if self._size <= self._limit:

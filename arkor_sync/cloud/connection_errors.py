@@ -21,6 +21,7 @@ from arkor_sync.errors import ArkorConnectionError, ArkorTimeoutError
 
 # What OpenSSL says of an answer that is not TLS; the words differ between its versions.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+_CLOSED = frozenset({ssl.SSLSocket, http.client.HTTPResponse})
 _TLS_ALERT = "\x15\x03"  # how the answer begins with which a TLS server ends a handshake
 
 
@@ -146,7 +147,9 @@ def close_sockets(error: BaseException) -> None:
     """
     for link in _chain(error, None):
         for frame, _ in traceback.walk_tb(link.__traceback__):
+            variables = frame.f_locals
             for name in ("self", "response"):
-                owner = frame.f_locals.get(name)
-                if isinstance(owner, (ssl.SSLSocket, http.client.HTTPResponse)):
+                owner: Any = variables.get(name)
+                # `isinstance` would ask an abstract class, which is slow.
+                if not _CLOSED.isdisjoint(type(owner).__mro__):
                     owner.close()

@@ -79,6 +79,8 @@ class Transport:
 
     def close_connections(self) -> None:
         """Close every connection, on the owner's thread."""
+        if not self._duplicates:
+            return  # none was opened
         self._session.close()
         with self._lock:
             for duplicate in self._duplicates.values():
@@ -161,6 +163,7 @@ class Transport:
         """
         handled = sys.exc_info()[1]  # an error that the caller handles now is not our cause
         root: Optional[BaseException] = None
+        action = f"{method} {without_query(url)}"
         try:
             response = self._session.request(
                 method,
@@ -178,9 +181,11 @@ class Transport:
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
             # A RequestException is an OSError; an invalid host name raises a bare UnicodeError.
             close_sockets(error)
-            action = f"{method} {without_query(url)}"
-            route = self._session.route(url, timeout, address)
-            failure, root = connection_error(error, action, handled, route)
+            if self.interrupted:
+                failure = ArkorConnectionError(f"{action}: interrupted")
+            else:
+                route = self._session.route(url, timeout, address)
+                failure, root = connection_error(error, action, handled, route)
             if not self._duplicates:  # no socket was opened
                 failure.sent = False
         else:
@@ -188,7 +193,7 @@ class Transport:
                 return response
             # http.client does not notice that the headers are incomplete.
             response.close()
-            failure = ArkorConnectionError(f"{method} {without_query(url)}: aborted")
+            failure = ArkorConnectionError(f"{action}: interrupted")
         # Raised outside of the except block, so that its context is not the exception of requests:
         # that one holds the bearer.
         raise failure from root

@@ -19,6 +19,7 @@ class RunThreads:
         self._reader = reader
         self._worker = worker
         self._watch = watch
+        self._stopped = False
 
     def start(self, job_id: str, abort: Callable[[BaseException], None]) -> None:
         """Start all of them. If one cannot start, end those that have.
@@ -44,10 +45,13 @@ class RunThreads:
 
     def stop(self) -> None:
         """Have them end. It may be called again: an earlier call may have been interrupted."""
+        if self._stopped:
+            return
         self._worker.stop()  # first: it then knows why the reader ends
         self._reader.stop()
         if self._watch is not None:
             self._watch.stop()
+        self._stopped = True
 
     def join(self, limit: float) -> bool:
         """Wait for their end, for so many seconds each; return whether all have ended."""
