@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import ForkedRunError as ForkedRunError
     from arkor_sync.errors import GoneError as GoneError
     from arkor_sync.errors import LeaseHeldError as LeaseHeldError
+    from arkor_sync.errors import LeaseLostError as LeaseLostError
     from arkor_sync.errors import NotFoundError as NotFoundError
     from arkor_sync.errors import PermissionDeniedError as PermissionDeniedError
     from arkor_sync.errors import ProjectStateError as ProjectStateError
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import RunError as RunError
     from arkor_sync.errors import ServerError as ServerError
     from arkor_sync.errors import SignInTimeout as SignInTimeout
+    from arkor_sync.errors import StoreUnavailableError as StoreUnavailableError
     from arkor_sync.errors import StreamProtocolError as StreamProtocolError
     from arkor_sync.errors import ToolRoundsExhausted as ToolRoundsExhausted
     from arkor_sync.errors import TrainingCancelledError as TrainingCancelledError
@@ -176,7 +178,8 @@ else:
             "UpgradeRequiredError RateLimitError ServerError ResponseError ToolRoundsExhausted "
             "StreamProtocolError "
             "RunError RunAborted WaitTimeout ReconnectExhausted ForkedRunError CursorStoreError "
-            "LeaseHeldError TrainingError TrainingFailedError TrainingCancelledError"
+            "StoreUnavailableError LeaseHeldError LeaseLostError TrainingError TrainingFailedError "
+            "TrainingCancelledError"
         ),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}

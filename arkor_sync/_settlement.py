@@ -12,7 +12,7 @@ from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync._common.log import LOG_GRACE, get_logger, note_and_warn
 from arkor_sync._notebook_cell import WaitingCell
 from arkor_sync._run_health import in_words
-from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
+from arkor_sync.errors import LeaseLostError, RunAborted, RunError, WaitTimeout, still_runs, text_of
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.current_call import CurrentCall
 from arkor_sync.stream.error_policy import Failure
@@ -140,7 +140,7 @@ class Settlement:
         if log:
             self._is_told.wait_in_slices(LOG_GRACE)  # another thread may be about to write it
 
-    def aborted_error(self, current: CurrentCall) -> RunAborted:
+    def aborted_error(self, current: CurrentCall) -> RunError:
         """Build what `wait()` raises after an abort.
 
         Args:
@@ -149,6 +149,8 @@ class Settlement:
         callback = current.get()
         job_id = self._run.job.id
         reason = self.aborted and self.aborted[0]
+        if isinstance(reason, LeaseLostError):
+            return reason
         message = f"stopped following job {job_id}"
         if reason is not None:
             message += f" (reason: {text_of(reason, repr)})"

@@ -276,6 +276,21 @@ class LeaseHeldError(RunError):
     """Another process, or another run of this one, follows the job with the same cursor store."""
 
 
+class LeaseLostError(RunError):
+    """The lease on a job has ended, or another process has it: this run may not go on.
+
+    Nothing that its callbacks did after that is saved. The job goes on, and whoever has the lease
+    follows it from the last saved position.
+    """
+
+
+class StoreUnavailableError(CursorStoreError):
+    """The store's server cannot be reached now, or has refused for a moment. It may be tried again.
+
+    Nothing was changed, or it is not known whether it was.
+    """
+
+
 class ForkedRunError(RunError):
     """The run belongs to the parent process; its threads do not exist in this one."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Optional
+from typing import Optional, Union
 
 from arkor_sync._common.arguments import check, refusal, show
 from arkor_sync._common.clock import Clock
 from arkor_sync.callbacks import CallbacksInput, flatten, handler_table
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
 from arkor_sync.history import MAX_HISTORY_BYTES
-from arkor_sync.stores import CursorStore
+from arkor_sync.stores import CursorStore, LeasedStore
+from arkor_sync.stream.around import AroundFunction
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.reconnect import ReconnectPolicy
@@ -35,6 +36,9 @@ class RunOptions:
         max_buffered_bytes: The same in characters of JSON.
         max_event_bytes: The largest event that is accepted; a larger one ends the run.
         max_history_bytes: How much memory `run.history` may take; it drops the oldest logs.
+        around: Returns a context manager. The callbacks of one event and the saving of its
+            position happen inside of it, anew for each attempt.
+        lease_wait: Seconds to wait while another run has the job's lease.
         clock: Time, for tests.
 
     Raises:
@@ -44,7 +48,7 @@ class RunOptions:
     callbacks: CallbacksInput = None
     error_policy: Optional[ErrorPolicy] = None
     reconnect: Optional[ReconnectPolicy] = None
-    cursor_store: Optional[CursorStore] = None
+    cursor_store: Union[CursorStore, LeasedStore, None] = None
     abort_event: Optional[threading.Event] = None
     stale_after: float = 300.0
     abort_grace: float = 5.0
@@ -52,6 +56,8 @@ class RunOptions:
     max_buffered_bytes: int = MAX_BYTES
     max_event_bytes: int = MAX_EVENT_BYTES
     max_history_bytes: int = MAX_HISTORY_BYTES
+    around: Optional[AroundFunction] = None
+    lease_wait: float = 0.0
     clock: Clock = dataclasses.field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -60,7 +66,9 @@ class RunOptions:
         _check_type("error_policy", self.error_policy, ErrorPolicy)
         _check_type("reconnect", self.reconnect, ReconnectPolicy)
         for method in ("load", "save", "lease"):
-            if self.cursor_store is not None and not hasattr(self.cursor_store, method):
+            if self.cursor_store is None or isinstance(self.cursor_store, LeasedStore):
+                break
+            if not hasattr(self.cursor_store, method):
                 raise refusal(
                     "cursor_store",
                     self.cursor_store,
@@ -72,8 +80,15 @@ class RunOptions:
         for name in ("stale_after", *(each for each in vars(self) if each.startswith("max_"))):
             value = getattr(self, name)
             check(name, value, _is_number(value) and value > 0, "a number above 0")
-        grace = self.abort_grace
-        check("abort_grace", grace, _is_number(grace) and grace >= 0, "seconds from 0")
+        for name in ("abort_grace", "lease_wait"):
+            value = getattr(self, name)
+            check(name, value, _is_number(value) and value >= 0, "seconds from 0")
+        check(
+            "around",
+            self.around,
+            self.around is None or callable(self.around),
+            "a function that returns a context manager",
+        )
 
 
 def _is_number(value: object) -> bool:

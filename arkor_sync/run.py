@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync._common import process
@@ -26,7 +26,6 @@ from arkor_sync.errors import (
     ArkorUsageError,
     ConflictError,
     ForkedRunError,
-    RunAborted,
     RunError,
     WaitTimeout,
 )
@@ -72,7 +71,8 @@ class Run(Inference):
         cell = self._settlement.cell
         self._handlers = handler_table((cell.callbacks, *flatten(options.callbacks)))
         self._transport = client.transport()
-        self._lease = Lease(options.cursor_store, job.id, stateful(options.callbacks))
+        states = stateful(options.callbacks)
+        self._lease = Lease(options.cursor_store, job.id, states, self.abort, options.lease_wait)
         with ExitStack() as undo:
             undo.callback(self._lease.release)
             cursor = Cursor(self._lease.position)
@@ -100,7 +100,8 @@ class Run(Inference):
                 policy=options.error_policy or ErrorPolicy.abort(),
                 record=self._record,
                 control=RunControl(self),
-                save=self._lease.saver(cursor),
+                lease=self._lease,
+                around=options.around,
                 context=contextvars.copy_context(),
                 clock=self._clock,
                 label=job.id,
@@ -383,12 +384,12 @@ class Run(Inference):
         return error
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
-        try:
-            self._lease.release()  # first: whoever waits may then follow the job again at once
+        try:  # first: whoever waits may then follow the job again at once
+            self._lease.release(self._options.around or nullcontext)
         finally:
             self._settle(error, failure)
 
-    def _aborted(self) -> RunAborted:
+    def _aborted(self) -> RunError:
         return self._settlement.aborted_error(self._worker.current)
 
     def _check_process(self) -> None:

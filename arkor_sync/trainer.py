@@ -24,7 +24,8 @@ from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
-from arkor_sync.stores import CursorStore
+from arkor_sync.stores import CursorStore, LeasedStore
+from arkor_sync.stream.around import AroundFunction
 from arkor_sync.stream.channel import MAX_BYTES, MAX_EVENTS
 from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.events import CALLBACK_NAMES
@@ -92,9 +93,7 @@ class Trainer(_TrainerDecorators):
             The run, as soon as the job is submitted. Each call returns the same run.
 
         Raises:
-            LeaseHeldError: Another run follows the job with this cursor store.
-            CursorStoreError: The cursor store cannot be read.
-            Exception: See `start`.
+            Exception: See `start`, and the function `follow`.
         """
         return self._follow(None)
 
@@ -213,7 +212,8 @@ def create_trainer(
     credentials: Optional[Credentials] = None,
     base_url: Optional[str] = None,
     cwd: Union[str, Path, None] = None,
-    cursor_store: Optional[CursorStore] = None,
+    cursor_store: Union[CursorStore, LeasedStore, None] = None,
+    around: Optional[AroundFunction] = None,
     abort_event: Optional[threading.Event] = None,
     stale_after: float = 300.0,
     abort_grace: float = 5.0,
@@ -224,22 +224,20 @@ def create_trainer(
 ) -> Trainer:
     """Describe a training. The arguments are checked, a dataset's file too; nothing is sent.
 
-    For an argument that is left out, the cloud uses its default. A plain number of steps is sent as
-    `{"steps": n}`, the form that the cloud accepts.
+    For an argument that is left out, the cloud uses its default.
 
     Args:
         name: The job's name.
         model: One of `SUPPORTED_MODELS` (`model`).
         dataset: `HuggingFaceDataset`, `BlobDataset`; for an Arkor on this machine also the path of
-            a JSONL file, or a list of records, `{"messages": [{"role": "user", "content": "..."},
-            ...]}`, sent as a file that is removed when this program ends (`datasetSource`).
+            a JSONL file, or a list of its records, sent as a temporary file (`datasetSource`).
         lora: Rank, alpha and more (`loraR`, `loraAlpha`, `maxLength`, `loadIn4bit`).
         max_steps: Optimiser steps (`maxSteps`).
         num_train_epochs: Passes over the data (`numTrainEpochs`).
         learning_rate: The highest learning rate (`learningRate`).
         batch_size: Records for each device and step (`batchSize`).
         optim: The optimiser, such as `"adamw_8bit"` (`optim`).
-        lr_scheduler_type: How the learning rate changes, such as `"cosine"` (`lrSchedulerType`).
+        lr_scheduler_type: How the learning rate changes (`lrSchedulerType`).
         weight_decay: The optimiser's weight decay (`weightDecay`).
         warmup_steps: `Steps(n)`, `Ratio(x)` or a number of steps (`warmupSteps`).
         logging_steps: How often a `training.log` is sent (`loggingSteps`).
@@ -257,17 +255,18 @@ def create_trainer(
         client: The client to use. Without one, the next three arguments make one.
         credentials: The default: `ARKOR_TOKEN`, the credentials file, or an anonymous account.
         base_url: The default: `ARKOR_CLOUD_API_URL`, the URL of the credentials, or the public one.
-        cwd: The folder of `.arkor/state.json`, which is read unless `ARKOR_PROJECT` is set. The
-            default is the current one, now.
-        cursor_store: Where the acknowledged position is saved, so that `follow(job_id)` in another
-            process can continue after it.
+        cwd: The folder of `.arkor/state.json`, read unless `ARKOR_PROJECT` is set; by default the
+            current one, now.
+        cursor_store: Saves the position, so that `follow(job_id)` can continue in another process.
+        around: Returns a context manager, such as a transaction. The callbacks of one event and the
+            saving of its position happen inside of it, anew for each attempt; `on_end` too.
         abort_event: When it is set, the run is aborted, or is not started.
         stale_after: After so many seconds with nothing but pings, the job's record is read.
         abort_grace: Seconds to wait for a running callback when the run is aborted.
         max_buffered_events: How many events may wait for the callbacks before reading stops.
         max_buffered_bytes: The same limit in characters of JSON.
         max_event_bytes: The largest event that is accepted. A larger one ends the run.
-        max_history_bytes: How much memory `run.history` may take; it drops the oldest logs.
+        max_history_bytes: How much memory `run.history` may take.
 
     Returns:
         The trainer; `wait()`, `follow()` or `start()` submits the job.
@@ -309,6 +308,7 @@ def create_trainer(
         error_policy=error_policy,
         reconnect=reconnect,
         cursor_store=cursor_store,
+        around=around,
         abort_event=abort_event,
         stale_after=stale_after,
         abort_grace=abort_grace,
@@ -330,7 +330,9 @@ def follow(
     credentials: Optional[Credentials] = None,
     base_url: Optional[str] = None,
     cwd: Union[str, Path, None] = None,
-    cursor_store: Optional[CursorStore] = None,
+    cursor_store: Union[CursorStore, LeasedStore, None] = None,
+    around: Optional[AroundFunction] = None,
+    lease_wait: float = 0.0,
     abort_event: Optional[threading.Event] = None,
     stale_after: float = 300.0,
     abort_grace: float = 5.0,
@@ -350,33 +352,35 @@ def follow(
         credentials: How to sign in.
         base_url: The cloud's URL.
         cwd: The project's folder.
-        cursor_store: Continue after the last event that was acknowledged with this store, in any
-            process, and save the position there. If an earlier run has finished the job with this
-            store, the result is there at once, and nothing is called.
-        abort_event: When it is set, the run is aborted.
-        stale_after: After so many seconds with nothing but pings, the job's record is read.
-        abort_grace: Seconds to wait for a running callback when the run is aborted.
-        max_buffered_events: How many events may wait for the callbacks.
-        max_buffered_bytes: The same limit in characters of JSON.
-        max_event_bytes: The largest event that is accepted.
-        max_history_bytes: How much memory `run.history` may take.
+        cursor_store: Continue after the last event that was acknowledged with this store, and save
+            the position there. Once the job was finished with it, nothing is called.
+        around: A context around the callbacks of each event and the saving of its position.
+        lease_wait: Seconds to wait while another run has the job's lease.
+        abort_event: When set, it aborts.
+        stale_after: These and the rest limit time and memory, as for `create_trainer`.
+        abort_grace: Seconds to wait for a running callback.
+        max_buffered_events: Events that may wait.
+        max_buffered_bytes: Their size.
+        max_event_bytes: The size of one.
+        max_history_bytes: The size of `run.history`.
 
     Returns:
-        The run, at once. Its threads have started.
+        The run, at once.
 
     Raises:
         NotFoundError: There is no such job in this project.
-        LeaseHeldError: Another run follows it with this cursor store, here or elsewhere.
+        LeaseHeldError: Another run follows it with this cursor store.
         CursorStoreError: The cursor store cannot be read.
-        CloudApiError: The cloud refused the request.
-        ArkorConnectionError: The cloud could not be reached.
-        ArkorUsageError: An argument cannot work. It is also a `ValueError`.
+        CloudApiError: The cloud refused the request; or `ArkorConnectionError`.
+        ArkorUsageError: An argument cannot work.
     """
     options = RunOptions(
         callbacks=callbacks,
         error_policy=error_policy,
         reconnect=reconnect,
         cursor_store=cursor_store,
+        around=around,
+        lease_wait=lease_wait,
         abort_event=abort_event,
         stale_after=stale_after,
         abort_grace=abort_grace,

@@ -2,5 +2,6 @@
 
 from arkor_sync.stores.base import CursorStore, SavedCursor
 from arkor_sync.stores.files import FileCursorStore
+from arkor_sync.stores.leased import LeasedStore
 
-__all__ = ["CursorStore", "FileCursorStore", "SavedCursor"]
+__all__ = ["CursorStore", "FileCursorStore", "LeasedStore", "SavedCursor"]

@@ -9,6 +9,7 @@ begins, and the only position that may outlive the process.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from typing import Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
@@ -192,6 +193,13 @@ class Cursor:
             after_id=self._after_id,
             latest=[] if key is None else [key, *self._latest],
         )
+
+    def position_after(self, batch: Batch) -> SavedCursor:
+        """Return what `position` will return once these events are acknowledged."""
+        ahead = copy.copy(self)
+        ahead._opening, ahead._latest = list(self._opening), self._latest.copy()
+        ahead.acknowledge(batch)
+        return ahead.position()
 
     def rewind(self, unacknowledged: Sequence[TrainingEvent]) -> None:
         """Move the read position back to the acknowledged one, as if these had never come.

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, Callable, Hashable, Optional
 
 from arkor_sync._common.log import get_logger, note_and_warn
-from arkor_sync.errors import add_note, text_of
+from arkor_sync.errors import LeaseLostError, add_note, text_of
 from arkor_sync.stream.error_policy import (
     Action,
     Decision,
@@ -119,6 +119,8 @@ class Failures:
         """
         if isinstance(error, Skip):
             return Decision(Action.LOG)
+        if isinstance(error, LeaseLostError):
+            raise error  # another process may follow the job by now
         failure = Failure(error, callback, event, attempt, self.given_up)
         where = f"job {self._label}: {_where(failure)}"
         if isinstance(error, Redeliver) and attempt < error.attempts:
@@ -165,8 +167,9 @@ class Failures:
 class Again(Exception):
     """An event has come again, and these of its callbacks are still to be called."""
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, attempt: int) -> None:
         self.handlers = handlers
+        self.attempt = attempt
 
     def throw(self, _: Any) -> None:
         """Raise it, in the place of the callbacks."""

@@ -8,14 +8,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from typing import Any, Callable, Mapping, Optional, Protocol
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Protocol, Union
 
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.json import json_copy
+from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync._common.log import get_logger
-from arkor_sync.errors import ArkorError, CursorStoreError, text_of
-from arkor_sync.stores import CursorStore, SavedCursor
-from arkor_sync.stream.cursor import Cursor
+from arkor_sync.errors import ArkorError, CursorStoreError, LeaseHeldError, text_of
+from arkor_sync.stores import CursorStore, LeasedStore, SavedCursor
 
 logger = get_logger("arkor_sync.run")
+
+_ASK_AGAIN = 5 * SLICE  # seconds between two attempts to get a lease that another run has
 
 
 class Stateful(Protocol):
@@ -35,6 +41,8 @@ class Lease:
         store: Where positions are kept, or None.
         job_id: The job.
         states: The callbacks that keep state, by their keys.
+        on_lost: Called with the error once a `LeasedStore` has lost the lease.
+        wait: Seconds to wait while another run has the lease.
 
     Attributes:
         saved: What an earlier run left.
@@ -45,29 +53,58 @@ class Lease:
     """
 
     def __init__(
-        self, store: Optional[CursorStore], job_id: str, states: Mapping[str, Stateful]
+        self,
+        store: Union[CursorStore, LeasedStore, None],
+        job_id: str,
+        states: Mapping[str, Stateful],
+        on_lost: Callable[[BaseException], None],
+        wait: float = 0.0,
     ) -> None:
         self.saved = SavedCursor()
         self._release: Callable[[], None] = lambda: None
-        self._store = store
+        self._keep: Optional[Callable[[SavedCursor], None]] = None
         self._job_id = job_id
         self._states = states
         if store is None:
             return
-        self._release = store.lease(job_id)
+        deadline = Clock.now() + wait
+        while True:
+            try:
+                self._take(store, on_lost)
+                break
+            except LeaseHeldError:
+                left = deadline - Clock.now()
+                if left <= 0:
+                    raise
+            Flag().wait_in_slices(min(_ASK_AGAIN, left))
+        self._kept_state = self.saved.state
         try:
-            self.saved = store.load(job_id)
-            for key, callback in states.items():
-                if key in self.saved.state:
-                    _restore(callback, self.saved.state[key], job_id)
+            self.restore_state()
         except BaseException:
             self.release()
             raise
 
-    def release(self) -> None:
-        """Give the job back."""
+    def _take(self, store: Union[CursorStore, LeasedStore], on_lost: Any) -> None:
+        if isinstance(store, LeasedStore):
+            reservation = store.reserve(self._job_id, on_lost)
+            self.saved = reservation.saved
+            self._epoch = reservation.epoch
+            self._keep, self._release = reservation.save, reservation.release
+            return
+        self._release = store.lease(self._job_id)
         try:
-            self._release()
+            self.saved = store.load(self._job_id)
+        except BaseException:
+            self.release()
+            raise
+        self._epoch = self.saved.epoch + 1
+        self._keep = partial(store.save, self._job_id)
+
+    def release(self, around: Callable[[], ContextManager[Any]] = nullcontext) -> None:
+        """Give the job back, inside of a context of the program."""
+        try:
+            with around():
+                self._release()
         except BaseException as error:  # a store may raise anything; the run ends all the same
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
             logger.error(what, self._job_id, text_of(error))
@@ -77,30 +114,31 @@ class Lease:
         """Where to go on. After the job's last event: at the start, as there is nothing to call."""
         return SavedCursor() if self.saved.finished else self.saved
 
-    def saver(self, cursor: Cursor) -> Optional[Callable[[bool], None]]:
-        """Return what keeps the acknowledged position and the callbacks' state, as one.
+    @property
+    def saver(self) -> Optional[Callable[[SavedCursor], None]]:
+        """What keeps a position and the callbacks' state, as one.
 
-        Returns:
-            A function of whether the job's last event is acknowledged; None without a store, and
-            if it was acknowledged by an earlier run.
+        None without a store, and if an earlier run has finished the job.
         """
-        store = self._store
-        if store is None or self.saved.finished:
-            return None
+        return None if self._keep is None or self.saved.finished else self._save
 
-        owner, epoch = f"process {os.getpid()} on {socket.gethostname()}", self.saved.epoch + 1
+    def _save(self, position: SavedCursor) -> None:
+        assert self._keep is not None
+        state = {key: each.state_dict() for key, each in self._states.items()}
+        owner = f"process {os.getpid()} on {socket.gethostname()}"
+        saved = dataclasses.replace(position, state=state, owner=owner, epoch=self._epoch)
+        self._keep(saved)
 
-        def save(finished: bool) -> None:
-            saved = dataclasses.replace(
-                cursor.position(),
-                finished=finished,
-                state={key: each.state_dict() for key, each in self._states.items()},
-                owner=owner,
-                epoch=epoch,
-            )
-            store.save(self._job_id, saved)
+    def keep_state(self) -> None:
+        """Remember the callbacks' state, for `restore_state`."""
+        state: Dict[str, Any] = {key: each.state_dict() for key, each in self._states.items()}
+        self._kept_state = json_copy(state, "a callback's state_dict()") if state else {}
 
-        return save
+    def restore_state(self) -> None:
+        """Give the callbacks the state that was saved, or remembered last."""
+        for key, callback in self._states.items():
+            if key in self._kept_state:
+                _restore(callback, self._kept_state[key], self._job_id)
 
 
 def _restore(callback: Stateful, state: Any, job_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 from functools import partial
 from itertools import repeat
 from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Tuple
@@ -12,13 +13,16 @@ from arkor_sync._common.locks import Flag
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.errors import RunError
+from arkor_sync.stream.around import Around, AroundFunction
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
-from arkor_sync.stream.batches import Batch, Delivery, EventBatch
+from arkor_sync.stream.batches import Batch, Delivery
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.current_call import CurrentCall
 from arkor_sync.stream.error_policy import CURSOR_STORE, Action, ErrorPolicy, StopTraining
 from arkor_sync.stream.events import ENDED, KNOWN, LOG, STARTED, TERMINAL, RunEvent
 from arkor_sync.stream.failures import Again, Failures, identity
+from arkor_sync.stream.lease import Lease
+from arkor_sync.stream.progress import Progress
 from arkor_sync.stream.protocols import Control, Event, Handlers, Record
 from arkor_sync.stream.skipped import Skipped
 
@@ -37,6 +41,7 @@ class Worker:
         skipped: The events that could not be read, or whose type is unknown.
         failures: What became of the callbacks' exceptions.
         current: The callback that is running.
+        progress: How many events are done with.
     """
 
     def __init__(
@@ -47,7 +52,8 @@ class Worker:
         policy: ErrorPolicy,
         record: Record,
         control: Control,
-        save: Optional[Callable[[bool], None]],
+        lease: Lease,
+        around: Optional[AroundFunction],
         context: contextvars.Context,
         clock: Clock,
         label: str,
@@ -60,8 +66,8 @@ class Worker:
             policy: What a callback's exception does.
             record: Keeps what the events tell.
             control: The run.
-            save: Keeps the acknowledged position, after every event, given whether it was the last;
-                None where there is no cursor store.
+            lease: Keeps the acknowledged position after every event, where there is a cursor store.
+            around: Makes the context that the callbacks of one event run in, and its saving.
             context: The context variables that the callbacks see.
             clock: Time.
             label: The job's id, for names and log lines.
@@ -72,41 +78,27 @@ class Worker:
         self._handlers = handlers
         self._record = record
         self._control = control
-        self._save = save
+        self._save = lease.saver
         self._clock = clock
         self._label = label
         self._awaiter = Awaiter()
         self._stopped = Flag()
         self._stopping = False  # the same, where it is looked at for every event
-        self._delivery = Delivery(EventBatch([]))  # the batch in hand, or the last one
-        self._acknowledged_at: Optional[float] = None
         # Of an event that will come again: the callbacks still to call, and with which attempt.
         self._interrupted: Dict[Hashable, Tuple[Handlers, int]] = {}
         self._thread = OwnThread(partial(context.run, self._main), f"arkor-worker-{label}")
         self.current = CurrentCall(clock, self._thread)
-
-    @property
-    def delivered(self) -> int:
-        """How many events were acknowledged."""
-        delivery = self._delivery
-        return delivery.before + delivery.done
-
-    @property
-    def last_acknowledged(self) -> Optional[float]:
-        """When the last of them was, on the clock; None before the first."""
-        delivery = self._delivery
-        return (
-            self.current.since if delivery.done > delivery.acknowledged else self._acknowledged_at
+        self.progress = Progress(channel, self.current, clock)
+        self._around = around and Around(
+            around,
+            self._call,
+            record.context,
+            self.failures,
+            self._rewind,
+            channel,
+            lease,
+            lambda: self._thread.forked,
         )
-
-    @property
-    def acknowledged_id(self) -> Optional[str]:
-        """Id of the last of them, or None."""
-        delivery = self._delivery
-        done, known = delivery.done, self._channel.cursor.acknowledged
-        if done <= delivery.acknowledged:
-            return known
-        return next((each for each in delivery.batch.ids[done - 1 :: -1] if each), known)
 
     def start(self) -> None:
         """Start the thread."""
@@ -185,8 +177,13 @@ class Worker:
         Returns:
             False if the first event that is not acknowledged will come again, and all after it.
         """
-        delivery = Delivery(batch, self.delivered)
-        self._delivery = delivery
+        delivery = self.progress.begin(batch)
+        if self._around is not None:
+            again = self._around.deliver_batch(
+                delivery, self._prepare_each(batch), self.progress.moved
+            )
+            self._interrupted.update(again)
+            return not again
         current, now, save = self.current, self._clock.now, self._save
         logs = None if self._interrupted else batch.plain_logs()
         prepare = self._prepare_each(batch) if logs is None else self._prepare(delivery, logs)
@@ -268,7 +265,7 @@ class Worker:
             # Only the callback that raised has an attempt of its own, so `_recover` is to call what
             # is left. The loop gets there by an exception.
             handlers, attempt = again
-            first = [(handlers[0][0], Again(handlers).throw)]
+            first = [(handlers[0][0], Again(handlers, attempt).throw)]
             yield first, self._record.context(event, attempt)
 
     def _call_on_end(self, error: Optional[BaseException]) -> Optional[BaseException]:
@@ -292,7 +289,9 @@ class Worker:
     def _deliver_run_event(self, event: RunEvent, handlers: Handlers) -> None:
         """Call the callbacks of an event that is not part of the stream."""
         self.current.since = self._clock.now()
-        if handlers:
+        if handlers and self._around is not None:
+            self._around.deliver(event, handlers)
+        elif handlers:
             self._recover(self._record.context(event, 1), handlers)
 
     def _acknowledge(self, done: int) -> None:
@@ -301,17 +300,16 @@ class Worker:
         If that fails, the policy decides. Where the run ends with it, they do not count as
         acknowledged.
         """
-        delivery = self._delivery
-        known = delivery.acknowledged
-        if done > known:
-            batch = delivery.batch
+        if done > self.progress.delivery.acknowledged:
+            delivery = self.progress.delivery
+            batch, known = delivery.batch, delivery.acknowledged
             self._channel.acknowledge(batch if done - known == len(batch) else batch[known:done])
             if self._save is not None:
                 last = batch.terminal and done == len(batch)
-                self.failures.repeat(partial(self._save, last), CURSOR_STORE, batch[done - 1])
-                self.current.since = self._clock.now()  # a slow store is no slow callback
-            delivery.acknowledged = done
-            self._acknowledged_at = self.current.since
+                position = dataclasses.replace(self._channel.cursor.position(), finished=last)
+                save = partial(self._save, position)
+                self.failures.repeat(save, CURSOR_STORE, batch[done - 1])
+            self.progress.moved(done)
 
     def _recover(self, ctx: Any, handlers: Handlers, error: Optional[Exception] = None) -> bool:
         """Call the callbacks that are left of one event, and ask the policy where one raises.
@@ -376,12 +374,12 @@ class Worker:
             return refused
         if event.type in KNOWN:
             self.current.since = self._clock.now()
-            self._acknowledge(self._delivery.begun)
+            self._acknowledge(self.progress.delivery.begun)
         raise Interrupted from None
 
     def _rewind(self, event: Event) -> bool:
         """Ask for the event again. Without an id, or a reader, it can only be tried in hand."""
-        delivery = self._delivery
+        delivery = self.progress.delivery
         if event.id is not None:
             self._acknowledge(delivery.begun - 1)
             in_hand = delivery.batch[delivery.begun - 1 :]

@@ -21,7 +21,7 @@ FLOORS: List[Set[str]] = [
     {"__init__", "__main__"},
     {"cli"},
     {"client", "contrib", "credentials", "manifest", "project", "signals", "studio", "testing"},
-    {"follower"},
+    {"follower", "submitting"},
     {"handlers"},
     {"trainer"},
     {"run"},

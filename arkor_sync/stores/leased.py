@@ -1,0 +1,266 @@
+"""A cursor store for several machines: fenced leases that are renewed together. Any thread.
+
+The rules, whatever the backend:
+
+* A lease has an epoch, one higher than the lease before. Every save names it, and the backend
+  refuses a lower one. So a holder that was paused and comes back changes nothing.
+* A lease lasts `ttl` seconds on the server's clock. One thread renews all leases of the process at
+  a third of that. It counts from before a renewal was asked for, and gives a lease up on its own
+  side before the server does.
+* Nothing that waits for the server waits longer than the lease lasts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Callable, Dict, List, Optional
+
+from arkor_sync._common.arguments import check
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.locks import Flag, ProcessLock
+from arkor_sync._common.log import get_logger
+from arkor_sync._common.process import register_hooks
+from arkor_sync._common.threads import OwnThread, no_thread
+from arkor_sync.errors import (
+    CursorStoreError,
+    LeaseLostError,
+    StoreUnavailableError,
+    text_of,
+)
+from arkor_sync.stores.backend import Backend, Holder, Member, Save
+from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
+from arkor_sync.stores.batching import MOST, Batching
+
+logger = get_logger("arkor_sync.stores")
+
+LEAST_TTL, MOST_TTL = 1.0, 3600.0
+RETRY = 0.25  # seconds between two attempts to reach the server
+
+OnLost = Callable[[LeaseLostError], None]
+
+
+class Reservation:
+    """One run's lease on a job, in this process.
+
+    Attributes:
+        epoch: The lease's fence.
+        saved: What an earlier run left.
+    """
+
+    def __init__(self, store: LeasedStore, job_id: str, on_lost: OnLost) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._on_lost = on_lost
+        self._lost: Optional[LeaseLostError] = None
+        asked = Clock.now()
+        taken = store.backend.take(job_id, store.owner, store.ttl)
+        self.epoch = taken.epoch
+        self.saved = _decode(job_id, taken.text)
+        self.renewed(asked)
+
+    @property
+    def job_id(self) -> str:
+        """The job."""
+        return self._job_id
+
+    def renewed(self, asked: float) -> None:
+        """Count from when the renewal was asked for: the server's time began later."""
+        self.ends = asked + self._store.ttl * 5 / 6
+
+    def lose(self, why: str) -> None:
+        """Give the lease up, and have the run end."""
+        if self._lost is None:
+            self._lost = LeaseLostError(
+                f"job {self._job_id} is no longer followed by this process (epoch {self.epoch}): "
+                f"{why}"
+            )
+            self._on_lost(self._lost)
+
+    def save(self, saved: SavedCursor) -> None:
+        """Keep a position. It is committed when this returns, or with the thread's transaction.
+
+        While the server cannot be reached, it is tried again until the lease ends.
+
+        Raises:
+            LeaseLostError: The lease has ended, or another process has it. Nothing is changed.
+            CursorStoreError: It cannot be kept.
+        """
+        store = self._store
+        save = Save(self._job_id, self.epoch, encode_cursor(self._job_id, saved), saved.finished)
+        while True:
+            if self._lost is None and Clock.now() >= self.ends:
+                self.lose("the lease could not be renewed in time")
+            if self._lost is not None:
+                raise self._lost
+            if store.backend.joined:
+                accepted = self._job_id not in store.backend.save([save])
+                break
+            try:
+                accepted = store.batching.save(save)
+                break
+            except StoreUnavailableError as error:
+                logger.warning("job %s: the position is not saved yet: %s", self._job_id, error)
+                Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
+        if not accepted:
+            self.lose("another process has taken it over")
+            assert self._lost is not None
+            raise self._lost
+
+    def release(self) -> None:
+        """Give the lease back. A second call does nothing."""
+        if self._store.forget(self):
+            self._store.backend.release(self._job_id, self._store.owner, self.epoch)
+
+
+class LeasedStore:
+    """Keeps positions in a server that several machines share, and lets one run follow each job.
+
+    It is given as `cursor_store`. One object serves all runs of a process, in any thread.
+
+    Args:
+        backend: Keeps everything.
+        ttl: Seconds that a lease lasts without a renewal. So long after a machine has died another
+            one may follow its jobs. From 1 to 3600.
+
+    Attributes:
+        owner: This process, as text for people; unique.
+    """
+
+    def __init__(self, backend: Backend, ttl: float = 15.0) -> None:
+        is_number = isinstance(ttl, (int, float)) and not isinstance(ttl, bool)
+        fits = is_number and LEAST_TTL <= ttl <= MOST_TTL
+        check("ttl", ttl, fits, f"seconds from {LEAST_TTL:g} to {MOST_TTL:g}")
+        self.backend = backend
+        self.ttl = float(ttl)
+        self.batching = Batching(backend.save)
+        self._lock = ProcessLock()
+        self._begin()
+        register_hooks(self)
+
+    def _begin(self) -> None:
+        host = socket.gethostname()
+        self.owner = f"process {os.getpid()} on {host} ({os.urandom(4).hex()})"
+        self._reservations: Dict[str, Reservation] = {}
+        self._renewer: Optional[OwnThread] = None
+        self._wake = Flag()
+
+    def load(self, job_id: str) -> SavedCursor:
+        """Return what was saved last, or an empty `SavedCursor`."""
+        return _decode(job_id, self.backend.load(job_id))
+
+    def reserve(self, job_id: str, on_lost: OnLost) -> Reservation:
+        """Take the lease on a job, and keep it renewed.
+
+        Args:
+            job_id: The job.
+            on_lost: Called once if the lease is lost, on the thread that renews or saves. It has to
+                return at once.
+
+        Raises:
+            LeaseHeldError: Another run has it.
+            StoreUnavailableError: The server cannot be reached.
+            CursorStoreError: What is stored cannot be used. It is not changed.
+        """
+        reservation = Reservation(self, job_id, on_lost)
+        try:
+            with self._lock():
+                self._reservations[job_id] = reservation
+                self._start_renewing()
+        except BaseException:
+            reservation.release()
+            raise
+        return reservation
+
+    def holders(self, job_ids: Optional[List[str]] = None) -> List[Holder]:
+        """Look up who follows these jobs, at which epoch and since when; or all jobs."""
+        return self.backend.holders(job_ids)
+
+    def members(self) -> List[Member]:
+        """Look up the processes that follow jobs (`Follower`)."""
+        return self.backend.members()
+
+    def forget(self, reservation: Reservation) -> bool:
+        """Renew a lease no more; return whether it was renewed until now."""
+        with self._lock():
+            if self._reservations.get(reservation.job_id) is not reservation:
+                return False
+            del self._reservations[reservation.job_id]
+            return True
+
+    def close(self) -> None:
+        """Close the connections to the server. Leases that are held go on until they end."""
+        self.backend.close()
+
+    def after_fork(self) -> None:
+        """Hold nothing in a forked child: leases and connections are the parent's."""
+        self.backend.after_fork()
+        self.batching.after_fork()
+        self._begin()
+
+    def at_exit(self, timeout: float) -> None:
+        """Do nothing: the runs release their leases."""
+
+    def _start_renewing(self) -> None:
+        if self._renewer is not None:
+            return
+        renewer = OwnThread(self._renew_until_idle, "arkor-renew")
+        try:
+            renewer.start()
+        except (RuntimeError, MemoryError) as error:
+            raise no_thread("the lease cannot be renewed", error) from error
+        self._renewer = renewer
+
+    def _renew_until_idle(self) -> None:
+        delay = self.ttl / 3
+        while True:
+            self._wake.wait(delay)
+            with self._lock():
+                if not self._reservations:
+                    self._renewer = None
+                    return
+                reservations = list(self._reservations.values())
+            delay = self.ttl / 3 if self._renew(reservations) else min(RETRY, self.ttl / 15)
+
+    def _renew(self, reservations: List[Reservation]) -> bool:
+        """Renew leases; return False if it has to be tried again soon."""
+        complete = True
+        for begin in range(0, len(reservations), MOST):
+            part = [each for each in reservations[begin : begin + MOST] if self._is_due(each)]
+            asked = Clock.now()
+            try:
+                leases = [(each.job_id, each.epoch) for each in part]
+                held = self.backend.renew(leases, self.owner, self.ttl)
+            except Exception as error:  # whatever it is, the leases go on until they end
+                is_known = isinstance(error, CursorStoreError)
+                text = text_of(error) if is_known else f"{type(error).__name__}: {text_of(error)}"
+                logger.warning("leases could not be renewed: %s", text)
+                complete = False
+                continue
+            for each in part:
+                if each.job_id in held:
+                    each.renewed(asked)
+                elif self.forget(each):
+                    each.lose("another process has taken it over, or it had ended")
+        return complete
+
+    def _is_due(self, reservation: Reservation) -> bool:
+        if Clock.now() < reservation.ends:
+            return True
+        if self.forget(reservation):
+            reservation.lose("the lease could not be renewed in time")
+        return False
+
+
+def _decode(job_id: str, text: Optional[str]) -> SavedCursor:
+    if text is None:
+        return SavedCursor()
+    try:
+        return decode_cursor(text.encode("utf-8", "surrogatepass"))
+    except CursorStoreError as error:
+        raise CursorStoreError(f"the position of job {job_id} cannot be used: {error}") from None
+    except ValueError as error:
+        raise CursorStoreError(
+            f"what is stored of job {job_id} is not a saved cursor ({error}); remove its row to "
+            "follow from the start"
+        ) from error
