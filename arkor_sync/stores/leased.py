@@ -186,7 +186,12 @@ class LeasedStore:
 
     def holders(self, job_ids: Optional[List[str]] = None) -> List[Holder]:
         """Look up who follows these jobs, at which epoch and since when; or all jobs."""
-        return self.backend.holders(job_ids)
+        if job_ids is None:
+            return self.backend.holders(None)
+        found: List[Holder] = []
+        for begin in range(0, len(job_ids), MOST):
+            found += self.backend.holders(job_ids[begin : begin + MOST])
+        return found
 
     def members(self) -> List[Member]:
         """Look up the processes that follow jobs (`Follower`)."""
