@@ -56,8 +56,12 @@ class Reservation:
         asked = Clock.now()
         taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
-        self.saved = _decode(job_id, taken.text)
         self.renewed(asked)
+        try:
+            self.saved = _decode(job_id, taken.text)
+        except BaseException:
+            store.backend.release(job_id, store.owner, taken.epoch)
+            raise
 
     @property
     def job_id(self) -> str:
@@ -186,10 +190,15 @@ class LeasedStore:
             if self._reservations.get(reservation.job_id) is not reservation:
                 return False
             del self._reservations[reservation.job_id]
+            if not self._reservations:
+                self._wake.set()  # the renewer ends
             return True
 
     def close(self) -> None:
-        """Close the connections to the server. Leases that are held go on until they end."""
+        """Close the connections to the server, and renew no more: leases that are held will end."""
+        with self._lock():
+            self._reservations = {}
+            self._wake.set()
         self.backend.close()
 
     def after_fork(self) -> None:
@@ -216,6 +225,7 @@ class LeasedStore:
         while True:
             self._wake.wait(delay)
             with self._lock():
+                self._wake.clear()
                 if not self._reservations:
                     self._renewer = None
                     return
