@@ -38,10 +38,12 @@ class Transactions:
     def __init__(self) -> None:
         self.rows: List[Any] = []
         self.position: Optional[str] = None
+        self.cursor = SavedCursor()
         self.finished = False
         self.saved: Dict[str, Any] = {}
         self.log: List[str] = []
         self.commit_fails = 0
+        self.answers_lost = 0
         self.save_fails = 0
         self.enter_fails = 0
         self.threads: List[str] = []
@@ -53,25 +55,29 @@ class Transactions:
             self.enter_fails -= 1
             raise Boom("no connection")
         self.log.append("begin")
-        before = list(self.rows), self.position, self.finished, self.saved
+        before = list(self.rows), self.position, self.finished, self.saved, self.cursor
         try:
             yield
             if self.commit_fails:
                 self.commit_fails -= 1
                 raise Boom("deferred constraint")
         except BaseException as error:
-            self.rows, self.position, self.finished, self.saved = before
+            self.rows, self.position, self.finished, self.saved, self.cursor = before
             self.log.append(f"rollback {type(error).__name__}")
             raise
         self.log.append("commit")
+        if self.answers_lost and self.position == "1":
+            self.answers_lost -= 1
+            raise Boom("the connection broke after COMMIT")
 
     def load(self, job_id: str) -> SavedCursor:
-        return SavedCursor()
+        return self.cursor
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
         if self.save_fails:
             self.save_fails -= 1
             raise CursorStoreError("no room")
+        self.cursor = saved
         self.position, self.finished = saved.acknowledged_id, saved.finished
         self.saved = saved.state
 
@@ -203,6 +209,18 @@ def test_an_error_of_the_context_counts_as_the_callbacks(
     assert run.wait(PATIENCE).status == "completed"
     assert database.rows == [1]
     assert attempts == ([1, 2] if fault == "commit_fails" else [2])
+
+
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(database: Transactions) -> None:
+    database.answers_lost = 1
+    run, _ = follow(
+        database,
+        [logs(1, 2) + completed()],
+        callbacks={"on_log": lambda ctx: database.rows.append(ctx.step)},
+    )
+    assert run.wait(PATIENCE).status == "completed"
+    assert database.rows == [1, 2]
+    assert database.answers_lost == 0
 
 
 def test_a_save_that_fails_undoes_the_callbacks_and_the_policy_decides(
