@@ -9,6 +9,7 @@ from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Se
 from arkor_sync import LeaseHeldError, StoreUnavailableError
 from arkor_sync._common.clock import Clock
 from arkor_sync.stores.backend import (
+    SUBMITTED,
     SUBMITTING,
     UNKNOWN,
     Holder,
@@ -17,6 +18,7 @@ from arkor_sync.stores.backend import (
     Save,
     Taken,
 )
+from arkor_sync.stores.base import decode_position
 
 
 class MemoryBackend:
@@ -77,8 +79,9 @@ class MemoryBackend:
             left = expires - self.now()
             if left > 0:
                 raise LeaseHeldError(f"job {job_id} is followed by {held_by}, for {left:.1f} s")
-            self.leases[job_id] = (owner, epoch + 1, self.now() + ttl)
             _, text, finished, saved_at = self.positions.get(job_id, (0, None, False, None))
+            decode_position(job_id, text)
+            self.leases[job_id] = (owner, epoch + 1, self.now() + ttl)
             self.positions[job_id] = (epoch + 1, text, finished, saved_at)
             return Taken(epoch + 1, text)
 
@@ -97,7 +100,7 @@ class MemoryBackend:
             self.batches.append(list(saves))
             refused = set()
             for each in saves:
-                if self.positions[each.job_id][0] != each.epoch:
+                if self.positions.get(each.job_id, (0,))[0] != each.epoch:
                     refused.add(each.job_id)
                 else:
                     kept = (each.epoch, each.text, each.finished, self.now())
@@ -181,6 +184,14 @@ class MemoryBackend:
             rows = sorted(self._submissions.items(), key=lambda item: item[1]["created"])
             return [self._intent(key, False) for key, row in rows if row["status"] in statuses]
 
+    def forget_submission(self, key: str) -> bool:
+        with self._call("forget_submission"):
+            row = self._submissions.get(key)
+            if row is None or row["status"] == SUBMITTED or row["expires"] > self.now():
+                return False
+            del self._submissions[key]
+            return True
+
     def _intent(self, key: str, mine: bool) -> Intent:
         row = self._submissions[key]
         return Intent(
@@ -193,6 +204,7 @@ class MemoryBackend:
             row["expires"] - self.now(),
             self.now() - row["created"],
             mine,
+            row.get("owner"),
         )
 
     def after_fork(self) -> None:
