@@ -64,7 +64,7 @@ class Loop(FollowerLoop):
 
     def __init__(self, backend: MemoryBackend, most: int = 100, ttl: float = 15.0) -> None:
         self.backend = backend
-        self.source: Any = lambda: []
+        self.source: Any = list
         self.begun: List[str] = []
         self.runs_end = True
         self.failures: Dict[str, BaseException] = {}

@@ -41,7 +41,7 @@ _source = click.argument("source", metavar="MODULE:NAME")
     prints_json=False,
 )
 @_source
-def run(output: Output, source: str) -> None:
+def run(_output: Output, source: str) -> None:
     """Follow all jobs of a follower, until SIGTERM or Ctrl-C.
 
     MODULE is imported from the working directory, or from where Python looks. NAME, `follower` by
