@@ -185,7 +185,7 @@ class SQLBackend(Transactions):
             found = self._list(statement + " ORDER BY leases.job_id")
         else:
             found = self._list(statement + " WHERE leases.job_id IN :some", sorted(set(job_ids)))
-        return [Holder(**row._mapping) for row in found]
+        return [Holder(**row._mapping)._replace(finished=bool(row.finished)) for row in found]
 
     def _list(self, statement: str, some: Optional[Sequence[str]] = None) -> List[Any]:
         """Return rows; where the statement has a list `:some`, ask for a part of it at a time."""
