@@ -6,7 +6,6 @@ from typing import Any
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.extras import import_extra
-from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError
 
 STATEMENT_SECONDS = 5.0  # that one statement, or the wait for a connection, takes at most
@@ -43,9 +42,7 @@ def engine_from(given: Any, max_connections: int) -> Any:
         if engine.dialect.is_async:
             raise refusal("engine_or_url", given, _WANTED, got="an engine for asyncio")
         return engine
-    if isinstance(given, str):
-        given = Secret(given)
-    elif not isinstance(given, sql.engine.URL):
+    if not isinstance(given, (str, sql.engine.URL)):
         raise refusal("engine_or_url", given, _WANTED)
     try:
         url = sql.engine.make_url(given)
