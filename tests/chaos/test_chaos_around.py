@@ -36,7 +36,7 @@ def fits(schedule: Schedule) -> bool:
     return schedule.mode == "safe" and schedule.ending in ("completed", "failed") and not gone
 
 
-SEEDS = [seed for seed in ALL if fits(draw(seed))][: max(1, len(ALL) // 20)]
+SEEDS = [seed for seed in ALL if fits(draw(seed))][: max(1, len(ALL) // 40)]
 CALM = 4  # runs, after which nothing fails any more
 
 
