@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, ContextManager, Iterator, Optional
 
 from arkor_sync._common.arguments import check, show
+from arkor_sync._common.locks import SLICE
 from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError, StoreUnavailableError
 from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.stores.sql_backend import SQLBackend
-from arkor_sync.stores.sql_engine import STATEMENT_SECONDS, engine_from
+from arkor_sync.stores.sql_engine import engine_from
 from arkor_sync.stores.sql_errors import is_transient, store_error
 from arkor_sync.stores.sql_transactions import close
 
@@ -88,11 +89,8 @@ class SQLCursorStore(LeasedStore):
         if self._tables.current is not None:
             yield self._tables.current
             return
-        if not self._slots.acquire(timeout=STATEMENT_SECONDS):
-            raise StoreUnavailableError(
-                f"callbacks use all {self._slots_for} connections that the store has for "
-                "transactions (one less than max_connections)"
-            )
+        while not self._slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
+            pass
         try:
             connection = self._tables.begin()
             try:

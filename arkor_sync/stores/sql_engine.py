@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from arkor_sync._common.arguments import refusal
@@ -93,6 +94,8 @@ def _create(sql: Any, url: Any, max_connections: int) -> Any:
 def _on_sqlite_connect(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins no transactions; see below
     connection.execute(f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000:.0f}")
+    with suppress(connection.OperationalError):  # the file is in use; the next connection does it
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _on_sqlite_begin(connection: Any) -> None:
