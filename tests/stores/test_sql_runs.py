@@ -208,6 +208,7 @@ class Processes:
             each.communicate()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_each_effect_is_there_once(
     make_store: Any, url: str, tmp_path: Path
 ) -> None:
@@ -228,6 +229,7 @@ def test_killed_at_random_moments_each_effect_is_there_once(
     assert effects(store) == [(job_id, step) for step in range(1, steps + 1)]
 
 
+@pytest.mark.slow
 def test_a_holder_that_was_frozen_past_its_lease_writes_nothing_when_it_comes_back(
     make_store: Any, postgresql_url: str, tmp_path: Path
 ) -> None:

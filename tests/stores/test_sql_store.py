@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -368,8 +369,9 @@ def test_a_renewal_does_not_wait_for_one_that_is_taken_over(
 
 
 def test_a_row_that_stays_locked_is_waited_for_for_a_while(
-    make_store: Any, postgresql_url: str
+    make_store: Any, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("arkor_sync.stores.sql_transactions.LOCK_SECONDS", 0.1)
     store = make_store(postgresql_url)
     store.create_tables()
     store.backend.take(JOB, "one", LONG)
@@ -530,9 +532,10 @@ def test_all_calls_work_behind_pgbouncer_in_transaction_mode(
             each.close()
 
 
-def test_a_locked_sqlite_file_is_no_lasting_trouble(make_store: Any, tmp_path: Path) -> None:
-    import sqlite3
-
+def test_a_locked_sqlite_file_is_no_lasting_trouble(
+    make_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arkor_sync.stores.sql_engine.LOCK_SECONDS", 0.1)
     path = tmp_path / "store.db"
     store = make_store(f"sqlite:///{path}")
     store.create_tables()
