@@ -255,6 +255,7 @@ def follow_many(shared: LeasedStore) -> None:
     with Follower(lambda: ["j"], callbacks_of, store=shared, max_runs=100, poll=1) as many:
         followed: Dict[str, Run] = many.runs
         nobody: Tuple[str, ...] = many.status().not_followed
+        print(followed, nobody)
     Follower(["j"], [Mine()], store=shared, client=local).run()
     Follower({"j": 1}.keys(), {"on_log": log}, store=shared).start().close(10)
 
