@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Callable, List, Optional, Sequence, Set
 
-from arkor_sync._common.locks import ProcessLock
+from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync.stores.backend import Save
 
 MOST = 500  # saves in one transaction
@@ -16,6 +17,7 @@ class _Waiting:
     def __init__(self, save: Save) -> None:
         self.save = save
         self.done = False
+        self.wake = Flag()
         self.refused = False
         self.error: Optional[BaseException] = None
 
@@ -23,8 +25,10 @@ class _Waiting:
 class Batching:
     """Commits the saves of all threads that wait for one, together.
 
-    Whoever has the lock commits what has come until then, also for the others. So at most one
-    connection saves, and the more there is to do, the more goes into one transaction.
+    One thread commits what has come until then, also for the others, and then wakes one that has
+    come meanwhile, to do the same. So at most one connection saves, and the more there is to do,
+    the more goes into one transaction. Those who wait do not queue for a lock: each would wake up
+    only to pass it on, and a batch would be of the few that have got through by then.
 
     Args:
         commit: Commits saves, and returns the jobs for which they were refused.
@@ -32,7 +36,7 @@ class Batching:
 
     def __init__(self, commit: Callable[[Sequence[Save]], Set[str]]) -> None:
         self._commit = commit
-        self._lock = ProcessLock()
+        self._committing = threading.Lock()
         self._waiting: List[_Waiting] = []
 
     def save(self, save: Save) -> bool:
@@ -44,9 +48,18 @@ class Batching:
         """
         mine = _Waiting(save)
         self._waiting.append(mine)  # atomic
-        with self._lock():
-            if not mine.done:
-                self._commit_waiting()
+        while not mine.done:
+            if not self._committing.acquire(blocking=False):
+                mine.wake.wait(SLICE)
+                mine.wake.clear()
+                continue
+            try:
+                if not mine.done:
+                    self._commit_waiting()
+            finally:
+                self._committing.release()
+                for following in self._waiting[:1]:  # it may have come when the lock was held
+                    following.wake.set()
         if mine.error is not None:
             raise mine.error
         return not mine.refused
@@ -54,6 +67,7 @@ class Batching:
     def after_fork(self) -> None:
         """Forget, in a forked child, what the parent's threads wait for."""
         self._waiting = []
+        self._committing = threading.Lock()
 
     def _commit_waiting(self) -> None:
         batch, self._waiting[:MOST] = self._waiting[:MOST], []
@@ -70,3 +84,4 @@ class Batching:
         finally:
             for each in batch:
                 each.done = True
+                each.wake.set()

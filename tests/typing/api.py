@@ -52,6 +52,7 @@ from arkor_sync import (
     Run,
     RunHealth,
     Skip,
+    SQLCursorStore,
     StartedContext,
     Steps,
     StopTraining,
@@ -329,3 +330,9 @@ signed_in: OAuthCredentials = sign_in(open_browser=False, on_url=print, timeout=
 nameless: AnonymousCredentials = sign_in_anonymously(path=Path("credentials.json"))
 state: ProjectState = use_project(CloudApiClient(credentials=signed_in), "org", "project")
 was_signed_in: bool = sign_out()
+
+sql_store = SQLCursorStore("sqlite:////var/lib/store.db", ttl=15, max_connections=4, schema=None)
+sql_store.create_tables()
+follow("job-1", cursor_store=sql_store, around=sql_store.transaction, lease_wait=20)
+with sql_store.transaction(), sql_store.joining(sql_store.connection()):
+    pass
