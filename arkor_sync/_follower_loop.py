@@ -13,6 +13,7 @@ from typing import Any, Callable, Deque, Dict, List, Set
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync._common.log import get_logger, try_to_log
+from arkor_sync._common.secret import redact
 from arkor_sync._common.threads import OwnThread
 from arkor_sync._follower_jobs import Job, Jobs
 from arkor_sync._follower_starters import Starters
@@ -31,7 +32,8 @@ logger = get_logger("arkor_sync.follower")
 
 LOOK = 0.5  # seconds between two looks at the store
 _JITTER = 0.1  # as a part of it
-_MOST_OF_THE_TIME = 0.1  # the looks may take; if they are slow, there are fewer
+_SHARE = 0.1  # of the time, for looks; if they are slow, there are fewer
+_SELDOM = 5.0  # seconds between two looks at most
 _LEAST_MEMBERSHIP, _LONGEST_WAIT = 2.0, 2.0  # seconds
 _FULL_FOR = 5.0  # seconds until it is warned of: other processes may be about to join
 
@@ -141,7 +143,7 @@ class FollowerLoop:
         if self._clock.now() >= self._next_look and not self._over():
             begin = self._clock.now()
             self._look()
-            after = max(LOOK, (self._clock.now() - begin) / _MOST_OF_THE_TIME)
+            after = min(_SELDOM, max(LOOK, (self._clock.now() - begin) / _SHARE))
             self._next_look = begin + after * (1 + _JITTER * (2 * self._clock.random() - 1))
 
     def _ask_source(self) -> None:
@@ -323,4 +325,4 @@ _STORE = "the store cannot be asked; runs go on until their leases end"
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"
+    return redact(f"{type(error).__name__}: {text_of(error)}")

@@ -236,7 +236,8 @@ class Follower:
         """
         check_timeout(timeout)
         self.stop()
-        if self._loop is not None:
+        in_callback = any(run._worker.is_current() for run in self.runs.values())
+        if self._loop is not None and not in_callback:
             limit = self._options.abort_grace + _SPARE if timeout is None else timeout
             self._loop.join(limit)
 

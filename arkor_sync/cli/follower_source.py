@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arkor_sync._common.arguments import did_you_mean, show
+from arkor_sync._common.secret import redact
 from arkor_sync.errors import ArkorError, ArkorUsageError, text_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def load_follower(text: str) -> Follower:
     except Exception as error:
         if isinstance(error, ArkorError) and not isinstance(error, ArkorUsageError):
             raise  # the network, the cloud, the sign-in, the store
-        what = text_of(error)
+        what = redact(text_of(error))  # such as the address of a database
         if not isinstance(error, ArkorUsageError):
             what = f"{type(error).__name__}: {what}"
         place = place_of(error, folder)

@@ -16,8 +16,7 @@ from support.waiting import PATIENCE, until
 
 JOBS = """
 from pathlib import Path
-from arkor_sync import Callbacks, Follower
-from arkor_sync.stores.sql import SQLCursorStore
+from arkor_sync import Callbacks, Follower, SQLCursorStore
 
 def say(text):
     with open("said.txt", "a") as file:
@@ -140,7 +139,7 @@ def test_the_status_is_a_list_and_says_what_nobody_follows(
         ("jobs.py:follower", "No module named 'jobs.py'; 'jobs' is not a package"),
         ("jobs:folower", "the module has no `folower` (did you mean 'follower'?)"),
         ("jobs:number", "it is int 7; give that name to a Follower, or a function without"),
-        ("jobs:breaks", "ZeroDivisionError: division by zero (JOBS, line 23, in breaks)"),
+        ("jobs:breaks", "ZeroDivisionError: division by zero (JOBS, line 22, in breaks)"),
         ("broken", "SyntaxError"),
         ("raises", "KeyError: 'SECRET_KEY' (RAISES, line 2)"),
         ("a job:x", "give MODULE:NAME, such as myproject.jobs:follower"),

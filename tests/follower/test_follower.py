@@ -323,6 +323,24 @@ def test_a_notifier_tells_of_no_hand_over(fleet: Fleet, jobs: Jobs, emulator: Em
         assert "completed" in str(webhook.posted)
 
 
+def test_it_may_be_closed_in_a_callback(fleet: Fleet, jobs: Jobs, emulator: Emulator) -> None:
+    (job_id,) = jobs(1)
+    took: List[float] = []
+
+    def on_log(ctx: Any) -> None:
+        began = time.perf_counter()
+        follower.close()
+        took.append(time.perf_counter() - began)
+
+    follower = fleet.make(lambda _: Callbacks(on_log=on_log), abort_grace=PATIENCE)
+    running = Background(follower.run)
+    emulator.step(job_id, 99)
+    running.result()
+    assert took
+    assert max(took) < PATIENCE / 2
+    assert fleet.backend.batches[-1][0].job_id == job_id  # its event was saved
+
+
 # What goes wrong.
 
 

@@ -160,12 +160,13 @@ def test_the_last_answer_of_a_source_that_fails_stands(
     loop.runs["a"].end(None)
 
     def fail() -> Any:
-        raise OSError("the database sleeps")
+        raise OSError("the database sleeps: postgresql://me:hunter2@host/db")
 
     loop.source = fail
     loop.pass_by(21)
     assert loop.begun.count("a") == 2
     assert len(lines(caplog, "OSError: the database sleeps")) == 1  # once, not at each poll
+    assert "hunter2" not in caplog.text
     loop.name("a", "b", "c")
     loop.pass_by(6)
     assert set(loop.runs) == {"a", "b", "c"}
@@ -295,16 +296,21 @@ def test_it_looks_about_twice_a_second_and_not_in_step(loop: Loop, backend: Memo
 
 def test_a_slow_store_is_asked_less(loop: Loop, backend: MemoryBackend) -> None:
     loop.name("a")
-    members = backend.join
+    members, seconds = backend.join, 0.3
 
     def slow(*given: Any) -> Any:
-        loop.clock.time += 0.3
+        loop.clock.time += seconds
         return members(*given)
 
     backend.join = slow  # type: ignore[method-assign]
     began = loop.clock.time
     loop._step()
     assert loop._next_look - began == pytest.approx(3.0)
+    seconds = 2.0  # as where it is down: it is asked again soon all the same
+    loop.clock.time = began = loop._next_look
+    loop._next_join = began
+    loop._step()
+    assert loop._next_look - began == pytest.approx(5.0)
 
 
 def test_a_query_asks_for_a_bounded_number_of_jobs_and_not_for_its_own(
