@@ -29,13 +29,14 @@ from arkor_sync.errors import (
     text_of,
 )
 from arkor_sync.stores.backend import Backend, Holder, Member, Save
-from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
+from arkor_sync.stores.base import SavedCursor, decode_position, encode_cursor
 from arkor_sync.stores.batching import MOST, Batching
 
 logger = get_logger("arkor_sync.stores")
 
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
+_LANES = 4  # leases that are taken or given back at the same time
 
 _Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]
@@ -54,12 +55,13 @@ class Reservation:
         self._job_id = job_id
         self._on_lost = on_lost
         self._lost: Optional[LeaseLostError] = None
-        asked = Clock.now()
-        taken = store.backend.take(job_id, store.owner, store.ttl)
+        with store.lane(job_id)():
+            asked = Clock.now()
+            taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
         self.renewed(asked)
         try:
-            self.saved = _decode(job_id, taken.text)
+            self.saved = decode_position(job_id, taken.text)
         except BaseException:
             store.backend.release(job_id, store.owner, taken.epoch)
             raise
@@ -110,7 +112,7 @@ class Reservation:
             CursorStoreError: It cannot be read.
         """
         text = self._until_it_ends(lambda: self._store.backend.load(self._job_id))
-        return _decode(self._job_id, text)
+        return decode_position(self._job_id, text)
 
     def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
         """Ask the server until it answers, or until the lease ends."""
@@ -131,8 +133,10 @@ class Reservation:
 
     def release(self) -> None:
         """Give the lease back. A second call does nothing."""
-        if self._store.forget(self):
-            self._store.backend.release(self._job_id, self._store.owner, self.epoch)
+        store = self._store
+        if store.forget(self):
+            with store.lane(self._job_id)():
+                store.backend.release(self._job_id, store.owner, self.epoch)
 
 
 class LeasedStore:
@@ -157,6 +161,7 @@ class LeasedStore:
         self.ttl = float(ttl)
         self.batching = Batching(backend.save)
         self._lock = ProcessLock()
+        self._lanes = [ProcessLock() for _ in range(_LANES)]
         self._begin()
         register_hooks(self)
 
@@ -169,7 +174,7 @@ class LeasedStore:
 
     def load(self, job_id: str) -> SavedCursor:
         """Return what was saved last, or an empty `SavedCursor`."""
-        return _decode(job_id, self.backend.load(job_id))
+        return decode_position(job_id, self.backend.load(job_id))
 
     def reserve(self, job_id: str, on_lost: OnLost) -> Reservation:
         """Take the lease on a job, and keep it renewed.
@@ -196,11 +201,20 @@ class LeasedStore:
 
     def holders(self, job_ids: Optional[List[str]] = None) -> List[Holder]:
         """Look up who follows these jobs, at which epoch and since when; or all jobs."""
-        return self.backend.holders(job_ids)
+        if job_ids is None:
+            return self.backend.holders(None)
+        found: List[Holder] = []
+        for begin in range(0, len(job_ids), MOST):
+            found += self.backend.holders(job_ids[begin : begin + MOST])
+        return found
 
     def members(self) -> List[Member]:
         """Look up the processes that follow jobs (`Follower`)."""
         return self.backend.members()
+
+    def lane(self, job_id: str) -> ProcessLock:
+        """Return the lock of who takes or gives back a lease, so that few do so at a time."""
+        return self._lanes[hash(job_id) % _LANES]
 
     def forget(self, reservation: Reservation) -> bool:
         """Renew a lease no more; return whether it was renewed until now."""
@@ -278,17 +292,3 @@ class LeasedStore:
         if self.forget(reservation):
             reservation.lose("the lease could not be renewed in time")
         return False
-
-
-def _decode(job_id: str, text: Optional[str]) -> SavedCursor:
-    if text is None:
-        return SavedCursor()
-    try:
-        return decode_cursor(text.encode("utf-8", "surrogatepass"))
-    except CursorStoreError as error:
-        raise CursorStoreError(f"the position of job {job_id} cannot be used: {error}") from None
-    except ValueError as error:
-        raise CursorStoreError(
-            f"what is stored of job {job_id} is not a saved cursor ({error}); remove its row to "
-            "follow from the start"
-        ) from error

@@ -21,7 +21,7 @@ FLOORS: List[Set[str]] = [
     {"__init__", "__main__"},
     {"cli"},
     {"client", "contrib", "credentials", "manifest", "project", "signals", "studio", "testing"},
-    {"_submission_row", "_submission_search", "follower", "submitting"},
+    {"_follower_jobs", "_follower_loop", "_follower_shares", "_follower_starters", "_submission_row", "_submission_search", "follower", "submitting"},
     {"handlers"},
     {"trainer"},
     {"run"},
