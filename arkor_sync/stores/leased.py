@@ -87,7 +87,8 @@ class Reservation:
             CursorStoreError: It cannot be kept.
         """
         store = self._store
-        save = Save(self._job_id, self.epoch, encode_cursor(self._job_id, saved), saved.finished)
+        text = encode_cursor(self._job_id, saved)
+        save = Save(self._job_id, self.epoch, text, saved.finished, store.owner)
         while True:
             if self._lost is None and Clock.now() >= self.ends:
                 self.lose("the lease could not be renewed in time")
@@ -165,8 +166,11 @@ class LeasedStore:
         reservation = Reservation(self, job_id, on_lost)
         try:
             with self._lock():
+                former = self._reservations.get(job_id)
                 self._reservations[job_id] = reservation
                 self._start_renewing()
+            if former is not None:  # its lease ended, or the server has lost it
+                former.lose("another run of this process has taken it over")
         except BaseException:
             reservation.release()
             raise
