@@ -229,7 +229,7 @@ def test_a_restart_of_a_server_that_keeps_its_data_is_waited_for(
         until(lambda: store.load(job_id).delivered == 3)
         server.stop()
         arkor_emulator.step(job_id, 10)
-        until(lambda: "the position is not saved yet" in caplog.text)
+        until(lambda: "the store does not answer yet" in caplog.text)
         server.start()
         assert run.wait(PATIENCE).status == "completed"
         assert seen == [1, 2, 3, 4]
