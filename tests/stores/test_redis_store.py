@@ -77,6 +77,7 @@ def test_two_prefixes_are_two_stores(valkey: Valkey, store: RedisCursorStore) ->
     other.close()
 
 
+@pytest.mark.slow
 def test_a_node_of_a_cluster_keeps_everything(valkey: Valkey) -> None:
     node = Valkey("--cluster-enabled", "yes", "--cluster-port", "1")
     try:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -97,15 +98,12 @@ class Valkey:
         shutil.rmtree(self._folder)
 
     def _answers(self) -> bool:
-        import redis
-
-        log = self._folder / "valkey.log"
-        assert self._shell.poll() is None, log.read_text()
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.exceptions.RedisError:  # it does not listen yet, or still reads its files
-            return False
+        assert self._shell.poll() is None, (self._folder / "valkey.log").read_text()
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.connect(str(self._socket))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100).startswith(b"+PONG")  # or it still reads its files
+        return False
 
 
 @pytest.fixture(scope="session")
