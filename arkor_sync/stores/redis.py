@@ -222,6 +222,12 @@ class RedisBackend:
         found = [_intent(key, row, False) for key, row in zip(keys, rows) if row]
         return [each for each in found if each.status in statuses]
 
+    def forget_submission(self, key: str) -> bool:  # noqa: D102
+        keys = [self._submission(key), *map(self._status, _STATUSES)]
+        answer = self._run(scripts.FORGET_SUBMISSION, keys, [key])
+        self._refuse_newer(answer, f"the submission {key!r}")
+        return bool(answer[1])
+
     def after_fork(self) -> None:
         """Do nothing: redis-py makes connections of its own in a forked child."""
 
@@ -371,7 +377,7 @@ def _members(answer: Sequence[Any]) -> List[Member]:
 
 
 def _intent(key: str, row: Sequence[Any], mine: bool) -> Intent:
-    name, status, job_id, detail, epoch, left, age = row
+    name, status, job_id, detail, owner, epoch, left, age = row
     return Intent(
         key,
         _text(name),
@@ -382,4 +388,5 @@ def _intent(key: str, row: Sequence[Any], mine: bool) -> Intent:
         left / 1000,
         age / 1000,
         mine,
+        _optional(owner),
     )

@@ -106,12 +106,13 @@ redis.call('ZADD', KEYS[1], text(now + ARGV[2]), ARGV[1])
 {_LIST_MEMBERS}
 """
 
-# Returns name, status, job, detail, epoch, milliseconds until the lease ends and since it was made.
+# Returns name, status, job, detail, owner, epoch, and milliseconds: until the lease ends, and since
+# the row was made.
 _INTENT = """
 local function intent(key)
-    local row = redis.call('HMGET', key, 'name', 'status', 'job_id', 'detail', 'epoch', 'expires',
-        'created')
-    return {row[1], row[2], row[3], row[4], row[5] + 0, row[6] - now, now - row[7]}
+    local row = redis.call('HMGET', key, 'name', 'status', 'job_id', 'detail', 'owner', 'epoch',
+        'expires', 'created')
+    return {row[1], row[2], row[3], row[4], row[5], row[6] + 0, row[7] - now, now - row[8]}
 end
 """
 
@@ -145,6 +146,15 @@ for i = 2, #KEYS - 1 do
     redis.call('ZREM', KEYS[i], ARGV[1])
 end
 redis.call('ZADD', KEYS[#KEYS], created, ARGV[1])
+return {{'found', 1}}
+"""
+
+# KEYS: the submission's row, the sets of all statuses. ARGV: key. Returns 1 if it was removed.
+FORGET_SUBMISSION = f"""{_NOW}{_REFUSE_NEWER}
+local row = redis.call('HMGET', KEYS[1], 'status', 'expires')
+if not row[1] or row[1] == 'submitted' or tonumber(row[2]) > now then return {{'found', 0}} end
+redis.call('DEL', KEYS[1])
+for i = 2, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end
 return {{'found', 1}}
 """
 

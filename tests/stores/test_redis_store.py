@@ -430,3 +430,39 @@ def test_thousands_of_jobs_are_listed_and_renewed_in_parts(
     assert [each.job_id for each in store.holders(["job-0007", "none"])] == ["job-0007"]
     held = store.backend.renew([(job, 1) for job in jobs[:500]], store.owner, 60)
     assert held == set(jobs[:500])
+
+
+def test_a_submission_goes_through_its_life(store: RedisCursorStore) -> None:
+    backend = store.backend
+    first = backend.open_submission("order-1", "a name", "me", 5)
+    assert (first.mine, first.epoch, first.status, first.owner) == (True, 1, SUBMITTING, "me")
+    again = backend.open_submission("order-1", "another name", "another", 5)
+    assert (again.mine, again.epoch, again.name, again.owner) == (False, 1, "a name", "me")
+    assert not backend.forget_submission("order-1")
+    assert not backend.close_submission("order-1", "another", 1, SUBMITTED, "job")
+    assert backend.close_submission("order-1", "me", 1, UNKNOWN, None, "no answer")
+    (listed,) = backend.submissions([UNKNOWN, SUBMITTING])
+    assert (listed.detail, listed.job_id, listed.mine) == ("no answer", None, False)
+    taken = backend.open_submission("order-1", "a name", "another", 5)
+    assert (taken.mine, taken.epoch, taken.status) == (True, 2, UNKNOWN)
+    assert not backend.close_submission("order-1", "me", 1, SUBMITTED, "job")
+    assert backend.close_submission("order-1", "another", 2, SUBMITTED, "job-7")
+    assert backend.submissions([UNKNOWN, SUBMITTING]) == []
+    assert [each.job_id for each in backend.submissions([SUBMITTED])] == ["job-7"]
+    assert not backend.open_submission("order-1", "a name", "me", 5).mine
+    assert not backend.forget_submission("order-1")
+    assert not backend.forget_submission("order-2")
+    backend.close_submission("x", "me", backend.open_submission("x", "n", "me", 5).epoch, UNKNOWN)
+    assert backend.forget_submission("x")
+    assert backend.submissions([UNKNOWN]) == []
+
+
+def test_submissions_are_listed_the_oldest_first_whatever_has_become_of_them(
+    store: RedisCursorStore,
+) -> None:
+    backend = store.backend
+    for key in ("c", "a", "b"):
+        assert backend.open_submission(key, key, "me", 5).mine
+    assert backend.close_submission("c", "me", 1, UNKNOWN)
+    keys = [each.key for each in backend.submissions([SUBMITTING, UNKNOWN])]
+    assert keys == ["c", "a", "b"]
