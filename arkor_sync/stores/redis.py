@@ -49,7 +49,9 @@ _LONGEST_WAIT = 3.0  # seconds for the server, or for a connection that another 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 # How a refusal begins that ends by itself, or when somebody has looked after the server.
-_TRANSIENT = ("BUSY", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "UNBLOCKED")
+_TRANSIENT = tuple(
+    "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS OOM READONLY TRYAGAIN UNBLOCKED".split()
+)
 
 
 class RedisCursorStore(LeasedStore):
@@ -308,7 +310,7 @@ class RedisBackend:
             yield
         except (errors.RedisError, *away) as error:
             said = redact(text_of(error)) or type(error).__name__
-            if isinstance(error, errors.MovedError):
+            if isinstance(error, errors.MovedError) or said.startswith("MOVED"):
                 said = "it is a node of a cluster; give a redis.RedisCluster"
             elif isinstance(error, away) and not isinstance(error, refused):
                 raise StoreUnavailableError(f"Redis cannot be reached: {said}") from error

@@ -273,9 +273,7 @@ def test_more_threads_than_connections_share_them(valkey: Valkey) -> None:
         until(lambda: len(client.client_list()) == before)
 
 
-def test_a_forked_child_has_connections_of_its_own(
-    valkey: Valkey, store: RedisCursorStore
-) -> None:
+def test_a_forked_child_has_connections_of_its_own(valkey: Valkey, store: RedisCursorStore) -> None:
     reservation = store.reserve(JOB, lost([]))
     reservation.save(SavedCursor("7", 7))
     stop = threading.Event()
