@@ -172,7 +172,7 @@ class Around:
     ) -> _Result:
         """Make one attempt. What the context itself raises counts as the last callback's error."""
         stopped = saved = False
-        at: Optional[int] = 0 if handlers else None
+        last = at = len(handlers) - 1 if handlers else None
         raised: Optional[Exception] = None
         try:
             with ExitStack() as stack:
@@ -191,8 +191,9 @@ class Around:
                         raise raised
                     if stopped:
                         break
+                at = last
                 if save is not None:
-                    last, at = at, None
+                    at = None
                     save()
                     at, saved = last, True
         except Interrupted:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Protocol, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Union
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import json_copy
@@ -103,11 +102,10 @@ class Lease:
         self._keep = partial(store.save, self._job_id)
         self._load = partial(store.load, self._job_id)
 
-    def release(self, around: Callable[[], ContextManager[Any]] = nullcontext) -> None:
-        """Give the job back, inside of a context of the program."""
+    def release(self) -> None:
+        """Give the job back. It is outside of `around`, so that no error in there keeps it."""
         try:
-            with around():
-                self._release()
+            self._release()
         except BaseException as error:  # a store may raise anything; the run ends all the same
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
             logger.error(what, self._job_id, text_of(error))
