@@ -70,7 +70,7 @@ def test_the_row_goes_with_its_job_and_all_keys_are_of_one_slot(
 def test_two_prefixes_are_two_stores(valkey: Valkey, store: RedisCursorStore) -> None:
     other = RedisCursorStore(valkey.url, prefix="staging")
     first, second = store.reserve(JOB, lost([])), other.reserve(JOB, lost([]))
-    with pytest.raises(LeaseHeldError, match=rf"process \d+ on .*another \d+\.\d s"):
+    with pytest.raises(LeaseHeldError, match=r"process \d+ on .*another \d+\.\d s"):
         RedisCursorStore(valkey.url).reserve(JOB, lost([]))
     first.release()
     second.release()
