@@ -139,12 +139,9 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         "trainer": "create_trainer follow Trainer",
-<<<<<<< HEAD
         "_submission_row": "Submission",
         "submitting": "submit recover_submissions settle_submission",
-=======
         "follower": "Follower",
->>>>>>> hC
         "manifest": "Arkor create_arkor load_project",
         "run": "Run",
         "result": "RunHealth TrainingResult Metrics Artifact",

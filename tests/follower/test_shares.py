@@ -25,9 +25,7 @@ def test_shares_are_even_and_whole(
     assert sum(shares.values()) == min(jobs, most * len(names))
     assert max(shares.values()) - min(shares.values()) <= 1
     # What cannot be divided goes to who has most.
-    assert all(
-        shares[a] >= shares[b] or counts[a] <= counts[b] for a in names for b in names
-    )
+    assert all(shares[a] >= shares[b] or counts[a] <= counts[b] for a in names for b in names)
 
 
 class Fleet:
@@ -48,8 +46,7 @@ class Fleet:
         """Let each process decide once, from what all see now."""
         counts = {name: len(jobs) for name, jobs in self.held.items()}
         plans = {
-            name: plan(name, counts, self.free - left, self.free & left, most)
-            for name in self.held
+            name: plan(name, counts, self.free - left, self.free & left, most) for name in self.held
         }
         for name, decided in plans.items():
             assert not (decided.take and decided.give)
