@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Tuple, Union
+from typing import Any, Callable, Dict, Tuple, Union
 
 from flask import Blueprint
 
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.text import safe_line
+from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.errors import ArkorError, ArkorUsageError, NotFoundError, text_of
-
-if TYPE_CHECKING:
-    from arkor_sync.contrib.flask.extension import Arkor
+from arkor_sync.stores.leased import LeasedStore
 
 logger = get_logger("arkor_sync.flask")
 
 Answer = Union[Dict[str, Any], Tuple[Dict[str, Any], int]]
 
 
-def make_blueprint(arkor: Arkor, name: str) -> Blueprint:
-    """Make the blueprint; see `Arkor.blueprint`."""
+def make_blueprint(name: str, ask: Callable[[], Tuple[CloudApiClient, LeasedStore]]) -> Blueprint:
+    """Make the blueprint; see `Arkor.blueprint`.
+
+    Args:
+        name: Its name.
+        ask: Returns the client and the store of the current application.
+    """
     blueprint = Blueprint(name, __name__)
 
     @blueprint.get("/jobs/<job_id>")
     def job(job_id: str) -> Answer:
         """Show what the cloud says of a job, and whether it is followed. No configuration."""
         try:
-            record = arkor.client.jobs.get(job_id)
-            holders = arkor.store.holders([job_id])
+            client, store = ask()
+            record, holders = client.jobs.get(job_id), store.holders([job_id])
         except (NotFoundError, ArkorUsageError):
             return {"error": "there is no such job"}, 404
         except ArkorError as error:

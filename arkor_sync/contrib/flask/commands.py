@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from logging import INFO
+from typing import Any, Dict, List, Optional, Protocol
 
 import click
 from flask.cli import AppGroup
 
+from arkor_sync._common.log import get_logger
 from arkor_sync._common.text import safe_line
+from arkor_sync._submission_row import Submission
 from arkor_sync.errors import ArkorError, ArkorUsageError
-from arkor_sync.stores.backend import UNKNOWN
+from arkor_sync.follower import Follower
+from arkor_sync.stores.backend import UNKNOWN, Holder
+from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.submitting import settle_submission
 
-if TYPE_CHECKING:
-    from arkor_sync.contrib.flask.extension import Arkor
+
+class Extension(Protocol):
+    """What the commands use of `Arkor`."""
+
+    @property
+    def store(self) -> LeasedStore:
+        """The store of the application."""
+
+    def follower(self, *, max_runs: int = ..., poll: float = ...) -> Follower:
+        """Make the follower of a process."""
+
+    def recover(self) -> List[Submission]:
+        """Settle all submissions that nobody works at."""
 
 
 class _Commands(AppGroup):
@@ -30,7 +45,7 @@ class _Commands(AppGroup):
             raise click.ClickException(safe_line(error)) from error
 
 
-def make_commands(arkor: Arkor) -> click.Group:
+def make_commands(arkor: Extension) -> click.Group:
     """Make the group `arkor`. Each command has a context of the application."""
     group = _Commands("arkor", help="Submit and follow training jobs.")
 
@@ -46,8 +61,8 @@ def make_commands(arkor: Arkor) -> click.Group:
         jobs, and take over those of one that dies. At SIGTERM callbacks end, positions are saved,
         and another process goes on.
         """
-        log = logging.getLogger("arkor_sync.follower")
-        log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
+        log = get_logger("arkor_sync.follower")
+        log.setLevel(min(INFO, log.getEffectiveLevel()))
         follower = arkor.follower(max_runs=max_runs, poll=poll)
         click.echo(
             f"following as {follower.owner}; Ctrl-C or SIGTERM hands the jobs over", err=True
@@ -105,7 +120,7 @@ def make_commands(arkor: Arkor) -> click.Group:
     return group
 
 
-def _row(holder: Any) -> Dict[str, Any]:
+def _row(holder: Holder) -> Dict[str, Any]:
     return {
         "job": holder.job_id,
         "followedBy": holder.owner if holder.expires_in > 0 else None,

@@ -186,7 +186,7 @@ class Arkor:
         """
         from arkor_sync.contrib.flask.blueprint import make_blueprint
 
-        return make_blueprint(self, name)
+        return make_blueprint(name, lambda: (self.client, self.store))
 
     def _state(self) -> State:
         app = self._flask.current_app  # raises flask's own error where there is none
