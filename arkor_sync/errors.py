@@ -249,6 +249,10 @@ class RunAborted(RunError):
         super().__init__(f"{message}\n{stack}" if stack else message)
 
 
+HANDED_OVER = "it is handed over to another process"
+"""`RunAborted.reason` of a run that a `Follower` gives back: another process goes on with it."""
+
+
 class WaitTimeout(RunError, TimeoutError):
     """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it.
 

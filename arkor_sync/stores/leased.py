@@ -36,7 +36,7 @@ logger = get_logger("arkor_sync.stores")
 
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
-_LANES = 4  # leases that are taken or given back at the same time
+_LANES = 2  # leases that are taken or given back at the same time
 
 _Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]

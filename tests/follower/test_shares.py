@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Dict, List, Set
+from typing import Dict, List, Set, Tuple
 
 import pytest
 from hypothesis import given
@@ -76,7 +76,7 @@ class Fleet:
     st.integers(1, 150),
 )
 def test_whoever_joins_and_leaves_the_jobs_are_followed_and_even(
-    jobs: int, changes: List[tuple[bool, str]], most: int
+    jobs: int, changes: List[Tuple[bool, str]], most: int
 ) -> None:
     fleet = Fleet(jobs)
     fleet.join(NAMES[0])
@@ -122,7 +122,7 @@ def test_two_processes_do_not_try_the_same_free_jobs() -> None:
     counts = {"a": 2, "b": 0, "c": 4}  # 16 jobs: the shares are 5, 5 and 6
     taken = [plan(name, counts, free, [], 100).take for name in counts]
     assert [len(each) for each in taken] == [3, 5, 2]
-    assert sorted(sum(taken, [])) == sorted(free)
+    assert sorted(job for each in taken for job in each) == sorted(free)
 
 
 def test_what_was_left_is_for_everyone_with_room() -> None:

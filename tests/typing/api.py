@@ -6,7 +6,7 @@ import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, Literal, Optional, Sequence
+from typing import Callable, Dict, List, Literal, Optional, Sequence, Tuple
 
 from arkor_sync import (
     Action,
@@ -36,6 +36,7 @@ from arkor_sync import (
     ErrorPolicy,
     FailedContext,
     Failure,
+    Follower,
     History,
     HuggingFaceDataset,
     IssuedKey,
@@ -251,6 +252,19 @@ follow("j", callbacks=(each for each in mine))
 follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])
 follow("j", callbacks=[NotebookPlot(every=0.5, timeout=5), Mine()])
+
+
+def callbacks_of(job_id: str) -> Callbacks:
+    return Callbacks(on_log=log, on_end=lambda ctx: print(job_id, ctx.error))
+
+
+def follow_many(shared: LeasedStore) -> None:
+    with Follower(lambda: ["j"], callbacks_of, store=shared, max_runs=100, poll=1) as many:
+        followed: Dict[str, Run] = many.runs
+        nobody: Tuple[str, ...] = many.status().not_followed
+    Follower(["j"], [Mine()], store=shared, client=local).run()
+    Follower({"j": 1}.keys(), {"on_log": log}, store=shared).start().close(10)
+
 
 own = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}]
 for dataset in (Path("data.jsonl"), "data.jsonl", blob, own, blob.to_dict()):
