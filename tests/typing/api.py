@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Dict, List, Literal, Optional, Sequence, Tuple
 
+from flask import Flask
+
 from arkor_sync import (
     Action,
     AdapterTarget,
@@ -77,6 +79,8 @@ from arkor_sync import (
     submit,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.contrib.flask import Arkor as FlaskArkor
+from arkor_sync.contrib.flask import add_models
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
@@ -347,3 +351,14 @@ def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
         if each.status == "unknown":
             settle_submission(store, each.key, None if not others else others[0])
     return bought.job_id
+
+
+def in_flask(app: Flask, db: object) -> List[str]:
+    extension = FlaskArkor(app)
+    bought: Submission = extension.submit(trainer, key="order-17")
+    extension.submit(key="order-18", name="n", model="m", dataset=own)
+    extension.follow("job-1", Callbacks(on_log=print), error_policy=ErrorPolicy.log()).wait()
+    extension.follower(lambda: ["job-1"], max_runs=10).run()
+    app.register_blueprint(extension.blueprint(), url_prefix="/arkor")
+    print(extension.client, extension.store, add_models(db).Submission)
+    return [each.key for each in extension.recover({"order-17": trainer}.get)] + [bought.key]
