@@ -295,6 +295,23 @@ class StoreUnavailableError(CursorStoreError):
     """
 
 
+class SubmissionUnknownError(ArkorError):
+    """It is not known whether a job exists that was submitted with this key.
+
+    It is not submitted again by itself. Look for a job with this name, and call
+    `settle_submission(store, key, job_id)`; or without `job_id` if there is none.
+
+    Attributes:
+        key: The key.
+        name: The job's name, as it was sent.
+    """
+
+    def __init__(self, message: str, key: str, name: str) -> None:
+        self.key = key
+        self.name = name
+        super().__init__(message)
+
+
 class ForkedRunError(RunError):
     """The run belongs to the parent process; its threads do not exist in this one."""
 
