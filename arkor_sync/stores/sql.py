@@ -81,6 +81,9 @@ class SQLCursorStore(LeasedStore):
 
         It yields the SQLAlchemy `Connection`, which callbacks get from `connection`. What they
         write with it is committed together with the position, or not at all.
+
+        Where the database has gone away or has refused for a moment, in a callback too, the context
+        raises `StoreUnavailableError`, and the run tries the event again for `ttl` seconds.
         """
         return self._transaction()
 
