@@ -473,6 +473,23 @@ def test_a_forked_child_leaves_the_parents_connections_alone(
     reservation.release()
 
 
+def test_a_forked_child_that_leaves_the_transaction_ends_nothing(
+    store: SQLCursorStore, engine: Any
+) -> None:
+    context = store.transaction()
+    connection = context.__enter__()
+    add(connection, 1)
+
+    def child() -> None:
+        context.__exit__(None, None, None)
+
+    assert fork(child)() == 0
+    assert effects(engine) == []
+    add(connection, 2)
+    context.__exit__(None, None, None)
+    assert effects(engine) == [1, 2]
+
+
 def test_it_opens_no_more_connections_than_it_may(make_store: Any, postgresql_url: str) -> None:
     store = make_store(postgresql_url, max_connections=3)
     store.create_tables()
