@@ -249,6 +249,10 @@ class RunAborted(RunError):
         super().__init__(f"{message}\n{stack}" if stack else message)
 
 
+HANDED_OVER = "it is handed over to another process"
+"""`RunAborted.reason` of a run that a `Follower` gives back: another process goes on with it."""
+
+
 class WaitTimeout(RunError, TimeoutError):
     """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it.
 
@@ -289,6 +293,23 @@ class StoreUnavailableError(CursorStoreError):
 
     Nothing was changed, or it is not known whether it was.
     """
+
+
+class SubmissionUnknownError(ArkorError):
+    """It is not known whether a job exists that was submitted with this key.
+
+    It is not submitted again by itself. Look for a job with this name, and call
+    `settle_submission(store, key, job_id)`; or without `job_id` if there is none.
+
+    Attributes:
+        key: The key.
+        name: The job's name, as it was sent.
+    """
+
+    def __init__(self, message: str, key: str, name: str) -> None:
+        self.key = key
+        self.name = name
+        super().__init__(message)
 
 
 class ForkedRunError(RunError):

@@ -19,7 +19,7 @@ from arkor_sync._common.locks import SLICE, Flag, ProcessLock
 from arkor_sync._common.log import LOG_GRACE, get_logger, note_and_warn
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
-from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
+from arkor_sync.errors import ArkorUsageError, RunAborted, WaitTimeout, still_runs, text_of
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -38,6 +38,8 @@ class Submitter:
 
     Attributes:
         job: The job, once the cloud has accepted it.
+        key: With which key `submitting.submit` submits the job, instead of this object; or None.
+        found: The id of the job that was submitted so, once it is known.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Submitter:
             aborted: Returns the reason in a tuple once the job is not wanted any more.
         """
         self.job: Optional[TrainingJob] = None
+        self.key: Optional[str] = None
+        self.found: Optional[str] = None
         self._client = client
         self._name = name
         self._config = config
@@ -68,6 +72,11 @@ class Submitter:
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_running": {}}
 
+    @property
+    def job_id(self) -> Optional[str]:
+        """The job's id, once it is known."""
+        return self.found if self.job is None else self.job.id
+
     def submit(self, deadline: Optional[float]) -> TrainingJob:
         """Submit the job unless that was done, or wait for the thread that does it.
 
@@ -79,6 +88,13 @@ class Submitter:
             WaitTimeout: The deadline has passed.
             Exception: See `Jobs.create`.
         """
+        if self.job is None and self.key is not None:
+            if self.found is None:
+                raise ArkorUsageError(
+                    f"{self._name!r} has a key: it is not known yet whether its job was created; "
+                    f"call submit(trainer, key={self.key!r}, ...) again first"
+                )
+            self.job = self._client.jobs.get(self.found)
         submission = self._start()
         if submission is None:
             assert self.job is not None
