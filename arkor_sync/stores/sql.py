@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import Any, ContextManager, Iterator, Optional
@@ -81,6 +82,9 @@ class SQLCursorStore(LeasedStore):
 
         It yields the SQLAlchemy `Connection`, which callbacks get from `connection`. What they
         write with it is committed together with the position, or not at all.
+
+        Where the database has gone away or has refused for a moment, in a callback too, the context
+        raises `StoreUnavailableError`, and the run tries the event again for `ttl` seconds.
         """
         return self._transaction()
 
@@ -89,22 +93,25 @@ class SQLCursorStore(LeasedStore):
         if self._tables.current is not None:
             yield self._tables.current
             return
-        while not self._slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
+        slots, process = self._slots, os.getpid()
+        while not slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
             pass
         try:
             connection = self._tables.begin()
             try:
                 with self._tables.joining(connection):
                     yield connection
-                connection.commit()
+                if process == os.getpid():  # in a forked child it is the parent's
+                    connection.commit()
             except Exception as error:
                 if isinstance(error, StoreUnavailableError) or not is_transient(error):
                     raise
                 raise store_error(error) from error
             finally:
-                close(connection)
+                if process == os.getpid():
+                    close(connection)
         finally:
-            self._slots.release()
+            slots.release()
 
     def connection(self) -> Any:
         """Return the connection of the transaction that this callback is in.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from arkor_sync import CursorStoreError, LeaseHeldError, SavedCursor
+from arkor_sync import (
+    CursorStoreError,
+    LeaseHeldError,
+    RedisCursorStore,
+    SavedCursor,
+    SQLCursorStore,
+)
 from arkor_sync.stores.backend import (
     REFUSED,
     SUBMITTED,
@@ -27,28 +32,40 @@ LONG, SHORT = 60.0, 0.05  # seconds; a short lease ends while a test waits for t
 MakeBackend = Callable[[], Any]
 
 
-def memory_backends(tmp_path: Path) -> Iterator[MakeBackend]:
+def memory_backends(_: Any) -> Iterator[MakeBackend]:
     """All are one object: it is the server, too."""
     backend = MemoryBackend()
     yield lambda: backend
 
 
-def sqlite_backends(tmp_path: Path) -> Iterator[MakeBackend]:
-    yield from sql_backends(f"sqlite:///{tmp_path / 'store.db'}")
+def sqlite_backends(fixture: Callable[[str], Any]) -> Iterator[MakeBackend]:
+    yield from sql_backends(f"sqlite:///{fixture('tmp_path') / 'store.db'}")
 
 
-def postgresql_backends(tmp_path: Path) -> Iterator[MakeBackend]:
+def postgresql_backends(_: Any) -> Iterator[MakeBackend]:
     server = postgres()
     url = server.new_database()
     yield from sql_backends(url)
     server.drop_database(url)
 
 
+def redis_backends(fixture: Callable[[str], Any]) -> Iterator[MakeBackend]:
+    need("redis")
+    url = fixture("valkey").url
+    stores: List[RedisCursorStore] = []
+
+    def make() -> Any:
+        stores.append(RedisCursorStore(url))
+        return stores[-1].backend
+
+    yield make
+    for store in stores:
+        store.close()
+
+
 def sql_backends(url: str) -> Iterator[MakeBackend]:
     need("sqlalchemy")
-    from arkor_sync.stores.sql import SQLCursorStore
-
-    stores: List[Any] = []
+    stores: List[SQLCursorStore] = []
 
     def make() -> Any:
         stores.append(SQLCursorStore(url))
@@ -62,16 +79,17 @@ def sql_backends(url: str) -> Iterator[MakeBackend]:
 
 
 # Each yields a function that makes a backend, as another process would, of one server.
-BACKENDS: Dict[str, Callable[[Path], Iterator[MakeBackend]]] = {
+BACKENDS: Dict[str, Callable[[Callable[[str], Any]], Iterator[MakeBackend]]] = {
     "memory": memory_backends,
     "sqlite": sqlite_backends,
     "postgresql": postgresql_backends,
+    "redis": redis_backends,
 }
 
 
 @pytest.fixture(params=BACKENDS)
-def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
-    yield from BACKENDS[request.param](tmp_path)
+def make_backend(request: pytest.FixtureRequest) -> Iterator[MakeBackend]:
+    yield from BACKENDS[request.param](request.getfixturevalue)
 
 
 @pytest.fixture

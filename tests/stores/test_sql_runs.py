@@ -20,10 +20,13 @@ from support.extras import need
 from support.postgres import postgres
 from support.waiting import PATIENCE, until
 
-need("sqlalchemy")
-
 KILLS = int(os.environ.get("ARKOR_KILLS", "4"))
 STEPS = 10
+
+
+@pytest.fixture(autouse=True)
+def _library() -> None:
+    need("sqlalchemy")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -33,9 +34,6 @@ from support.pgbouncer import pgbouncer
 from support.postgres import postgres
 from support.waiting import PATIENCE, Background, until
 
-need("sqlalchemy")
-import sqlalchemy as sa  # noqa: E402
-
 JOB = "job-1"
 LONG = 60.0
 TABLES = {f"arkor_{each}" for each in ("leases", "members", "positions", "submissions")}
@@ -52,6 +50,15 @@ def position(number: int) -> SavedCursor:
 
 def save(number: int, epoch: int = 1) -> Save:
     return Save(JOB, epoch, encode_cursor(JOB, position(number)), False, "one")
+
+
+@pytest.fixture(autouse=True)
+def _library() -> None:
+    need("sqlalchemy")
+
+
+def sqlalchemy() -> Any:
+    return import_module("sqlalchemy")
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def store(make_store: Any, url: str) -> SQLCursorStore:
 @pytest.fixture
 def engine(url: str, store: SQLCursorStore) -> Iterator[Any]:
     """The program's own engine for the database of the store, with a table of the program's."""
-    made = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    made = sqlalchemy().create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with made.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE effects (number integer)")
     yield made
@@ -116,7 +123,10 @@ def add(connection: Any, number: int) -> None:
 def test_the_tables_are_made_once_and_keep_what_they_hold(
     store: SQLCursorStore, engine: Any
 ) -> None:
-    assert set(sa.inspect(engine).get_table_names()) == TABLES | {"arkor_schema_version", "effects"}
+    assert set(sqlalchemy().inspect(engine).get_table_names()) == TABLES | {
+        "arkor_schema_version",
+        "effects",
+    }
     reservation = store.reserve(JOB, lost)
     reservation.save(position(1))
     reservation.release()
@@ -150,8 +160,8 @@ def test_tables_of_a_newer_version_are_refused_and_left_untouched(
     for act in (newer.create_tables, lambda: newer.reserve(JOB, lost), lambda: newer.load(JOB)):
         with pytest.raises(CursorStoreError, match=f"version {VERSION + 1}.*upgrade arkor_sync"):
             act()
-    columns = {each["name"] for each in sa.inspect(engine).get_columns("arkor_members")}
-    assert columns == {"owner"}
+    columns = sqlalchemy().inspect(engine).get_columns("arkor_members")
+    assert [each["name"] for each in columns] == ["owner"]
 
 
 def test_tables_of_an_older_version_are_refused_and_then_completed(
@@ -275,7 +285,7 @@ def test_positions_join_a_transaction_of_the_program(store: SQLCursorStore, engi
     store.backend.take(JOB, "one", LONG)
     for number in (1, 2):
         with Session(engine) as session, session.begin(), store.joining(session.connection()):
-            session.execute(sa.text(f"INSERT INTO effects VALUES ({number})"))
+            session.execute(sqlalchemy().text(f"INSERT INTO effects VALUES ({number})"))
             assert store.backend.save([save(number)]) == set()
             if number == 2:
                 session.rollback()
@@ -428,13 +438,13 @@ def test_an_engine_that_commits_each_statement_cannot_have_transactions(
     make_store: Any, postgresql_url: str
 ) -> None:
     url = postgresql_url.replace("postgresql:", "postgresql+psycopg:")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = sqlalchemy().create_engine(url, isolation_level="AUTOCOMMIT")
     store = make_store(engine)
-    store.create_tables()
-    store.reserve(JOB, lost).release()  # its own transactions are transactions
     with pytest.raises(CursorStoreError, match="AUTOCOMMIT"):
         store.transaction().__enter__()
     assert engine.pool.checkedout() == 0
+    store.create_tables()
+    store.reserve(JOB, lost).release()  # its own transactions are transactions
     engine.dispose()
 
 
@@ -461,6 +471,23 @@ def test_a_forked_child_leaves_the_parents_connections_alone(
     assert (effects(engine), store.load(JOB).acknowledged_id) == ([1, 2], "1")
     reservation.save(position(2))
     reservation.release()
+
+
+def test_a_forked_child_that_leaves_the_transaction_ends_nothing(
+    store: SQLCursorStore, engine: Any
+) -> None:
+    context = store.transaction()
+    connection = context.__enter__()
+    add(connection, 1)
+
+    def child() -> None:
+        context.__exit__(None, None, None)
+
+    assert fork(child)() == 0
+    assert effects(engine) == []
+    add(connection, 2)
+    context.__exit__(None, None, None)
+    assert effects(engine) == [1, 2]
 
 
 def test_it_opens_no_more_connections_than_it_may(make_store: Any, postgresql_url: str) -> None:
