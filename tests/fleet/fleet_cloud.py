@@ -9,7 +9,6 @@ import json
 import random
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
@@ -68,6 +67,10 @@ class Cloud:
         """Set a fault."""
         self._order("fault", fault)
 
+    def list_at_most(self, jobs: int) -> None:
+        """List only so many jobs from now on, and say nothing of the others."""
+        self._order("list", jobs)
+
     def errors(self) -> List[str]:
         """Return what went wrong inside the emulator."""
         errors: List[str] = self._order("errors")
@@ -110,6 +113,9 @@ def obey(emulator: Emulator, rng: random.Random, pause: float, order: str, *give
         }
     if order == "fault":
         emulator.faults.add(Fault(**given[0]))
+        return None
+    if order == "list":
+        emulator.settings.listed_jobs = given[0]
         return None
     assert order == "errors"
     return [repr(error) for error in emulator.errors]

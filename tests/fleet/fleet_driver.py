@@ -10,19 +10,31 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, List
 
 from fleet_cloud import Cloud
 from fleet_database import Database
 from fleet_oracle import check
-from fleet_schedule import CUT, JOIN, KILL, PAUSE, RELEASE, RESTART, TERM, TTL, Disturbance, Schedule
+from fleet_schedule import (
+    CUT,
+    JOIN,
+    KILL,
+    PAUSE,
+    RELEASE,
+    RESTART,
+    TERM,
+    TTL,
+    Disturbance,
+    Schedule,
+)
 
 HERE = Path(__file__).parent
 EVENTS = 7  # of a job, about
 STALL = 120.0  # seconds without any progress that only a fault takes
 ENDING = 60.0  # seconds that a process may take to end
-POOL = 4  # connections to the store that a process may open
+CONNECTIONS = 4  # connections to the store that a process may open
 COMMAND = (sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning")
 PYTHONPATH = os.pathsep.join(
     [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -77,95 +89,86 @@ class Process:
 
 
 class Fleet:
-    """The processes that follow the jobs of a schedule.
+    """The processes that follow jobs together.
 
     Args:
-        schedule: What happens.
+        schedule: How they are, and what happens to them.
         cloud: Where the jobs are.
         database: Where positions and effects are kept.
         directory: Where the logs are.
+        submitted: Whether they follow what is noted as submitted; else what `create` has created.
     """
 
     def __init__(
-        self, schedule: Schedule, cloud: Cloud, database: Database, directory: Path
+        self,
+        schedule: Schedule,
+        cloud: Cloud,
+        database: Database,
+        directory: Path,
+        submitted: bool = False,
     ) -> None:
         self._schedule = schedule
         self._cloud = cloud
         self._database = database
         self._directory = directory
-        self._started = 0
+        self._jobs = None if submitted else directory / "jobs.json"
+        self._created: List[str] = []
         self._members: List[Process] = []
         self._all: List[Process] = []
-        self._most: Dict[int, int] = {}  # connections, by process
+        self._most: Dict[str, int] = {}  # connections, by the name of the process
+        self._sampled = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
 
-    def run(self) -> None:
-        """Run the schedule.
+    def __enter__(self) -> Fleet:
+        self.create(self._schedule.jobs)
+        for _ in range(self._schedule.members):
+            self.start()
+        self._sampler.start()
+        return self
 
-        Raises:
-            AssertionError: A promise was broken.
-        """
-        schedule = self._schedule
-        jobs = self._create(schedule.jobs)
-        with self._killed_at_the_end(), self._sampling():
-            for _ in range(schedule.members):
-                self._start()
-            for number, disturbance in enumerate(schedule.disturbances):
-                if schedule.later and number == len(schedule.disturbances) // 2:
-                    jobs += self._create(schedule.later)
-                wanted = disturbance.after * EVENTS * schedule.jobs
-                self._until(lambda wanted=wanted: self._database.count() >= wanted or self._done(jobs))
-                self._disturb(disturbance)
-            self._until(lambda: self._done(jobs))
-            self._end()
-        check(
-            self._cloud.jobs(),
-            self._database.effects(),
-            self._database.holders(),
-            [each.log for each in self._all],
-        )
-        assert all(most <= POOL for most in self._most.values()), self._most
-        assert self._cloud.errors() == []
+    def __exit__(self, *_: object) -> None:
+        for member in self._all:
+            member.kill()
+        self._sampled.set()
+        self._sampler.join(ENDING)
 
     # -- jobs and processes -------------------------------------------------------------------
 
-    def _create(self, number: int) -> List[str]:
+    def create(self, number: int) -> None:
         """Create jobs, and have all processes follow them."""
-        created = self._cloud.create(number)
-        path = self._directory / "jobs.json"
-        known = json.loads(path.read_text()) if path.exists() else []
-        half = path.with_suffix(".new")
-        half.write_text(json.dumps(known + created))
-        os.replace(half, path)
-        return created
+        if self._jobs is None:
+            return
+        self._created += self._cloud.create(number)
+        half = self._jobs.with_suffix(".new")
+        half.write_text(json.dumps(self._created))
+        half.replace(self._jobs)
 
-    def _start(self) -> None:
-        self._started += 1
-        schedule = self._schedule
+    def start(self) -> None:
+        """Start one more process."""
+        name = f"member-{len(self._all) + 1}"
         settings = {
             "url": self._database.url,
-            "jobs": str(self._directory / "jobs.json"),
+            "jobs": self._jobs and str(self._jobs),
             "ttl": TTL,
-            "pool": POOL,
-            "failing": schedule.failing,
-            "seed": f"{schedule.seed}/{self._started}",
+            "connections": CONNECTIONS,
+            "failing": self._schedule.failing,
+            "seed": f"{self._schedule.seed} {name}",
         }
-        member = Process(
-            self._directory / f"follower-{self._started}.log",
-            str(HERE / "fleet_member.py"),
-            json.dumps(settings),
-            **self._cloud.environment,
-        )
+        log = self._directory / f"{name}.log"
+        arguments = (str(HERE / "fleet_member.py"), json.dumps(settings))
+        member = Process(log, *arguments, **self._cloud.environment, PGAPPNAME=name)
         self._members.append(member)
         self._all.append(member)
 
-    def _done(self, jobs: List[str]) -> bool:
+    def done(self) -> bool:
         """Whether all jobs are finished. No process may have ended by itself."""
         for member in self._members:
             assert member.running(), f"a follower has ended:\n{member.log[-8000:]}"
         holders = self._database.holders()
-        return len(holders) >= len(jobs) and all(each.finished for each in holders)
+        wanted = len(self._created) if self._jobs else len(self._cloud.jobs())
+        return sum(each.finished for each in holders) >= wanted
 
-    def _until(self, condition: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition, as long as anything goes on."""
         pause, seen, deadline = threading.Event(), -1, 0.0
         while not condition():
@@ -177,29 +180,46 @@ class Fleet:
                 raise AssertionError(f"nothing goes on: {self._database.holders()}\n{logs}")
             pause.wait(0.05)
 
-    def _end(self) -> None:
-        """Tell all processes to end, as a deployment does."""
+    def run(self) -> None:
+        """Do what the schedule says, until all jobs are finished; then check everything.
+
+        Raises:
+            AssertionError: A promise was broken.
+        """
+        schedule = self._schedule
+        for number, disturbance in enumerate(schedule.disturbances):
+            if schedule.later and number == len(schedule.disturbances) // 2:
+                self.create(schedule.later)
+            wanted = disturbance.after * EVENTS * schedule.jobs
+            self.until(partial(self._has_come_to, wanted))
+            self.disturb(disturbance)
+        self.finish()
+
+    def _has_come_to(self, effects: float) -> bool:
+        return self._database.count() >= effects or self.done()
+
+    def finish(self) -> None:
+        """Wait until all jobs are finished, end all processes, and check everything."""
+        self.until(self.done)
         for member in self._members:
             member.send(signal.SIGTERM)
         for member in self._members:
             assert member.status() == 0, member.log[-8000:]
-
-    @contextlib.contextmanager
-    def _killed_at_the_end(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            for member in self._all:
-                member.kill()
+        logs = [each.log for each in self._all]
+        database = self._database
+        check(self._cloud.jobs(), database.effects(), database.holders(), logs)
+        assert all(most <= CONNECTIONS for most in self._most.values()), self._most
+        assert self._cloud.errors() == []
 
     # -- disturbances -------------------------------------------------------------------------
 
-    def _disturb(self, disturbance: Disturbance) -> None:
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Have something happen."""
         kind = disturbance.kind
         victim = self._members[int(disturbance.whom * len(self._members))]
         if kind in (KILL, TERM):
             if disturbance.early:
-                self._start()
+                self.start()
             self._members.remove(victim)
             if kind == KILL:
                 victim.kill()
@@ -207,15 +227,21 @@ class Fleet:
                 victim.send(signal.SIGTERM)
                 assert victim.status() == 0, victim.log[-8000:]
             if not disturbance.early:
-                self._start()
+                self.start()
         elif kind == PAUSE:
             victim.send(signal.SIGSTOP)
             try:
-                self._until(lambda: victim.pid not in self._database.owners())
+                self.until(
+                    lambda: (
+                        not any(
+                            f"process {victim.pid} " in each for each in self._database.owners()
+                        )
+                    )
+                )
             finally:
                 victim.send(signal.SIGCONT)
         elif kind == JOIN:
-            self._start()
+            self.start()
         elif kind == RELEASE:
             self._database.end_all_leases()
         elif kind == CUT:
@@ -224,20 +250,9 @@ class Fleet:
             assert kind == RESTART
             self._database.restart()
 
-    @contextlib.contextmanager
-    def _sampling(self) -> Iterator[None]:
+    def _sample(self) -> None:
         """Count the connections of each process now and then."""
-        ended = threading.Event()
-
-        def sample() -> None:
-            while not ended.wait(0.1):
-                for pid, number in self._database.connections().items():
-                    self._most[pid] = max(number, self._most.get(pid, 0))
-
-        thread = threading.Thread(target=sample, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join(ENDING)
+        while not self._sampled.wait(0.1):
+            with contextlib.suppress(Exception):  # the server is just restarted
+                for name, number in self._database.connections().items():
+                    self._most[name] = max(number, self._most.get(name, 0))

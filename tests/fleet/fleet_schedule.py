@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Any, Dict, List, Tuple
+
+from web_servers import OF_SERVER
 
 TTL = 2.0  # seconds that a lease lasts: short, because a schedule waits for leases to end
 
@@ -74,7 +76,52 @@ def kills(seed: int, jobs: int, number: int, members: int = 4) -> Schedule:
     return Schedule(seed, jobs, 0, members, 0.5, 0.0, _in_order(rng, [KILL] * number))
 
 
-def _in_order(rng: random.Random, kinds: list[str]) -> Tuple[Disturbance, ...]:
+@dataclass(frozen=True)
+class WebSchedule:
+    """What happens to a web server that submits, and to the processes that follow.
+
+    Attributes:
+        fleet: The processes that follow.
+        keys: What is submitted: a job for each key.
+        truncated: Whether the cloud's list of jobs is cut.
+        faults: Faults of the cloud.
+        events: What happens to the server or to the processes, in order.
+    """
+
+    fleet: Schedule
+    keys: Tuple[str, ...]
+    truncated: bool
+    faults: Tuple[Dict[str, Any], ...]
+    events: Tuple[Disturbance, ...]
+
+
+def draw_web(seed: int) -> WebSchedule:
+    """Draw a schedule of a web server."""
+    rng = random.Random(f"web {seed}")
+    truncated = rng.random() < 0.4
+    # The job is created, and whoever wanted it is never told, or late.
+    faults = [
+        {"kind": "reset_peer", "route": "create_job", "probability": 0.1, "count": None},
+        {
+            "kind": "blackhole",
+            "route": "create_job",
+            "seconds": 0.3,
+            "count": 3,
+            "probability": 0.2,
+        },
+        {"kind": "status", "route": "create_job", "status": 503, "count": 2, "probability": 0.1},
+    ]
+    kinds = [rng.choice((*OF_SERVER, *OF_SERVER, KILL, TERM)) for _ in range(rng.randint(3, 6))]
+    return WebSchedule(
+        fleet=Schedule(seed, 0, 0, 2, rng.choice((0.0, 0.02)), 0.0, ()),
+        keys=tuple(f"order-{number}" for number in range(rng.randint(12, 30))),
+        truncated=truncated,
+        faults=tuple(faults),
+        events=_in_order(rng, kinds),
+    )
+
+
+def _in_order(rng: random.Random, kinds: List[str]) -> Tuple[Disturbance, ...]:
     moments = sorted(rng.uniform(0, 0.9) for _ in kinds)
     return tuple(
         Disturbance(kind, after, rng.random(), rng.random() < 0.5)

@@ -45,7 +45,10 @@ SERVERS: Dict[str, List[str]] = {
     "uWSGI lazy-apps": _uwsgi("--lazy-apps"),
     "waitress": [sys.executable, "-m", "waitress", "--unix-socket={socket}", APPLICATION],
 }
-RELOADS = [name for name in SERVERS if name != "waitress"]  # at SIGHUP
+
+KILL_WORKER, KILL_ALL = "kill -9 of a worker", "kill -9 of the whole server"
+RELOAD, REDEPLOY = "SIGHUP", "SIGTERM, and a new server"
+OF_SERVER = (KILL_WORKER, KILL_ALL, RELOAD, REDEPLOY)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -76,7 +79,14 @@ class Server:
         self._command = [each.format(socket=self._socket) for each in SERVERS[name]]
         self._environment = environment
         self._directory = directory
+        self._has_master = name != "waitress"
         self.start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def log(self) -> str:
@@ -104,7 +114,7 @@ class Server:
         return self.ask("/") is not None
 
     def ask(self, path: str) -> Optional[Dict[str, Any]]:
-        """Ask once; return None where no whole answer with status 200 came."""
+        """Ask once; return None where no whole answer came."""
         connection = _Connection(self._socket)
         try:
             connection.request("GET", path)
@@ -114,14 +124,24 @@ class Server:
             return None
         finally:
             connection.close()
-        if response.status != 200:
-            return None
+        assert response.status in (200, 503), self.log[-8000:]
         answer: Dict[str, Any] = json.loads(body)
         return answer
 
-    def reload(self) -> None:
-        """Have it start its workers anew, as after a change of the program."""
-        self._process.send_signal(signal.SIGHUP)
+    def disturb(self, kind: str, workers: List[int]) -> None:
+        """Have something happen to it; the worker that has answered last is the victim."""
+        if kind == KILL_WORKER and self._has_master and workers:
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(workers[-1]) == self._process.pid:  # it was not replaced meanwhile
+                    os.kill(workers[-1], signal.SIGKILL)
+        elif kind == RELOAD and self._has_master:
+            self._process.send_signal(signal.SIGHUP)
+        elif kind == REDEPLOY:
+            self.stop()
+            self.start()
+        else:
+            self.kill()
+            self.start()
 
     def stop(self) -> None:
         """Stop it as a deployment does."""
