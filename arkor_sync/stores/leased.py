@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, TypeVar
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
@@ -37,6 +37,7 @@ logger = get_logger("arkor_sync.stores")
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
 
+_Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]
 
 
@@ -56,8 +57,12 @@ class Reservation:
         asked = Clock.now()
         taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
-        self.saved = _decode(job_id, taken.text)
         self.renewed(asked)
+        try:
+            self.saved = _decode(job_id, taken.text)
+        except BaseException:
+            store.backend.release(job_id, store.owner, taken.epoch)
+            raise
 
     @property
     def job_id(self) -> str:
@@ -86,25 +91,42 @@ class Reservation:
             LeaseLostError: The lease has ended, or another process has it. Nothing is changed.
             CursorStoreError: It cannot be kept.
         """
-        store = self._store
+        backend = self._store.backend
         save = Save(self._job_id, self.epoch, encode_cursor(self._job_id, saved), saved.finished)
-        while True:
-            if self._lost is None and Clock.now() >= self.ends:
-                self.lose("the lease could not be renewed in time")
-            if self._lost is not None:
-                raise self._lost
-            if store.backend.joined:
-                accepted = self._job_id not in store.backend.save([save])
-                break
-            try:
-                accepted = store.batching.save(save)
-                break
-            except StoreUnavailableError as error:
-                logger.warning("job %s: the position is not saved yet: %s", self._job_id, error)
-                Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
+        self._check()
+        if backend.joined:
+            accepted = not backend.save([save])
+        else:
+            accepted = self._until_it_ends(lambda: self._store.batching.save(save))
         if not accepted:
             self.lose("another process has taken it over")
-            assert self._lost is not None
+            self._check()
+
+    def load(self) -> SavedCursor:
+        """Return what is saved. While the server cannot be reached, it is tried again.
+
+        Raises:
+            LeaseLostError: The lease has ended.
+            CursorStoreError: It cannot be read.
+        """
+        text = self._until_it_ends(lambda: self._store.backend.load(self._job_id))
+        return _decode(self._job_id, text)
+
+    def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
+        """Ask the server until it answers, or until the lease ends."""
+        while True:
+            try:
+                return act()
+            except StoreUnavailableError as error:
+                logger.warning("job %s: the store does not answer yet: %s", self._job_id, error)
+            Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
+            self._check()
+
+    def _check(self) -> None:
+        """Raise if the lease has ended or was lost."""
+        if self._lost is None and Clock.now() >= self.ends:
+            self.lose("the lease could not be renewed in time")
+        if self._lost is not None:
             raise self._lost
 
     def release(self) -> None:
@@ -186,10 +208,15 @@ class LeasedStore:
             if self._reservations.get(reservation.job_id) is not reservation:
                 return False
             del self._reservations[reservation.job_id]
+            if not self._reservations:
+                self._wake.set()  # the renewer ends
             return True
 
     def close(self) -> None:
-        """Close the connections to the server. Leases that are held go on until they end."""
+        """Close the connections to the server, and renew no more: leases that are held will end."""
+        with self._lock():
+            self._reservations = {}
+            self._wake.set()
         self.backend.close()
 
     def after_fork(self) -> None:
@@ -216,6 +243,7 @@ class LeasedStore:
         while True:
             self._wake.wait(delay)
             with self._lock():
+                self._wake.clear()
                 if not self._reservations:
                     self._renewer = None
                     return
