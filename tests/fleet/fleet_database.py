@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Set, TypeVar
+from typing import Dict, List, TypeVar
 
 from fleet_oracle import Effect
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from arkor_sync import SQLCursorStore
-from arkor_sync.stores.backend import Holder
+from arkor_sync.stores.backend import Holder, Member
 from support.postgres import Postgres, name_of
 
 D = TypeVar("D", bound="Database")
@@ -71,9 +71,14 @@ class Database:
         """List what the store knows of all jobs."""
         return self.store.holders()
 
-    def owners(self) -> Set[str]:
-        """List who has any lease that has not ended."""
-        return {str(each.owner) for each in self.holders() if each.expires_in > 0}
+    def members(self) -> List[Member]:
+        """List the processes that follow jobs."""
+        return self.store.members()
+
+    def leases_of(self, pid: int) -> int:
+        """Count the leases of a process that have not ended."""
+        held = [str(each.owner) for each in self.holders() if each.expires_in > 0]
+        return sum(owner.startswith(f"process {pid} ") for owner in held)
 
     def end_all_leases(self) -> None:
         """Have all leases end at once."""

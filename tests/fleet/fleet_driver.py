@@ -177,7 +177,8 @@ class Fleet:
                 seen, deadline = count, time.monotonic() + STALL
             if time.monotonic() > deadline:
                 logs = "\n".join(f"-- {each.pid}\n{each.log[-3000:]}" for each in self._members)
-                raise AssertionError(f"nothing goes on: {self._database.holders()}\n{logs}")
+                open_ones = [each for each in self._database.holders() if not each.finished]
+                raise AssertionError(f"nothing goes on: {open_ones[:5]}\n{logs}")
             pause.wait(0.05)
 
     def run(self) -> None:
@@ -201,15 +202,26 @@ class Fleet:
     def finish(self) -> None:
         """Wait until all jobs are finished, end all processes, and check everything."""
         self.until(self.done)
-        for member in self._members:
-            member.send(signal.SIGTERM)
-        for member in self._members:
-            assert member.status() == 0, member.log[-8000:]
+        self._end(*self._members)
         logs = [each.log for each in self._all]
         database = self._database
         check(self._cloud.jobs(), database.effects(), database.holders(), logs)
         assert all(most <= CONNECTIONS for most in self._most.values()), self._most
         assert self._cloud.errors() == []
+
+    def _end(self, *members: Process) -> None:
+        """End processes as a deployment does, once they have begun to follow jobs."""
+        for member in members:
+            self.until(partial(self._is_member, member))
+            member.send(signal.SIGTERM)
+        for member in members:
+            assert member.status() == 0, member.log[-8000:]
+
+    def _is_member(self, member: Process) -> bool:
+        assert member.running(), member.log[-8000:]
+        return any(
+            each.owner.startswith(f"process {member.pid} ") for each in self._database.members()
+        )
 
     # -- disturbances -------------------------------------------------------------------------
 
@@ -224,20 +236,13 @@ class Fleet:
             if kind == KILL:
                 victim.kill()
             else:
-                victim.send(signal.SIGTERM)
-                assert victim.status() == 0, victim.log[-8000:]
+                self._end(victim)
             if not disturbance.early:
                 self.start()
         elif kind == PAUSE:
             victim.send(signal.SIGSTOP)
             try:
-                self.until(
-                    lambda: (
-                        not any(
-                            f"process {victim.pid} " in each for each in self._database.owners()
-                        )
-                    )
-                )
+                self.until(lambda: self._database.leases_of(victim.pid) == 0)
             finally:
                 victim.send(signal.SIGCONT)
         elif kind == JOIN:

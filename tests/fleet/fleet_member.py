@@ -6,15 +6,17 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Set
+from typing import Any, Callable, Dict, List, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from arkor_sync import CursorStoreError, ErrorPolicy, Follower, SQLCursorStore
 from arkor_sync.errors import StoreUnavailableError
-from arkor_sync.stores.backend import SUBMITTED, Save
+from arkor_sync.stores.backend import SUBMITTED
 from arkor_sync.stream.error_policy import Action
+
+T = TypeVar("T")
 
 EFFECT = text(
     "INSERT INTO effect (job, event, epoch) "
@@ -23,35 +25,15 @@ EFFECT = text(
 NAMES = ("started", "log", "checkpoint", "completed", "failed", "cancelled")
 
 
-class Failing:
-    """A backend whose saves and releases raise now and then.
+def failing(function: Callable[..., T], probability: float, rng: random.Random) -> Callable[..., T]:
+    """Have a function of the backend raise now and then, instead of what it does."""
 
-    Args:
-        backend: Does what is asked.
-        probability: How likely a call raises.
-        seed: Draws which.
-    """
-
-    def __init__(self, backend: Any, probability: float, seed: str) -> None:
-        self._backend = backend
-        self._probability = probability
-        self._rng = random.Random(seed)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def save(self, saves: Sequence[Save]) -> Set[str]:
-        self._fail()
-        refused: Set[str] = self._backend.save(saves)
-        return refused
-
-    def release(self, job_id: str, owner: str, epoch: int) -> None:
-        self._fail()
-        self._backend.release(job_id, owner, epoch)
-
-    def _fail(self) -> None:
-        if self._rng.random() < self._probability:
+    def call(*arguments: Any) -> T:
+        if rng.random() < probability:
             raise StoreUnavailableError("drawn")
+        return function(*arguments)
+
+    return call
 
 
 def main() -> None:
@@ -59,8 +41,10 @@ def main() -> None:
     store = SQLCursorStore(
         settings["url"], ttl=settings["ttl"], max_connections=settings["connections"]
     )
-    if settings["failing"]:
-        store.backend = Failing(store.backend, settings["failing"], settings["seed"])  # type: ignore[assignment]
+    rng = random.Random(settings["seed"])
+    for name in ("save", "release"):
+        function = getattr(store.backend, name)
+        setattr(store.backend, name, failing(function, settings["failing"], rng))
 
     def write(ctx: Any) -> None:
         values = {"job": ctx.job.id, "event": ctx.event.id}
@@ -77,6 +61,7 @@ def main() -> None:
         poll=0.2,
         error_policy=retry,
     ).run()
+    store.close()
 
 
 def source_of(path: str, store: SQLCursorStore) -> Callable[[], List[str]]:

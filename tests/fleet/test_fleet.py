@@ -28,12 +28,12 @@ pytestmark = pytest.mark.slow
 
 
 def run(schedule: Schedule, database: Database, directory: Path) -> None:
-    with Cloud(schedule.pause, schedule.seed) as cloud:
-        try:
-            with Fleet(schedule, cloud, database, directory) as fleet:
-                fleet.run()
-        except BaseException as error:
-            raise AssertionError(f"{error!r}\n\n{schedule}") from error
+    print(schedule)
+    with (
+        Cloud(schedule.pause, schedule.seed) as cloud,
+        Fleet(schedule, cloud, database, directory) as fleet,
+    ):
+        fleet.run()
 
 
 def again(seed: int) -> str:
