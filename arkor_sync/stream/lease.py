@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Protocol, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Union
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import json_copy
@@ -45,6 +44,7 @@ class Lease:
         wait: Seconds to wait while another run has the lease.
 
     Attributes:
+        job_id: The job.
         saved: What an earlier run left.
 
     Raises:
@@ -64,7 +64,7 @@ class Lease:
         self._release: Callable[[], None] = lambda: None
         self._keep: Optional[Callable[[SavedCursor], None]] = None
         self._load: Optional[Callable[[], SavedCursor]] = None
-        self._job_id = job_id
+        self.job_id = job_id
         self._states = states
         if store is None:
             return
@@ -87,30 +87,29 @@ class Lease:
 
     def _take(self, store: Union[CursorStore, LeasedStore], on_lost: Any) -> None:
         if isinstance(store, LeasedStore):
-            reservation = store.reserve(self._job_id, on_lost)
+            reservation = store.reserve(self.job_id, on_lost)
             self.saved = reservation.saved
             self._epoch = reservation.epoch
             self._keep, self._release = reservation.save, reservation.release
             self._load = reservation.load
             return
-        self._release = store.lease(self._job_id)
+        self._release = store.lease(self.job_id)
         try:
-            self.saved = store.load(self._job_id)
+            self.saved = store.load(self.job_id)
         except BaseException:
             self.release()
             raise
         self._epoch = self.saved.epoch + 1
-        self._keep = partial(store.save, self._job_id)
-        self._load = partial(store.load, self._job_id)
+        self._keep = partial(store.save, self.job_id)
+        self._load = partial(store.load, self.job_id)
 
-    def release(self, around: Callable[[], ContextManager[Any]] = nullcontext) -> None:
-        """Give the job back, inside of a context of the program."""
+    def release(self) -> None:
+        """Give the job back. It is outside of `around`, so that no error in there keeps it."""
         try:
-            with around():
-                self._release()
+            self._release()
         except BaseException as error:  # a store may raise anything; the run ends all the same
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
-            logger.error(what, self._job_id, text_of(error))
+            logger.error(what, self.job_id, text_of(error))
 
     @property
     def position(self) -> SavedCursor:
@@ -149,7 +148,7 @@ class Lease:
         """Give the callbacks the state that was saved, or remembered last."""
         for key, callback in self._states.items():
             if key in self._kept_state:
-                _restore(callback, self._kept_state[key], self._job_id)
+                _restore(callback, self._kept_state[key], self.job_id)
 
 
 def _restore(callback: Stateful, state: Any, job_id: str) -> None:

@@ -11,7 +11,6 @@ import pytest
 from arkor_sync import (
     Action,
     ArkorUsageError,
-    Callbacks,
     CursorStoreError,
     ErrorPolicy,
     HuggingFaceDataset,
@@ -110,7 +109,7 @@ def test_callbacks_and_position_are_one_for_each_event(database: Transactions) -
     assert database.rows == [1, 2]
     assert positions == ["0", "1"], "the position of the event before is committed by then"
     assert (database.position, database.finished) == ("end", True)
-    assert database.log == ["begin", "commit"] * 4 + ["begin", "release", "commit"]
+    assert database.log == ["begin", "commit"] * 4 + ["release"]
     assert {name[:12] for name in database.threads} == {"arkor-worker"}
 
 
@@ -268,7 +267,7 @@ def test_the_run_that_ends_with_an_error_has_undone_the_event(database: Transact
     assert (database.rows, database.position) == ([1], "1")
     assert run.health().acknowledged_id == "1"
     assert run.health().delivered == 1
-    assert database.log[-3:] == ["begin", "release", "commit"]
+    assert database.log[-2:] == ["rollback Boom", "release"]
 
 
 def test_skip_is_a_word_and_no_error(database: Transactions) -> None:
@@ -399,7 +398,7 @@ def test_the_end_of_the_run_is_inside_too(database: Transactions) -> None:
     )
     run.wait(PATIENCE)
     assert database.rows == ["completed"]
-    assert database.log == ["begin", "commit"] * 2 + ["begin", "release", "commit"]
+    assert database.log == ["begin", "commit"] * 2 + ["release"]
 
 
 def test_without_a_store_or_a_callback_nothing_is_entered(database: Transactions) -> None:
@@ -411,7 +410,7 @@ def test_without_a_store_or_a_callback_nothing_is_entered(database: Transactions
     )
     run.wait(PATIENCE)
     assert database.rows == ["done"]
-    assert database.log == ["begin", "commit"] * 2  # the end, and giving back
+    assert database.log == ["begin", "commit"]
 
 
 def test_an_abort_while_a_callback_waits_undoes_the_event(database: Transactions) -> None:
@@ -432,19 +431,6 @@ def test_an_abort_while_a_callback_waits_undoes_the_event(database: Transactions
         run.wait(PATIENCE)
     assert (database.rows, database.position) == ([], None)
     assert "rollback Interrupted" in database.log
-
-
-def test_a_context_that_cannot_be_entered_for_giving_back_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    database = Transactions()
-
-    def on_end(ctx: Any) -> None:
-        database.enter_fails = 9
-
-    run, _ = follow(database, [completed()], callbacks=Callbacks(on_end=on_end))
-    assert run.wait(PATIENCE).status == "completed"
-    assert "could not be given back" in caplog.text
 
 
 def test_what_is_no_function_is_refused() -> None:
