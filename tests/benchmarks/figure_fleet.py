@@ -21,11 +21,12 @@ from bench_clients import cloud
 from bench_report import Figure, Row, Size, fresh, resident, say, spread
 from bench_server import Server, raise_file_limit
 
-from arkor_sync import Follower, SavedCursor, SQLCursorStore
+from arkor_sync import Follower, SavedCursor
+from arkor_sync.stores.sql import SQLCursorStore
 
 sys.path.append(str(Path(__file__).parents[1]))
-from support.postgres import Postgres  # noqa: E402
-from support.waiting import until  # noqa: E402
+from support.postgres import Postgres
+from support.waiting import until
 
 ON_THE_DISK: Dict[str, str] = {}  # the server's own settings: a commit is on the disk
 RUNS = 50  # that save at the same time

@@ -30,6 +30,8 @@ from fleet_schedule import (
     Schedule,
 )
 
+from support.waiting import until
+
 HERE = Path(__file__).parent
 EVENTS = 7  # of a job, about
 STALL = 120.0  # seconds without any progress that only a fault takes
@@ -203,6 +205,7 @@ class Fleet:
         """Wait until all jobs are finished, end all processes, and check everything."""
         self.until(self.done)
         self._end(*self._members)
+        until(lambda: all(each.expires_in <= 0 for each in self._database.holders()))
         logs = [each.log for each in self._all]
         database = self._database
         check(self._cloud.jobs(), database.effects(), database.holders(), logs)

@@ -49,7 +49,6 @@ def check(
         assert epochs == sorted(epochs), f"job {job_id}: an old holder wrote after a new one"
         state = states[job_id]
         assert state.finished, f"job {job_id} is not finished"
-        assert state.expires_in <= 0, f"job {job_id} is still held by {state.owner}"
         assert state.epoch >= epochs[-1]
     for log in logs:
         assert "Traceback" not in log, log[-8000:]

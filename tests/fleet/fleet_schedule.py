@@ -101,7 +101,7 @@ def draw_web(seed: int) -> WebSchedule:
     truncated = rng.random() < 0.4
     # The job is created, and whoever wanted it is never told, or late.
     faults = [
-        {"kind": "reset_peer", "route": "create_job", "probability": 0.1, "count": None},
+        {"kind": "reset_peer", "route": "create_job", "probability": 0.06, "count": None},
         {
             "kind": "blackhole",
             "route": "create_job",

@@ -11,10 +11,10 @@ from arkor_sync import (
     ArkorError,
     CloudApiClient,
     HuggingFaceDataset,
-    SQLCursorStore,
     create_trainer,
     submit,
 )
+from arkor_sync.stores.sql import SQLCursorStore
 
 # All is made at import, as applications do: with a preloaded one that is before the fork.
 client = CloudApiClient()
@@ -29,7 +29,7 @@ def train(key: str) -> str:
         client=client,
     )
     submission = submit(
-        trainer, key=key, store=store, timeout=1.0, request_limit=3.0, settle_time=4.0
+        trainer, key=key, store=store, timeout=1.0, request_limit=2.0, settle_time=3.0
     )
     assert submission.job_id is not None
     return submission.job_id
