@@ -52,6 +52,10 @@ class Job:
             self._delays = None
         self.run = self.free_since = None
 
+    def may_begin(self, now: float) -> bool:
+        """Whether it may be begun now."""
+        return self.run is None and self.not_before <= now
+
     def delay(self, now: float) -> float:
         """Wait before it is begun again, longer each time; return the seconds."""
         self._delays = self._delays or doubling(FIRST_DELAY, LONGEST_DELAY)
@@ -138,8 +142,10 @@ class Jobs:
         counts = dict.fromkeys(self.members, 0)
         free, left = [], []
         for job_id, job in self.known.items():
-            if job.run is not None or job_id in busy:
-                counts[self._owner] += not job.giving
+            if job.run is not None and job.giving:
+                free.append(job_id)  # in a moment
+            elif job.run is not None or job_id in busy:
+                counts[self._owner] += 1
             elif job.owner is not None:
                 if job.owner in counts and job.owner != self._owner:
                     counts[job.owner] += 1
@@ -148,10 +154,10 @@ class Jobs:
             else:
                 if job.giving:
                     self._give_less(job, now)
-                if job.not_before <= now:
+                if job.may_begin(now):
                     left.append(job_id)
         found = plan(self._owner, counts, free, left, self._most)
-        take = [job_id for job_id in found.take if self.known[job_id].not_before <= now]
+        take = [job_id for job_id in found.take if self.known[job_id].may_begin(now)]
         given = sum(job.giving for job in self.known.values())
         give = min(found.give, _GIVEN - given) if now >= self._give_after else 0
         return Plan(take, max(0, give))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Dict, Iterable, List, Mapping, NamedTuple
 
 
@@ -41,7 +40,7 @@ def plan(
     before = sum(number for name, number in missing.items() if name < owner)
     take = free[before : before + missing[owner]]
     # In an order of its own, so that two processes seldom try the same job.
-    in_order = sorted(left, key=lambda job_id: zlib.crc32(f"{owner} {job_id}".encode()))
+    in_order = sorted(left, key=lambda job_id: hash((owner, job_id)))
     take += in_order[: max(0, most - counts[owner] - len(take))]
     if take:
         return Plan(take, 0)
