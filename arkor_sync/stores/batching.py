@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Callable, List, Optional, Sequence, Set
 
-from arkor_sync._common.locks import ProcessLock
+from arkor_sync._common.locks import Flag, ProcessLock
 from arkor_sync.stores.backend import Save
 
 MOST = 500  # saves in one transaction
 
 
 class _Waiting:
-    """A save that a thread waits for."""
+    """A save that a thread waits for.
+
+    Attributes:
+        done: Whether it was committed, or that has failed.
+        turn: Set when it is done, or when its thread has to commit what waits.
+    """
 
     def __init__(self, save: Save) -> None:
         self.save = save
         self.done = False
+        self.turn = Flag()
         self.refused = False
         self.error: Optional[BaseException] = None
 
@@ -23,8 +29,10 @@ class _Waiting:
 class Batching:
     """Commits the saves of all threads that wait for one, together.
 
-    Whoever has the lock commits what has come until then, also for the others. So at most one
-    connection saves, and the more there is to do, the more goes into one transaction.
+    One thread at a time commits all that waits, also for the others. What comes meanwhile waits
+    until it has finished; then one of those threads commits all of that. So at most one connection
+    saves, and the more there is to do, the more goes into one transaction. No thread waits for a
+    lock that many others want, too: they would commit one by one as they get it.
 
     Args:
         commit: Commits saves, and returns the jobs for which they were refused.
@@ -32,8 +40,7 @@ class Batching:
 
     def __init__(self, commit: Callable[[Sequence[Save]], Set[str]]) -> None:
         self._commit = commit
-        self._lock = ProcessLock()
-        self._waiting: List[_Waiting] = []
+        self.after_fork()
 
     def save(self, save: Save) -> bool:
         """Commit a save; return False if it was refused.
@@ -43,20 +50,26 @@ class Batching:
                 known.
         """
         mine = _Waiting(save)
-        self._waiting.append(mine)  # atomic
         with self._lock():
-            if not mine.done:
-                self._commit_waiting()
+            self._waiting.append(mine)
+            is_turn, self._committing = not self._committing, True
+        if not is_turn:
+            mine.turn.wait()
+        if not mine.done:
+            self._commit_waiting()
         if mine.error is not None:
             raise mine.error
         return not mine.refused
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what the parent's threads wait for."""
-        self._waiting = []
+        self._lock = ProcessLock()
+        self._waiting: List[_Waiting] = []
+        self._committing = False
 
     def _commit_waiting(self) -> None:
-        batch, self._waiting[:MOST] = self._waiting[:MOST], []
+        with self._lock():
+            batch, self._waiting[:MOST] = self._waiting[:MOST], []
         try:
             refused = self._commit([each.save for each in batch])
         except BaseException as error:
@@ -68,5 +81,10 @@ class Batching:
             for each in batch:
                 each.refused = each.save.job_id in refused
         finally:
+            with self._lock():
+                following = self._waiting[:1]
+                self._committing = bool(following)
             for each in batch:
                 each.done = True
+            for each in (*following, *batch):
+                each.turn.set()
