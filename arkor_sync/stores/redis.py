@@ -50,19 +50,9 @@ _LONGEST_WAIT = 3.0  # seconds for the server, or for a connection that another 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 # How a refusal begins that ends by itself, or when somebody has looked after the server.
-_TRANSIENT = tuple(
-    [
-        "BUSY",
-        "CLUSTERDOWN",
-        "LOADING",
-        "MASTERDOWN",
-        "MISCONF",
-        "NOREPLICAS",
-        "OOM",
-        "READONLY",
-        "TRYAGAIN",
-        "UNBLOCKED",
-    ]
+_TRANSIENT = (
+    *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF"),
+    *("NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
 )
 
 
