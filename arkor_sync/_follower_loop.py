@@ -154,8 +154,7 @@ class FollowerLoop:
     def _look(self) -> None:
         """Ask the store who follows what, and act on it."""
         try:
-            members = self._members()
-            asked = self._jobs.to_look_up()
+            asked = self._jobs.to_look_up(self._clock.now(), self._members())
             holders = self._store.holders(asked)
         except Exception as error:  # the backend may be the program's own
             self._trouble(_STORE, error)
@@ -163,7 +162,7 @@ class FollowerLoop:
         self._cured(_STORE)
         if self._over():
             return
-        self._jobs.look(asked, holders, members)
+        self._jobs.look(self._clock.now(), asked, holders)
         try:
             self._starters.plan(self._choose)
         except Exception as error:

@@ -21,8 +21,9 @@ def jobs_of(*ids: str, members: Any = (ME,), most: int = 100) -> Jobs:
     return jobs
 
 
-def look(jobs: Jobs, holders: List[Holder], members: Any = (ME,)) -> None:
-    jobs.look(jobs.to_look_up(), holders, [Member(each, 5.0) for each in members])
+def look(jobs: Jobs, holders: List[Holder], members: Any = (ME,), now: float = 0.0) -> None:
+    members = [Member(each, 5.0) for each in members]
+    jobs.look(now, jobs.to_look_up(now, members), holders)
 
 
 def begin(jobs: Jobs, *ids: str, now: float = 0.0) -> None:
@@ -44,7 +45,7 @@ def test_what_is_finished_is_never_begun_nor_looked_up_again() -> None:
     jobs = jobs_of("a", "b")
     look(jobs, [holder("a", ends=-1.0, finished=True)])
     jobs.name(["a", "b"])
-    assert jobs.to_look_up() == take(jobs) == ["b"]
+    assert jobs.to_look_up(0.0, []) == take(jobs) == ["b"]
     jobs.name(["b"])
     assert not jobs.finished  # nothing is kept of what the source no longer names
 
@@ -115,7 +116,7 @@ def test_what_nobody_takes_comes_back_and_less_is_given_after_that() -> None:
         assert len(given) == 2
         for job in given:
             job.ended(now)
-        assert jobs.decide(now, ()) == ([], 0)
+        assert jobs.decide(now, ()) == ([], 0, 0)
         now += LEFT_AFTER + 0.1
         retaken = take(jobs, now)  # the other process takes nothing: it may be broken
         assert len(retaken) == 2
@@ -132,16 +133,32 @@ def test_the_jobs_of_who_is_no_member_do_not_count() -> None:
     jobs = jobs_of("a", "b", "c", "d", "e", members=(ME,))
     begin(jobs, "a", "b")
     look(jobs, [holder(each, "a script") for each in "cde"])
-    assert jobs.decide(0.0, ()) == ([], 0)
+    assert jobs.decide(0.0, ()) == ([], 0, 0)
     look(jobs, [holder(each) for each in "cd"], (ME, OTHER))
-    assert jobs.decide(0.0, ()) == (["e"], 0)
+    assert jobs.decide(0.0, ()) == (["e"], 0, 1)
 
 
 def test_what_is_being_begun_counts_as_its_own() -> None:
     jobs = jobs_of("a", "b", "c", "d", members=(ME, OTHER))
-    assert jobs.decide(0.0, {"a", "b"}) == ([], 0)
+    assert jobs.decide(0.0, {"a", "b"}) == ([], 0, 0)
 
 
 def test_the_jobs_that_nobody_has_room_for_are_counted() -> None:
     assert jobs_of("a", "b", "c", "d", "e", members=(ME, OTHER), most=2).too_many() == 1
     assert jobs_of("a", "b", members=(ME, OTHER), most=2).too_many() == 0
+
+
+def test_the_jobs_of_a_member_are_looked_up_less() -> None:
+    jobs = jobs_of("a", "b", "c", "d", members=(ME, OTHER))
+    begin(jobs, "a", "b")
+    look(jobs, [holder("c", ends=9.0), holder("d", ends=0.7)], (ME, OTHER))
+    jobs.decide(0.0, ())
+    both = [Member(ME, 5.0), Member(OTHER, 5.0)]
+    assert jobs.to_look_up(0.5, both) == []
+    assert jobs.to_look_up(0.7, both) == ["d"]  # its lease may have ended
+    assert jobs.to_look_up(2.0, both) == ["c", "d"]
+    assert jobs.to_look_up(0.5, [Member(ME, 5.0)]) == ["c", "d"]  # the other has left
+    jobs.known["a"].ended(0.5)
+    jobs.known["b"].ended(0.5)
+    jobs.decide(0.5, ())
+    assert jobs.to_look_up(0.5, both) == ["a", "b", "c", "d"]  # it is below its share
