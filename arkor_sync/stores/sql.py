@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import Any, ContextManager, Iterator, Optional
 
 from arkor_sync._common.arguments import check, show
+from arkor_sync._common.locks import SLICE
+from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError, StoreUnavailableError
 from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.stores.sql_backend import SQLBackend
-from arkor_sync.stores.sql_engine import STATEMENT_SECONDS, engine_from
+from arkor_sync.stores.sql_engine import engine_from
 from arkor_sync.stores.sql_errors import is_transient, store_error
 from arkor_sync.stores.sql_transactions import close
 
@@ -43,12 +45,13 @@ class SQLCursorStore(LeasedStore):
         max_connections: int = 4,
         schema: Optional[str] = None,
     ) -> None:
+        if isinstance(engine_or_url, str):  # a report of an error may show this variable
+            engine_or_url = Secret(engine_or_url)
         fits = type(max_connections) is int and 2 <= max_connections <= 1000
         check("max_connections", max_connections, fits, "a whole number from 2 to 1000")
         check("schema", schema, schema is None or (type(schema) is str and schema != ""), "a name")
         self._engine = engine = engine_from(engine_or_url, max_connections)
         owns_engine = engine is not engine_or_url
-        del engine_or_url  # it may hold a password, and an error may show this frame
         on_postgresql = engine.dialect.name == "postgresql"
         check("schema", schema, schema is None or on_postgresql, "None: SQLite has no schemas")
         self._slots_for = max_connections - 1
@@ -86,11 +89,8 @@ class SQLCursorStore(LeasedStore):
         if self._tables.current is not None:
             yield self._tables.current
             return
-        if not self._slots.acquire(timeout=STATEMENT_SECONDS):
-            raise StoreUnavailableError(
-                f"callbacks use all {self._slots_for} connections that the store has for "
-                "transactions (one less than max_connections)"
-            )
+        while not self._slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
+            pass
         try:
             connection = self._tables.begin()
             try:

@@ -10,8 +10,9 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.extras import import_extra
-from arkor_sync.errors import CursorStoreError
+from arkor_sync.errors import CursorStoreError, StoreUnavailableError
 from arkor_sync.stores.sql_engine import LOCK_SECONDS, STATEMENT_SECONDS
 from arkor_sync.stores.sql_errors import store_error
 from arkor_sync.stores.sql_tables import Tables
@@ -19,6 +20,7 @@ from arkor_sync.stores.sql_tables import Tables
 T = TypeVar("T")
 
 _CREATING = 6_265_830_117  # of the lock while tables are made: any number that nobody else uses
+_PATIENCE = 60.0  # seconds that one waits for others that make the tables
 _inherited: List[Any] = []  # kept alive: what a child collects it might close
 
 
@@ -172,16 +174,24 @@ class Transactions:
         return text
 
     def create_tables(self) -> None:
-        """Make the tables that are missing, and add the columns that are."""
+        """Make the tables that are missing, and add the columns that are. One process at a time."""
 
         def create(connection: Any) -> None:
             if self.is_postgresql:
+                self._limit(connection, statement_timeout=_PATIENCE, lock_timeout=_PATIENCE)
                 self.do(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=_CREATING)
+                self._limit(connection, lock_timeout=LOCK_SECONDS)  # others wait for the tables
             self._tables.create(connection)
 
         checked, self._checked = self._checked, True
+        deadline = Clock.now() + _PATIENCE
         try:
-            self.run(create)
+            while True:
+                try:
+                    return self.run(create)
+                except StoreUnavailableError:
+                    if self.is_postgresql or Clock.now() >= deadline:
+                        raise  # SQLite has no lock that keeps the order of those who wait
         except BaseException:
             self._checked = checked
             raise

@@ -9,8 +9,8 @@ the callback had returned.
 Where the end of the context raises, it may have ended well all the same: a database that goes down
 with the answer to a COMMIT on its way has committed. So the store is asked before another attempt.
 
-A context or a saving that raises `StoreUnavailableError` is tried again, whatever the error policy
-says, until the server answers or the lease has ended, which ends the run.
+Where the context or the saving raises `StoreUnavailableError`, it is tried again for as long as a
+lease lasts, before the error policy is asked: so a database may be restarted.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import (
     Tuple,
 )
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
 from arkor_sync.errors import StoreUnavailableError, text_of
 from arkor_sync.stream.awaiting import Interrupted
@@ -153,6 +154,7 @@ class Around:
         attempt = 1
         failed: Dict[int, int] = {}  # how often, by what failed
         left = list(handlers)
+        patient_until = 0.0  # until then the store's server may be away
         self._lease.keep_state()
         while True:
             result = self._attempt(event, left, attempt, save)
@@ -168,6 +170,8 @@ class Around:
                 left, attempt = list(result.error.handlers), result.error.attempt
                 continue
             if result.unavailable:
+                patient_until = patient_until or Clock.now() + self._lease.ttl
+            if result.unavailable and Clock.now() < patient_until:
                 what = "job %s: an event is tried again: %s"
                 logger.warning(what, self._lease.job_id, text_of(result.error))
                 self._failures.wait_before_repeat(Decision(Action.RETRY, _UNAVAILABLE))

@@ -46,6 +46,7 @@ class Lease:
     Attributes:
         job_id: The job.
         saved: What an earlier run left.
+        ttl: Seconds that the lease lasts without a renewal; 0 where it does not end.
 
     Raises:
         LeaseHeldError: Another run has the lease.
@@ -61,6 +62,7 @@ class Lease:
         wait: float = 0.0,
     ) -> None:
         self.saved = SavedCursor()
+        self.ttl = store.ttl if isinstance(store, LeasedStore) else 0.0
         self._release: Callable[[], None] = lambda: None
         self._keep: Optional[Callable[[SavedCursor], None]] = None
         self._load: Optional[Callable[[], SavedCursor]] = None

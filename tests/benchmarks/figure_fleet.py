@@ -21,8 +21,7 @@ from bench_clients import cloud
 from bench_report import Figure, Row, Size, fresh, resident, say, spread
 from bench_server import Server, raise_file_limit
 
-from arkor_sync import Follower, SavedCursor
-from arkor_sync.stores.sql import SQLCursorStore
+from arkor_sync import Follower, SavedCursor, SQLCursorStore
 
 sys.path.append(str(Path(__file__).parents[1]))
 from support.postgres import Postgres

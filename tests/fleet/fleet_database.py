@@ -11,8 +11,8 @@ from fleet_oracle import Effect
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
+from arkor_sync import SQLCursorStore
 from arkor_sync.stores.backend import Holder, Member
-from arkor_sync.stores.sql import SQLCursorStore
 from support.postgres import Postgres, name_of
 
 D = TypeVar("D", bound="Database")

@@ -11,10 +11,9 @@ from typing import Any, Callable, Dict, List, TypeVar
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from arkor_sync import CursorStoreError, ErrorPolicy, Follower
+from arkor_sync import CursorStoreError, ErrorPolicy, Follower, SQLCursorStore
 from arkor_sync.errors import StoreUnavailableError
 from arkor_sync.stores.backend import SUBMITTED
-from arkor_sync.stores.sql import SQLCursorStore
 from arkor_sync.stream.error_policy import Action
 
 T = TypeVar("T")

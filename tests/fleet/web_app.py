@@ -11,10 +11,10 @@ from arkor_sync import (
     ArkorError,
     CloudApiClient,
     HuggingFaceDataset,
+    SQLCursorStore,
     create_trainer,
     submit,
 )
-from arkor_sync.stores.sql import SQLCursorStore
 
 # All is made at import, as applications do: with a preloaded one that is before the fork.
 client = CloudApiClient()
