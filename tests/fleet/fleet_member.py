@@ -46,10 +46,7 @@ def main() -> None:
         function = getattr(store.backend, name)
         setattr(store.backend, name, failing(function, settings["failing"], rng))
 
-    def write(ctx: Any) -> None:
-        values = {"job": ctx.job.id, "event": ctx.event.id}
-        store.connection().execute(EFFECT, values)
-
+    write = write_with(store)
     retry = ErrorPolicy.abort().on(
         SQLAlchemyError, CursorStoreError, do=Action.RETRY, attempts=100, base=0.05, cap=0.5
     )
@@ -62,6 +59,15 @@ def main() -> None:
         error_policy=retry,
     ).run()
     store.close()
+
+
+def write_with(store: SQLCursorStore) -> Callable[[Any], None]:
+    """Return a callback that writes the effect of its event into the event's transaction."""
+
+    def write(ctx: Any) -> None:
+        store.connection().execute(EFFECT, {"job": ctx.job.id, "event": ctx.event.id})
+
+    return write
 
 
 def source_of(path: str, store: SQLCursorStore) -> Callable[[], List[str]]:
