@@ -44,10 +44,10 @@ OF_ORJSON = [served("speed")[0], served("speed")[-1]]
 EXTRAS.remove("speed")
 OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
 
-# The oldest and the newest Python for which there are PostgreSQL, Valkey and all servers, with the
-# versions of the libraries that are tested beside the newest ones. On others there is SQLite.
+# The oldest and the newest Python for which pip has PostgreSQL, Valkey and all servers; and what is
+# installed there in an older version than the newest. On 3.9 and 3.15 the tests have SQLite.
 OF_SERVERS = [served("servers-test")[0], served("servers-test")[-1]]
-SERVER_ROOMS = ("tests/stores", "tests/contrib", "tests/fleet")
+SERVER_ROOMS = ("stores", "follower", "contrib", "fleet", "test_submission.py")
 OLDER = {OF_SERVERS[0]: ("SQLAlchemy~=2.0.0", "Django~=4.2.0")}
 
 # The README's two commands, as they stand there.
@@ -146,9 +146,9 @@ def extras(session: nox.Session) -> None:
     READMEs without any extra are part of `slow`.
     """
     # An older gevent that is built is as good as the newest one, which takes minutes to build.
-    wanted = f".[test,cli-test,handlers-test,{','.join(EXTRAS)}]"
+    wanted = f".[test,cli-test,handlers-test,servers-test,{','.join(EXTRAS)}]"
     session.install("--prefer-binary", wanted)
-    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py")
+    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py", *SERVER_ROOMS)
     arguments = ("-m", "", *(f"tests/{room}" for room in rooms), *session.posargs)
     session.run("pytest", *arguments, env={"ARKOR_EXTRAS": "all"})
 
@@ -161,8 +161,9 @@ def servers(session: nox.Session) -> None:
     """
     libraries = "test,cli,database,redis,django,flask,celery,servers-test"
     session.install("--prefer-binary", f".[{libraries}]", *OLDER.get(str(session.python), ()))
-    arguments = ("-m", "", *SERVER_ROOMS, *session.posargs)
-    session.run("pytest", *arguments, env={"ARKOR_EXTRAS": "all"})
+    rooms = [f"tests/{room}" for room in SERVER_ROOMS]
+    session.run("pytest", "-m", "", *rooms, *session.posargs, env={"ARKOR_EXTRAS": "all"})
+    session.run("python", "tests/benchmarks", "--quick", "--only", "fleet")
 
 
 @nox.session(name="benchmarks-quick")
