@@ -40,7 +40,9 @@ class Batching:
 
     def __init__(self, commit: Callable[[Sequence[Save]], Set[str]]) -> None:
         self._commit = commit
-        self.after_fork()
+        self._lock = ProcessLock()
+        self._waiting: List[_Waiting] = []
+        self._committing = False
 
     def save(self, save: Save) -> bool:
         """Commit a save; return False if it was refused.
@@ -52,7 +54,8 @@ class Batching:
         mine = _Waiting(save)
         with self._lock():
             self._waiting.append(mine)
-            is_turn, self._committing = not self._committing, True
+            is_turn = not self._committing
+            self._committing = True
         if not is_turn:
             mine.turn.wait()
         if not mine.done:
@@ -63,8 +66,7 @@ class Batching:
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what the parent's threads wait for."""
-        self._lock = ProcessLock()
-        self._waiting: List[_Waiting] = []
+        self._waiting = []
         self._committing = False
 
     def _commit_waiting(self) -> None:

@@ -223,7 +223,7 @@ def owners(store: SQLCursorStore) -> List[Any]:
 def shared(store: SQLCursorStore) -> bool:
     """Whether two processes have half of the jobs each."""
     found = owners(store)
-    return len(found) == JOBS and {found.count(each) for each in found} == {JOBS // 2}
+    return None not in found and [found.count(each) for each in found] == [JOBS // 2] * JOBS
 
 
 def is_of(process: subprocess.Popen[bytes], owner: Any) -> bool:
