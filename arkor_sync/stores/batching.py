@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Callable, List, Optional, Sequence, Set
 
-from arkor_sync._common.locks import Flag, ProcessLock
+from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync.stores.backend import Save
 
 MOST = 500  # saves in one transaction
 
 
 class _Waiting:
-    """A save that a thread waits for.
-
-    Attributes:
-        done: Whether it was committed, or that has failed.
-        turn: Set when it is done, or when its thread has to commit what waits.
-    """
+    """A save that a thread waits for."""
 
     def __init__(self, save: Save) -> None:
         self.save = save
         self.done = False
-        self.turn = Flag()
+        self.wake = Flag()
         self.refused = False
         self.error: Optional[BaseException] = None
 
@@ -29,10 +25,10 @@ class _Waiting:
 class Batching:
     """Commits the saves of all threads that wait for one, together.
 
-    One thread at a time commits all that waits, also for the others. What comes meanwhile waits
-    until it has finished; then one of those threads commits all of that. So at most one connection
-    saves, and the more there is to do, the more goes into one transaction. No thread waits for a
-    lock that many others want, too: they would commit one by one as they get it.
+    One thread commits what has come until then, also for the others, and then wakes one that has
+    come meanwhile, to do the same. So at most one connection saves, and the more there is to do,
+    the more goes into one transaction. Those who wait do not queue for a lock: each would wake up
+    only to pass it on, and a batch would be of the few that have got through by then.
 
     Args:
         commit: Commits saves, and returns the jobs for which they were refused.
@@ -40,9 +36,8 @@ class Batching:
 
     def __init__(self, commit: Callable[[Sequence[Save]], Set[str]]) -> None:
         self._commit = commit
-        self._lock = ProcessLock()
+        self._committing = threading.Lock()
         self._waiting: List[_Waiting] = []
-        self._committing = False
 
     def save(self, save: Save) -> bool:
         """Commit a save; return False if it was refused.
@@ -52,14 +47,19 @@ class Batching:
                 known.
         """
         mine = _Waiting(save)
-        with self._lock():
-            self._waiting.append(mine)
-            is_turn = not self._committing
-            self._committing = True
-        if not is_turn:
-            mine.turn.wait()
-        if not mine.done:
-            self._commit_waiting()
+        self._waiting.append(mine)  # atomic
+        while not mine.done:
+            if not self._committing.acquire(blocking=False):
+                mine.wake.wait(SLICE)
+                mine.wake.clear()
+                continue
+            try:
+                if not mine.done:
+                    self._commit_waiting()
+            finally:
+                self._committing.release()
+                for following in self._waiting[:1]:  # it may have come when the lock was held
+                    following.wake.set()
         if mine.error is not None:
             raise mine.error
         return not mine.refused
@@ -67,11 +67,10 @@ class Batching:
     def after_fork(self) -> None:
         """Forget, in a forked child, what the parent's threads wait for."""
         self._waiting = []
-        self._committing = False
+        self._committing = threading.Lock()
 
     def _commit_waiting(self) -> None:
-        with self._lock():
-            batch, self._waiting[:MOST] = self._waiting[:MOST], []
+        batch, self._waiting[:MOST] = self._waiting[:MOST], []
         try:
             refused = self._commit([each.save for each in batch])
         except BaseException as error:
@@ -83,10 +82,6 @@ class Batching:
             for each in batch:
                 each.refused = each.save.job_id in refused
         finally:
-            with self._lock():
-                following = self._waiting[:1]
-                self._committing = bool(following)
             for each in batch:
                 each.done = True
-            for each in (*following, *batch):
-                each.turn.set()
+                each.wake.set()

@@ -55,6 +55,7 @@ from arkor_sync import (
     Run,
     RunHealth,
     Skip,
+    SQLCursorStore,
     StartedContext,
     Steps,
     StopTraining,
@@ -266,6 +267,7 @@ def follow_many(shared: LeasedStore) -> None:
     with Follower(lambda: ["j"], callbacks_of, store=shared, max_runs=100, poll=1) as many:
         followed: Dict[str, Run] = many.runs
         nobody: Tuple[str, ...] = many.status().not_followed
+        print(followed, nobody)
     Follower(["j"], [Mine()], store=shared, client=local).run()
     Follower({"j": 1}.keys(), {"on_log": log}, store=shared).start().close(10)
 
@@ -362,3 +364,8 @@ def in_flask(app: Flask, db: object) -> List[str]:
     app.register_blueprint(extension.blueprint(), url_prefix="/arkor")
     print(extension.client, extension.store, add_models(db).Submission)
     return [each.key for each in extension.recover({"order-17": trainer}.get)] + [bought.key]
+sql_store = SQLCursorStore("sqlite:////var/lib/store.db", ttl=15, max_connections=4, schema=None)
+sql_store.create_tables()
+follow("job-1", cursor_store=sql_store, around=sql_store.transaction, lease_wait=20)
+with sql_store.transaction(), sql_store.joining(sql_store.connection()):
+    pass
