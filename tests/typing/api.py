@@ -364,6 +364,8 @@ def in_flask(app: Flask, db: object) -> List[str]:
     app.register_blueprint(extension.blueprint(), url_prefix="/arkor")
     print(extension.client, extension.store, add_models(db).Submission)
     return [each.key for each in extension.recover({"order-17": trainer}.get)] + [bought.key]
+
+
 sql_store = SQLCursorStore("sqlite:////var/lib/store.db", ttl=15, max_connections=4, schema=None)
 sql_store.create_tables()
 follow("job-1", cursor_store=sql_store, around=sql_store.transaction, lease_wait=20)
