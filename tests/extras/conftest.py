@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterator
 
 import pytest
 
-from support.extras import skip_without
+from support.extras import ModuleOfAnExtra
 from support.logger_runs import Service
 
 os.environ["JUPYTER_PLATFORM_DIRS"] = "1"  # or jupyter_core 5 warns when it is imported
-
-
-class ModuleOfAnExtra(pytest.Module):
-    """A test module that imports optional libraries as if they were there."""
-
-    def collect(self) -> Iterable[Any]:
-        """Collect the tests, or skip them all where a library is missing."""
-        try:
-            return super().collect()
-        except self.CollectError as error:
-            if isinstance(error.__cause__, ModuleNotFoundError):
-                skip_without(error.__cause__, self.name)
-            raise
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> ModuleOfAnExtra:

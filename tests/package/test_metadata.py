@@ -17,7 +17,7 @@ PYTHONS = [
 ]
 
 
-OF_SEVERAL = {"extras", "orjson", "tests"}  # sessions of nox for more than one Python
+OF_SEVERAL = {"extras", "orjson", "servers", "tests"}  # sessions of nox for more than one Python
 
 
 def text_of(name: str) -> str:

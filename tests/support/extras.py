@@ -10,7 +10,7 @@ import configparser
 import os
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, Iterable, List
 
 import pytest
 from packaging.requirements import Requirement
@@ -55,6 +55,19 @@ def skip_without(error: ModuleNotFoundError, who: str) -> None:
             if f"{requirement.name.lower()}-".startswith(f"{module}-"):
                 _skip(requirement, extra, who)
                 return
+
+
+class ModuleOfAnExtra(pytest.Module):
+    """A test module that imports optional libraries as if they were there."""
+
+    def collect(self) -> Iterable[Any]:
+        """Collect the tests, or skip them all where a library is missing."""
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                skip_without(error.__cause__, self.name)
+            raise
 
 
 def _skip(requirement: Requirement, extra: str, who: str) -> None:
