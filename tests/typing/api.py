@@ -72,6 +72,12 @@ from arkor_sync import (
     run_tools,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.contrib.celery import (
+    beat_schedule,
+    make_follow_all_task,
+    make_follow_task,
+    make_submit_task,
+)
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
@@ -316,3 +322,15 @@ signed_in: OAuthCredentials = sign_in(open_browser=False, on_url=print, timeout=
 nameless: AnonymousCredentials = sign_in_anonymously(path=Path("credentials.json"))
 state: ProjectState = use_project(CloudApiClient(credentials=signed_in), "org", "project")
 was_signed_in: bool = sign_out()
+
+
+def trainer_for(order: str, steps: int) -> Trainer:
+    return create_trainer(name=order, model=model, dataset=HuggingFaceDataset("d"), max_steps=steps)
+
+
+celery_app = object()
+follow_task = make_follow_task(celery_app, callbacks=mine, store=redis_store, slice=None)
+make_follow_task(celery_app, callbacks=lambda job_id: mine, store=redis_store, rate_limit="1/s")
+make_follow_all_task(celery_app, follow_task, lambda: ["job-1"], store=redis_store)
+make_submit_task(celery_app, trainer_for, store=redis_store, follow_task=follow_task)
+entries: Dict[str, object] = beat_schedule(every=30)
