@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import UnprocessableEntityError as UnprocessableEntityError
     from arkor_sync.errors import UpgradeRequiredError as UpgradeRequiredError
     from arkor_sync.errors import WaitTimeout as WaitTimeout
+    from arkor_sync.follower import Follower as Follower
     from arkor_sync.history import Best as Best
     from arkor_sync.history import History as History
     from arkor_sync.manifest import Arkor as Arkor
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from arkor_sync.stores import FileCursorStore as FileCursorStore
     from arkor_sync.stores import SavedCursor as SavedCursor
     from arkor_sync.stores.redis import RedisCursorStore as RedisCursorStore
+    from arkor_sync.stores.sql import SQLCursorStore as SQLCursorStore
     from arkor_sync.stream.error_policy import Action as Action
     from arkor_sync.stream.error_policy import Decision as Decision
     from arkor_sync.stream.error_policy import ErrorPolicy as ErrorPolicy
@@ -140,6 +142,7 @@ else:
         "trainer": "create_trainer follow Trainer",
         "_submission_row": "Submission",
         "submitting": "submit recover_submissions settle_submission",
+        "follower": "Follower",
         "manifest": "Arkor create_arkor load_project",
         "run": "Run",
         "result": "RunHealth TrainingResult Metrics Artifact",
@@ -167,6 +170,7 @@ else:
         "stream.reconnect": "ReconnectPolicy",
         "stores": "CursorStore FileCursorStore SavedCursor",
         "stores.redis": "RedisCursorStore",
+        "stores.sql": "SQLCursorStore",
         "cloud.client": "CloudApiClient",
         "cloud.deployment_models": (
             "AuthMode Deployment DeploymentKey DeploymentTarget AdapterTarget BaseModelTarget "

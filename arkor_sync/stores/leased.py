@@ -36,6 +36,7 @@ logger = get_logger("arkor_sync.stores")
 
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
+_LANES = 2  # leases that are taken or given back at the same time
 
 _Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]
@@ -54,8 +55,9 @@ class Reservation:
         self._job_id = job_id
         self._on_lost = on_lost
         self._lost: Optional[LeaseLostError] = None
-        asked = Clock.now()
-        taken = store.backend.take(job_id, store.owner, store.ttl)
+        with store.lane(job_id)():
+            asked = Clock.now()
+            taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
         self.renewed(asked)
         try:
@@ -131,8 +133,10 @@ class Reservation:
 
     def release(self) -> None:
         """Give the lease back. A second call does nothing."""
-        if self._store.forget(self):
-            self._store.backend.release(self._job_id, self._store.owner, self.epoch)
+        store = self._store
+        if store.forget(self):
+            with store.lane(self._job_id)():
+                store.backend.release(self._job_id, store.owner, self.epoch)
 
 
 class LeasedStore:
@@ -157,6 +161,7 @@ class LeasedStore:
         self.ttl = float(ttl)
         self.batching = Batching(backend.save)
         self._lock = ProcessLock()
+        self._lanes = [ProcessLock() for _ in range(_LANES)]
         self._begin()
         register_hooks(self)
 
@@ -199,11 +204,20 @@ class LeasedStore:
 
     def holders(self, job_ids: Optional[List[str]] = None) -> List[Holder]:
         """Look up who follows these jobs, at which epoch and since when; or all jobs."""
-        return self.backend.holders(job_ids)
+        if job_ids is None:
+            return self.backend.holders(None)
+        found: List[Holder] = []
+        for begin in range(0, len(job_ids), MOST):
+            found += self.backend.holders(job_ids[begin : begin + MOST])
+        return found
 
     def members(self) -> List[Member]:
         """Look up the processes that follow jobs (`Follower`)."""
         return self.backend.members()
+
+    def lane(self, job_id: str) -> ProcessLock:
+        """Return the lock of who takes or gives back a lease, so that few do so at a time."""
+        return self._lanes[hash(job_id) % _LANES]
 
     def forget(self, reservation: Reservation) -> bool:
         """Renew a lease no more; return whether it was renewed until now."""

@@ -47,6 +47,7 @@ from arkor_sync import (
     ErrorPolicy,
     Failure,
     FileCursorStore,
+    Follower,
     History,
     HuggingFaceDataset,
     IssuedKey,
@@ -67,6 +68,7 @@ from arkor_sync import (
     Skip,
     Steps,
     StopTraining,
+    Submission,
     TokenCredentials,
     ToolCall,
     ToolConversation,
@@ -96,7 +98,17 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
 NO_VALUES = {
-    *(Run, Trainer, Context, CursorStore, History, Artifact, models.Record, DeploymentTarget),
+    *(
+        Run,
+        Trainer,
+        Follower,
+        Context,
+        CursorStore,
+        History,
+        Artifact,
+        models.Record,
+        DeploymentTarget,
+    ),
     RedisCursorStore,
 }
 # At run time these are plain dictionaries.
@@ -194,6 +206,7 @@ EXAMPLES: List[Any] = [
     RunHealth("settled", 1.0, None, 2.0, 0, 3, 10, 0, 1, 0, 0, 2, "on_log", 0.5, "10"),
     FileCursorStore("cursors"),
     SavedCursor("7", 8, "f", True, {"Mine": {"seen": [1]}}),
+    Submission("order-17", "bot [order-17]", "submitted", "job-1", None, ("job-2",)),
     ChatResponse(answer()),
     ToolConversation(ChatResponse(answer()), [{"role": "assistant", "content": "hi"}]),
     ChatEndpoint("http://127.0.0.1:1/v1", "key", model="m", timeout=(1, 2)),

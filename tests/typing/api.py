@@ -6,7 +6,9 @@ import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, Literal, Optional
+from typing import Callable, Dict, List, Literal, Optional, Sequence, Tuple
+
+from flask import Flask
 
 from arkor_sync import (
     Action,
@@ -36,6 +38,7 @@ from arkor_sync import (
     ErrorPolicy,
     FailedContext,
     Failure,
+    Follower,
     History,
     HuggingFaceDataset,
     IssuedKey,
@@ -56,6 +59,7 @@ from arkor_sync import (
     Steps,
     StopTraining,
     StructuredOutputs,
+    Submission,
     TokenCredentials,
     ToolCall,
     ToolDefinition,
@@ -69,7 +73,10 @@ from arkor_sync import (
     exit_on,
     follow,
     load_project,
+    recover_submissions,
     run_tools,
+    settle_submission,
+    submit,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.contrib.celery import (
@@ -78,10 +85,13 @@ from arkor_sync.contrib.celery import (
     make_follow_task,
     make_submit_task,
 )
+from arkor_sync.contrib.flask import Arkor as FlaskArkor
+from arkor_sync.contrib.flask import add_models
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
 from arkor_sync.project import ProjectState, use_project
+from arkor_sync.stores import LeasedStore
 
 pool = ThreadPoolExecutor()
 
@@ -253,6 +263,19 @@ follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])
 follow("j", callbacks=[NotebookPlot(every=0.5, timeout=5), Mine()])
 
+
+def callbacks_of(job_id: str) -> Callbacks:
+    return Callbacks(on_log=log, on_end=lambda ctx: print(job_id, ctx.error))
+
+
+def follow_many(shared: LeasedStore) -> None:
+    with Follower(lambda: ["j"], callbacks_of, store=shared, max_runs=100, poll=1) as many:
+        followed: Dict[str, Run] = many.runs
+        nobody: Tuple[str, ...] = many.status().not_followed
+    Follower(["j"], [Mine()], store=shared, client=local).run()
+    Follower({"j": 1}.keys(), {"on_log": log}, store=shared).start().close(10)
+
+
 own = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}]
 for dataset in (Path("data.jsonl"), "data.jsonl", blob, own, blob.to_dict()):
     create_trainer(
@@ -334,3 +357,26 @@ make_follow_task(celery_app, callbacks=lambda job_id: mine, store=redis_store, r
 make_follow_all_task(celery_app, follow_task, lambda: ["job-1"], store=redis_store)
 make_submit_task(celery_app, trainer_for, store=redis_store, follow_task=follow_task)
 entries: Dict[str, object] = beat_schedule(every=30)
+
+
+def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
+    bought: Submission = submit(trainer, key="order-17", store=store, timeout=5)
+    others: Sequence[str] = bought.others
+    settled: List[Submission] = recover_submissions(
+        store, client, trainer_for={"order-18": trainer}.get
+    )
+    for each in settled:
+        if each.status == "unknown":
+            settle_submission(store, each.key, None if not others else others[0])
+    return bought.job_id
+
+
+def in_flask(app: Flask, db: object) -> List[str]:
+    extension = FlaskArkor(app)
+    bought: Submission = extension.submit(trainer, key="order-17")
+    extension.submit(key="order-18", name="n", model="m", dataset=own)
+    extension.follow("job-1", Callbacks(on_log=print), error_policy=ErrorPolicy.log()).wait()
+    extension.follower(lambda: ["job-1"], max_runs=10).run()
+    app.register_blueprint(extension.blueprint(), url_prefix="/arkor")
+    print(extension.client, extension.store, add_models(db).Submission)
+    return [each.key for each in extension.recover({"order-17": trainer}.get)] + [bought.key]

@@ -13,6 +13,7 @@ import arkor_sync
 from arkor_sync import ArkorUsageError, handlers
 from arkor_sync._common import extras
 from arkor_sync.contrib.celery import make_follow_task
+from arkor_sync.contrib.flask import Arkor
 from support.extras import EXTRAS, FOR_USERS
 
 CALL = re.compile(r'import_extra\(\s*"([\w.]+)",\s*"([\w-]+)"')
@@ -23,6 +24,7 @@ USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "celery": ("celery", lambda: make_follow_task(None)),
     "database": ("sqlalchemy", lambda: handlers.DatabaseLogger("sqlite://")),
     "datadog": ("datadog", lambda: handlers.DatadogEvents("key")),
+    "flask": ("flask", Arkor),
     "mlflow": ("mlflow", handlers.MLflowLogger),
     "notebook": ("IPython.display", handlers.NotebookPlot),
     "opentelemetry": ("opentelemetry.metrics", handlers.OpenTelemetryMetrics),
