@@ -25,6 +25,7 @@ from typing import (
 from arkor_sync._common.arguments import (
     MAX_SECONDS,
     check,
+    check_callback,
     check_client,
     is_seconds,
     refusal,
@@ -137,6 +138,8 @@ def make_follow_task(
     if client is not None:
         check_client(client)
     makes_callbacks = callable(callbacks) and not isinstance(callbacks, (Callback, Callbacks))
+    if makes_callbacks:
+        check_callback("callbacks", callbacks, "job's id")
     RunOptions(
         callbacks=None if makes_callbacks else callbacks,  # type: ignore[arg-type]
         error_policy=error_policy,

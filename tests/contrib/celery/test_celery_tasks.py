@@ -247,21 +247,25 @@ def test_a_worker_that_shuts_down_begins_nothing(
     assert store.holders() == []
 
 
+REFUSED = [
+    ({"store": None}, "store: got None; give a RedisCursorStore"),
+    ({"store": 7}, "cursor_store: "),
+    ({"slice": 0}, "slice: got int 0; give seconds above 0, or None"),
+    ({"slice": "60"}, "slice: "),
+    ({"retry_delay": -1}, "retry_delay: "),
+    ({"callbacks": 7}, "callbacks"),
+    ({"callbacks": lambda: None}, "callbacks: .*job's id"),
+    ({"error_policy": 7}, "error_policy: "),
+    ({"around": 7}, "around: "),
+    ({"client": 7}, "client: "),
+    ({"abort_grace": -1}, "abort_grace: "),
+]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [
-        ({"store": None}, "store: got None; give a RedisCursorStore"),
-        ({"store": 7}, "cursor_store: "),
-        ({"slice": 0}, "slice: got int 0; give seconds above 0, or None"),
-        ({"slice": "60"}, "slice: "),
-        ({"retry_delay": -1}, "retry_delay: "),
-        ({"callbacks": 7}, "callbacks"),
-        ({"error_policy": 7}, "error_policy: "),
-        ({"around": 7}, "around: "),
-        ({"client": 7}, "client: "),
-        ({"abort_grace": -1}, "abort_grace: "),
-    ],
-    ids=str,
+    REFUSED,
+    ids=[f"{next(iter(options))}-{number}" for number, (options, _) in enumerate(REFUSED)],
 )
 def test_what_cannot_work_is_refused(
     app: Any, store: LeasedStore, options: Any, expected: str
