@@ -66,6 +66,7 @@ from arkor_sync import (
     RunHealth,
     SavedCursor,
     Skip,
+    SQLCursorStore,
     Steps,
     StopTraining,
     Submission,
@@ -110,6 +111,7 @@ NO_VALUES = {
         DeploymentTarget,
     ),
     RedisCursorStore,
+    SQLCursorStore,
 }
 # At run time these are plain dictionaries.
 NO_VALUES |= {ChatMessage, ToolCall, ToolDefinition, Usage}
