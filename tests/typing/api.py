@@ -80,6 +80,12 @@ from arkor_sync import (
     submit,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.contrib.celery import (
+    beat_schedule,
+    make_follow_all_task,
+    make_follow_task,
+    make_submit_task,
+)
 from arkor_sync.contrib.flask import Arkor as FlaskArkor
 from arkor_sync.contrib.flask import add_models
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
@@ -347,6 +353,18 @@ sql_store.create_tables()
 follow("job-1", cursor_store=sql_store, around=sql_store.transaction, lease_wait=20)
 with sql_store.transaction(), sql_store.joining(sql_store.connection()):
     pass
+
+
+def trainer_for(order: str, steps: int) -> Trainer:
+    return create_trainer(name=order, model=model, dataset=HuggingFaceDataset("d"), max_steps=steps)
+
+
+celery_app = object()
+follow_task = make_follow_task(celery_app, callbacks=mine, store=redis_store, slice=None)
+make_follow_task(celery_app, callbacks=lambda job_id: mine, store=redis_store, rate_limit="1/s")
+make_follow_all_task(celery_app, follow_task, lambda: ["job-1"], store=redis_store)
+make_submit_task(celery_app, trainer_for, store=redis_store, follow_task=follow_task)
+entries: Dict[str, object] = beat_schedule(every=30)
 
 
 def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:

@@ -64,8 +64,8 @@ app.conf.update(
 follow_task = make_follow_task(
     app, callbacks=callbacks_of, store=store, retry_delay=0.3, **settings.get("follow", {})
 )
-follow_all = make_follow_all_task(app, follow_task, unfinished, store=store, every=1.0)
+follow_all = make_follow_all_task(app, follow_task, unfinished, store=store)
 submit_task = make_submit_task(
     app, trainer_for, store=store, follow_task=follow_task, retry_delay=0.2
 )
-app.conf.beat_schedule = beat_schedule(follow_all)
+app.conf.beat_schedule = beat_schedule(every=1.0)

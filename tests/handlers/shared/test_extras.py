@@ -12,6 +12,7 @@ import pytest
 import arkor_sync
 from arkor_sync import ArkorUsageError, handlers
 from arkor_sync._common import extras
+from arkor_sync.contrib.celery import make_follow_task
 from arkor_sync.contrib.flask import Arkor
 from support.extras import EXTRAS, FOR_USERS
 
@@ -20,6 +21,7 @@ SOURCES = sorted(Path(arkor_sync.__file__).parent.rglob("*.py"))
 
 USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "apprise": ("apprise", lambda: handlers.AppriseNotifier("json://127.0.0.1")),
+    "celery": ("celery", lambda: make_follow_task(None)),
     "database": ("sqlalchemy", lambda: handlers.DatabaseLogger("sqlite://")),
     "datadog": ("datadog", lambda: handlers.DatadogEvents("key")),
     "flask": ("flask", Arkor),
