@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing would tak
 # The names are listed twice: here for type checkers, and below for the interpreter. A test compares
 # the lists.
 if TYPE_CHECKING:
+    from arkor_sync._submission_row import Submission as Submission
     from arkor_sync.cloud.chat import ChatResponse as ChatResponse
     from arkor_sync.cloud.chat_types import ChatMessage as ChatMessage
     from arkor_sync.cloud.chat_types import ResponseFormat as ResponseFormat
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import SignInTimeout as SignInTimeout
     from arkor_sync.errors import StoreUnavailableError as StoreUnavailableError
     from arkor_sync.errors import StreamProtocolError as StreamProtocolError
+    from arkor_sync.errors import SubmissionUnknownError as SubmissionUnknownError
     from arkor_sync.errors import ToolRoundsExhausted as ToolRoundsExhausted
     from arkor_sync.errors import TrainingCancelledError as TrainingCancelledError
     from arkor_sync.errors import TrainingError as TrainingError
@@ -126,12 +128,17 @@ if TYPE_CHECKING:
     from arkor_sync.stream.error_policy import StopTraining as StopTraining
     from arkor_sync.stream.events import TrainingEvent as TrainingEvent
     from arkor_sync.stream.reconnect import ReconnectPolicy as ReconnectPolicy
+    from arkor_sync.submitting import recover_submissions as recover_submissions
+    from arkor_sync.submitting import settle_submission as settle_submission
+    from arkor_sync.submitting import submit as submit
     from arkor_sync.trainer import Trainer as Trainer
     from arkor_sync.trainer import create_trainer as create_trainer
     from arkor_sync.trainer import follow as follow
 else:
     _MODULES = {
         "trainer": "create_trainer follow Trainer",
+        "_submission_row": "Submission",
+        "submitting": "submit recover_submissions settle_submission",
         "manifest": "Arkor create_arkor load_project",
         "run": "Run",
         "result": "RunHealth TrainingResult Metrics Artifact",
@@ -178,8 +185,8 @@ else:
             "UpgradeRequiredError RateLimitError ServerError ResponseError ToolRoundsExhausted "
             "StreamProtocolError "
             "RunError RunAborted WaitTimeout ReconnectExhausted ForkedRunError CursorStoreError "
-            "StoreUnavailableError LeaseHeldError LeaseLostError TrainingError TrainingFailedError "
-            "TrainingCancelledError"
+            "StoreUnavailableError LeaseHeldError LeaseLostError SubmissionUnknownError "
+            "TrainingError TrainingFailedError TrainingCancelledError"
         ),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}

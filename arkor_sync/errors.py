@@ -291,6 +291,24 @@ class StoreUnavailableError(CursorStoreError):
     """
 
 
+class SubmissionUnknownError(ArkorError):
+    """It is not known whether a job exists that was submitted with this key.
+
+    It is not submitted again by itself. Look for a job with this name. Where there is one, call
+    `settle_submission(store, key, job_id)`. Where there is none, call `settle_submission(store,
+    key)`; after that `submit` sends it.
+
+    Attributes:
+        key: The key.
+        name: The job's name, as it was sent.
+    """
+
+    def __init__(self, message: str, key: str, name: str) -> None:
+        self.key = key
+        self.name = name
+        super().__init__(message)
+
+
 class ForkedRunError(RunError):
     """The run belongs to the parent process; its threads do not exist in this one."""
 

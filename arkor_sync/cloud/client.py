@@ -70,6 +70,7 @@ class CloudApiClient:
             something, and chats; then a job may be created twice. `"none"`: nothing.
 
     Attributes:
+        retry: As given.
         jobs: The routes below `/v1/jobs`.
         projects: The routes below `/v1/projects`.
         deployments: The routes below `/v1/endpoints`.
@@ -123,6 +124,7 @@ class CloudApiClient:
                 retry=retry,
             ),
         )
+        self.retry = retry
         self.jobs = Jobs(self._session)
         self.projects = Projects(self._session)
         self.deployments = Deployments(self._session)

@@ -19,7 +19,7 @@ from arkor_sync._common.locks import SLICE, Flag, ProcessLock
 from arkor_sync._common.log import LOG_GRACE, get_logger, note_and_warn
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
-from arkor_sync.errors import RunAborted, WaitTimeout, still_runs, text_of
+from arkor_sync.errors import ArkorUsageError, RunAborted, WaitTimeout, still_runs, text_of
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -38,6 +38,8 @@ class Submitter:
 
     Attributes:
         job: The job, once the cloud has accepted it.
+        key: With which key `submitting.submit` submits the job, instead of this object; or None.
+        job_id: The job that was submitted so, once it is known.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Submitter:
             aborted: Returns the reason in a tuple once the job is not wanted any more.
         """
         self.job: Optional[TrainingJob] = None
+        self.key: Optional[str] = None
+        self.job_id: Optional[str] = None
         self._client = client
         self._name = name
         self._config = config
@@ -79,6 +83,13 @@ class Submitter:
             WaitTimeout: The deadline has passed.
             Exception: See `Jobs.create`.
         """
+        if self.job is None and self.key is not None:
+            if self.job_id is None:
+                raise ArkorUsageError(
+                    f"{self._name!r} has a key: it is not known yet whether its job was created; "
+                    f"call submit(trainer, key={self.key!r}, ...) again first"
+                )
+            self.job = self._client.jobs.get(self.job_id)
         submission = self._start()
         if submission is None:
             assert self.job is not None

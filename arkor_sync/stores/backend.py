@@ -80,7 +80,7 @@ class Intent(NamedTuple):
 
     Attributes:
         key: The program's name for it.
-        name: The job's name, as it is sent.
+        name: What the first one wrote down: the job's name, and by what its configuration is known.
         status: `submitting`, `submitted`, `refused` or `unknown`.
         job_id: The job, once it is known.
         detail: Why it was refused, or is unknown; None else.
@@ -88,6 +88,7 @@ class Intent(NamedTuple):
         expires_in: Seconds until the row's lease ends.
         age: Seconds since it was first written down.
         mine: Whether this call has taken the row's lease.
+        owner: Who has, or had, the row's lease, as text for people.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Intent(NamedTuple):
     expires_in: float
     age: float
     mine: bool
+    owner: Optional[str] = None
 
 
 class Backend(Protocol):
@@ -174,6 +176,13 @@ class Backend(Protocol):
 
     def submissions(self, statuses: Collection[str]) -> List[Intent]:
         """List the intents with one of these statuses, the oldest first; `mine` is False."""
+
+    def forget_submission(self, key: str) -> bool:
+        """Remove an intent that is not `submitted`, and whose row's lease nobody has.
+
+        Returns:
+            Whether one was removed.
+        """
 
     @property
     def joined(self) -> bool:

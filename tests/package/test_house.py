@@ -21,7 +21,7 @@ FLOORS: List[Set[str]] = [
     {"__init__", "__main__"},
     {"cli"},
     {"client", "contrib", "credentials", "manifest", "project", "signals", "studio", "testing"},
-    {"follower", "submitting"},
+    {"_submission_row", "_submission_search", "follower", "submitting"},
     {"handlers"},
     {"trainer"},
     {"run"},

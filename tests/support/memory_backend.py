@@ -9,6 +9,7 @@ from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Se
 from arkor_sync import LeaseHeldError, StoreUnavailableError
 from arkor_sync._common.clock import Clock
 from arkor_sync.stores.backend import (
+    SUBMITTED,
     SUBMITTING,
     UNKNOWN,
     Holder,
@@ -181,6 +182,14 @@ class MemoryBackend:
             rows = sorted(self._submissions.items(), key=lambda item: item[1]["created"])
             return [self._intent(key, False) for key, row in rows if row["status"] in statuses]
 
+    def forget_submission(self, key: str) -> bool:
+        with self._call("forget_submission"):
+            row = self._submissions.get(key)
+            if row is None or row["status"] == SUBMITTED or row["expires"] > self.now():
+                return False
+            del self._submissions[key]
+            return True
+
     def _intent(self, key: str, mine: bool) -> Intent:
         row = self._submissions[key]
         return Intent(
@@ -193,6 +202,7 @@ class MemoryBackend:
             row["expires"] - self.now(),
             self.now() - row["created"],
             mine,
+            row.get("owner"),
         )
 
     def after_fork(self) -> None:

@@ -1,0 +1,90 @@
+"""How the job of a submission is named and found again. Pure."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from arkor_sync._common.secret import HIDDEN, Secret, hide_secrets, redact
+from arkor_sync._common.text import safe_line
+from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.errors import ArkorError, text_of
+
+
+def job_name(name: str, key: str) -> str:
+    """Return the name under which a job is sent. Two keys, or two names, never give the same.
+
+    The last `[` begins the key, because a key has none: it is escaped, as in a URL.
+    """
+    for char in "%[]":
+        key = key.replace(char, f"%{ord(char):02X}")
+    return f"{name} [{key}]"
+
+
+def fingerprint(config: Mapping[str, Any], project: object = None) -> str:
+    """Return a short text by which a configuration and its project are known again.
+
+    Secrets are no part of it: a token or a signed URL may change from one call to the next.
+    """
+    slugs = [getattr(project, name, None) for name in ("org_slug", "project_slug")]
+    text = json.dumps([slugs, _plain(hide_secrets(config))], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        shown = redact(value)
+        return HIDDEN if shown == value else shown
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    lines: Optional[Sequence[str]] = getattr(value, "lines", None)  # of records
+    return value if lines is None else sha256("\n".join(lines).encode()).hexdigest()
+
+
+def without_fingerprint(row_name: str) -> str:
+    """Return the name under which the job of a row is sent."""
+    return row_name.rpartition(" #")[0] or row_name
+
+
+def may_be_cut(length: int) -> bool:
+    """Tell whether a list may have been cut at this length: at a limit as any service has one.
+
+    Those are multiples of 10 and 25; 5 and 15; powers of two; the rows and columns of pages that
+    show a grid (12, 24, 36, 48, 72, 96); and one less than a power of 2 or 10, as in 255 and 999.
+    """
+    if length < 5:
+        return False
+    is_power = any(each & (each - 1) == 0 for each in (length, length + 1)) and length > 7
+    one_less = str(length).strip("9") == "" and length > 9
+    is_round = length % 10 == 0 or length % 25 == 0 or length in (5, 12, 15, 24, 36, 48, 72, 96)
+    return is_power or one_less or is_round
+
+
+class Found(NamedTuple):
+    """What the list of jobs says about a name.
+
+    Attributes:
+        jobs: The jobs of this name, the oldest first.
+        doubt: Why there may be one although there is none in the list; empty if there is none.
+    """
+
+    jobs: Tuple[str, ...] = ()
+    doubt: str = ""
+
+
+def find_jobs(jobs: Union[Sequence[TrainingJob], ArkorError], name: str) -> Found:
+    """Find the jobs of exactly this name.
+
+    Args:
+        jobs: The list of jobs, or the error that came in its place.
+        name: The name.
+    """
+    if isinstance(jobs, ArkorError):
+        return Found((), f"the list of jobs cannot be read ({safe_line(text_of(jobs), 200)})")
+    found = [each for each in jobs if each.name == name]
+    if not found and may_be_cut(len(jobs)):
+        return Found((), f"the list of jobs has {len(jobs)}, and may have been cut there")
+    return Found(tuple(each.id for each in sorted(found, key=lambda job: job.created_at)))
