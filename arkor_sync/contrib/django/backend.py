@@ -35,6 +35,7 @@ from arkor_sync.stores.backend import (
     Save,
     Taken,
 )
+from arkor_sync.stores.backend import Member as FollowingMember
 from arkor_sync.stores.base import decode_cursor
 
 _MOST = 500  # values in one statement
@@ -65,7 +66,7 @@ class DjangoBackend:
         return connection is not None and connection.in_atomic_block
 
     @contextmanager
-    def _transaction(
+    def transaction(
         self, own: Optional[OwnConnection] = None, committed: bool = True
     ) -> Iterator[None]:
         """Enter a transaction, and tell errors of the database as those of a store.
@@ -95,7 +96,7 @@ class DjangoBackend:
 
     def take(self, job_id: str, owner: str, ttl: float) -> Taken:
         """Take the lease on a job if nobody has it, and fence off all earlier holders."""
-        with self._transaction():
+        with self.transaction():
             leases, positions = self._rows(Lease), self._rows(Position)
             leases.bulk_create([Lease(job_id=job_id)], ignore_conflicts=True)
             lease = leases.select_for_update().annotate(now=ServerTime()).get(job_id=job_id)
@@ -121,7 +122,7 @@ class DjangoBackend:
         if not leases:
             return set()
         epochs = dict(leases)
-        with self._transaction(self._renewing):
+        with self.transaction(self._renewing):
             rows = self._rows(Lease)
             mine = rows.filter(job_id__in=epochs, owner=owner, expires__gt=ServerTime())
             found = mine.select_for_update().order_by("job_id").values_list("job_id", "epoch")
@@ -132,7 +133,7 @@ class DjangoBackend:
     def save(self, saves: Sequence[Save]) -> Set[str]:
         """Keep positions; return the jobs for which it was refused."""
         refused = set()
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             for save in sorted(saves, key=lambda each: each.job_id):  # one order: no deadlock
                 kept = self._rows(Position).filter(job_id=save.job_id, epoch=save.epoch)
                 values = {"text": save.text, "finished": save.finished, "saved_at": ServerTime()}
@@ -142,13 +143,13 @@ class DjangoBackend:
 
     def release(self, job_id: str, owner: str, epoch: int) -> None:
         """End a lease, if it is still held."""
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             mine = self._rows(Lease).filter(job_id=job_id, owner=owner, epoch=epoch)
             mine.filter(expires__gt=ServerTime()).update(expires=ServerTime())
 
     def load(self, job_id: str) -> Optional[str]:
         """Return what was saved last, or None."""
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             texts = self._rows(Position).filter(job_id=job_id).values_list("text", flat=True)
             text: Optional[str] = texts.first()
         return text
@@ -156,7 +157,7 @@ class DjangoBackend:
     def holders(self, job_ids: Optional[Collection[str]]) -> List[Holder]:
         """Look up who follows these jobs, or all jobs."""
         found = []
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             for part in _parts(job_ids):
                 wanted = Q() if part is None else Q(job_id__in=part)
                 positions = {
@@ -174,7 +175,7 @@ class DjangoBackend:
 
     def join(self, owner: str, ttl: float) -> List[FollowingMember]:
         """Say that a process follows jobs, for so long; return all that do."""
-        with self._transaction(self._renewing):
+        with self.transaction(self._renewing):
             rows = self._rows(Member)
             rows.bulk_create([Member(owner=owner, expires=0.0)], ignore_conflicts=True)
             rows.filter(owner=owner).update(expires=ServerTime() + ttl)
@@ -187,12 +188,12 @@ class DjangoBackend:
 
     def members(self) -> List[FollowingMember]:
         """Return the processes that follow jobs."""
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             return self._members()
 
     def leave(self, owner: str) -> None:
         """Say that a process follows no more jobs."""
-        with self._transaction(self._renewing, committed=False):
+        with self.transaction(self._renewing, committed=False):
             self._rows(Member).filter(owner=owner).delete()
 
     def open_submission(self, key: str, name: str, owner: str, ttl: float) -> Intent:
@@ -200,7 +201,7 @@ class DjangoBackend:
 
         A row that the app's own `submit` has written has no intent yet.
         """
-        with self._transaction():
+        with self.transaction():
             rows = self._rows(Run)
             if not rows.filter(key=key).exists():
                 new = Run(key=key, name=name, complete=False, submit_opened=ServerTime())
@@ -232,7 +233,7 @@ class DjangoBackend:
         detail: Optional[str] = None,
     ) -> bool:
         """Write down what became of an intent and end its row's lease."""
-        with self._transaction():
+        with self.transaction():
             mine = self._rows(Run).filter(key=key, submitter=owner, submit_epoch=epoch)
             changed = mine.update(
                 status=status, job_id=job_id, error=storable(detail), submit_expires=ServerTime()
@@ -241,7 +242,7 @@ class DjangoBackend:
 
     def submissions(self, statuses: Collection[str]) -> List[Intent]:
         """List the intents with one of these statuses, the oldest first."""
-        with self._transaction(committed=False):
+        with self.transaction(committed=False):
             rows = self._rows(Run).exclude(intent="").annotate(now=ServerTime())
             if SUBMITTED not in statuses:
                 rows = rows.filter(status__in=(*statuses, Run.Status.LOST))
@@ -250,7 +251,7 @@ class DjangoBackend:
 
     def forget_submission(self, key: str) -> bool:
         """Remove an intent that is not `submitted`. The row of the run stays."""
-        with self._transaction():
+        with self.transaction():
             rows = self._rows(Run).filter(key=key, job_id=None).exclude(intent="")
             forgotten = rows.filter(submit_expires__lte=ServerTime()).update(
                 intent="", status=SUBMITTING, submit_epoch=0, submitter=""

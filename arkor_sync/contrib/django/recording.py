@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
+from django.conf import settings
 from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -27,7 +28,7 @@ from arkor_sync.contrib.django import signals
 from arkor_sync.contrib.django.backend import storable
 from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Lease, Metric, Run
-from arkor_sync.errors import LeaseLostError, NotFoundError, RunAborted, text_of
+from arkor_sync.errors import LeaseLostError, RunAborted, text_of
 from arkor_sync.render.rows import Row
 from arkor_sync.stream.replay import lasting_key
 
@@ -99,10 +100,7 @@ class RunRecorder(Callback):
         if not leases.filter(expires__gt=ServerTime()).exists():
             return
         text = f"{type(error).__name__}: {text_of(error)}"
-        changed: Dict[str, Any] = {"error": _shown(text)}
-        if isinstance(error, NotFoundError):
-            changed.update(status=Run.Status.LOST, ended_at=timezone.now())
-        self._write(None, ctx, **changed)
+        self._write(None, ctx, error=_shown(text))
 
     def _end(self, signal: Signal, ctx: Any, status: str, error: str) -> None:
         at = _time_of(getattr(ctx.event, "timestamp", None))
@@ -147,8 +145,6 @@ def _time_of(timestamp: Optional[str]) -> Any:
         found = None
     if found is None:
         return timezone.now()
-    from django.conf import settings
-
     if settings.USE_TZ == timezone.is_aware(found):
         return found
     return timezone.make_aware(found) if settings.USE_TZ else timezone.make_naive(found)

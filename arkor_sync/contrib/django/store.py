@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Dict, Optional, Tuple
 
 from django.db import InterfaceError, OperationalError
 
+from arkor_sync._common.locks import ProcessLock
 from arkor_sync.contrib.django.backend import DjangoBackend
 from arkor_sync.contrib.django.conf import ArkorSettings, arkor_settings
 from arkor_sync.errors import StoreUnavailableError
@@ -44,13 +44,13 @@ def policy_of(configured: ErrorPolicy) -> ErrorPolicy:
 
 
 _stores: Dict[Tuple[str, float], DjangoCursorStore] = {}
-_lock = threading.Lock()
+_lock = ProcessLock()
 
 
 def shared_store(configured: ArkorSettings) -> DjangoCursorStore:
     """Return the store that all submissions of this process share."""
     key = (configured.database, configured.ttl)
-    with _lock:
+    with _lock():
         if key not in _stores:
             _stores[key] = DjangoCursorStore(*key)
         return _stores[key]

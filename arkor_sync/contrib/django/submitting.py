@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from arkor_sync._common.arguments import refusal
@@ -20,12 +21,20 @@ from arkor_sync.contrib.django.conf import ArkorSettings, arkor_settings
 from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Run
 from arkor_sync.contrib.django.store import DjangoCursorStore, shared_store
-from arkor_sync.errors import ArkorError, text_of
+from arkor_sync.errors import ArkorError, LeaseHeldError, text_of
 from arkor_sync.options import RunOptions
-from arkor_sync.submitting import recover_submissions, submit as submit_once
+from arkor_sync.stores.backend import SUBMITTING
+from arkor_sync.submitting import _check_key, recover_submissions
+from arkor_sync.submitting import submit as submit_once
 from arkor_sync.trainer import Trainer, create_trainer
 
 logger = get_logger("arkor_sync.contrib.django")
+
+_UNSETTLED = (Run.Status.SUBMITTING, Run.Status.UNKNOWN)
+_LOST = (
+    "the process that was to submit it ended before it was sent, and not all that is sent is kept "
+    "here: there is a secret or data in it. Call submit() with the same key"
+)
 
 LEFT_AFTER = 120.0
 """Seconds after which a row that no process has begun to submit is left by the one that wrote it."""
@@ -68,22 +77,32 @@ def submit(*, key: Optional[str] = None, **training: Any) -> Run:
         "complete": complete,
         "submit_opened": ServerTime(),
     }
-    run, _ = rows.get_or_create(key=key, defaults=values)
-    if run.status in (Run.Status.SUBMITTING, Run.Status.UNKNOWN, Run.Status.LOST):
-        action = partial(_submit_now, run, trainer, configured)
+    run, created = rows.get_or_create(key=key, defaults=values)
+    if not created and (run.name, run.config) != (values["name"], config):
+        got = f"{key!r}, which was used for {run.name!r} with another name or configuration"
+        raise refusal("key", key, "the same name and configuration again, or another key", got=got)
+    if run.status in _UNSETTLED or run.status == Run.Status.LOST:
+        action = partial(submit_now, run, trainer, configured)
         transaction.on_commit(action, using=configured.database)
     return run
 
 
-def _submit_now(run: Run, trainer: Trainer, configured: ArkorSettings) -> None:
+def submit_now(run: Run, trainer: Trainer, configured: ArkorSettings) -> None:
     """Submit the job of a committed row. An error of the cloud is in the row, and in the log."""
+    store = shared_store(configured)
+    problem = ""
     try:
-        submit_once(trainer, key=run.key, store=shared_store(configured))
+        submit_once(trainer, key=run.key, store=store, timeout=0)
+    except LeaseHeldError:
+        pass  # another process is submitting it
     except ArkorError as error:
         logger.warning("run %s (%s) is not submitted: %s", run.pk, run.name, text_of(error))
-        rows = Run.objects.using(configured.database).filter(pk=run.pk, error="")
-        rows.update(error=storable(safe_line(text_of(error))))
-    run.refresh_from_db(using=configured.database)
+        problem = storable(safe_line(text_of(error)))
+    with store.backend.transaction(committed=False):
+        if problem:
+            rows = Run.objects.using(configured.database).filter(pk=run.pk, job_id=None)
+            rows.exclude(status=Run.Status.UNKNOWN).update(error=problem)
+        run.refresh_from_db(using=configured.database)
 
 
 class Recovered(NamedTuple):
@@ -108,38 +127,32 @@ def recover(
     A job that was created is found by its name. Where there is certainly none, it is submitted from
     the row. A row that does not hold all that is sent, because of a secret, is `lost` then.
     """
-    store = store or shared_store(configured)
-    client = client or configured.client()
+    store, client = store or shared_store(configured), client or configured.client()
     rows = Run.objects.using(configured.database)
-    unsettled = (Run.Status.SUBMITTING, Run.Status.UNKNOWN)
-    before = dict(rows.filter(status__in=unsettled).values_list("pk", "status"))
-    if not before:
-        return []
+    reading = partial(store.backend.transaction, committed=False)
 
     def trainer_for(key: str) -> Optional[Trainer]:
-        run = rows.get(key=key)
-        if not run.complete:
-            return None
-        return Trainer(run.name, run.config, client, RunOptions())
+        with reading():
+            run = rows.get(key=key)
+        return Trainer(run.name, run.config, client, RunOptions()) if run.complete else None
 
+    with reading():
+        before = {run.pk: run.status for run in rows.filter(status__in=_UNSETTLED)}
+    if not before:
+        return []
     settled = recover_submissions(store, client, trainer_for=trainer_for)
-    left = rows.filter(intent="", status=Run.Status.SUBMITTING)
-    for run in left.filter(submit_opened__lte=ServerTime() - LEFT_AFTER, complete=True):
-        trainer = trainer_for(run.key)
-        if trainer is not None:
-            _submit_now(run, trainer, configured)
-    never_sent = [each.key for each in settled if each.status == Run.Status.SUBMITTING]
-    gone = rows.filter(key__in=never_sent) | left.filter(
-        submit_opened__lte=ServerTime() - LEFT_AFTER
-    )
-    gone.filter(complete=False, status=Run.Status.SUBMITTING).update(
-        status=Run.Status.LOST,
-        ended_at=timezone.now(),
-        error="the process that submitted it died before it was sent, and its configuration has a "
-        "secret or data that is not kept here; submit it again with the same key",
-    )
-    now = rows.filter(pk__in=before).order_by("pk")
-    return [Recovered(run, before[run.pk]) for run in now]
+    not_sent = Q(key__in=[each.key for each in settled if each.status == SUBMITTING])
+    # No process has begun to submit these, and none will.
+    left = Q(intent="", submit_opened__lte=ServerTime() - LEFT_AFTER)
+    with reading():
+        unsent = list(rows.filter(left, status=SUBMITTING, complete=True))
+    for run in unsent:
+        submit_now(run, Trainer(run.name, run.config, client, RunOptions()), configured)
+    with reading():
+        rows.filter(not_sent | left, status=SUBMITTING, complete=False).update(
+            status=Run.Status.LOST, ended_at=timezone.now(), error=_LOST
+        )
+        return [Recovered(run, before[run.pk]) for run in rows.filter(pk__in=before).order_by("pk")]
 
 
 def without_secrets(config: Any) -> Tuple[Dict[str, Any], bool]:
