@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from arkor_sync.errors import UnprocessableEntityError as UnprocessableEntityError
     from arkor_sync.errors import UpgradeRequiredError as UpgradeRequiredError
     from arkor_sync.errors import WaitTimeout as WaitTimeout
+    from arkor_sync.follower import Follower as Follower
     from arkor_sync.history import Best as Best
     from arkor_sync.history import History as History
     from arkor_sync.manifest import Arkor as Arkor
@@ -139,6 +140,7 @@ else:
         "trainer": "create_trainer follow Trainer",
         "_submission_row": "Submission",
         "submitting": "submit recover_submissions settle_submission",
+        "follower": "Follower",
         "manifest": "Arkor create_arkor load_project",
         "run": "Run",
         "result": "RunHealth TrainingResult Metrics Artifact",

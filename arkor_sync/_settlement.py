@@ -32,6 +32,7 @@ class Settlement:
         failure: The callback's failure that ended the run, or None.
         aborted: The reason of an abort, and when it was asked for (`Clock.now`); or None.
         cancelled: Whether the cloud has said that it ends the job, or that the job has ended.
+        silent: Whether the log is told nothing of the end: who follows many jobs tells it.
         cell: The cell of a notebook that waits.
     """
 
@@ -42,6 +43,7 @@ class Settlement:
         self.error: Optional[BaseException] = None
         self.aborted: Optional[Tuple[object, float]] = None
         self.cancelled = False
+        self.silent = False
         self.cell = WaitingCell()
         self._stopping = 0  # requests to cancel that the cloud has not answered yet
         self._callbacks: List[Callable[[Any], None]] = []
@@ -124,7 +126,7 @@ class Settlement:
             error: What ends the run, or the waiting for it.
             log: Whether the log is told. The log may block.
         """
-        if not self.leaves_job:
+        if not self.leaves_job or self.silent:
             return
         note = still_runs(self._run.job.id)
         reason = self.aborted[0] if self.aborted else error

@@ -367,8 +367,8 @@ class Run(Inference):
         is_first = self._settlement.settle(error, failure)
         self._threads.stop()
         interruption = self._settlement.call_back()
-        unseen = is_first and not self._awaited and self._settlement.aborted is None
-        if error is not None and unseen:
+        told = self._awaited or self._settlement.silent or self._settlement.aborted is not None
+        if error is not None and is_first and not told:
             # If the program never calls wait(), this is the only report.
             what = "the run of job %s ended with an error, and nothing waited for it"
             try_to_log(logger.error, what, self.job.id, exc_info=error)

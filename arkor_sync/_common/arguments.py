@@ -140,15 +140,20 @@ def check_keys(
             )
 
 
-def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
-    """Return the function, or refuse one that cannot be called with one context.
+def check_callback(name: str, given: Any, argument: str = "context") -> Callable[[Any], Any]:
+    """Return the function, or refuse one that cannot be called with one argument.
+
+    Args:
+        name: The argument, as the caller of the public function knows it.
+        given: The function.
+        argument: What the function is called with.
 
     Raises:
         ArkorUsageError: It is no function, or it takes no or more arguments.
     """
     function: Callable[[Any], Any] = given
     if not callable(function):
-        raise refusal(name, function, "a function of one context")
+        raise refusal(name, function, f"a function of one {argument}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -160,7 +165,7 @@ def check_callback(name: str, given: Any) -> Callable[[Any], Any]:
         raise refusal(
             name,
             function,
-            "a function that can be called with one argument, the context",
+            f"a function that can be called with one argument, the {argument}",
             got=f"{label}{signature} ({error})",
         ) from None
     return function

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from typing import Callable, Dict, List, Optional
 
 from arkor_sync._common.arguments import check
@@ -36,6 +37,7 @@ logger = get_logger("arkor_sync.stores")
 
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
+_LANES = 4  # leases that are taken or given back at the same time
 
 OnLost = Callable[[LeaseLostError], None]
 
@@ -54,7 +56,8 @@ class Reservation:
         self._on_lost = on_lost
         self._lost: Optional[LeaseLostError] = None
         asked = Clock.now()
-        taken = store.backend.take(job_id, store.owner, store.ttl)
+        with store.lane(job_id)():
+            taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
         self.renewed(asked)
         try:
@@ -113,8 +116,12 @@ class Reservation:
 
     def release(self) -> None:
         """Give the lease back. A second call does nothing."""
-        if self._store.forget(self):
-            self._store.backend.release(self._job_id, self._store.owner, self.epoch)
+        store = self._store
+        if not store.forget(self):
+            return
+        # A transaction of the program has its connection already, and may be waited for.
+        with nullcontext() if store.backend.joined else store.lane(self._job_id)():
+            store.backend.release(self._job_id, store.owner, self.epoch)
 
 
 class LeasedStore:
@@ -139,6 +146,7 @@ class LeasedStore:
         self.ttl = float(ttl)
         self.batching = Batching(backend.save)
         self._lock = ProcessLock()
+        self._lanes = [ProcessLock() for _ in range(_LANES)]
         self._begin()
         register_hooks(self)
 
@@ -183,6 +191,10 @@ class LeasedStore:
     def members(self) -> List[Member]:
         """Look up the processes that follow jobs (`Follower`)."""
         return self.backend.members()
+
+    def lane(self, job_id: str) -> ProcessLock:
+        """Return the lock of who takes or gives back a lease, so that few do so at a time."""
+        return self._lanes[hash(job_id) % _LANES]
 
     def forget(self, reservation: Reservation) -> bool:
         """Renew a lease no more; return whether it was renewed until now."""
