@@ -21,7 +21,7 @@ from django.db.models import F, Q
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
-from arkor_sync.contrib.django.connections import OwnConnection, ServerTime, current_connection
+from arkor_sync.contrib.django.connections import ServerTime, StoreConnection, current_connection
 from arkor_sync.contrib.django.models import Lease, Member, Position, Run
 from arkor_sync.errors import ArkorUsageError, CursorStoreError, LeaseHeldError, StoreUnavailableError
 from arkor_sync.stores.backend import (
@@ -56,8 +56,8 @@ class DjangoBackend:
             raise refusal("ARKOR['DATABASE']", alias, wanted, got=f"{alias!r}, which is {vendor}")
         self.alias = alias
         # Renewals have one to themselves: they wait for nothing else.
-        self._renewing = OwnConnection(alias)
-        self._own = OwnConnection(alias)
+        self._renewing = StoreConnection(alias)
+        self._own = StoreConnection(alias)
 
     @property
     def joined(self) -> bool:
@@ -67,7 +67,7 @@ class DjangoBackend:
 
     @contextmanager
     def transaction(
-        self, own: Optional[OwnConnection] = None, committed: bool = True
+        self, own: Optional[StoreConnection] = None, committed: bool = True
     ) -> Iterator[None]:
         """Enter a transaction, and tell errors of the database as those of a store.
 
@@ -259,9 +259,7 @@ class DjangoBackend:
         return bool(forgotten)
 
     def after_fork(self) -> None:
-        """Leave the parent's connections alone, in a forked child."""
-        self._renewing.after_fork()
-        self._own.after_fork()
+        """Do nothing: the connections do it themselves."""
 
     def close(self) -> None:
         """Close the connections. A later call makes new ones."""

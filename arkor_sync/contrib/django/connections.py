@@ -1,9 +1,8 @@
-"""Connections: a bounded number of them for callbacks, and two of the store's own. Any thread.
+"""Connections of our own: a bounded number, whatever the number of threads. Any thread.
 
 Django keeps a connection for each thread, and never closes that of a thread which is not part of a
-request. With one thread a followed job that is one connection a job. So a worker thread has one
-only while it is inside of a slot; all else that the store asks goes over two connections that the
-threads use one after the other.
+request. With one thread for each followed job that is one connection for each job. So here a thread
+borrows a connection: the models that it uses meanwhile use that one.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import copy
 import threading
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import Error, connections, transaction
 from django.db.models import FloatField, Func
 
 from arkor_sync._common.clock import Clock
@@ -21,9 +20,9 @@ from arkor_sync._common.locks import SLICE, Flag, ProcessLock
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread
 
-IDLE = 5.0  # seconds after which a connection of the store's own is closed
+IDLE = 5.0  # seconds after which a connection that nobody borrows is closed
 
-# What such a connection waits for, in a transaction: another one's lock, and the answer.
+# What a transaction of the store waits for: another one's lock, and the answer.
 _LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 _NETWORK = {"connect_timeout": 5, "tcp_user_timeout": 10_000}  # seconds, milliseconds
 
@@ -40,134 +39,136 @@ class ServerTime(Func):
         return self.as_sql(compiler, connection, template=template, **more)
 
 
-class Slots:
-    """`around` of a followed job: a transaction, in one of a few slots. Any thread may enter it.
+class OwnConnections:
+    """Up to so many connections to one database. A thread that needs one waits for it.
 
-    It waits for a slot. At the end the connections of the thread are closed, or given back to
-    Django's pool. So the next attempt gets a new one if this one was broken.
+    One that raised is closed. So the next attempt gets a new one, if this one was broken.
 
     Args:
         alias: The database.
-        slots: How many threads may be inside at once.
+        most: How many there are at most.
     """
 
-    def __init__(self, alias: str, slots: int) -> None:
+    def __init__(self, alias: str, most: int = 1) -> None:
         self.alias = alias
-        self._slots = slots
-        self.after_fork()
+        self._most = most
+        self._lock = ProcessLock()
+        self._begin()
         register_hooks(self)
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Enter a slot and a transaction."""
-        with self.connection(), transaction.atomic(using=self.alias):
-            yield
+    def _begin(self) -> None:
+        self._all: Set[Any] = set()
+        self._idle: Dict[Any, float] = {}  # with the time from which on nobody had it
+        self._free = threading.BoundedSemaphore(self._most)
+        self._closer: Optional[OwnThread] = None
+        self._wake = Flag()
 
     @contextmanager
-    def connection(self) -> Iterator[None]:
-        """Enter a slot, without a transaction."""
+    def borrowed(self) -> Iterator[Any]:
+        """Have this thread use one of them for the database, until the context ends."""
         free = self._free
         while not free.acquire(timeout=SLICE):
             pass
         try:
-            connection = connections[self.alias]
-            write_at_once(connection)
-            yield
+            connection = self._lend()
+            before = list(connections.all(initialized_only=True))
+            others = current_connection(self.alias)
+            connections[self.alias] = connection
+            is_whole = False
+            try:
+                yield connection
+                is_whole = True
+            finally:
+                if others is None:
+                    del connections[self.alias]
+                else:
+                    connections[self.alias] = others
+                for each in connections.all(initialized_only=True):
+                    if each not in before:  # to another database; the program has opened it
+                        _close(each)
+                self._take_back(connection, is_whole)
         finally:
-            with suppress(DatabaseError, InterfaceError):
-                connections.close_all()
             free.release()
 
+    def close(self) -> None:
+        """Close those that nobody has borrowed. The others are closed when they are idle."""
+        with self._lock():
+            self._close_idle(0.0)
+        self._wake.set()
+
     def after_fork(self) -> None:
-        """Have all slots free in a forked child: the threads that are inside are the parent's."""
-        self._free = threading.BoundedSemaphore(self._slots)
+        """Leave them to the parent, in a forked child."""
+        _inherited.append(self._all)
+        self._begin()
 
     def at_exit(self, timeout: float) -> None:
         """Do nothing. The exit hook calls it on every registered object."""
 
-
-class OwnConnection:
-    """A connection of the store's own, for one thread at a time. It is closed when it is idle.
-
-    Args:
-        alias: The database that it is to.
-    """
-
-    def __init__(self, alias: str) -> None:
-        self._alias = alias
-        self._lock = ProcessLock()
-        self._connection: Any = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._closer: Optional[OwnThread] = None
-        self._wake = Flag()
-        self._used = 0.0
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Enter a transaction on it. The models that this thread uses inside use it as well."""
+    def _lend(self) -> Any:
         with self._lock():
-            if self._connection is None:
-                self._connection = _new_connection(self._alias)
-            own, others = self._connection, current_connection(self._alias)
-            connections[self._alias] = own
+            if self._idle:
+                return self._idle.popitem()[0]  # the one that was used last
+            connection = _new_connection(self.alias)
+            self._all.add(connection)
+            return connection
+
+    def _take_back(self, connection: Any, is_whole: bool) -> None:
+        with self._lock():
+            if not is_whole or not self._has_closer():
+                self._all.discard(connection)
+                _close(connection)
+            elif connection in self._all:  # else this is a forked child
+                self._idle[connection] = Clock.now()
+
+    def _has_closer(self) -> bool:
+        if self._closer is None:
+            closer = OwnThread(self._close_when_idle, "arkor-database")
             try:
-                with transaction.atomic(using=self._alias):
-                    if own.vendor == "postgresql":
-                        with own.cursor() as cursor:
-                            cursor.execute(_LIMITS)
-                    yield
-            except (OperationalError, InterfaceError):
-                self._close()
-                raise
-            finally:
-                if others is None:
-                    del connections[self._alias]
-                else:
-                    connections[self._alias] = others
-                self._used = Clock.now()
-                self._close_later()
-
-    def close(self) -> None:
-        """Close it; the next transaction opens it again."""
-        with self._lock():
-            self._close()
-        self._wake.set()
-
-    def after_fork(self) -> None:
-        """Leave it to the parent, in a forked child."""
-        if self._connection is not None:
-            _inherited.append(self._connection)
-        self._connection = None
-        self._begin()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            with suppress(DatabaseError, InterfaceError):
-                self._connection.close()
-            self._connection = None
-
-    def _close_later(self) -> None:
-        if self._closer is not None or self._connection is None:
-            return
-        closer = OwnThread(self._close_when_idle, "arkor-database")
-        try:
-            closer.start()
-        except (RuntimeError, MemoryError):
-            self._close()  # there is no thread that could
-        else:
+                closer.start()
+            except (RuntimeError, MemoryError):
+                return False
             self._closer = closer
+        return True
 
     def _close_when_idle(self) -> None:
         while True:
             self._wake.wait(IDLE)
             with self._lock():
-                if self._connection is None or Clock.now() >= self._used + IDLE:
-                    self._close()
+                self._wake.clear()
+                self._close_idle(IDLE)
+                if not self._idle:
                     self._closer = None
-                    self._wake.clear()
                     return
+
+    def _close_idle(self, idle: float) -> None:
+        for connection, since in list(self._idle.items()):
+            if Clock.now() >= since + idle:
+                del self._idle[connection]
+                self._all.discard(connection)
+                _close(connection)
+
+
+class Slots(OwnConnections):
+    """`around` of a followed job: a transaction, on one of a few connections."""
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Enter a transaction; wait for a connection before."""
+        with self.borrowed(), transaction.atomic(using=self.alias):
+            yield
+
+
+class StoreConnection(OwnConnections):
+    """One connection of the store, which waits for nothing for long."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Enter a transaction; wait for the connection before."""
+        with self.borrowed() as connection, transaction.atomic(using=self.alias):
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(_LIMITS)
+            yield
 
 
 _inherited: List[Any] = []  # kept alive: a connection that is collected would end the parent's
@@ -179,26 +180,22 @@ def current_connection(alias: str) -> Any:
     return next(found, None)
 
 
-def write_at_once(connection: Any) -> None:
-    """Have transactions of SQLite wait for the lock for writing when they begin.
-
-    One that reads first and writes later fails with "database is locked", without waiting, if
-    another one has written in between.
-    """
-    if connection.vendor == "sqlite":
-        connection._start_transaction_under_autocommit = lambda: connection.cursor().execute(
-            "BEGIN IMMEDIATE"
-        )
-
-
 def _new_connection(alias: str) -> Any:
-    connection = connections.create_connection(alias)
+    connection: Any = connections.create_connection(alias)
     connection.inc_thread_sharing()
     own = connection.settings_dict = copy.deepcopy(connection.settings_dict)
     if connection.vendor == "postgresql":
-        options = {**_NETWORK, **own["OPTIONS"]}
-        for name in ("pool", "isolation_level"):
-            options.pop(name, None)
-        own["OPTIONS"] = options
-    write_at_once(connection)
+        own["OPTIONS"] = {**_NETWORK, **own["OPTIONS"]}
+        own["OPTIONS"].pop("pool", None)  # there are few, and they keep none of the site's
+    elif connection.vendor == "sqlite":
+        # A transaction that reads first and writes later fails with "database is locked", without
+        # waiting, if another one has written in between. So each waits for the lock at its begin.
+        connection._start_transaction_under_autocommit = lambda: connection.cursor().execute(
+            "BEGIN IMMEDIATE"
+        )
     return connection
+
+
+def _close(connection: Any) -> None:
+    with suppress(Error):
+        connection.close()

@@ -73,6 +73,7 @@ class SiteFollower:
             self._stopped.set()
             recovering.join(self._configured.ttl)
             self._store.close()
+            self._slots.close()
         told("stopped; all runs are handed over")
 
     def _unfinished(self) -> List[str]:
@@ -86,7 +87,7 @@ class SiteFollower:
         return ids
 
     def _callbacks_of(self, job_id: str) -> Any:
-        with self._slots.connection():
+        with self._slots.borrowed():
             run = Run.objects.using(self._configured.database).get(job_id=job_id)
             return recorded(job_id, self._configured.callbacks_of(run), self._store)
 

@@ -85,9 +85,8 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
         if run.job_id is None:
             raise ArkorUsageError(f"run {run.pk} is not submitted: it is {run.status} ({run.error})")
     connection = connections[configured.database]
-    around: Any = Slots(configured.database, configured.slots)
-    if connection.in_atomic_block:
-        around = _lending(connection)
+    slots = Slots(configured.database, configured.slots)
+    around: Any = _lending(connection) if connection.in_atomic_block else slots
     store = _TestStore(configured.database, _TTL)
     following = follow(
         run.job_id,
@@ -102,6 +101,7 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
             following.wait(timeout)
     finally:
         store.close()
+        slots.close()
         run.refresh_from_db(using=configured.database)
     return run
 
