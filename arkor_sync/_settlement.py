@@ -19,6 +19,8 @@ from arkor_sync.stream.error_policy import Failure
 
 logger = get_logger("arkor_sync.run")
 
+_SLICE = 4 * SLICE  # seconds; a run is waited for long, and each wake-up may delay an event
+
 
 class Settlement:
     """Fixes the end of one run, and has others wait for it.
@@ -236,7 +238,7 @@ class Settlement:
                 if deadline is not None and now >= deadline:
                     job, doing = self._run.job, in_words(self._run.health())
                     raise WaitTimeout(f"job {job.id} is still {job.status}; {doing}")
-                limits = [SLICE]
+                limits = [_SLICE]
                 if deadline is not None:
                     limits.append(deadline - now)
                 if self.aborted is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import os
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from arkor_sync._common import process
@@ -385,7 +385,7 @@ class Run(Inference):
 
     def _worker_done(self, error: Optional[BaseException], failure: Optional[Failure]) -> None:
         try:  # first: whoever waits may then follow the job again at once
-            self._lease.release(self._options.around or nullcontext)
+            self._lease.release()
         finally:
             self._settle(error, failure)
 

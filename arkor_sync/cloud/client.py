@@ -5,7 +5,7 @@ A client may be shared by threads, and used after a fork: it holds no connection
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
@@ -15,7 +15,6 @@ from arkor_sync._common.arguments import check_client
 from arkor_sync.cloud.bodies import MAX_ANSWER_BYTES, MAX_CHAT_BYTES, MAX_ERROR_BYTES
 from arkor_sync.cloud.client_version import CLIENT_HEADER, DeprecationSink
 from arkor_sync.cloud.credentials import Credentials
-from arkor_sync.cloud.deployments import Deployments
 from arkor_sync.cloud.http import DEFAULT_TIMEOUT, HttpClient, Timeout
 from arkor_sync.cloud.jobs import Jobs, is_sendable_id
 from arkor_sync.cloud.models import Me
@@ -29,6 +28,7 @@ from arkor_sync.errors import ArkorUsageError
 if TYPE_CHECKING:
     from arkor_sync.cloud.chat import ChatResponse
     from arkor_sync.cloud.chat_types import ResponseFormat, StructuredOutputs, ToolDefinition
+    from arkor_sync.cloud.deployments import Deployments
     from arkor_sync.cloud.models import TrainingJob
     from arkor_sync.cloud.training_data import Prompt
 
@@ -73,7 +73,6 @@ class CloudApiClient:
         retry: As given.
         jobs: The routes below `/v1/jobs`.
         projects: The routes below `/v1/projects`.
-        deployments: The routes below `/v1/endpoints`.
 
     Raises:
         ArkorUsageError: An argument cannot work.
@@ -127,13 +126,19 @@ class CloudApiClient:
         self.retry = retry
         self.jobs = Jobs(self._session)
         self.projects = Projects(self._session)
-        self.deployments = Deployments(self._session)
 
     def __repr__(self) -> str:
         return f"CloudApiClient(base_url={self._session.base_url!r})"
 
     def __reduce__(self) -> Any:
         return partial(type(self), **self._arguments), ()
+
+    @cached_property
+    def deployments(self) -> Deployments:
+        """The routes below `/v1/endpoints`."""
+        from arkor_sync.cloud.deployments import Deployments  # large, and seldom needed
+
+        return Deployments(self._session)
 
     def me(self) -> Me:
         """Read who the token belongs to, and the organisations (`GET /v1/me`)."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import nullcontext
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, TypeVar
 
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
@@ -39,6 +39,7 @@ LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
 _LANES = 4  # leases that are taken or given back at the same time
 
+_Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]
 
 
@@ -93,25 +94,42 @@ class Reservation:
             LeaseLostError: The lease has ended, or another process has it. Nothing is changed.
             CursorStoreError: It cannot be kept.
         """
-        store = self._store
+        backend = self._store.backend
         save = Save(self._job_id, self.epoch, encode_cursor(self._job_id, saved), saved.finished)
-        while True:
-            if self._lost is None and Clock.now() >= self.ends:
-                self.lose("the lease could not be renewed in time")
-            if self._lost is not None:
-                raise self._lost
-            if store.backend.joined:
-                accepted = self._job_id not in store.backend.save([save])
-                break
-            try:
-                accepted = store.batching.save(save)
-                break
-            except StoreUnavailableError as error:
-                logger.warning("job %s: the position is not saved yet: %s", self._job_id, error)
-                Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
+        self._check()
+        if backend.joined:
+            accepted = not backend.save([save])
+        else:
+            accepted = self._until_it_ends(lambda: self._store.batching.save(save))
         if not accepted:
             self.lose("another process has taken it over")
-            assert self._lost is not None
+            self._check()
+
+    def load(self) -> SavedCursor:
+        """Return what is saved. While the server cannot be reached, it is tried again.
+
+        Raises:
+            LeaseLostError: The lease has ended.
+            CursorStoreError: It cannot be read.
+        """
+        text = self._until_it_ends(lambda: self._store.backend.load(self._job_id))
+        return _decode(self._job_id, text)
+
+    def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
+        """Ask the server until it answers, or until the lease ends."""
+        while True:
+            try:
+                return act()
+            except StoreUnavailableError as error:
+                logger.warning("job %s: the store does not answer yet: %s", self._job_id, error)
+            Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
+            self._check()
+
+    def _check(self) -> None:
+        """Raise if the lease has ended or was lost."""
+        if self._lost is None and Clock.now() >= self.ends:
+            self.lose("the lease could not be renewed in time")
+        if self._lost is not None:
             raise self._lost
 
     def release(self) -> None:

@@ -5,6 +5,9 @@ of its position happen inside of one. An exception leaves it, so that what was d
 undone; all callbacks of the event are then called again in a new context, without those that the
 error policy has given up. `Skip` and `StopTraining` are words and no errors: the context ends as if
 the callback had returned.
+
+Where the end of the context raises, it may have ended well all the same: a database that goes down
+with the answer to a COMMIT on its way has committed. So the store is asked before another attempt.
 """
 
 from __future__ import annotations
@@ -138,6 +141,8 @@ class Around:
         self._lease.keep_state()
         while True:
             result = self._attempt(event, left, attempt, save)
+            if result.error is not None and result.saved and self._lease.has_saved():
+                result = result._replace(error=None)  # it has ended well, but could not say so
             if result.error is None:
                 done()
                 if result.stopped:
@@ -166,8 +171,8 @@ class Around:
         self, event: Event, handlers: Handlers, attempt: int, save: Optional[Callable[[], None]]
     ) -> _Result:
         """Make one attempt. What the context itself raises counts as the last callback's error."""
-        stopped = False
-        at: Optional[int] = 0 if handlers else None
+        stopped = saved = False
+        last = at = len(handlers) - 1 if handlers else None
         raised: Optional[Exception] = None
         try:
             with ExitStack() as stack:
@@ -186,15 +191,16 @@ class Around:
                         raise raised
                     if stopped:
                         break
+                at = last
                 if save is not None:
-                    last, at = at, None
+                    at = None
                     save()
-                    at = last
+                    at, saved = last, True
         except Interrupted:
             raise
         except Exception as error:
             raised = error
-        return _Result(raised, at, stopped)  # `raised`, also if the context has swallowed it
+        return _Result(raised, at, stopped, saved)  # `raised`, also if the context has swallowed it
 
 
 class _Result(NamedTuple):
@@ -204,11 +210,13 @@ class _Result(NamedTuple):
         error: What was raised, or None.
         at: The number of the callback that raised it; None for the saving.
         stopped: Whether a callback has stopped the job.
+        saved: Whether the position was saved; an error is then that of the context's end.
     """
 
     error: Optional[Exception]
     at: Optional[int]
     stopped: bool
+    saved: bool
 
 
 _inherited: List[ExitStack] = []  # kept alive: a context that is collected would end

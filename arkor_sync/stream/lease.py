@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Protocol, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Union
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.json import json_copy
@@ -63,6 +62,7 @@ class Lease:
         self.saved = SavedCursor()
         self._release: Callable[[], None] = lambda: None
         self._keep: Optional[Callable[[SavedCursor], None]] = None
+        self._load: Optional[Callable[[], SavedCursor]] = None
         self._job_id = job_id
         self._states = states
         if store is None:
@@ -90,6 +90,7 @@ class Lease:
             self.saved = reservation.saved
             self._epoch = reservation.epoch
             self._keep, self._release = reservation.save, reservation.release
+            self._load = reservation.load
             return
         self._release = store.lease(self._job_id)
         try:
@@ -99,12 +100,12 @@ class Lease:
             raise
         self._epoch = self.saved.epoch + 1
         self._keep = partial(store.save, self._job_id)
+        self._load = partial(store.load, self._job_id)
 
-    def release(self, around: Callable[[], ContextManager[Any]] = nullcontext) -> None:
-        """Give the job back, inside of a context of the program."""
+    def release(self) -> None:
+        """Give the job back. It is outside of `around`, so that no error in there keeps it."""
         try:
-            with around():
-                self._release()
+            self._release()
         except BaseException as error:  # a store may raise anything; the run ends all the same
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
             logger.error(what, self._job_id, text_of(error))
@@ -127,7 +128,15 @@ class Lease:
         state = {key: each.state_dict() for key, each in self._states.items()}
         owner = f"process {os.getpid()} on {socket.gethostname()}"
         saved = dataclasses.replace(position, state=state, owner=owner, epoch=self._epoch)
+        self._last = saved
         self._keep(saved)
+
+    def has_saved(self) -> bool:
+        """Whether the store has the position that was last given to it."""
+        assert self._load is not None
+        kept = self._load()
+        same = ("acknowledged_id", "delivered", "finished", "epoch")
+        return all(getattr(kept, name) == getattr(self._last, name) for name in same)
 
     def keep_state(self) -> None:
         """Remember the callbacks' state, for `restore_state`."""

@@ -110,9 +110,11 @@ class Schedule:
         """Tell whether a callback waits until the queue behind it is full."""
         return random.Random(f"{self.seed}/{handler}/{key}/dawdle").random() < 0.1
 
-    def policy(self, dead_letter: Any) -> ErrorPolicy:
-        """Build the error policy."""
+    def policy(self, dead_letter: Any, *passing: Type[Exception]) -> ErrorPolicy:
+        """Build the error policy. Before its rules, errors that pass are tried again."""
         policy = ErrorPolicy(otherwise=self.otherwise, budget=self.budget, dead_letter=dead_letter)
+        if passing:
+            policy = policy.on(*passing, do=Action.RETRY, attempts=9, base=0.001, cap=0.002)
         for row in self.rows:
             policy = policy.on(
                 *(ERRORS[word] for word in row.errors),

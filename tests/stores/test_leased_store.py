@@ -135,7 +135,7 @@ def test_a_server_that_comes_back_in_time_loses_nothing(
     backend.down = True
     saving = threading.Thread(target=reservation.save, args=(SavedCursor("1", 1),))
     saving.start()
-    until(lambda: "is not saved yet" in caplog.text)
+    until(lambda: "does not answer yet" in caplog.text)
     backend.down = False
     saving.join(PATIENCE)
     assert not saving.is_alive()

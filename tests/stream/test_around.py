@@ -11,7 +11,6 @@ import pytest
 from arkor_sync import (
     Action,
     ArkorUsageError,
-    Callbacks,
     CursorStoreError,
     ErrorPolicy,
     HuggingFaceDataset,
@@ -38,10 +37,12 @@ class Transactions:
     def __init__(self) -> None:
         self.rows: List[Any] = []
         self.position: Optional[str] = None
+        self.cursor = SavedCursor()
         self.finished = False
         self.saved: Dict[str, Any] = {}
         self.log: List[str] = []
         self.commit_fails = 0
+        self.answers_lost = 0
         self.save_fails = 0
         self.enter_fails = 0
         self.threads: List[str] = []
@@ -53,25 +54,29 @@ class Transactions:
             self.enter_fails -= 1
             raise Boom("no connection")
         self.log.append("begin")
-        before = list(self.rows), self.position, self.finished, self.saved
+        before = list(self.rows), self.position, self.finished, self.saved, self.cursor
         try:
             yield
             if self.commit_fails:
                 self.commit_fails -= 1
                 raise Boom("deferred constraint")
         except BaseException as error:
-            self.rows, self.position, self.finished, self.saved = before
+            self.rows, self.position, self.finished, self.saved, self.cursor = before
             self.log.append(f"rollback {type(error).__name__}")
             raise
         self.log.append("commit")
+        if self.answers_lost and self.position == "1":
+            self.answers_lost -= 1
+            raise Boom("the connection broke after COMMIT")
 
     def load(self, job_id: str) -> SavedCursor:
-        return SavedCursor()
+        return self.cursor
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
         if self.save_fails:
             self.save_fails -= 1
             raise CursorStoreError("no room")
+        self.cursor = saved
         self.position, self.finished = saved.acknowledged_id, saved.finished
         self.saved = saved.state
 
@@ -104,7 +109,7 @@ def test_callbacks_and_position_are_one_for_each_event(database: Transactions) -
     assert database.rows == [1, 2]
     assert positions == ["0", "1"], "the position of the event before is committed by then"
     assert (database.position, database.finished) == ("end", True)
-    assert database.log == ["begin", "commit"] * 4 + ["begin", "release", "commit"]
+    assert database.log == ["begin", "commit"] * 4 + ["release"]
     assert {name[:12] for name in database.threads} == {"arkor-worker"}
 
 
@@ -205,6 +210,18 @@ def test_an_error_of_the_context_counts_as_the_callbacks(
     assert attempts == ([1, 2] if fault == "commit_fails" else [2])
 
 
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(database: Transactions) -> None:
+    database.answers_lost = 1
+    run, _ = follow(
+        database,
+        [logs(1, 2) + completed()],
+        callbacks={"on_log": lambda ctx: database.rows.append(ctx.step)},
+    )
+    assert run.wait(PATIENCE).status == "completed"
+    assert database.rows == [1, 2]
+    assert database.answers_lost == 0
+
+
 def test_a_save_that_fails_undoes_the_callbacks_and_the_policy_decides(
     database: Transactions,
 ) -> None:
@@ -250,7 +267,7 @@ def test_the_run_that_ends_with_an_error_has_undone_the_event(database: Transact
     assert (database.rows, database.position) == ([1], "1")
     assert run.health().acknowledged_id == "1"
     assert run.health().delivered == 1
-    assert database.log[-3:] == ["begin", "release", "commit"]
+    assert database.log[-2:] == ["rollback Boom", "release"]
 
 
 def test_skip_is_a_word_and_no_error(database: Transactions) -> None:
@@ -381,7 +398,7 @@ def test_the_end_of_the_run_is_inside_too(database: Transactions) -> None:
     )
     run.wait(PATIENCE)
     assert database.rows == ["completed"]
-    assert database.log == ["begin", "commit"] * 2 + ["begin", "release", "commit"]
+    assert database.log == ["begin", "commit"] * 2 + ["release"]
 
 
 def test_without_a_store_or_a_callback_nothing_is_entered(database: Transactions) -> None:
@@ -393,7 +410,7 @@ def test_without_a_store_or_a_callback_nothing_is_entered(database: Transactions
     )
     run.wait(PATIENCE)
     assert database.rows == ["done"]
-    assert database.log == ["begin", "commit"] * 2  # the end, and giving back
+    assert database.log == ["begin", "commit"]
 
 
 def test_an_abort_while_a_callback_waits_undoes_the_event(database: Transactions) -> None:
@@ -414,19 +431,6 @@ def test_an_abort_while_a_callback_waits_undoes_the_event(database: Transactions
         run.wait(PATIENCE)
     assert (database.rows, database.position) == ([], None)
     assert "rollback Interrupted" in database.log
-
-
-def test_a_context_that_cannot_be_entered_for_giving_back_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    database = Transactions()
-
-    def on_end(ctx: Any) -> None:
-        database.enter_fails = 9
-
-    run, _ = follow(database, [completed()], callbacks=Callbacks(on_end=on_end))
-    assert run.wait(PATIENCE).status == "completed"
-    assert "could not be given back" in caplog.text
 
 
 def test_what_is_no_function_is_refused() -> None:

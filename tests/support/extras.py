@@ -21,7 +21,7 @@ _SETUP.read(Path(__file__).resolve().parents[2] / "setup.cfg", "utf-8")
 EXTRAS: Dict[str, List[str]] = {
     extra: lines.strip().splitlines() for extra, lines in _SETUP["options.extras_require"].items()
 }
-FOR_DEVELOPERS = {"test", "bench", "lint", "cli-test", "handlers-test"}
+FOR_DEVELOPERS = {"test", "bench", "lint", "cli-test", "handlers-test", "servers-test"}
 FOR_USERS = sorted(set(EXTRAS) - FOR_DEVELOPERS)
 
 

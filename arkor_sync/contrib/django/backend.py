@@ -56,8 +56,12 @@ class DjangoBackend:
             raise refusal("ARKOR['DATABASE']", alias, wanted, got=f"{alias!r}, which is {vendor}")
         self.alias = alias
         # Renewals have one to themselves: they wait for nothing else.
-        self._renewing = StoreConnection(alias)
-        self._own = StoreConnection(alias)
+        self._renewing: Any = StoreConnection(alias)
+        self._own: Any = StoreConnection(alias)
+
+    def lend(self, lent: Any) -> None:
+        """Use the connection of a test from now on, and none of its own."""
+        self._renewing = self._own = lent
 
     @property
     def joined(self) -> bool:
@@ -67,7 +71,7 @@ class DjangoBackend:
 
     @contextmanager
     def transaction(
-        self, own: Optional[StoreConnection] = None, committed: bool = True
+        self, own: Any = None, committed: bool = True
     ) -> Iterator[None]:
         """Enter a transaction, and tell errors of the database as those of a store.
 

@@ -27,6 +27,8 @@ class DjangoCursorStore(LeasedStore):
         ttl: Seconds that a lease lasts without a renewal; the default is that of the setting.
     """
 
+    backend: DjangoBackend
+
     def __init__(self, database: Optional[str] = None, ttl: Optional[float] = None) -> None:
         configured = arkor_settings()
         backend = DjangoBackend(configured.database if database is None else database)

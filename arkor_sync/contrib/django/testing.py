@@ -32,8 +32,40 @@ from arkor_sync.trainer import Trainer, follow
 _TTL = 3600.0  # seconds; longer than a test
 
 
+class _Lent:
+    """The connection of a thread that waits, which other threads use one after the other."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Enter a savepoint of the transaction that it is in."""
+        connection = self._connection
+        connection.inc_thread_sharing()
+        connections[connection.alias] = connection
+        try:
+            with transaction.atomic(using=connection.alias):
+                yield
+        finally:
+            del connections[connection.alias]
+            connection.dec_thread_sharing()
+
+    def close(self) -> None:
+        """Do nothing: it is the test's."""
+
+
 class _TestStore(DjangoCursorStore):
-    """A store whose leases are not renewed: another thread is not in the test's transaction."""
+    """A store on a connection that a test lends. Its leases are not renewed, which takes a thread.
+
+    Args:
+        database: The alias.
+        lent: The connection.
+    """
+
+    def __init__(self, database: str, lent: Any) -> None:
+        super().__init__(database, _TTL)
+        self.backend.lend(lent)
 
     def _start_renewing(self) -> None:
         pass
@@ -86,8 +118,11 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
             raise ArkorUsageError(f"run {run.pk} is not submitted: it is {run.status} ({run.error})")
     connection = connections[configured.database]
     slots = Slots(configured.database, configured.slots)
-    around: Any = _lending(connection) if connection.in_atomic_block else slots
-    store = _TestStore(configured.database, _TTL)
+    store = DjangoCursorStore(configured.database)
+    around: Any = slots
+    if connection.in_atomic_block:
+        lent = _Lent(connection)
+        store, around = _TestStore(configured.database, lent), lent.transaction
     following = follow(
         run.job_id,
         callbacks=recorded(run.job_id, configured.callbacks_of(run), store),
@@ -104,20 +139,3 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
         slots.close()
         run.refresh_from_db(using=configured.database)
     return run
-
-
-def _lending(connection: Any) -> Any:
-    """Make an `around` that lends this thread's connection, which waits, to the worker thread."""
-
-    @contextmanager
-    def around() -> Iterator[None]:
-        connection.inc_thread_sharing()
-        connections[connection.alias] = connection
-        try:
-            with transaction.atomic(using=connection.alias):
-                yield
-        finally:
-            del connections[connection.alias]
-            connection.dec_thread_sharing()
-
-    return around
