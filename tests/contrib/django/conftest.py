@@ -49,7 +49,7 @@ settings.configure(
         }
     ],
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
-    ROOT_URLCONF="contrib_django.urls",
+    ROOT_URLCONF="contrib_django_urls",
     STATIC_URL="/static/",
     ALLOWED_HOSTS=["*"],
     USE_TZ=True,
