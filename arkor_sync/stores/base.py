@@ -137,6 +137,25 @@ def decode_cursor(document: bytes) -> SavedCursor:
     )
 
 
+def decode_position(job_id: str, text: Optional[str]) -> SavedCursor:
+    """Read what a backend keeps of a job; None is an empty `SavedCursor`.
+
+    Raises:
+        CursorStoreError: It cannot be used.
+    """
+    if text is None:
+        return SavedCursor()
+    try:
+        return decode_cursor(text.encode("utf-8", "surrogatepass"))
+    except CursorStoreError as error:
+        raise CursorStoreError(f"the position of job {job_id} cannot be used: {error}") from None
+    except ValueError as error:
+        raise CursorStoreError(
+            f"what is stored of job {job_id} is not a saved cursor ({error}); remove its row to "
+            "follow from the start"
+        ) from error
+
+
 def _from_version_1(fields: Dict[str, Any]) -> Dict[str, Any]:
     """Add what 0.1 did not write. It counted all events, and had no use for a version."""
     counted = fields.get("delivered") if fields.get("acknowledgedId") is None else 0

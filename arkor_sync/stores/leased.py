@@ -30,7 +30,7 @@ from arkor_sync.errors import (
     text_of,
 )
 from arkor_sync.stores.backend import Backend, Holder, Member, Save
-from arkor_sync.stores.base import SavedCursor, decode_cursor, encode_cursor
+from arkor_sync.stores.base import SavedCursor, decode_position, encode_cursor
 from arkor_sync.stores.batching import MOST, Batching
 
 logger = get_logger("arkor_sync.stores")
@@ -62,7 +62,7 @@ class Reservation:
         self.epoch = taken.epoch
         self.renewed(asked)
         try:
-            self.saved = _decode(job_id, taken.text)
+            self.saved = decode_position(job_id, taken.text)
         except BaseException:
             store.backend.release(job_id, store.owner, taken.epoch)
             raise
@@ -177,7 +177,7 @@ class LeasedStore:
 
     def load(self, job_id: str) -> SavedCursor:
         """Return what was saved last, or an empty `SavedCursor`."""
-        return _decode(job_id, self.backend.load(job_id))
+        return decode_position(job_id, self.backend.load(job_id))
 
     def reserve(self, job_id: str, on_lost: OnLost) -> Reservation:
         """Take the lease on a job, and keep it renewed.
@@ -290,17 +290,3 @@ class LeasedStore:
         if self.forget(reservation):
             reservation.lose("the lease could not be renewed in time")
         return False
-
-
-def _decode(job_id: str, text: Optional[str]) -> SavedCursor:
-    if text is None:
-        return SavedCursor()
-    try:
-        return decode_cursor(text.encode("utf-8", "surrogatepass"))
-    except CursorStoreError as error:
-        raise CursorStoreError(f"the position of job {job_id} cannot be used: {error}") from None
-    except ValueError as error:
-        raise CursorStoreError(
-            f"what is stored of job {job_id} is not a saved cursor ({error}); remove its row to "
-            "follow from the start"
-        ) from error

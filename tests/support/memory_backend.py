@@ -18,6 +18,7 @@ from arkor_sync.stores.backend import (
     Save,
     Taken,
 )
+from arkor_sync.stores.base import decode_position
 
 
 class MemoryBackend:
@@ -78,8 +79,9 @@ class MemoryBackend:
             left = expires - self.now()
             if left > 0:
                 raise LeaseHeldError(f"job {job_id} is followed by {held_by}, for {left:.1f} s")
-            self.leases[job_id] = (owner, epoch + 1, self.now() + ttl)
             _, text, finished, saved_at = self.positions.get(job_id, (0, None, False, None))
+            decode_position(job_id, text)
+            self.leases[job_id] = (owner, epoch + 1, self.now() + ttl)
             self.positions[job_id] = (epoch + 1, text, finished, saved_at)
             return Taken(epoch + 1, text)
 
@@ -98,7 +100,7 @@ class MemoryBackend:
             self.batches.append(list(saves))
             refused = set()
             for each in saves:
-                if self.positions[each.job_id][0] != each.epoch:
+                if self.positions.get(each.job_id, (0,))[0] != each.epoch:
                     refused.add(each.job_id)
                 else:
                     kept = (each.epoch, each.text, each.finished, self.now())
