@@ -59,10 +59,13 @@ import django  # noqa: E402
 
 django.setup()
 
+from django.contrib.admin.models import LogEntry  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 
+from arkor_sync.contrib.django.models import Lease, Member, Position, Run  # noqa: E402
 from arkor_sync.contrib.django.testing import using_arkor  # noqa: E402
 from arkor_sync.emulator import Emulator  # noqa: E402
 from support.postgres import name_of, postgres  # noqa: E402
@@ -95,15 +98,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     make_database("default", tmp_path_factory.mktemp("site"))
     with override_settings(ARKOR={"DATABASE": alias}):
         yield alias
-    connection = connections[alias]
-    tables = connection.introspection.django_table_names(only_existing=True)
-    with connection.cursor() as cursor:
-        for statement in connection.ops.sql_flush(_style(), [t for t in tables if t != "django_migrations"]):
-            cursor.execute(statement)
+    for model in (LogEntry, User, Run, Lease, Position, Member):
+        model.objects.using(alias).all().delete()
     connections.close_all()
-
-
-def _style() -> Any:
-    from django.core.management.color import no_style
-
-    return no_style()

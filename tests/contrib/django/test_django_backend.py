@@ -11,7 +11,6 @@ from arkor_sync import ArkorUsageError, CursorStoreError, StoreUnavailableError
 from arkor_sync.contrib.django.backend import DjangoBackend
 from arkor_sync.contrib.django.models import Lease, Run
 from arkor_sync.stores.backend import SUBMITTED, Save
-from conftest import BOTH
 from stores.test_backend_rules import *  # noqa: F403
 from stores.test_backend_rules import JOB, LONG, MakeBackend, save
 
@@ -29,4 +28,4 @@ def make_backend(site: str) -> Iterator[MakeBackend]:
         each.close()
 
 
-pytestmark = pytest.mark.parametrize("site", BOTH, indirect=True)
+pytestmark = pytest.mark.parametrize("site", ("default", "postgres"), indirect=True)
