@@ -21,6 +21,7 @@ from arkor_sync.stores.backend import REFUSED, SUBMITTED, SUBMITTING, UNKNOWN, I
 logger = get_logger("arkor_sync.submitting")
 
 POLL = 0.25  # seconds between two looks at a row that another process has
+PATIENCE = 15.0  # seconds that the store is tried, once it is known what became of a job
 
 NOT_CREATED = "no job was created; submit() with this key sends it"
 
@@ -97,7 +98,7 @@ class Row:
             False if another process has the lease, or the store cannot be reached.
         """
         store = self._store
-        ends = self.asked + self._ttl
+        ends = Clock.now() + PATIENCE
         while True:
             try:
                 return store.backend.close_submission(

@@ -22,14 +22,23 @@ def job_name(name: str, key: str) -> str:
     return f"{name} [{key}]"
 
 
-def fingerprint(config: Mapping[str, Any], project: object = None) -> str:
-    """Return a short text by which a configuration and its project are known again.
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return a short text by which a configuration is known again.
 
     Secrets are no part of it: a token or a signed URL may change from one call to the next.
     """
-    slugs = [getattr(project, name, None) for name in ("org_slug", "project_slug")]
-    text = json.dumps([slugs, _plain(hide_secrets(config))], sort_keys=True)
-    return sha256(text.encode()).hexdigest()[:12]
+    return _digest(_plain(hide_secrets(config)))[:10]
+
+
+def project_of(client: Any) -> str:
+    """Return a short text by which the project of a client is known again."""
+    session = getattr(client, "_session", None)
+    scope = session.scope() if session is not None else None
+    return _digest([getattr(scope, each, None) for each in ("org_slug", "project_slug")])[:6]
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -44,9 +53,15 @@ def _plain(value: Any) -> Any:
     return value if lines is None else sha256("\n".join(lines).encode()).hexdigest()
 
 
-def without_fingerprint(row_name: str) -> str:
-    """Return the name under which the job of a row is sent."""
-    return row_name.rpartition(" #")[0] or row_name
+def name_of_row(name: str, config: str, project: str) -> str:
+    """Join the name of a job, the fingerprint of its configuration, and that of its project."""
+    return f"{name} #{config}-{project}"
+
+
+def parts_of_row(row_name: str) -> Tuple[str, str]:
+    """Return the name under which the job of a row is sent, and the fingerprint of its project."""
+    name, _, prints = row_name.rpartition(" #")
+    return name, prints.rpartition("-")[2]
 
 
 def may_be_cut(length: int) -> bool:

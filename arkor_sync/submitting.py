@@ -31,7 +31,9 @@ from arkor_sync._submission_search import (
     find_jobs,
     fingerprint,
     job_name,
-    without_fingerprint,
+    name_of_row,
+    parts_of_row,
+    project_of,
 )
 from arkor_sync.cloud.submission import Submitter, maybe_created
 from arkor_sync.errors import (
@@ -116,15 +118,16 @@ def submit(
         wanted = "a new one: its job was submitted already, or has another key"
         raise refusal("trainer", trainer, wanted, got=repr(trainer))
     row = Row(store, key, job_name(trainer.name, key), request_limit + settle_time)
-    row_name = f"{row.name} #{fingerprint(trainer.config, client._session.scope())}"
+    row_name = name_of_row(row.name, fingerprint(trainer.config), project_of(client))
     submitter.key = key
     intent = row.open(row_name, Clock.now() + timeout, trainer._find_abort)
     if intent.name != row_name:
         if intent.mine:
             row.close(intent.status, detail=intent.detail)
-        before = without_fingerprint(intent.name)
-        what = repr(before) if before != row.name else f"{before!r} with another configuration"
-        wanted = "the same name and configuration again, or another key"
+        before, project = parts_of_row(intent.name)
+        other = "configuration" if row_name.endswith(f"-{project}") else "project"
+        what = repr(before) if before != row.name else f"{before!r} with another {other}"
+        wanted = "the same again, or another key"
         raise refusal("key", key, wanted, got=f"{key!r}, which was used for {what}")
     if intent.status == REFUSED:
         raise _refusal(intent.detail or "")
@@ -136,7 +139,7 @@ def submit(
         if intent.epoch > 1:
             found = find_jobs(_read_list(client), row.name)
         submission = row.settle(intent, found) or _send(trainer, row, ends)
-    submitter.job_id = submission.job_id
+    submitter.found = submission.job_id
     return submission
 
 
@@ -152,7 +155,7 @@ def recover_submissions(
 
     Args:
         store: Keeps the submissions.
-        client: A client of the project that the jobs are in.
+        client: A client of the project that the jobs are in. Those of other projects are left out.
         trainer_for: Returns what to train for a key, or None. Where no job was created, it is
             submitted now. Without it that is left to the next `submit` with the key.
 
@@ -166,9 +169,11 @@ def recover_submissions(
     _check_store(store)
     check_client(client)
     taken: List[Tuple[Row, Intent]] = []
+    here = project_of(client)
     for seen in store.backend.submissions((SUBMITTING, UNKNOWN)):
-        if seen.expires_in <= 0:
-            row = Row(store, seen.key, without_fingerprint(seen.name), LOOK)
+        name, project = parts_of_row(seen.name)
+        if seen.expires_in <= 0 and project == here:
+            row = Row(store, seen.key, name, LOOK)
             intent = row.take(seen.name)
             if intent.mine:
                 taken.append((row, intent))
@@ -179,6 +184,7 @@ def recover_submissions(
         try:
             submission = row.settle(intent, find_jobs(jobs, row.name))
         except SubmissionUnknownError as error:
+            logger.warning("%s", error)
             submission = row.result(UNKNOWN, None, str(error))
         if submission is None:
             row.close(SUBMITTING, detail=NOT_CREATED)
@@ -215,7 +221,7 @@ def settle_submission(store: LeasedStore, key: str, job_id: Optional[str] = None
         if not store.backend.forget_submission(key):
             raise held(found)
         return
-    row = Row(store, key, without_fingerprint(found.name), LOOK)
+    row = Row(store, key, parts_of_row(found.name)[0], LOOK)
     if found.status == REFUSED and not store.backend.forget_submission(key):
         raise held(found)
     intent = row.take(found.name)
@@ -245,6 +251,7 @@ def _send(trainer: Trainer, row: Row, ends: float) -> Submission:
         error = _late(error, row.name) or error
         _note_failure(row, error)
         raise error from error.__cause__
+    trainer._submitter.job = job
     if not row.close(SUBMITTED, job.id):
         # This process was stopped for longer than its lease lasts, or the store is away. Whoever
         # has the row next finds the job by its name.

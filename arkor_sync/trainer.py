@@ -147,8 +147,8 @@ class Trainer(_TrainerDecorators):
         """
         if self.run is not None:
             self.run.cancel()
-        elif self._submitter.job is not None:
-            self._client.jobs.cancel(self._submitter.job.id)
+        elif self._submitter.job_id is not None:
+            self._client.jobs.cancel(self._submitter.job_id)
 
     def abort(self, reason: object = None) -> None:
         """Stop following; see `Run.abort`. A job that is submitted already goes on.
@@ -163,8 +163,7 @@ class Trainer(_TrainerDecorators):
             self.run.abort(reason)
 
     def __repr__(self) -> str:
-        job = self._submitter.job
-        return f"<Trainer {self.name!r} {job.id if job else 'not started'}>"
+        return f"<Trainer {self.name!r} {self._submitter.job_id or 'not started'}>"
 
     def _add(self, name: str, function: Any) -> Any:
         if self.run is not None:

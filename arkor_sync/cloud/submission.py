@@ -39,7 +39,7 @@ class Submitter:
     Attributes:
         job: The job, once the cloud has accepted it.
         key: With which key `submitting.submit` submits the job, instead of this object; or None.
-        job_id: The job that was submitted so, once it is known.
+        found: The id of the job that was submitted so, once it is known.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Submitter:
         """
         self.job: Optional[TrainingJob] = None
         self.key: Optional[str] = None
-        self.job_id: Optional[str] = None
+        self.found: Optional[str] = None
         self._client = client
         self._name = name
         self._config = config
@@ -71,6 +71,11 @@ class Submitter:
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_running": {}}
+
+    @property
+    def job_id(self) -> Optional[str]:
+        """The job's id, once it is known."""
+        return self.found if self.job is None else self.job.id
 
     def submit(self, deadline: Optional[float]) -> TrainingJob:
         """Submit the job unless that was done, or wait for the thread that does it.
@@ -84,12 +89,12 @@ class Submitter:
             Exception: See `Jobs.create`.
         """
         if self.job is None and self.key is not None:
-            if self.job_id is None:
+            if self.found is None:
                 raise ArkorUsageError(
                     f"{self._name!r} has a key: it is not known yet whether its job was created; "
                     f"call submit(trainer, key={self.key!r}, ...) again first"
                 )
-            self.job = self._client.jobs.get(self.job_id)
+            self.job = self._client.jobs.get(self.found)
         submission = self._start()
         if submission is None:
             assert self.job is not None

@@ -33,6 +33,8 @@ class Settings:
         token_lifetime: How long an access token of an account is valid, in virtual seconds.
         refresh_tokens: `"rotate"`: each refresh brings a new refresh token, and the old one is
             refused; `"keep"`: the first one stays; `"none"`: there is none.
+        listed_jobs: How many jobs `GET /v1/jobs` lists at the most, the newest first, without a
+            word about the others; None for all.
         tool_calling: Whether the tool choice `auto` is supported; otherwise the answer is 400.
         chat_end: What ends a streamed chat answer: `"done"`: `data: [DONE]`; `"end"`: `event: end`.
     """
@@ -50,6 +52,7 @@ class Settings:
     sign_in_answer: str = "ask"
     token_lifetime: float = 3600.0
     refresh_tokens: str = "rotate"
+    listed_jobs: Optional[int] = None
     tool_calling: bool = False
     chat_end: str = "done"
 
@@ -63,3 +66,6 @@ class Settings:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        limit = self.listed_jobs
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(f"listed_jobs must be a whole number from 1, or None, not {limit!r}")

@@ -31,12 +31,15 @@ class Save(NamedTuple):
         epoch: That of the lease. The save is refused where the stored one is higher.
         text: What `encode_cursor` made of the position.
         finished: Whether the callbacks have finished with the job's last event.
+        owner: Who has the lease. A server that may lose what it has kept gives an epoch twice, so
+            a backend for one compares the owner, too.
     """
 
     job_id: str
     epoch: int
     text: str
     finished: bool
+    owner: str = ""
 
 
 class Holder(NamedTuple):

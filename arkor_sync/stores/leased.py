@@ -94,8 +94,8 @@ class Reservation:
             LeaseLostError: The lease has ended, or another process has it. Nothing is changed.
             CursorStoreError: It cannot be kept.
         """
-        backend = self._store.backend
-        save = Save(self._job_id, self.epoch, encode_cursor(self._job_id, saved), saved.finished)
+        backend, text = self._store.backend, encode_cursor(self._job_id, saved)
+        save = Save(self._job_id, self.epoch, text, saved.finished, self._store.owner)
         self._check()
         if backend.joined:
             accepted = not backend.save([save])
@@ -195,8 +195,11 @@ class LeasedStore:
         reservation = Reservation(self, job_id, on_lost)
         try:
             with self._lock():
+                former = self._reservations.get(job_id)
                 self._reservations[job_id] = reservation
                 self._start_renewing()
+            if former is not None:  # its lease ended, or the server has lost it
+                former.lose("another run of this process has taken it over")
         except BaseException:
             reservation.release()
             raise

@@ -27,7 +27,7 @@ class Jobs(Resource):
         """List the project's jobs, the newest first."""
         with self._store.condition:
             jobs = [j.wire() for j in self._store.jobs.values() if j.project_id == call.scope.id]
-        return Response(200, {"jobs": jobs[::-1]})
+        return Response(200, {"jobs": jobs[::-1][: self._settings.listed_jobs]})
 
     def create_job(self, call: Call) -> Response:
         """Accept a job and start it."""
