@@ -6,6 +6,7 @@ already, as in `around` or in a `TestCase`, uses that one.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import Any, Collection, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -36,9 +37,10 @@ from arkor_sync.stores.backend import (
     Taken,
 )
 from arkor_sync.stores.backend import Member as FollowingMember
-from arkor_sync.stores.base import decode_cursor
+from arkor_sync.stores.base import decode_position
 
 _MOST = 500  # values in one statement
+_HALF = re.compile("[\ud800-\udfff]")
 _OPEN = (SUBMITTING, UNKNOWN)
 
 
@@ -117,8 +119,7 @@ class DjangoBackend:
             positions.bulk_create([Position(job_id=job_id)], ignore_conflicts=True)
             positions.filter(job_id=job_id).update(epoch=epoch)
             text = positions.values_list("text", flat=True).get(job_id=job_id)
-            if text is not None:
-                _check_version(job_id, text)
+            decode_position(job_id, text)  # what cannot be used is not changed
         return Taken(epoch, text)
 
     def renew(self, leases: Sequence[Tuple[str, int]], owner: str, ttl: float) -> Set[str]:
@@ -140,7 +141,7 @@ class DjangoBackend:
         with self.transaction(committed=False):
             for save in sorted(saves, key=lambda each: each.job_id):  # one order: no deadlock
                 kept = self._rows(Position).filter(job_id=save.job_id, epoch=save.epoch)
-                values = {"text": save.text, "finished": save.finished, "saved_at": ServerTime()}
+                values = {"text": _escaped(save.text), "finished": save.finished, "saved_at": ServerTime()}
                 if not kept.update(**values):
                     refused.add(save.job_id)
         return refused
@@ -316,15 +317,9 @@ def _intent_of(run: Any, mine: bool) -> Intent:
     )
 
 
-def _check_version(job_id: str, text: str) -> None:
-    """Refuse what a newer version has saved, before anything of it is changed."""
-    try:
-        decode_cursor(text.encode("utf-8", "surrogatepass"))
-    except CursorStoreError as error:
-        message = f"the position of job {job_id} cannot be used: {error}"
-        raise CursorStoreError(message) from None
-    except ValueError:
-        return  # whoever reads it says so
+def _escaped(text: str) -> str:
+    """Escape, in JSON, the halves of surrogate pairs: a database takes whole characters only."""
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def _error_of(error: Exception) -> Exception:
