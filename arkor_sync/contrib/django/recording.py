@@ -103,6 +103,8 @@ class RunRecorder(Callback):
         self._write(None, ctx, error=_shown(text))
 
     def _end(self, signal: Signal, ctx: Any, status: str, error: str) -> None:
+        if self._row().is_ended:
+            return  # such as a job that a callback has stopped, and whose record is read now
         at = _time_of(getattr(ctx.event, "timestamp", None))
         self._write(signal, ctx, status=status, ended_at=at, error=_shown(error))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Iterator, List
 
 import pytest
-from django.db import OperationalError, connections, transaction
-
-from arkor_sync import ArkorUsageError, CursorStoreError, StoreUnavailableError
-from arkor_sync.contrib.django.backend import DjangoBackend
-from arkor_sync.contrib.django.models import Lease, Run
-from arkor_sync.stores.backend import SUBMITTED, Save
+from django_site import BOTH
 from stores.test_backend_rules import *  # noqa: F403
-from stores.test_backend_rules import JOB, LONG, MakeBackend, save
+from stores.test_backend_rules import MakeBackend
+
+from arkor_sync.contrib.django.backend import DjangoBackend
+
+pytestmark = pytest.mark.parametrize("site", BOTH, indirect=True)
 
 
 @pytest.fixture
@@ -26,6 +25,3 @@ def make_backend(site: str) -> Iterator[MakeBackend]:
     yield make
     for each in made:
         each.close()
-
-
-pytestmark = pytest.mark.parametrize("site", ("default", "postgres"), indirect=True)
