@@ -91,6 +91,7 @@ class RunAdmin(admin.ModelAdmin):
                 self._tell(request, text, messages.ERROR)
             else:
                 asked.append(run.name)
+                self.log_change(request, run, "The cloud was asked to cancel its job.")
         if asked:
             text = f"The cloud was asked to cancel: {', '.join(asked)}"
             self._tell(request, text, messages.SUCCESS)
