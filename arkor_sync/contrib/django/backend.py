@@ -73,7 +73,7 @@ class DjangoBackend:
 
     @contextmanager
     def transaction(
-        self, own: Any = None, committed: bool = True
+        self, own: Any = None, committed: bool = True, reads: bool = False
     ) -> Iterator[None]:
         """Enter a transaction, and tell errors of the database as those of a store.
 
@@ -81,13 +81,14 @@ class DjangoBackend:
             own: The connection to use where the thread is in no transaction.
             committed: Whether it has to be committed at the end. Then the thread may be in no
                 transaction but that of a `TestCase`.
+            reads: Whether it only reads.
         """
         try:
             if not self.joined:
-                with (own or self._own).transaction():
+                with (own or self._own).transaction(reads):
                     yield
                 return
-            durable = {"durable": True} if committed else {"savepoint": False}
+            durable = {"durable": True} if committed and not reads else {"savepoint": False}
             with transaction.atomic(using=self.alias, **durable):
                 yield
         except RuntimeError as error:
@@ -154,7 +155,7 @@ class DjangoBackend:
 
     def load(self, job_id: str) -> Optional[str]:
         """Return what was saved last, or None."""
-        with self.transaction(committed=False):
+        with self.transaction(reads=True):
             texts = self._rows(Position).filter(job_id=job_id).values_list("text", flat=True)
             text: Optional[str] = texts.first()
         return text
@@ -162,7 +163,7 @@ class DjangoBackend:
     def holders(self, job_ids: Optional[Collection[str]]) -> List[Holder]:
         """Look up who follows these jobs, or all jobs."""
         found = []
-        with self.transaction(committed=False):
+        with self.transaction(reads=True):
             for part in _parts(job_ids):
                 wanted = Q() if part is None else Q(job_id__in=part)
                 positions = {
@@ -193,7 +194,7 @@ class DjangoBackend:
 
     def members(self) -> List[FollowingMember]:
         """Return the processes that follow jobs."""
-        with self.transaction(committed=False):
+        with self.transaction(reads=True):
             return self._members()
 
     def leave(self, owner: str) -> None:
@@ -247,7 +248,7 @@ class DjangoBackend:
 
     def submissions(self, statuses: Collection[str]) -> List[Intent]:
         """List the intents with one of these statuses, the oldest first."""
-        with self.transaction(committed=False):
+        with self.transaction(reads=True):
             rows = self._rows(Run).exclude(intent="").annotate(now=ServerTime())
             if SUBMITTED not in statuses:
                 rows = rows.filter(status__in=(*statuses, Run.Status.LOST))

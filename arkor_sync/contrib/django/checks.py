@@ -62,8 +62,8 @@ def _database(configured: ArkorSettings) -> Optional[CheckMessage]:
         return Warning(
             f"the database {alias} is SQLite: it serves the processes of one host, and writes of "
             "several followers wait for each other",
-            hint="Run one arkor_follow, with callbacks that take a second or less; or use "
-            "PostgreSQL.",
+            hint="Use PostgreSQL; or run one arkor_follow, with callbacks that take a second or "
+            "less, and give the database the OPTIONS {'transaction_mode': 'IMMEDIATE'} (Django 5.1).",
             id="arkor.W002",
         )
     pool = connection.settings_dict["OPTIONS"].get("pool")

@@ -162,13 +162,21 @@ class StoreConnection(OwnConnections):
     """One connection of the store, which waits for nothing for long."""
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Enter a transaction; wait for the connection before."""
-        with self.borrowed() as connection, transaction.atomic(using=self.alias):
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute(_LIMITS)
-            yield
+    def transaction(self, reads: bool = False) -> Iterator[None]:
+        """Enter a transaction; wait for the connection before.
+
+        Args:
+            reads: Whether it only reads. SQLite then takes no lock that a writer has to wait for.
+        """
+        with self.borrowed() as connection:
+            if reads and connection.vendor == "sqlite":
+                yield
+                return
+            with transaction.atomic(using=self.alias):
+                if connection.vendor == "postgresql":
+                    with connection.cursor() as cursor:
+                        cursor.execute(_LIMITS)
+                yield
 
 
 _inherited: List[Any] = []  # kept alive: a connection that is collected would end the parent's

@@ -78,7 +78,7 @@ class SiteFollower:
 
     def _unfinished(self) -> List[str]:
         rows = Run.objects.using(self._configured.database)
-        with self._store.backend.transaction(committed=False):
+        with self._store.backend.transaction(reads=True):
             followed = rows.filter(status__in=Run.FOLLOWED, job_id__isnull=False)
             ids = list(followed.order_by("pk").values_list("job_id", flat=True))
             ended = self._until_done and not rows.exclude(status__in=Run.ENDED).exists()

@@ -98,7 +98,7 @@ def submit_now(run: Run, trainer: Trainer, configured: ArkorSettings) -> None:
     except ArkorError as error:
         logger.warning("run %s (%s) is not submitted: %s", run.pk, run.name, text_of(error))
         problem = storable(safe_line(text_of(error)))
-    with store.backend.transaction(committed=False):
+    with store.backend.transaction():
         if problem:
             rows = Run.objects.using(configured.database).filter(pk=run.pk, job_id=None)
             rows.exclude(status=Run.Status.UNKNOWN).update(error=problem)
@@ -129,7 +129,7 @@ def recover(
     """
     store, client = store or shared_store(configured), client or configured.client()
     rows = Run.objects.using(configured.database)
-    reading = partial(store.backend.transaction, committed=False)
+    reading = partial(store.backend.transaction, reads=True)
 
     def trainer_for(key: str) -> Optional[Trainer]:
         with reading():
@@ -148,7 +148,7 @@ def recover(
         unsent = list(rows.filter(left, status=SUBMITTING, complete=True))
     for run in unsent:
         submit_now(run, Trainer(run.name, run.config, client, RunOptions()), configured)
-    with reading():
+    with store.backend.transaction():
         rows.filter(not_sent | left, status=SUBMITTING, complete=False).update(
             status=Run.Status.LOST, ended_at=timezone.now(), error=_LOST
         )

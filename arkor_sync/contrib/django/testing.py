@@ -39,7 +39,7 @@ class _Lent:
         self._connection = connection
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, reads: bool = False) -> Iterator[None]:
         """Enter a savepoint of the transaction that it is in."""
         connection = self._connection
         connection.inc_thread_sharing()
