@@ -113,7 +113,7 @@ class Reservation:
             CursorStoreError: It cannot be read.
         """
         text = self._until_it_ends(lambda: self._store.backend.load(self._job_id))
-        return _decode(self._job_id, text)
+        return decode_position(self._job_id, text)
 
     def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
         """Ask the server until it answers, or until the lease ends."""

@@ -26,7 +26,7 @@ def train(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"run": run.pk, "status": run.status})
 
 
-def show(request: HttpRequest) -> HttpResponse:
+def show(_request: HttpRequest) -> HttpResponse:
     """List the runs."""
     rows = ((run.name, run.status, run.step, run.loss) for run in Run.objects.all())
     return HttpResponse(format_html_join("", "<p>{}: {}, step {}, loss {}</p>", rows))

@@ -23,7 +23,7 @@ _DRAWN = 20_000  # metrics that are read for a chart
 # The admin has a theme of its own, which need not be that of the system.
 _STYLE = mark_safe(
     "<style>.arkor-chart{display:block;width:min(860px,100%);height:auto}"
-    ".arkor-curve{flex:1 1 auto;min-width:0;width:100%}"
+    ".readonly:has(>.arkor-curve){flex:1}"
     + "".join(
         f"html[data-theme={theme}] .arkor-auto .{role}{{color:{color}}}"
         for theme, colors in PALETTES.items()
@@ -52,15 +52,15 @@ class RunAdmin(admin.ModelAdmin):
         ("Configuration", {"fields": ("shown_config",), "classes": ("collapse",)}),
     )
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, *_: Any) -> bool:
         """Nobody adds runs here."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, *_: Any) -> bool:
         """Nobody changes runs here."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, *_: Any) -> bool:
         """Nobody deletes runs here; `manage.py arkor_prune` does."""
         return False
 
@@ -71,7 +71,7 @@ class RunAdmin(admin.ModelAdmin):
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whoever may change runs may cancel them."""
-        user: Any = request.user  # type: ignore[attr-defined]
+        user: Any = request.user
         return bool(user.has_perm("arkor.change_run"))
 
     @admin.action(description="Cancel the selected runs", permissions=["cancel"])
@@ -110,9 +110,7 @@ class RunAdmin(admin.ModelAdmin):
             metrics = metrics.annotate(part=F("id") % every).filter(part=0)
         rows = collect_rows(each.as_event() for each in metrics.order_by("step", "id"))
         svg = render_svg(Chart(run.name, run.status, rows), heading=False)
-        return format_html(
-            '<div class="arkor-curve">{}{}</div>', _STYLE, mark_safe(svg)
-        )
+        return format_html('<div class="arkor-curve">{}{}</div>', _STYLE, mark_safe(svg))
 
     @admin.display(description="configuration")
     def shown_config(self, run: Run) -> SafeString:
@@ -121,4 +119,3 @@ class RunAdmin(admin.ModelAdmin):
 
     def _tell(self, request: HttpRequest, text: str, level: int) -> None:
         self.message_user(request, safe_line(text), level)
-

@@ -24,7 +24,12 @@ from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
 from arkor_sync.contrib.django.connections import ServerTime, StoreConnection, current_connection
 from arkor_sync.contrib.django.models import Lease, Member, Position, Run
-from arkor_sync.errors import ArkorUsageError, CursorStoreError, LeaseHeldError, StoreUnavailableError
+from arkor_sync.errors import (
+    ArkorUsageError,
+    CursorStoreError,
+    LeaseHeldError,
+    StoreUnavailableError,
+)
 from arkor_sync.stores.backend import (
     REFUSED,
     SUBMITTED,
@@ -32,7 +37,6 @@ from arkor_sync.stores.backend import (
     UNKNOWN,
     Holder,
     Intent,
-    Member as FollowingMember,
     Save,
     Taken,
 )
@@ -95,8 +99,8 @@ class DjangoBackend:
             if "durable" not in str(error):
                 raise
             raise ArkorUsageError(
-                "in a transaction: it would be undone if that rolls back; follow and submit outside "
-                "of transaction.atomic(), or use arkor_sync.contrib.django.submit"
+                "in a transaction: it would be undone if that rolls back; follow and submit "
+                "outside of transaction.atomic(), or use arkor_sync.contrib.django.submit"
             ) from None
         except (Error, ValueError) as error:
             raise _error_of(error) from error
@@ -110,8 +114,8 @@ class DjangoBackend:
             left = lease.expires - lease.now
             if left > 0:
                 raise LeaseHeldError(
-                    f"job {job_id} is followed by {lease.owner}; its lease lasts {left:.1f} s more, "
-                    "unless it is renewed"
+                    f"job {job_id} is followed by {lease.owner}; its lease lasts {left:.1f} s "
+                    "more, unless it is renewed"
                 )
             epoch = lease.epoch + 1
             leases.filter(job_id=job_id).update(
@@ -142,7 +146,11 @@ class DjangoBackend:
         with self.transaction(committed=False):
             for save in sorted(saves, key=lambda each: each.job_id):  # one order: no deadlock
                 kept = self._rows(Position).filter(job_id=save.job_id, epoch=save.epoch)
-                values = {"text": _escaped(save.text), "finished": save.finished, "saved_at": ServerTime()}
+                values = {
+                    "text": _escaped(save.text),
+                    "finished": save.finished,
+                    "saved_at": ServerTime(),
+                }
                 if not kept.update(**values):
                     refused.add(save.job_id)
         return refused
@@ -175,8 +183,11 @@ class DjangoBackend:
                 }
                 leases = self._rows(Lease).filter(wanted).order_by("job_id")
                 left = leases.annotate(left=F("expires") - ServerTime())
-                for lease in left.values_list("job_id", "owner", "epoch", "left"):
-                    found.append(Holder(*lease, *positions.get(lease[0], (None, False))))
+                for job_id, owner, epoch, seconds in left.values_list(
+                    "job_id", "owner", "epoch", "left"
+                ):
+                    saved_ago, finished = positions.get(job_id, (None, False))
+                    found.append(Holder(job_id, owner, epoch, seconds, saved_ago, finished))
         return found
 
     def join(self, owner: str, ttl: float) -> List[FollowingMember]:

@@ -63,7 +63,8 @@ def _database(configured: ArkorSettings) -> Optional[CheckMessage]:
             f"the database {alias} is SQLite: it serves the processes of one host, and writes of "
             "several followers wait for each other",
             hint="Use PostgreSQL; or run one arkor_follow, with callbacks that take a second or "
-            "less, and give the database the OPTIONS {'transaction_mode': 'IMMEDIATE'} (Django 5.1).",
+            "less, and give the database the OPTIONS {'transaction_mode': 'IMMEDIATE'}, from "
+            "Django 5.1 on.",
             id="arkor.W002",
         )
     pool = connection.settings_dict["OPTIONS"].get("pool")

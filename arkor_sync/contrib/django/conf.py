@@ -71,7 +71,8 @@ class ArkorSettings:
         credentials = None if self.token is None else TokenCredentials(self.token, self.base_url)
         scope = None
         if self.project is not None:
-            scope = ProjectState(*(part.strip() for part in self.project.split("/")))
+            organisation, _, project = self.project.partition("/")
+            scope = ProjectState(organisation.strip(), project.strip())
         return CloudApiClient(self.base_url, credentials, scope=scope)
 
     def callbacks_of(self, run: Any) -> Any:

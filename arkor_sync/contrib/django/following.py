@@ -96,7 +96,9 @@ class SiteFollower:
             try:
                 for each in recover(self._configured, self._store, self._client):
                     if each.run.status != each.before:
-                        logger.info("run %s was %s, and is %s", each.run.pk, *each[1:], each.run.status)
+                        logger.info(
+                            "run %s was %s, and is %s", each.run.pk, *each[1:], each.run.status
+                        )
             except Exception as error:  # the store or the cloud is away; it is tried again
                 what = "submissions are not settled now: %s: %s"
                 logger.warning(what, type(error).__name__, text_of(error))

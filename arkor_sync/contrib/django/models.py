@@ -43,13 +43,13 @@ class Run(models.Model):
     key = models.CharField(
         max_length=LONGEST_KEY,
         unique=True,
-        help_text="The program's name for it: a second submission with the same key is this one.",
+        help_text="The program's name for it: for each key there is one job.",
     )
     name = models.TextField(help_text="The job's name.")
     config = models.JSONField(default=dict, help_text="What to train, without secrets.")
     complete = models.BooleanField(
         default=True,
-        help_text="Whether the configuration is all that is sent: it holds no secret and no data.",
+        help_text="Whether the configuration is all that is sent, without secrets and data.",
     )
     job_id = models.CharField(max_length=LONGEST_KEY, unique=True, null=True, blank=True)
     status = models.CharField(
@@ -69,7 +69,7 @@ class Run(models.Model):
     submit_opened = models.FloatField(default=0.0, editable=False)
     submit_expires = models.FloatField(default=0.0, editable=False)
 
-    class Meta:
+    class Meta:  # noqa: D106
         ordering = ("-created_at", "-pk")
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Metric(models.Model):
     epoch = models.FloatField(null=True)
     samples_per_second = models.FloatField(null=True)
 
-    class Meta:
+    class Meta:  # noqa: D106
         constraints = (
             models.UniqueConstraint(fields=("run", "event"), name="arkor_metric_of_event"),
         )

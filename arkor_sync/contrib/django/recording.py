@@ -147,6 +147,6 @@ def _time_of(timestamp: Optional[str]) -> Any:
         found = None
     if found is None:
         return timezone.now()
-    if settings.USE_TZ == timezone.is_aware(found):
+    if timezone.is_aware(found) == settings.USE_TZ:
         return found
     return timezone.make_aware(found) if settings.USE_TZ else timezone.make_naive(found)

@@ -31,13 +31,19 @@ from arkor_sync.trainer import Trainer, create_trainer
 logger = get_logger("arkor_sync.contrib.django")
 
 _UNSETTLED = (Run.Status.SUBMITTING, Run.Status.UNKNOWN)
+_OF_WHO_FOLLOWS = {
+    "callbacks": "name a function in ARKOR['CALLBACKS']",
+    "error_policy": "name one in ARKOR['ERROR_POLICY']",
+    "cursor_store": "the database of the site is",
+    "around": "each event has a transaction",
+}
 _LOST = (
     "the process that was to submit it ended before it was sent, and not all that is sent is kept "
     "here: there is a secret or data in it. Call submit() with the same key"
 )
 
 LEFT_AFTER = 120.0
-"""Seconds after which a row that no process has begun to submit is left by the one that wrote it."""
+"""Seconds after which whoever wrote a row, and has not begun to submit it, is taken for dead."""
 
 
 def submit(*, key: Optional[str] = None, **training: Any) -> Run:
@@ -60,9 +66,9 @@ def submit(*, key: Optional[str] = None, **training: Any) -> Run:
         ArkorUsageError: An argument cannot work. Nothing is written.
     """
     configured = arkor_settings()
-    for name in ("callbacks", "error_policy", "cursor_store", "around"):
+    for name in _OF_WHO_FOLLOWS:
         if name in training:
-            wanted = f"ARKOR[{name.upper()!r}]" if name in ("callbacks", "error_policy") else "nothing"
+            wanted = "nothing; " + _OF_WHO_FOLLOWS[name]
             got = f"{name}, which is for the process that follows"
             raise refusal(name, training[name], wanted, got=got)
     training.setdefault("client", configured.client())

@@ -39,7 +39,7 @@ class _Lent:
         self._connection = connection
 
     @contextmanager
-    def transaction(self, reads: bool = False) -> Iterator[None]:
+    def transaction(self, *_: Any) -> Iterator[None]:
         """Enter a savepoint of the transaction that it is in."""
         connection = self._connection
         connection.inc_thread_sharing()
@@ -115,7 +115,9 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
             )
         submit_now(run, Trainer(run.name, run.config, client, RunOptions()), configured)
         if run.job_id is None:
-            raise ArkorUsageError(f"run {run.pk} is not submitted: it is {run.status} ({run.error})")
+            raise ArkorUsageError(
+                f"run {run.pk} is not submitted: it is {run.status} ({run.error})"
+            )
     connection = connections[configured.database]
     slots = Slots(configured.database, configured.slots)
     store = DjangoCursorStore(configured.database)

@@ -59,8 +59,8 @@ from django.db import connections  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 
 from arkor_sync import Action, Callbacks, ErrorPolicy, HuggingFaceDataset  # noqa: E402
-from arkor_sync.contrib.django.models import Lease, Member, Position, Run  # noqa: E402
 from arkor_sync.contrib.django.conf import ArkorSettings, arkor_settings  # noqa: E402
+from arkor_sync.contrib.django.models import Lease, Member, Position, Run  # noqa: E402
 from arkor_sync.contrib.django.store import shared_store  # noqa: E402
 from support.postgres import name_of, postgres  # noqa: E402
 
@@ -105,7 +105,6 @@ TRAINING: Dict[str, Any] = {
 }
 
 
-
 class _Changed:
     """The settings of the site, with some changed: `arkor_with(TTL=1.0)`."""
 
@@ -141,5 +140,3 @@ def site_callbacks(run: Run) -> Callbacks:
 
     names = ("on_started", "on_log", "on_checkpoint", "on_completed", "on_failed", "on_cancelled")
     return Callbacks(**{name: tell(name) for name in names})
-
-

@@ -6,10 +6,10 @@ from typing import Any, Iterator, List
 
 import pytest
 from django_site import BOTH
-from stores.test_backend_rules import *  # noqa: F403
-from stores.test_backend_rules import MakeBackend
 
 from arkor_sync.contrib.django.backend import DjangoBackend
+from stores.test_backend_rules import *  # noqa: F403
+from stores.test_backend_rules import MakeBackend
 
 pytestmark = pytest.mark.parametrize("site", BOTH, indirect=True)
 

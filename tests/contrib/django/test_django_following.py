@@ -83,9 +83,7 @@ def test_the_row_the_metrics_and_the_position_tell_the_run(site: str, arkor: Emu
 
 
 @on_both
-def test_a_callback_that_fails_has_no_effect_until_it_succeeds(
-    site: str, arkor: Emulator
-) -> None:
+def test_a_callback_that_fails_has_no_effect_until_it_succeeds(site: str, arkor: Emulator) -> None:
     failed: List[int] = []
 
     def fail_after_writing(name: str, ctx: Any) -> None:

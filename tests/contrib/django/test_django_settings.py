@@ -28,9 +28,15 @@ def ids(**given: Any) -> List[str]:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"PROJEKT": "a/b"}, r"ARKOR: got the key str 'PROJEKT'; give only .*did you mean 'PROJECT'"),
+        (
+            {"PROJEKT": "a/b"},
+            r"ARKOR: got the key str 'PROJEKT'; give only .*did you mean 'PROJECT'",
+        ),
         ({"PROJECT": "org"}, r"ARKOR\['PROJECT'\]: got str 'org'; give 'organisation/project'"),
-        ({"DATABASE": "none"}, r"ARKOR\['DATABASE'\]: got str 'none'; give one of DATABASES: default"),
+        (
+            {"DATABASE": "none"},
+            r"ARKOR\['DATABASE'\]: got str 'none'; give one of DATABASES: default",
+        ),
         ({"TTL": 0}, r"ARKOR\['TTL'\]: got int 0; give seconds from 1 to 3600"),
         ({"TTL": True}, r"ARKOR\['TTL'\]: got bool True"),
         ({"SLOTS": 0}, r"ARKOR\['SLOTS'\]: got int 0; give a whole number from 1"),
@@ -121,7 +127,10 @@ except ValueError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "arkor_sync.contrib.django needs the extra 'django': pip install 'Django>=4.2'" in done.stdout
+    assert (
+        "arkor_sync.contrib.django needs the extra 'django': pip install 'Django>=4.2'"
+        in done.stdout
+    )
 
 
 def test_the_app_starts_no_thread_and_asks_no_database_when_it_is_loaded() -> None:

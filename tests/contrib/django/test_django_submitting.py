@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, List
 
 import pytest
@@ -50,7 +51,7 @@ def test_nothing_is_sent_before_the_commit_and_nothing_after_a_rollback(
         assert run.status == "submitting"
         assert paid(arkor) == []
     assert (run.status, len(paid(arkor))) == ("submitted", 1)
-    with pytest.raises(ZeroDivisionError), transaction.atomic(using=site):
+    with suppress(ZeroDivisionError), transaction.atomic(using=site):
         submit(**TRAINING)
         raise ZeroDivisionError
     with transaction.atomic(using=site):
@@ -95,7 +96,9 @@ def test_one_key_is_one_job_and_without_a_key_each_call_is_one(site: str, arkor:
     submit(**TRAINING)
     assert len(paid(arkor)) == rows(site).count() == 3
     for changed in ({"max_steps": 11}, {"name": "another"}):
-        with pytest.raises(ArkorUsageError, match=r"key: got 'order', which was used for 'support'"):
+        with pytest.raises(
+            ArkorUsageError, match=r"key: got 'order', which was used for 'support'"
+        ):
             submit(key="order", **{**TRAINING, **changed})
 
 
@@ -132,7 +135,11 @@ def test_a_cloud_that_is_away_leaves_a_row_that_is_submitted_later(
         assert "refused" in run.error
     rows(site).update(submit_opened=ServerTime() - LEFT_AFTER)
     (settled,) = recover(arkor_settings())
-    assert (settled.before, settled.run.status, settled.run.error) == ("submitting", "submitted", "")
+    assert (settled.before, settled.run.status, settled.run.error) == (
+        "submitting",
+        "submitted",
+        "",
+    )
     assert paid(arkor) == ["support [later]"]
     assert recover(arkor_settings()) == []
 
