@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from arkor_sync.stores import FileCursorStore as FileCursorStore
     from arkor_sync.stores import SavedCursor as SavedCursor
     from arkor_sync.stores.redis import RedisCursorStore as RedisCursorStore
+    from arkor_sync.stores.sql import SQLCursorStore as SQLCursorStore
     from arkor_sync.stream.error_policy import Action as Action
     from arkor_sync.stream.error_policy import Decision as Decision
     from arkor_sync.stream.error_policy import ErrorPolicy as ErrorPolicy
@@ -169,6 +170,7 @@ else:
         "stream.reconnect": "ReconnectPolicy",
         "stores": "CursorStore FileCursorStore SavedCursor",
         "stores.redis": "RedisCursorStore",
+        "stores.sql": "SQLCursorStore",
         "cloud.client": "CloudApiClient",
         "cloud.deployment_models": (
             "AuthMode Deployment DeploymentKey DeploymentTarget AdapterTarget BaseModelTarget "

@@ -28,6 +28,7 @@ COMMANDS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     "deployments": ("Serve a model at an address of its own.", ("deployments",)),
     "keys": ("Issue, list and revoke the keys of a deployment.", ("deployments",)),
     "report": ("Write a report of a job, by its id or its name.", ("report",)),
+    "store": ("Make the tables in which positions and leases are kept.", ("store",)),
     "emulator": ("Run a local Arkor for other programs of this machine.", ("emulator",)),
     "doctor": ("Check versions, variables, files and the way to the cloud.", ("doctor",)),
     "completion": (

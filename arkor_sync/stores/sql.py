@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any, ContextManager, Iterator, Optional
 
 from arkor_sync._common.arguments import check, show
-from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import Flag
+from arkor_sync._common.locks import SLICE
+from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError, StoreUnavailableError
-from arkor_sync.stores.leased import RETRY, LeasedStore
+from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.stores.sql_backend import SQLBackend
-from arkor_sync.stores.sql_engine import STATEMENT_SECONDS, engine_from
+from arkor_sync.stores.sql_engine import engine_from
 from arkor_sync.stores.sql_errors import is_transient, store_error
-from arkor_sync.stores.sql_transactions import Joined
+from arkor_sync.stores.sql_transactions import close
 
 
 class SQLCursorStore(LeasedStore):
@@ -45,12 +45,13 @@ class SQLCursorStore(LeasedStore):
         max_connections: int = 4,
         schema: Optional[str] = None,
     ) -> None:
+        if isinstance(engine_or_url, str):  # a report of an error may show this variable
+            engine_or_url = Secret(engine_or_url)
         fits = type(max_connections) is int and 2 <= max_connections <= 1000
         check("max_connections", max_connections, fits, "a whole number from 2 to 1000")
         check("schema", schema, schema is None or (type(schema) is str and schema != ""), "a name")
         self._engine = engine = engine_from(engine_or_url, max_connections)
         owns_engine = engine is not engine_or_url
-        del engine_or_url  # it may hold a password, and an error may show this frame
         on_postgresql = engine.dialect.name == "postgresql"
         check("schema", schema, schema is None or on_postgresql, "None: SQLite has no schemas")
         self._slots_for = max_connections - 1
@@ -85,69 +86,25 @@ class SQLCursorStore(LeasedStore):
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        joined = self._tables.current
-        if joined is not None:
-            yield joined.connection
+        if self._tables.current is not None:
+            yield self._tables.current
             return
-        if not self._slots.acquire(timeout=STATEMENT_SECONDS):
-            raise StoreUnavailableError(
-                f"callbacks use all {self._slots_for} connections that the store has for "
-                "transactions (max_connections, and one less)"
-            )
+        while not self._slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
+            pass
         try:
-            connection = self._connect()
+            connection = self._tables.begin()
             try:
-                with self._tables.joining(connection) as joined:
+                with self._tables.joining(connection):
                     yield connection
-                self._commit(joined)
-            except BaseException as error:
-                _end(connection)
-                if not isinstance(error, StoreUnavailableError) and is_transient(error):
-                    raise store_error(error) from error
-                raise
-            connection.close()
+                connection.commit()
+            except Exception as error:
+                if isinstance(error, StoreUnavailableError) or not is_transient(error):
+                    raise
+                raise store_error(error) from error
+            finally:
+                close(connection)
         finally:
             self._slots.release()
-
-    def _connect(self) -> Any:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        connection = None
-        try:
-            connection = self._engine.connect()
-            connection.begin()
-            return connection
-        except SQLAlchemyError as error:
-            raised = store_error(error)
-        if connection is not None:
-            _end(connection)
-        raise raised  # here, so that the frames of the driver, with its password, are not kept
-
-    def _commit(self, joined: Joined) -> None:
-        """Commit. Where the answer is lost, look up what became of it.
-
-        A callback's effects must be there once: they are not repeated unless it is known that they
-        were undone.
-        """
-        try:
-            joined.connection.commit()
-            return
-        except Exception as error:
-            if not joined.saves or not is_transient(error):
-                raise
-            raised = store_error(error)
-        _end(joined.connection)
-        deadline = Clock.now() + self.ttl
-        while True:
-            try:
-                if self._tables.was_saved(joined.saves[-1]):
-                    return
-                break
-            except StoreUnavailableError:
-                if Clock.now() >= deadline:
-                    break
-            Flag().wait(RETRY)
-        raise raised
 
     def connection(self) -> Any:
         """Return the connection of the transaction that this callback is in.
@@ -155,13 +112,13 @@ class SQLCursorStore(LeasedStore):
         Raises:
             ArkorUsageError: The thread is in no transaction of this store.
         """
-        joined = self._tables.current
-        if joined is None:
+        connection = self._tables.current
+        if connection is None:
             raise ArkorUsageError(
                 "connection: this thread is in no transaction of the store; follow with "
                 "around=store.transaction, and call it in a callback, on the callback's own thread"
             )
-        return joined.connection
+        return connection
 
     @contextmanager
     def joining(self, connection: Any) -> Iterator[None]:
@@ -179,11 +136,3 @@ class SQLCursorStore(LeasedStore):
             )
         with self._tables.joining(connection):
             yield
-
-
-def _end(connection: Any) -> None:
-    """Undo what was not committed. A connection that is broken is thrown away."""
-    try:
-        connection.close()
-    except Exception:  # of a server that is gone: what comes after this says so
-        connection.invalidate()

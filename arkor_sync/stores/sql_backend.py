@@ -112,11 +112,7 @@ class SQLBackend(Transactions):
         Only the holder of an epoch locks the row that has it, so two saves wait for no row of each
         other.
         """
-        joined = self.current
-        refused = self.run_joined(lambda connection: self._save(connection, saves))
-        if joined is not None:
-            joined.saves += [each for each in saves if each.job_id not in refused]
-        return refused
+        return self.run_joined(lambda connection: self._save(connection, saves))
 
     def _save(self, connection: Any, saves: Sequence[Save]) -> Set[str]:
         self.limit_joined()
@@ -155,21 +151,6 @@ class SQLBackend(Transactions):
         )
         return {each.job_id for each in saves} - set(kept.scalars())
 
-    def was_saved(self, save: Save) -> bool:
-        """Look up whether a save was committed, after its transaction was cut off in between.
-
-        The server may still be about to commit. The row is locked until it has decided.
-        """
-        lock = "FOR UPDATE" if self.is_postgresql else ""
-        text = self.run(
-            lambda connection: self.do(
-                connection,
-                f"SELECT text FROM {{positions}} WHERE job_id = :job_id {lock}",
-                job_id=save.job_id,
-            ).scalar()
-        )
-        return bool(text == _storable(save.text))
-
     def release(self, job_id: str, owner: str, epoch: int) -> None:
         """End a lease; see `Backend`."""
         statement = (
@@ -180,8 +161,13 @@ class SQLBackend(Transactions):
         self.run_joined(lambda connection: self.do(connection, statement, **values))
 
     def load(self, job_id: str) -> Optional[str]:
-        """Return what was saved last, or None."""
-        statement = "SELECT text FROM {positions} WHERE job_id = :job_id"
+        """Return what was saved last, or None.
+
+        A save that is just being committed is waited for: a connection may be cut off with the
+        answer to a COMMIT on its way, and whoever asks what became of it must not be told too soon.
+        """
+        lock = "FOR SHARE" if self.is_postgresql else ""
+        statement = f"SELECT text FROM {{positions}} WHERE job_id = :job_id {lock}"
         text: Optional[str] = self.run(
             lambda connection: self.do(connection, statement, job_id=job_id).scalar(), reads=True
         )
@@ -199,7 +185,7 @@ class SQLBackend(Transactions):
             found = self._list(statement + " ORDER BY leases.job_id")
         else:
             found = self._list(statement + " WHERE leases.job_id IN :some", sorted(set(job_ids)))
-        return [Holder(**row._mapping) for row in found]
+        return [Holder(**row._mapping)._replace(finished=bool(row.finished)) for row in found]
 
     def _list(self, statement: str, some: Optional[Sequence[str]] = None) -> List[Any]:
         """Return rows; where the statement has a list `:some`, ask for a part of it at a time."""

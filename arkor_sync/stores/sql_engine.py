@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.extras import import_extra
-from arkor_sync._common.secret import Secret
 from arkor_sync.errors import ArkorUsageError
 
 STATEMENT_SECONDS = 5.0  # that one statement, or the wait for a connection, takes at most
@@ -43,9 +43,7 @@ def engine_from(given: Any, max_connections: int) -> Any:
         if engine.dialect.is_async:
             raise refusal("engine_or_url", given, _WANTED, got="an engine for asyncio")
         return engine
-    if isinstance(given, str):
-        given = Secret(given)
-    elif not isinstance(given, sql.engine.URL):
+    if not isinstance(given, (str, sql.engine.URL)):
         raise refusal("engine_or_url", given, _WANTED)
     try:
         url = sql.engine.make_url(given)
@@ -96,6 +94,8 @@ def _create(sql: Any, url: Any, max_connections: int) -> Any:
 def _on_sqlite_connect(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins no transactions; see below
     connection.execute(f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000:.0f}")
+    with suppress(connection.OperationalError):  # the file is in use; the next connection does it
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _on_sqlite_begin(connection: Any) -> None:

@@ -10,8 +10,9 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.extras import import_extra
-from arkor_sync.stores.backend import Save
+from arkor_sync.errors import CursorStoreError, StoreUnavailableError
 from arkor_sync.stores.sql_engine import LOCK_SECONDS, STATEMENT_SECONDS
 from arkor_sync.stores.sql_errors import store_error
 from arkor_sync.stores.sql_tables import Tables
@@ -19,20 +20,8 @@ from arkor_sync.stores.sql_tables import Tables
 T = TypeVar("T")
 
 _CREATING = 6_265_830_117  # of the lock while tables are made: any number that nobody else uses
+_PATIENCE = 60.0  # seconds that one waits for others that make the tables
 _inherited: List[Any] = []  # kept alive: what a child collects it might close
-
-
-class Joined:
-    """A transaction of the program that the saves of a thread belong to.
-
-    Attributes:
-        connection: Its connection.
-        saves: The saves that were accepted in it.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.saves: List[Save] = []
 
 
 class Transactions:
@@ -78,20 +67,20 @@ class Transactions:
         return self.current is not None
 
     @property
-    def current(self) -> Optional[Joined]:
-        """The transaction of the program that the calling thread is in."""
+    def current(self) -> Any:
+        """The connection of the program's transaction that the calling thread is in, or None."""
         stack = getattr(self._local, "stack", None)
         return stack[-1] if stack else None
 
     @contextmanager
-    def joining(self, connection: Any) -> Iterator[Joined]:
+    def joining(self, connection: Any) -> Iterator[None]:
         """Join the saves of this thread to the transaction of a connection."""
-        joined = Joined(connection)
-        self._local.stack = [*getattr(self._local, "stack", ()), joined]
+        before = getattr(self._local, "stack", ())
+        self._local.stack = (*before, connection)
         try:
-            yield joined
+            yield
         finally:
-            self._local.stack = self._local.stack[:-1]
+            self._local.stack = before
 
     def run(self, function: Callable[[Any], T], reads: bool = False) -> T:
         """Call a function with a connection, in a transaction of its own.
@@ -122,9 +111,33 @@ class Transactions:
         if self.current is None:
             return self.run(function)
         try:
-            return function(self.current.connection)
+            return function(self.current)
         except (self._sql.exc.SQLAlchemyError, UnicodeError) as error:
             raised = store_error(error)
+        raise raised
+
+    def begin(self) -> Any:
+        """Return a connection of the engine that a transaction was begun on.
+
+        Raises:
+            CursorStoreError: There is none; see `store_error`.
+        """
+        connection = None
+        try:
+            connection = self._engine.connect()
+            if getattr(connection.connection.dbapi_connection, "autocommit", None) is True:
+                raise CursorStoreError(
+                    "the engine of the store commits each statement (isolation level AUTOCOMMIT); "
+                    "give one that has transactions"
+                )
+            connection.begin()
+            return connection
+        except self._sql.exc.SQLAlchemyError as error:
+            raised = store_error(error)
+        except CursorStoreError as error:
+            raised = error
+        if connection is not None:
+            close(connection)
         raise raised
 
     def limit_joined(self) -> None:
@@ -134,7 +147,7 @@ class Transactions:
         """
         if self.current is not None:
             self._limit(
-                self.current.connection,
+                self.current,
                 lock_timeout=LOCK_SECONDS,
                 idle_in_transaction_session_timeout=self._ttl,
             )
@@ -161,16 +174,24 @@ class Transactions:
         return text
 
     def create_tables(self) -> None:
-        """Make the tables that are missing, and add the columns that are."""
+        """Make the tables that are missing, and add the columns that are. One process at a time."""
 
         def create(connection: Any) -> None:
             if self.is_postgresql:
+                self._limit(connection, statement_timeout=_PATIENCE, lock_timeout=_PATIENCE)
                 self.do(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=_CREATING)
+                self._limit(connection, lock_timeout=LOCK_SECONDS)  # others wait for the tables
             self._tables.create(connection)
 
         checked, self._checked = self._checked, True
+        deadline = Clock.now() + _PATIENCE
         try:
-            self.run(create)
+            while True:
+                try:
+                    return self.run(create)
+                except StoreUnavailableError:
+                    if self.is_postgresql or Clock.now() >= deadline:
+                        raise  # SQLite has no lock that keeps the order of those who wait
         except BaseException:
             self._checked = checked
             raise
@@ -185,3 +206,11 @@ class Transactions:
         """Close the connections that are not in use. A later call makes new ones."""
         if self._owns_engine:
             self._engine.dispose()
+
+
+def close(connection: Any) -> None:
+    """Undo what was not committed. A connection that is broken is thrown away."""
+    try:
+        connection.close()
+    except Exception:  # the server is gone, which whoever uses it next is told
+        connection.invalidate()

@@ -8,6 +8,9 @@ the callback had returned.
 
 Where the end of the context raises, it may have ended well all the same: a database that goes down
 with the answer to a COMMIT on its way has committed. So the store is asked before another attempt.
+
+Where the context or the saving raises `StoreUnavailableError`, it is tried again for as long as a
+lease lasts, before the error policy is asked: so a database may be restarted.
 """
 
 from __future__ import annotations
@@ -28,15 +31,28 @@ from typing import (
     Tuple,
 )
 
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.log import get_logger
+from arkor_sync.errors import StoreUnavailableError, text_of
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.batches import Batch, Delivery
 from arkor_sync.stream.channel import Channel
-from arkor_sync.stream.error_policy import CURSOR_STORE, Action, Skip, StopTraining
+from arkor_sync.stream.error_policy import (
+    CURSOR_STORE,
+    Action,
+    Decision,
+    Skip,
+    StopTraining,
+)
 from arkor_sync.stream.failures import Again, Failures, identity
 from arkor_sync.stream.lease import Lease
 from arkor_sync.stream.protocols import Event, Handlers
 
+logger = get_logger("arkor_sync.stream.worker")
+
 AroundFunction = Callable[[], ContextManager[Any]]
+
+_UNAVAILABLE = 0.5  # seconds; the most between two attempts to reach the store's server
 
 
 class Around:
@@ -138,6 +154,7 @@ class Around:
         attempt = 1
         failed: Dict[int, int] = {}  # how often, by what failed
         left = list(handlers)
+        patient_until = 0.0  # until then the store's server may be away
         self._lease.keep_state()
         while True:
             result = self._attempt(event, left, attempt, save)
@@ -151,6 +168,14 @@ class Around:
             self._lease.restore_state()
             if isinstance(result.error, Again):
                 left, attempt = list(result.error.handlers), result.error.attempt
+                continue
+            if result.unavailable:
+                patient_until = patient_until or Clock.now() + self._lease.ttl
+            if result.unavailable and Clock.now() < patient_until:
+                what = "job %s: an event is tried again: %s"
+                logger.warning(what, self._lease.job_id, text_of(result.error))
+                self._failures.wait_before_repeat(Decision(Action.RETRY, _UNAVAILABLE))
+                attempt += 1
                 continue
             at = result.at
             name = CURSOR_STORE if at is None else left[at][0]
@@ -171,7 +196,7 @@ class Around:
         self, event: Event, handlers: Handlers, attempt: int, save: Optional[Callable[[], None]]
     ) -> _Result:
         """Make one attempt. What the context itself raises counts as the last callback's error."""
-        stopped = saved = False
+        stopped = saved = unavailable = False
         last = at = len(handlers) - 1 if handlers else None
         raised: Optional[Exception] = None
         try:
@@ -199,8 +224,10 @@ class Around:
         except Interrupted:
             raise
         except Exception as error:
+            unavailable = isinstance(error, StoreUnavailableError) and error is not raised
             raised = error
-        return _Result(raised, at, stopped, saved)  # `raised`, also if the context has swallowed it
+        # `raised` is an error also if the context has swallowed it
+        return _Result(raised, at, stopped, saved, unavailable)
 
 
 class _Result(NamedTuple):
@@ -211,12 +238,14 @@ class _Result(NamedTuple):
         at: The number of the callback that raised it; None for the saving.
         stopped: Whether a callback has stopped the job.
         saved: Whether the position was saved; an error is then that of the context's end.
+        unavailable: Whether the store's server could not be reached, and nothing was kept.
     """
 
     error: Optional[Exception]
     at: Optional[int]
     stopped: bool
     saved: bool
+    unavailable: bool
 
 
 _inherited: List[ExitStack] = []  # kept alive: a context that is collected would end

@@ -44,7 +44,9 @@ class Lease:
         wait: Seconds to wait while another run has the lease.
 
     Attributes:
+        job_id: The job.
         saved: What an earlier run left.
+        ttl: Seconds that the lease lasts without a renewal; 0 where it does not end.
 
     Raises:
         LeaseHeldError: Another run has the lease.
@@ -60,10 +62,11 @@ class Lease:
         wait: float = 0.0,
     ) -> None:
         self.saved = SavedCursor()
+        self.ttl = store.ttl if isinstance(store, LeasedStore) else 0.0
         self._release: Callable[[], None] = lambda: None
         self._keep: Optional[Callable[[SavedCursor], None]] = None
         self._load: Optional[Callable[[], SavedCursor]] = None
-        self._job_id = job_id
+        self.job_id = job_id
         self._states = states
         if store is None:
             return
@@ -86,21 +89,21 @@ class Lease:
 
     def _take(self, store: Union[CursorStore, LeasedStore], on_lost: Any) -> None:
         if isinstance(store, LeasedStore):
-            reservation = store.reserve(self._job_id, on_lost)
+            reservation = store.reserve(self.job_id, on_lost)
             self.saved = reservation.saved
             self._epoch = reservation.epoch
             self._keep, self._release = reservation.save, reservation.release
             self._load = reservation.load
             return
-        self._release = store.lease(self._job_id)
+        self._release = store.lease(self.job_id)
         try:
-            self.saved = store.load(self._job_id)
+            self.saved = store.load(self.job_id)
         except BaseException:
             self.release()
             raise
         self._epoch = self.saved.epoch + 1
-        self._keep = partial(store.save, self._job_id)
-        self._load = partial(store.load, self._job_id)
+        self._keep = partial(store.save, self.job_id)
+        self._load = partial(store.load, self.job_id)
 
     def release(self) -> None:
         """Give the job back. It is outside of `around`, so that no error in there keeps it."""
@@ -108,7 +111,7 @@ class Lease:
             self._release()
         except BaseException as error:  # a store may raise anything; the run ends all the same
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
-            logger.error(what, self._job_id, text_of(error))
+            logger.error(what, self.job_id, text_of(error))
 
     @property
     def position(self) -> SavedCursor:
@@ -147,7 +150,7 @@ class Lease:
         """Give the callbacks the state that was saved, or remembered last."""
         for key, callback in self._states.items():
             if key in self._kept_state:
-                _restore(callback, self._kept_state[key], self._job_id)
+                _restore(callback, self._kept_state[key], self.job_id)
 
 
 def _restore(callback: Stateful, state: Any, job_id: str) -> None:

@@ -16,11 +16,14 @@ from arkor_sync import (
     HuggingFaceDataset,
     RunAborted,
     SavedCursor,
+    StoreUnavailableError,
     create_trainer,
 )
+from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.stream.error_policy import Redeliver, Skip, StopTraining
 from support.clocks import FakeClock
 from support.fake_cloud import Hold, completed, log, logs, make_run, started
+from support.memory_backend import MemoryBackend
 from support.waiting import PATIENCE
 
 
@@ -441,3 +444,68 @@ def test_what_is_no_function_is_refused() -> None:
             dataset=HuggingFaceDataset("a/b"),
             around=suppress(Boom),  # type: ignore[arg-type]
         )
+
+
+class Away:
+    """A transaction of a server that is away when it begins, or when it ends, so many times.
+
+    Attributes:
+        entered: How often it was begun.
+        server: The server.
+    """
+
+    def __init__(self, times: float, at_exit: bool = False) -> None:
+        self.entered = 0
+        self.server = MemoryBackend()
+        self._times = times
+        self._at_exit = at_exit
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.entered += 1
+        away = self.entered <= self._times
+        if away and not self._at_exit:
+            raise StoreUnavailableError("the server is away")
+        with self.server.transaction():
+            yield
+            if away:
+                raise StoreUnavailableError("the server has gone away")
+
+
+@pytest.mark.parametrize("at_exit", [False, True])
+def test_a_store_that_is_away_for_a_moment_is_no_matter_of_the_policy(at_exit: bool) -> None:
+    around = Away(3, at_exit)
+    attempts: List[int] = []
+    run, _ = make_run(
+        [log(1), completed()],
+        callbacks={"on_log": lambda ctx: attempts.append(ctx.attempt)},
+        around=around,
+        cursor_store=LeasedStore(around.server),
+    )
+    assert run.start().wait(PATIENCE).status == "completed"
+    assert attempts == ([1, 2, 3, 4] if at_exit else [4])
+
+
+def test_a_store_that_stays_away_for_longer_than_a_lease_is_one() -> None:
+    around = Away(float("inf"))
+    store = LeasedStore(around.server, ttl=1.0)
+    run, _ = make_run(
+        [log(1), completed()], callbacks={"on_log": print}, around=around, cursor_store=store
+    )
+    with pytest.raises(StoreUnavailableError):
+        run.start().wait(PATIENCE)
+    assert around.entered > 1
+
+
+def test_a_callback_that_says_so_of_a_store_of_its_own_is_one_at_once() -> None:
+    def on_log(ctx: Any) -> None:
+        raise StoreUnavailableError("that of the callback")
+
+    around = Away(0)
+    store = LeasedStore(around.server)
+    run, _ = make_run(
+        [log(1), completed()], callbacks={"on_log": on_log}, around=around, cursor_store=store
+    )
+    with pytest.raises(StoreUnavailableError, match="that of the callback"):
+        run.start().wait(PATIENCE)
+    assert around.entered == 1
