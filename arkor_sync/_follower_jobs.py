@@ -13,6 +13,7 @@ LEFT_AFTER = 5.0
 """Seconds that a job without a follower waits for a process that is below its share."""
 
 _GIVEN = 25  # jobs that were given back, and that no other process has taken yet
+_SELDOM = 2.0  # seconds between two looks at a job that another member follows
 _STEADY = 60.0  # after so many seconds, the end of a run is no longer that of its beginning
 
 
@@ -24,6 +25,7 @@ class Job:
         run: The run that follows it in this process, or None.
         since: When that run began.
         owner: The other process that follows it, or None.
+        look_at: When it is looked up again, if that process is a member by then.
         free_since: When it was first seen that nobody follows it, or None.
         giving: Whether this process has given it back, and no other one has taken it yet.
         not_before: When it may be begun.
@@ -35,6 +37,7 @@ class Job:
         self.run: Any = None
         self.since = 0.0
         self.owner: Optional[str] = None
+        self.look_at = 0.0
         self.free_since: Optional[float] = None
         self.giving = False
         self.not_before = 0.0
@@ -51,6 +54,10 @@ class Job:
         if now - self.since > _STEADY:
             self._delays = None
         self.run = self.free_since = None
+
+    def may_begin(self, now: float) -> bool:
+        """Whether it may be begun now."""
+        return self.run is None and self.not_before <= now
 
     def delay(self, now: float) -> float:
         """Wait before it is begun again, longer each time; return the seconds."""
@@ -79,6 +86,7 @@ class Jobs:
         self.members: List[str] = [owner]
         self._owner = owner
         self._most = most
+        self._missing = 0
         self._give_after = 0.0
         self._give_delays: Optional[Iterator[float]] = None
 
@@ -86,8 +94,9 @@ class Jobs:
         """Take over what the source names. A run goes on to its end, named or not."""
         named = set(ids)
         self.finished &= named
-        for job_id in named - self.finished:
-            self.known.setdefault(job_id, Job())
+        for job_id in ids:
+            if job_id not in self.finished:
+                self.known.setdefault(job_id, Job())
         for job_id, job in list(self.known.items()):
             job.named = job_id in named
             if not job.named and job.run is None:
@@ -99,22 +108,33 @@ class Jobs:
         known = list(self.known.items())  # in one step, as any thread may ask
         return {job_id: job.run for job_id, job in known if job.run is not None}
 
-    def to_look_up(self) -> List[str]:
-        """Return the jobs that no run of this process follows."""
-        return [job_id for job_id, job in self.known.items() if job.run is None]
+    def to_look_up(self, now: float, members: Sequence[Member]) -> List[str]:
+        """Return the jobs whose leases matter now.
 
-    def look(
-        self, asked: Sequence[str], holders: Sequence[Holder], members: Sequence[Member]
-    ) -> None:
+        A member's job is looked up now and then, or if this process misses some: a member that
+        stops leaves first, and one that has died is no member when its leases end.
+
+        Args:
+            now: The time.
+            members: The processes that follow jobs.
+        """
+        self.members = sorted({self._owner, *(each.owner for each in members)})
+        calm = () if self._missing else self.members
+        return [
+            job_id
+            for job_id, job in self.known.items()
+            if job.run is None and (job.owner not in calm or now >= job.look_at)
+        ]
+
+    def look(self, now: float, asked: Sequence[str], holders: Sequence[Holder]) -> None:
         """Take over what the store knows.
 
         Args:
+            now: The time.
             asked: The jobs that were looked up.
             holders: Who follows them.
-            members: The processes that follow jobs.
         """
         found = {each.job_id: each for each in holders}
-        self.members = sorted({self._owner, *(each.owner for each in members)})
         for job_id in asked:
             job, holder = self.known[job_id], found.get(job_id)
             job.owner = None
@@ -125,6 +145,7 @@ class Jobs:
                 del self.known[job_id]
             elif holder.expires_in > 0:
                 job.owner, job.free_since = holder.owner, None
+                job.look_at = now + min(_SELDOM, holder.expires_in)
                 if job.giving and job.owner != self._owner:
                     job.giving, self._give_delays = False, None
 
@@ -138,8 +159,10 @@ class Jobs:
         counts = dict.fromkeys(self.members, 0)
         free, left = [], []
         for job_id, job in self.known.items():
-            if job.run is not None or job_id in busy:
-                counts[self._owner] += not job.giving
+            if job.run is not None and job.giving:
+                free.append(job_id)  # in a moment
+            elif job.run is not None or job_id in busy:
+                counts[self._owner] += 1
             elif job.owner is not None:
                 if job.owner in counts and job.owner != self._owner:
                     counts[job.owner] += 1
@@ -148,13 +171,14 @@ class Jobs:
             else:
                 if job.giving:
                     self._give_less(job, now)
-                if job.not_before <= now:
+                if job.may_begin(now):
                     left.append(job_id)
         found = plan(self._owner, counts, free, left, self._most)
-        take = [job_id for job_id in found.take if self.known[job_id].not_before <= now]
+        take = [job_id for job_id in found.take if self.known[job_id].may_begin(now)]
         given = sum(job.giving for job in self.known.values())
         give = min(found.give, _GIVEN - given) if now >= self._give_after else 0
-        return Plan(take, max(0, give))
+        self._missing = found.missing
+        return found._replace(take=take, give=max(0, give))
 
     def give(self, number: int) -> List[Job]:
         """Choose the jobs to give back: those that this process began to follow last."""

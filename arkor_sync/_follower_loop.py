@@ -24,14 +24,13 @@ from arkor_sync.errors import (
     text_of,
 )
 from arkor_sync.stores import LeasedStore
-from arkor_sync.stores.backend import Holder, Member
+from arkor_sync.stores.backend import Member
 
 logger = get_logger("arkor_sync.follower")
 
 LOOK = 0.5  # seconds between two looks at the store
 _JITTER = 0.1  # as a part of it
 _MOST_OF_THE_TIME = 0.1  # the looks may take; if they are slow, there are fewer
-_AT_ONCE = 500  # jobs in one query
 _LEAST_MEMBERSHIP, _LONGEST_WAIT = 2.0, 2.0  # seconds
 _FULL_FOR = 5.0  # seconds until it is warned of: other processes may be about to join
 
@@ -86,7 +85,7 @@ class FollowerLoop:
         self._stopping = False
         self._next_poll = self._next_look = self._next_join = clock.now()
         self._troubles: Dict[str, str] = {}
-        self._full_since = 0.0
+        self._full_since = clock.now()
         self._thread = OwnThread(self._main, "arkor-follower")
 
     def start(self) -> None:
@@ -155,18 +154,15 @@ class FollowerLoop:
     def _look(self) -> None:
         """Ask the store who follows what, and act on it."""
         try:
-            members = self._members()
-            asked = self._jobs.to_look_up()
-            holders: List[Holder] = []
-            for begin in range(0, len(asked), _AT_ONCE):
-                holders += self._store.holders(asked[begin : begin + _AT_ONCE])
+            asked = self._jobs.to_look_up(self._clock.now(), self._members())
+            holders = self._store.holders(asked)
         except Exception as error:  # the backend may be the program's own
             self._trouble(_STORE, error)
             return
         self._cured(_STORE)
         if self._over():
             return
-        self._jobs.look(asked, holders, members)
+        self._jobs.look(self._clock.now(), asked, holders)
         try:
             self._starters.plan(self._choose)
         except Exception as error:
@@ -203,7 +199,7 @@ class FollowerLoop:
             self._troubles.pop(what, None)
         elif self._clock.now() - self._full_since > _FULL_FOR and what not in self._troubles:
             self._troubles[what] = ""
-            text = "%d jobs are not followed: %d processes follow %d each (max_runs); start more"
+            text = "%d jobs are not followed (processes: %d, max_runs: %d); start more processes"
             logger.warning(text, left, len(self._jobs.members), self._most)
 
     # What other threads report. They only append to `_news`.

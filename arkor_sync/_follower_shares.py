@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Dict, Iterable, List, Mapping, NamedTuple
 
 
@@ -12,10 +11,12 @@ class Plan(NamedTuple):
     Attributes:
         take: Jobs that nobody follows, and that it begins to follow, in this order.
         give: How many of its own jobs it gives back.
+        missing: How many it has not, of its share.
     """
 
     take: List[str]
     give: int
+    missing: int
 
 
 def plan(
@@ -41,12 +42,11 @@ def plan(
     before = sum(number for name, number in missing.items() if name < owner)
     take = free[before : before + missing[owner]]
     # In an order of its own, so that two processes seldom try the same job.
-    in_order = sorted(left, key=lambda job_id: zlib.crc32(f"{owner} {job_id}".encode()))
+    in_order = sorted(left, key=lambda job_id: hash((owner, job_id)))
     take += in_order[: max(0, most - counts[owner] - len(take))]
-    if take:
-        return Plan(take, 0)
-    wanted = sum(missing.values()) - len(free)  # by others: this process misses none
-    return Plan(take, max(0, min(counts[owner] - shares[owner], wanted)))
+    wanted = sum(missing.values()) - len(free)
+    give = 0 if take else max(0, min(counts[owner] - shares[owner], wanted))
+    return Plan(take, give, missing[owner])
 
 
 def shares_of(jobs: int, counts: Mapping[str, int], most: int) -> Dict[str, int]:

@@ -74,6 +74,15 @@ class FollowerStatus:
     jobs: Tuple[Holder, ...]
 
     @property
+    def counts(self) -> Dict[str, int]:
+        """How many jobs each process follows, also one that is no member."""
+        found = {each.owner: 0 for each in self.members}
+        for each in self.jobs:
+            if each.expires_in > 0 and each.owner is not None:
+                found[each.owner] = found.get(each.owner, 0) + 1
+        return found
+
+    @property
     def not_followed(self) -> Tuple[str, ...]:
         """The jobs that are not finished and that nobody follows."""
         return tuple(
@@ -230,6 +239,11 @@ class Follower:
         if self._loop is not None:
             limit = self._options.abort_grace + _SPARE if timeout is None else timeout
             self._loop.join(limit)
+
+    @property
+    def owner(self) -> str:
+        """This process, as the store knows it."""
+        return self._store.owner
 
     @property
     def runs(self) -> Dict[str, Run]:

@@ -37,7 +37,7 @@ logger = get_logger("arkor_sync.stores")
 
 LEAST_TTL, MOST_TTL = 1.0, 3600.0
 RETRY = 0.25  # seconds between two attempts to reach the server
-_LANES = 4  # leases that are taken or given back at the same time
+_LANES = 2  # leases that are taken or given back at the same time
 
 _Answer = TypeVar("_Answer")
 OnLost = Callable[[LeaseLostError], None]
@@ -56,8 +56,8 @@ class Reservation:
         self._job_id = job_id
         self._on_lost = on_lost
         self._lost: Optional[LeaseLostError] = None
-        asked = Clock.now()
         with store.lane(job_id)():
+            asked = Clock.now()
             taken = store.backend.take(job_id, store.owner, store.ttl)
         self.epoch = taken.epoch
         self.renewed(asked)
@@ -135,11 +135,9 @@ class Reservation:
     def release(self) -> None:
         """Give the lease back. A second call does nothing."""
         store = self._store
-        if not store.forget(self):
-            return
-        # A transaction of the program has its connection already, and may be waited for.
-        with nullcontext() if store.backend.joined else store.lane(self._job_id)():
-            store.backend.release(self._job_id, store.owner, self.epoch)
+        if store.forget(self):
+            with store.lane(self._job_id)():
+                store.backend.release(self._job_id, store.owner, self.epoch)
 
 
 class LeasedStore:
@@ -207,7 +205,12 @@ class LeasedStore:
 
     def holders(self, job_ids: Optional[List[str]] = None) -> List[Holder]:
         """Look up who follows these jobs, at which epoch and since when; or all jobs."""
-        return self.backend.holders(job_ids)
+        if job_ids is None:
+            return self.backend.holders(None)
+        found: List[Holder] = []
+        for begin in range(0, len(job_ids), MOST):
+            found += self.backend.holders(job_ids[begin : begin + MOST])
+        return found
 
     def members(self) -> List[Member]:
         """Look up the processes that follow jobs (`Follower`)."""

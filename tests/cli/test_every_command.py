@@ -76,5 +76,6 @@ def test_it_has_a_test_that_runs_it_as_a_process(name: str) -> None:
 def test_what_prints_takes_json(name: str) -> None:
     options = {option for each in COMMANDS[name].params for option in each.opts}
     assert "--debug" in options
-    quiet = {"completion", "emulator exec"}  # a script for a shell; what a program prints
+    # A script for a shell; what a program prints; a service, which prints nothing.
+    quiet = {"completion", "emulator exec", "follower run"}
     assert ("--json" in options) is (name not in quiet)
