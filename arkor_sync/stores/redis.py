@@ -39,6 +39,7 @@ from arkor_sync.stores.backend import (
     Save,
     Taken,
 )
+from arkor_sync.stores.base import decode_position
 from arkor_sync.stores.batching import MOST
 from arkor_sync.stores.leased import LeasedStore
 
@@ -49,8 +50,9 @@ _LONGEST_WAIT = 3.0  # seconds for the server, or for a connection that another 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 # How a refusal begins that ends by itself, or when somebody has looked after the server.
-_TRANSIENT = tuple(
-    "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS OOM READONLY TRYAGAIN UNBLOCKED".split()
+_TRANSIENT = (
+    *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF"),
+    *("NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
 )
 
 
@@ -128,6 +130,7 @@ class RedisBackend:
 
     def take(self, job_id: str, owner: str, ttl: float) -> Taken:  # noqa: D102
         self._check_policy()
+        decode_position(job_id, self.load(job_id))  # take nothing that cannot be used
         keys = [self._job(job_id), self._key("jobs")]
         answer = self._run(scripts.TAKE, keys, [job_id, owner, _ms(ttl)])
         self._refuse_newer(answer, f"the position of job {job_id}")

@@ -59,6 +59,7 @@ from arkor_sync import (
     ReconnectContext,
     ReconnectPolicy,
     Redeliver,
+    RedisCursorStore,
     Run,
     RunAborted,
     RunHealth,
@@ -96,6 +97,7 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 # What owns threads, or only says what others must be like.
 NO_VALUES = {
     *(Run, Trainer, Context, CursorStore, History, Artifact, models.Record, DeploymentTarget),
+    RedisCursorStore,
 }
 # At run time these are plain dictionaries.
 NO_VALUES |= {ChatMessage, ToolCall, ToolDefinition, Usage}

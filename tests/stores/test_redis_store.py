@@ -70,7 +70,7 @@ def test_the_row_goes_with_its_job_and_all_keys_are_of_one_slot(
 def test_two_prefixes_are_two_stores(valkey: Valkey, store: RedisCursorStore) -> None:
     other = RedisCursorStore(valkey.url, prefix="staging")
     first, second = store.reserve(JOB, lost([])), other.reserve(JOB, lost([]))
-    with pytest.raises(LeaseHeldError, match=rf"process \d+ on .*another \d+\.\d s"):
+    with pytest.raises(LeaseHeldError, match=r"process \d+ on .*another \d+\.\d s"):
         RedisCursorStore(valkey.url).reserve(JOB, lost([]))
     first.release()
     second.release()
@@ -82,7 +82,7 @@ def test_a_node_of_a_cluster_keeps_everything(valkey: Valkey) -> None:
     node = Valkey("--cluster-enabled", "yes", "--cluster-port", "1")
     try:
         store = RedisCursorStore(node.url)
-        with pytest.raises(StoreUnavailableError, match="CLUSTERDOWN|slot not served"):
+        with pytest.raises(StoreUnavailableError, match=r"CLUSTERDOWN|slot not served"):
             store.load(JOB)
         with node.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -301,7 +301,7 @@ def test_a_forked_child_has_connections_of_its_own(valkey: Valkey, store: RedisC
 
 
 @pytest.mark.parametrize(
-    "policy, warned", [("noeviction", 0), ("volatile-lru", 0), ("allkeys-lru", 1)]
+    ("policy", "warned"), [("noeviction", 0), ("volatile-lru", 0), ("allkeys-lru", 1)]
 )
 def test_a_server_that_may_remove_leases_is_warned_of_once(
     valkey: Valkey, caplog: pytest.LogCaptureFixture, policy: str, warned: int
@@ -331,7 +331,7 @@ def test_no_password_is_shown(valkey: Valkey, caplog: pytest.LogCaptureFixture) 
         wrong.load(JOB)
     assert not isinstance(caught.value, StoreUnavailableError)  # it will not be better later
     away = RedisCursorStore(f"redis://user:{PASSWORD}@127.0.0.1:1/0")
-    with pytest.raises(StoreUnavailableError, match="127.0.0.1:1") as unreachable:
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1") as unreachable:
         away.load(JOB)
     for error in (caught.value, unreachable.value):
         chain = [error, error.__cause__, error.__context__]
@@ -398,7 +398,7 @@ def test_a_row_of_a_newer_version_is_refused_and_stays_as_it_is(
             ],
         }[kind]
         for call in calls:
-            with pytest.raises(CursorStoreError, match="version 2, .* up to version 1; upgrade"):
+            with pytest.raises(CursorStoreError, match=r"version 2, .* up to version 1; upgrade"):
                 call()
         assert client.hgetall(key) == row
         assert client.keys("*") == [key]

@@ -47,6 +47,7 @@ from arkor_sync import (
     ReconnectContext,
     ReconnectPolicy,
     Redeliver,
+    RedisCursorStore,
     ResponseFormat,
     Run,
     RunHealth,
@@ -239,6 +240,8 @@ blob = BlobDataset("https://example.com/data.jsonl", token="secret")
 
 mine: List[Mine] = [Mine()]
 follow("j", callbacks=mine)
+redis_store = RedisCursorStore("redis://host", ttl=5, prefix="mine", max_connections=2)
+follow("j", callbacks=mine, cursor_store=redis_store)
 follow("j", callbacks=(each for each in mine))
 follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])

@@ -26,6 +26,7 @@ USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "opentelemetry": ("opentelemetry.metrics", handlers.OpenTelemetryMetrics),
     "plot": ("matplotlib.figure", lambda: handlers.LossPlot("loss.png")),
     "posthog": ("posthog.request", lambda: handlers.PostHogCapture("key")),
+    "redis": ("redis", lambda: arkor_sync.RedisCursorStore("redis://127.0.0.1")),
     "tensorboard": ("tensorboardX.summary", lambda: handlers.TensorBoardLogger("runs")),
     "wandb": ("wandb", handlers.WandbLogger),
 }
