@@ -158,6 +158,11 @@ def arguments(cls: Type[ArkorError]) -> Dict[str, Any]:
             "stack": "  File x, line 1\n",
         },
         errors.ReconnectExhausted: {"message": "lost", "attempts": 7},
+        errors.SubmissionUnknownError: {
+            "message": "cut",
+            "key": "order-17",
+            "name": "bot [order-17]",
+        },
         errors.ToolRoundsExhausted: {"rounds": 8, "messages": [{"role": "user", "content": "hi"}]},
     }
     return special.get(cls, {})

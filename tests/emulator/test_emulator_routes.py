@@ -139,6 +139,14 @@ def test_projects_need_a_name_and_a_slug(client: Client) -> None:
 # -- jobs -----------------------------------------------------------------------------------------
 
 
+def test_the_list_of_jobs_can_be_cut(emu: Emulator, client: Client) -> None:
+    jobs = [client.submit() for _ in range(5)]
+    emu.settings.listed_jobs = 2
+    assert [j["id"] for j in client.get("/v1/jobs").json()["jobs"]] == [jobs[4], jobs[3]]
+    emu.settings.listed_jobs = None
+    assert len(client.get("/v1/jobs").json()["jobs"]) == 5
+
+
 def test_a_job_is_accepted_listed_and_read_back(emu: Emulator, client: Client) -> None:
     config = {**CONFIG, "somethingNew": {"kept": True}}
     response = client.post("/v1/jobs", {"name": "first", "config": config})
@@ -435,6 +443,7 @@ def test_the_environment_points_here(emu: Emulator) -> None:
     "options",
     [
         *({"framing": "http2"}, {"cancel_emits": "x"}, {"chat_end": "x"}, {"speed": -1}),
+        *({"listed_jobs": 0}, {"listed_jobs": "9"}, {"listed_jobs": True}),
         *({"nope": 1}, {"port": -1}, {"port": 65536}, {"port": "80"}),
     ],
 )

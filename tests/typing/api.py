@@ -6,7 +6,7 @@ import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, Literal, Optional
+from typing import Callable, Dict, List, Literal, Optional, Sequence
 
 from arkor_sync import (
     Action,
@@ -56,6 +56,7 @@ from arkor_sync import (
     Steps,
     StopTraining,
     StructuredOutputs,
+    Submission,
     TokenCredentials,
     ToolCall,
     ToolDefinition,
@@ -69,13 +70,17 @@ from arkor_sync import (
     exit_on,
     follow,
     load_project,
+    recover_submissions,
     run_tools,
+    settle_submission,
+    submit,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
 from arkor_sync.project import ProjectState, use_project
+from arkor_sync.stores import LeasedStore
 
 pool = ThreadPoolExecutor()
 
@@ -316,3 +321,15 @@ signed_in: OAuthCredentials = sign_in(open_browser=False, on_url=print, timeout=
 nameless: AnonymousCredentials = sign_in_anonymously(path=Path("credentials.json"))
 state: ProjectState = use_project(CloudApiClient(credentials=signed_in), "org", "project")
 was_signed_in: bool = sign_out()
+
+
+def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
+    bought: Submission = submit(trainer, key="order-17", store=store, timeout=5)
+    others: Sequence[str] = bought.others
+    settled: List[Submission] = recover_submissions(
+        store, client, trainer_for={"order-18": trainer}.get
+    )
+    for each in settled:
+        if each.status == "unknown":
+            settle_submission(store, each.key, None if not others else others[0])
+    return bought.job_id

@@ -12,6 +12,7 @@ import pytest
 import arkor_sync
 from arkor_sync import ArkorUsageError, handlers
 from arkor_sync._common import extras
+from arkor_sync.contrib.flask import Arkor
 from support.extras import EXTRAS, FOR_USERS
 
 CALL = re.compile(r'import_extra\(\s*"([\w.]+)",\s*"([\w-]+)"')
@@ -21,6 +22,7 @@ USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "apprise": ("apprise", lambda: handlers.AppriseNotifier("json://127.0.0.1")),
     "database": ("sqlalchemy", lambda: handlers.DatabaseLogger("sqlite://")),
     "datadog": ("datadog", lambda: handlers.DatadogEvents("key")),
+    "flask": ("flask", Arkor),
     "mlflow": ("mlflow", handlers.MLflowLogger),
     "notebook": ("IPython.display", handlers.NotebookPlot),
     "opentelemetry": ("opentelemetry.metrics", handlers.OpenTelemetryMetrics),
