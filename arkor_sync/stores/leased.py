@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import nullcontext
 from typing import Callable, Dict, List, Optional, TypeVar
 
 from arkor_sync._common.arguments import check

@@ -49,7 +49,7 @@ class Run(models.Model):
     config = models.JSONField(default=dict, help_text="What to train, without secrets.")
     complete = models.BooleanField(
         default=True,
-        help_text="Whether the configuration is all that is sent: no secret, no data.",
+        help_text="Whether the configuration holds all that is sent.",
     )
     job_id = models.CharField(max_length=LONGEST_KEY, unique=True, null=True, blank=True)
     status = models.CharField(

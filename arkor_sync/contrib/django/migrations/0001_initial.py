@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                     "complete",
                     models.BooleanField(
                         default=True,
-                        help_text="Whether the configuration is all that is sent: no secret, no data.",
+                        help_text="Whether the configuration holds all that is sent.",
                     ),
                 ),
                 ("job_id", models.CharField(blank=True, max_length=255, null=True, unique=True)),
