@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.models import Run
+from arkor_sync.contrib.django.store import shared_store
 from arkor_sync.contrib.django.submitting import recover
 from arkor_sync.errors import ArkorError
+from arkor_sync.submitting import settle_submission
 
 
 class Command(BaseCommand):
@@ -21,10 +23,22 @@ class Command(BaseCommand):
         "exits with 1 if one is left that nobody can settle but a person."
     )
 
-    def handle(self, *_args: Any, **_options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the options."""
+        parser.add_argument("--settle", metavar="KEY", help="say what became of this submission")
+        parser.add_argument("--job", metavar="ID", help="its job; without it there is none")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
         """Settle them, and print a line for each."""
+        if options["job"] and not options["settle"]:
+            raise CommandError("--job says which job it is: give --settle KEY, too")
         try:
-            settled = recover(arkor_settings())
+            configured = arkor_settings()
+            if options["settle"]:
+                settle_submission(shared_store(configured), options["settle"], options["job"])
+                self.stdout.write(f"{options['settle']} is settled")
+                return
+            settled = recover(configured)
         except ArkorError as error:
             raise CommandError(str(error)) from error
         unknown = 0
@@ -36,6 +50,6 @@ class Command(BaseCommand):
             self.stdout.write("nothing to settle")
         if unknown:
             raise CommandError(
-                f"{unknown} of them are unknown: look for the job in the cloud, then call "
-                "arkor_sync.settle_submission"
+                f"{unknown} of them are unknown: look for the job in the cloud, then call it with "
+                "--settle KEY --job ID, or without --job if there is none"
             )
