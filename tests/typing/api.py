@@ -76,6 +76,8 @@ from arkor_sync import (
     submit,
 )
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
+from arkor_sync.contrib.django import DjangoCursorStore, follow_now, using_arkor
+from arkor_sync.contrib.django import submit as submit_in_django
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
@@ -333,3 +335,10 @@ def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
         if each.status == "unknown":
             settle_submission(store, each.key, None if not others else others[0])
     return bought.job_id
+
+
+def submit_in_a_site() -> None:
+    run = submit_in_django(key="order-17", name="bot", model="unsloth/gemma-4-E4B-it")
+    store: LeasedStore = DjangoCursorStore("default", ttl=30.0)
+    with using_arkor(Emulator()):
+        print(follow_now(run, timeout=5).status, store.members())
