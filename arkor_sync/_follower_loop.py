@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Set
 
 from arkor_sync._common.clock import Clock
-from arkor_sync._common.locks import Flag
+from arkor_sync._common.locks import SLICE, Flag
 from arkor_sync._common.log import get_logger, try_to_log
 from arkor_sync._common.threads import OwnThread
 from arkor_sync._follower_jobs import Job, Jobs
 from arkor_sync._follower_starters import Starters
 from arkor_sync.errors import (
+    HANDED_OVER,
     LeaseHeldError,
     LeaseLostError,
     RunAborted,
@@ -34,7 +35,8 @@ _MOST_OF_THE_TIME = 0.1  # the looks may take; if they are slow, there are fewer
 _LEAST_MEMBERSHIP, _LONGEST_WAIT = 2.0, 2.0  # seconds
 _FULL_FOR = 5.0  # seconds until it is warned of: other processes may be about to join
 
-HAND_OVER = "it is handed over"
+STORE_GRACE = 10.0
+"""Seconds for positions and leases to be stored once the callbacks have ended: it may be many."""
 
 
 class FollowerLoop:
@@ -189,7 +191,7 @@ class FollowerLoop:
         self._read_news()  # what is no longer being begun has been reported
         plan = self._jobs.decide(self._clock.now(), busy)
         for job in self._jobs.give(plan.give):
-            job.run.abort(HAND_OVER)
+            job.run.abort(HANDED_OVER)
         return plan.take
 
     def _warn_if_full(self) -> None:
@@ -212,7 +214,7 @@ class FollowerLoop:
             self._news.append(partial(self._begun, job_id, begun))
             begun.add_done_callback(self._run_ended)
             if self._stopping:
-                begun.abort(HAND_OVER)
+                begun.abort(HANDED_OVER)
         self._wake.set()
 
     def _run_ended(self, run: Any) -> None:
@@ -262,8 +264,8 @@ class FollowerLoop:
         except LeaseLostError as error:
             logger.warning("%s", text_of(error))
         except RunAborted as error:
-            if error.reason == HAND_OVER:
-                logger.info("job %s is no longer followed by this process: %s", job_id, HAND_OVER)
+            if isinstance(error.reason, str) and error.reason == HANDED_OVER:
+                logger.info("job %s is no longer followed by this process", job_id)
             else:
                 seconds = job.delay(self._clock.now())
                 logger.warning("%s; it is followed again in %.0f s", text_of(error), seconds)
@@ -289,14 +291,21 @@ class FollowerLoop:
         self._starters.stop(self._grace)
         self._read_news()
         for run in self.runs.values():
-            run.abort(HAND_OVER)
-        while self.runs and self._clock.now() < deadline and not self._thread.forked:
-            self._clock.wait(self._wake, deadline - self._clock.now())
+            run.abort(HANDED_OVER)
+        while self._waits_for_runs(deadline):
+            self._clock.wait(self._wake, SLICE)
             self._wake.clear()
             self._read_news()
         for job_id, run in self.runs.items():
             what = "job %s is not handed over: %s is still running"
             logger.warning(what, job_id, run.health().callback or "a thread of its run")
+
+    def _waits_for_runs(self, deadline: float) -> bool:
+        """Whether a run may still end: a callback until the deadline, its last steps for longer."""
+        now = self._clock.now()
+        if not self.runs or self._thread.forked or now >= deadline + STORE_GRACE:
+            return False
+        return now < deadline or any(not run.health().callback for run in self.runs.values())
 
     def _trouble(self, what: str, error: BaseException) -> None:
         """Log a trouble, once until it is another one, or over."""

@@ -63,6 +63,7 @@ class Row:
         self._key = key
         self._ttl = ttl
         self._epoch = 0
+        self._row_name = ""
 
     def take(self, row_name: str) -> Intent:
         """Read the row, and take its lease if nobody has it and it is not final."""
@@ -70,6 +71,7 @@ class Row:
         store = self._store
         intent = store.backend.open_submission(self._key, row_name, store.owner, self._ttl)
         self._epoch = intent.epoch
+        self._row_name = row_name
         return intent
 
     def open(
@@ -116,6 +118,26 @@ class Row:
                     return False
                 Flag().wait_in_slices(POLL)
 
+    def submitted(self, job_id: str) -> Submission:
+        """Write down the job that this process has submitted.
+
+        Where it was stopped for longer than its lease lasts, another process may have submitted
+        one too. Then that one is the job, and this one is reported.
+        """
+        if self.close(SUBMITTED, job_id):
+            return self.result(SUBMITTED, job_id)
+        try:
+            intent = self.take(self._row_name)
+        except StoreUnavailableError:
+            intent = None
+        if intent is not None and intent.mine and self.close(SUBMITTED, job_id):
+            return self.result(SUBMITTED, job_id)
+        if intent is not None and intent.job_id not in (None, job_id):
+            return self._report((str(intent.job_id), job_id))
+        # Else whoever has the row next finds the job by its name.
+        logger.warning("job %s was submitted with the key %r, and not noted", job_id, self._key)
+        return self.result(SUBMITTED, job_id)
+
     def settle(self, intent: Intent, found: Found) -> Optional[Submission]:
         """Attach to the job that was found; return None if it is certain that there is none.
 
@@ -140,6 +162,11 @@ class Row:
 
     def attach(self, job_ids: Tuple[str, ...]) -> Submission:
         """Keep the oldest of these jobs, and report the others."""
+        submission = self._report(job_ids)
+        self.close(SUBMITTED, submission.job_id, submission.detail)
+        return submission
+
+    def _report(self, job_ids: Tuple[str, ...]) -> Submission:
         job_id, *others = job_ids
         detail = None
         if others:
@@ -150,7 +177,6 @@ class Row:
                 self._key,
                 detail,
             )
-        self.close(SUBMITTED, job_id, detail)
         return self.result(SUBMITTED, job_id, detail, tuple(others))
 
     def drop(self) -> None:
@@ -172,9 +198,10 @@ class Row:
 
 
 def held(intent: Intent) -> LeaseHeldError:
+    """Say who has the lease of a row."""
     owner = intent.owner or "another process"
     left = max(0.0, intent.expires_in)
     return LeaseHeldError(
-        f"the submission {intent.key!r} is in the hands of {owner} (epoch {intent.epoch}) for "
-        f"{left:.0f} s at the most; try again after that"
+        f"the submission {intent.key!r} is submitted or looked up by {owner} (epoch "
+        f"{intent.epoch}) for {left:.0f} s at the most; try again after that"
     )

@@ -249,6 +249,10 @@ class RunAborted(RunError):
         super().__init__(f"{message}\n{stack}" if stack else message)
 
 
+HANDED_OVER = "it is handed over to another process"
+"""`RunAborted.reason` of a run that a `Follower` gives back: another process goes on with it."""
+
+
 class WaitTimeout(RunError, TimeoutError):
     """The timeout of `wait(timeout)` has passed. The run continues; wait again, or abort it.
 
@@ -294,9 +298,8 @@ class StoreUnavailableError(CursorStoreError):
 class SubmissionUnknownError(ArkorError):
     """It is not known whether a job exists that was submitted with this key.
 
-    It is not submitted again by itself. Look for a job with this name. Where there is one, call
-    `settle_submission(store, key, job_id)`. Where there is none, call `settle_submission(store,
-    key)`; after that `submit` sends it.
+    It is not submitted again by itself. Look for a job with this name, and call
+    `settle_submission(store, key, job_id)`; or without `job_id` if there is none.
 
     Attributes:
         key: The key.

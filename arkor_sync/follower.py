@@ -33,7 +33,7 @@ from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE, Flag, ProcessLock
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import no_thread
-from arkor_sync._follower_loop import FollowerLoop
+from arkor_sync._follower_loop import STORE_GRACE, FollowerLoop
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync.callbacks import Callback, Callbacks, CallbacksInput
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
@@ -57,7 +57,7 @@ Source = Union[Callable[[], Iterable[str]], Iterable[str]]
 CallbacksOfJob = Union[CallbacksInput, Callable[[str], CallbacksInput]]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SPARE = 10.0  # seconds that `close` allows for the store, besides `abort_grace`
+_SPARE = STORE_GRACE + 1.0  # seconds that `close` waits, besides `abort_grace`
 
 
 @dataclasses.dataclass(frozen=True)

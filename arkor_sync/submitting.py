@@ -251,12 +251,10 @@ def _send(trainer: Trainer, row: Row, ends: float) -> Submission:
         error = _late(error, row.name) or error
         _note_failure(row, error)
         raise error from error.__cause__
-    trainer._submitter.job = job
-    if not row.close(SUBMITTED, job.id):
-        # This process was stopped for longer than its lease lasts, or the store is away. Whoever
-        # has the row next finds the job by its name.
-        logger.warning("job %s (%s) was submitted, and its row is not closed", job.id, job.name)
-    return row.result(SUBMITTED, job.id)
+    submission = row.submitted(job.id)
+    if submission.job_id == job.id:
+        trainer._submitter.job = job
+    return submission
 
 
 def _late(error: Exception, name: str) -> Optional[ArkorTimeoutError]:
@@ -270,8 +268,7 @@ def _late(error: Exception, name: str) -> Optional[ArkorTimeoutError]:
 
 def _note_failure(row: Row, error: Exception) -> None:
     """Write down what an error of the request says about the job."""
-    status = error.status if isinstance(error, CloudApiError) else 0
-    if 400 <= status < 500 and status not in PASSING:
+    if _is_refusal(error):
         row.close(REFUSED, detail=str(error))
     elif not _may_have_created(error, row.name):
         row.drop()
@@ -279,11 +276,19 @@ def _note_failure(row: Row, error: Exception) -> None:
         add_note(error, "submit() with the same key finds out, once the time to settle is over")
 
 
-def _may_have_created(error: Exception, name: str) -> bool:
-    if isinstance(error, ArkorConnectionError):
-        return error.sent
+def _is_refusal(error: Exception) -> bool:
+    """Whether the cloud has refused the job for good."""
+    is_answer = isinstance(error, CloudApiError) and 400 <= error.status < 500
+    return is_answer and getattr(error, "status", 0) not in PASSING
+
+
+def _may_have_created(error: BaseException, name: str) -> bool:
+    if isinstance(error, RunAborted) and error.__cause__ is not None:
+        return _may_have_created(error.__cause__, name)  # the answer has come meanwhile
     if isinstance(error, RunAborted):
         return maybe_created(name) in str(error)
+    if isinstance(error, ArkorConnectionError):
+        return error.sent
     if isinstance(error, CloudApiError):
         return error.status >= 500
     # Where there is no thread, no credentials or no project, nothing was sent.
@@ -302,15 +307,14 @@ def _submit_again(
 ) -> Submission:
     try:
         trainer = trainer_for(before.key)
-        return before if trainer is None else submit(trainer, key=before.key, store=store)
+        if trainer is None:
+            return before
+        return submit(trainer, key=before.key, store=store, timeout=0)
     except Exception as error:  # also of the program's function: the others are to be settled
         text = f"{type(error).__name__}: {safe_line(text_of(error))}"
         logger.warning("the submission %r is not sent again: %s", before.key, text)
-        status = SUBMITTING
-        if isinstance(error, SubmissionUnknownError):
-            status = UNKNOWN
-        elif isinstance(error, CloudApiError) and error.status not in PASSING:
-            status = REFUSED if error.status < 500 else SUBMITTING
+        status = REFUSED if _is_refusal(error) else SUBMITTING
+        status = UNKNOWN if isinstance(error, SubmissionUnknownError) else status
         return dataclasses.replace(before, status=status, detail=text)
 
 

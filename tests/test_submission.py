@@ -530,10 +530,44 @@ def test_a_holder_that_was_stopped_does_not_change_the_row(
 
     monkeypatch.setattr(backend, "close_submission", close_late)
     submission = submit(make(), key=KEY, store=store)
-    assert "its row is not closed" in caplog.text
+    assert "and not noted" in caplog.text
     monkeypatch.undo()
     assert submit(make(), key=KEY, store=store).job_id == submission.job_id
     assert created(emu) == [NAME]
+
+
+def test_a_job_that_was_sent_too_late_is_reported(
+    make: Make, store: LeasedStore, backend: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first request waits on its way until another process has submitted, too."""
+    with Emulator(ScriptedEngine(steps=1), speed=0) as emu:
+        emu.faults.add(Fault("stall_before_headers", route="create_job", seconds=5))
+        first = Background(submit, make(client=emu.client()), key=KEY, store=store)
+        until(lambda: [r.route for r in emu.requests] == ["create_job"])
+        backend.ahead += LATER
+        second = submit(make(client=emu.client()), key=KEY, store=LeasedStore(backend))
+        emu.advance(5)
+        submission = first.result()
+        assert submission.job_id == second.job_id
+        assert {second.job_id, *submission.others} == set(emu.jobs)
+        assert len(emu.jobs) == 2
+        assert submission.others[0] in caplog.text
+
+
+def test_an_abort_while_the_answer_comes_is_no_proof(
+    emu: Emulator, make: Make, store: LeasedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aborted = RunAborted("aborted while it was submitted: 502")
+    aborted.__cause__ = ServerError(502, "bad gateway")
+
+    def submit_and_be_aborted(self: Any, deadline: Any) -> Any:
+        raise aborted
+
+    monkeypatch.setattr("arkor_sync.submitting.Submitter.submit", submit_and_be_aborted)
+    with pytest.raises(RunAborted):
+        submit(make(), key=KEY, store=store)
+    with pytest.raises(LeaseHeldError):
+        submit(make(), key=KEY, store=store, timeout=0)
 
 
 # -- what is given --------------------------------------------------------------------------------

@@ -49,3 +49,9 @@ def log_to_standard_error(debug: bool = False) -> None:
     logging.raiseExceptions = False  # as when standard error was closed
     if debug:
         logging.getLogger("arkor_sync").setLevel(logging.DEBUG)
+
+
+def tell_news_of(name: str) -> None:
+    """Show also what a logger of the library says when nothing is wrong."""
+    logger = logging.getLogger(name)
+    logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))

@@ -86,7 +86,7 @@ def test_it_follows_until_a_signal_hands_over_and_exits_with_0(
     begin = f"arkor-sync: following the jobs of jobs:made as process {process.pid} on "
     assert lines[0].startswith(begin)
     assert lines[1] == f"arkor-sync: job {job_id} is followed by this process now"
-    handed = f"arkor-sync: job {job_id} is no longer followed by this process: it is handed over"
+    handed = f"arkor-sync: job {job_id} is no longer followed by this process"
     assert lines[2:] == [handed, "arkor-sync: no jobs are followed any more"]
 
 

@@ -26,9 +26,12 @@ from arkor_sync import (
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault
+from arkor_sync.errors import HANDED_OVER
+from arkor_sync.handlers import SlackNotifier
 from arkor_sync.stores import LeasedStore
 from support.forking import fork
 from support.memory_backend import MemoryBackend
+from support.servers import Webhook
 from support.waiting import PATIENCE, Background, shortest, until
 
 Jobs = Callable[[int], List[str]]
@@ -298,6 +301,26 @@ def test_a_callback_that_is_running_ends_before_its_job_is_given_back(
     until(lambda: fleet.completed[job_id])
     assert set(fleet.events.values()) == {1}
     assert len(fleet.events) == 5
+
+
+def test_a_notifier_tells_of_no_hand_over(fleet: Fleet, jobs: Jobs, emulator: Emulator) -> None:
+    (job_id,) = jobs(1)
+    errors: List[Any] = []
+    with Webhook() as webhook:
+
+        def callbacks(_: str) -> Any:
+            end = Callbacks(on_end=lambda ctx: errors.append(ctx.error))
+            return [SlackNotifier(webhook.url), end]
+
+        with fleet.make(callbacks):
+            fleet.until_followed()
+        assert [each.reason for each in errors] == [HANDED_OVER]
+        assert webhook.posted == []
+        with fleet.make(callbacks):
+            emulator.step(job_id, 99)
+            until(lambda: len(errors) == 2)
+        assert errors[1] is None
+        assert "completed" in str(webhook.posted)
 
 
 # What goes wrong.

@@ -18,7 +18,8 @@ from arkor_sync import (
     RunAborted,
     StoreUnavailableError,
 )
-from arkor_sync._follower_loop import HAND_OVER, LOOK, FollowerLoop
+from arkor_sync._follower_loop import LOOK, STORE_GRACE, FollowerLoop
+from arkor_sync.errors import HANDED_OVER
 from arkor_sync.stores import LeasedStore
 from support.clocks import FakeClock
 from support.memory_backend import MemoryBackend
@@ -31,6 +32,7 @@ class FakeRun:
         self.job = SimpleNamespace(id=job_id)
         self.error: Optional[BaseException] = None
         self.aborted: List[object] = []
+        self.callback: Optional[str] = "on_log"
         self.callbacks: List[Callable[[Any], None]] = []
         self._loop = loop
         self.lease = loop.backend.take(job_id, store.owner, 15.0)
@@ -56,7 +58,7 @@ class FakeRun:
         return SimpleNamespace(status="completed")
 
     def health(self) -> Any:
-        return SimpleNamespace(callback="on_log")
+        return SimpleNamespace(callback=self.callback)
 
 
 class Loop(FollowerLoop):
@@ -361,7 +363,7 @@ def test_a_stop_leaves_first_and_lets_the_runs_end(
     assert backend.calls == ["leave", "release", "release"]
     assert not loop.runs
     assert not warnings(caplog)
-    assert len(lines(caplog, "no longer followed by this process: it is handed over")) == 2
+    assert len(lines(caplog, "no longer followed by this process$")) == 2
     assert all(each.expires_in <= 0 for each in backend.holders(["a", "b"]))
 
 
@@ -373,10 +375,23 @@ def test_a_callback_that_does_not_end_is_named_after_the_grace(
     loop.runs_end = False
     runs, began = loop.runs, loop.clock.time
     loop._hand_over()
-    assert loop.clock.time - began == pytest.approx(5.0)
-    assert [each.aborted for each in runs.values()] == [[HAND_OVER]] * 2
+    assert loop.clock.time - began == pytest.approx(5.0, abs=0.1)
+    assert [each.aborted for each in runs.values()] == [[HANDED_OVER]] * 2
     text = "job a is not handed over: on_log is still running"
     assert text in warnings(caplog)
+
+
+def test_a_store_gets_more_time_than_a_callback(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.name("a", "b")
+    loop.pass_by(1)
+    loop.runs_end = False
+    loop.runs["a"].callback = None  # it is being released, behind many others
+    began = loop.clock.time
+    loop._hand_over()
+    assert loop.clock.time - began == pytest.approx(5.0 + STORE_GRACE, abs=0.1)
+    assert "job a is not handed over: a thread of its run is still running" in warnings(caplog)
 
 
 def test_a_store_that_is_down_does_not_stop_the_hand_over(
@@ -387,7 +402,7 @@ def test_a_store_that_is_down_does_not_stop_the_hand_over(
     run = loop.runs["a"]
     loop.runs_end, backend.down = False, True
     loop._hand_over()
-    assert run.aborted == [HAND_OVER]
+    assert run.aborted == [HANDED_OVER]
     assert lines(caplog, "other processes count this one for a while: StoreUnavailableError")
 
 
@@ -398,7 +413,7 @@ def test_what_is_begun_while_it_stops_is_given_back(loop: Loop, backend: MemoryB
     loop.stop()
     late = FakeRun(loop, "late", loop.store)
     loop._report("late", late)
-    assert late.aborted == [HAND_OVER]
+    assert late.aborted == [HANDED_OVER]
 
 
 # Several.

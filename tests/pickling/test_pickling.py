@@ -47,6 +47,7 @@ from arkor_sync import (
     ErrorPolicy,
     Failure,
     FileCursorStore,
+    Follower,
     History,
     HuggingFaceDataset,
     IssuedKey,
@@ -97,7 +98,17 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 # What owns threads, or only says what others must be like.
 NO_VALUES = {
-    *(Run, Trainer, Context, CursorStore, History, Artifact, models.Record, DeploymentTarget),
+    *(
+        Run,
+        Trainer,
+        Follower,
+        Context,
+        CursorStore,
+        History,
+        Artifact,
+        models.Record,
+        DeploymentTarget,
+    ),
     RedisCursorStore,
 }
 # At run time these are plain dictionaries.

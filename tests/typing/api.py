@@ -6,7 +6,9 @@ import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, Literal, Optional, Sequence
+from typing import Callable, Dict, List, Literal, Optional, Sequence, Tuple
+
+from flask import Flask
 
 from arkor_sync import (
     Action,
@@ -36,6 +38,7 @@ from arkor_sync import (
     ErrorPolicy,
     FailedContext,
     Failure,
+    Follower,
     History,
     HuggingFaceDataset,
     IssuedKey,
@@ -78,6 +81,8 @@ from arkor_sync import (
 from arkor_sync.cloud.training_data import ChatRecord, Message, Role
 from arkor_sync.contrib.django import DjangoCursorStore, follow_now, using_arkor
 from arkor_sync.contrib.django import submit as submit_in_django
+from arkor_sync.contrib.flask import Arkor as FlaskArkor
+from arkor_sync.contrib.flask import add_models
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
 from arkor_sync.emulator import Emulator
 from arkor_sync.handlers import EarlyStopping, NotebookPlot, SlackNotifier
@@ -254,6 +259,19 @@ follow("j", callbacks={"on_log": log, "on_failed": failed})
 follow("j", callbacks=[Mine(), None, {"on_log": log}, Callbacks(on_failed=failed), [Mine()]])
 follow("j", callbacks=[NotebookPlot(every=0.5, timeout=5), Mine()])
 
+
+def callbacks_of(job_id: str) -> Callbacks:
+    return Callbacks(on_log=log, on_end=lambda ctx: print(job_id, ctx.error))
+
+
+def follow_many(shared: LeasedStore) -> None:
+    with Follower(lambda: ["j"], callbacks_of, store=shared, max_runs=100, poll=1) as many:
+        followed: Dict[str, Run] = many.runs
+        nobody: Tuple[str, ...] = many.status().not_followed
+    Follower(["j"], [Mine()], store=shared, client=local).run()
+    Follower({"j": 1}.keys(), {"on_log": log}, store=shared).start().close(10)
+
+
 own = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}]
 for dataset in (Path("data.jsonl"), "data.jsonl", blob, own, blob.to_dict()):
     create_trainer(
@@ -342,3 +360,14 @@ def submit_in_a_site() -> None:
     store: LeasedStore = DjangoCursorStore("default", ttl=30.0)
     with using_arkor(Emulator()):
         print(follow_now(run, timeout=5).status, store.members())
+
+
+def in_flask(app: Flask, db: object) -> List[str]:
+    extension = FlaskArkor(app)
+    bought: Submission = extension.submit(trainer, key="order-17")
+    extension.submit(key="order-18", name="n", model="m", dataset=own)
+    extension.follow("job-1", Callbacks(on_log=print), error_policy=ErrorPolicy.log()).wait()
+    extension.follower(lambda: ["job-1"], max_runs=10).run()
+    app.register_blueprint(extension.blueprint(), url_prefix="/arkor")
+    print(extension.client, extension.store, add_models(db).Submission)
+    return [each.key for each in extension.recover({"order-17": trainer}.get)] + [bought.key]

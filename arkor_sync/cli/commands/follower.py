@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Dict, List
 
 import click
@@ -52,10 +51,10 @@ def run(_output: Output, source: str) -> None:
     error.
     """
     from arkor_sync.cli.follower_source import load_follower
+    from arkor_sync.cli.logs import tell_news_of
 
     found = load_follower(source)
-    log = logging.getLogger("arkor_sync.follower")
-    log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
+    tell_news_of("arkor_sync.follower")
     tell(f"following the jobs of {source} as {found.owner}; Ctrl-C or SIGTERM hands them over")
     found.run()
     tell("no jobs are followed any more")

@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from typing import Any, Deque, List, Tuple
 
-from arkor_sync.errors import RunAborted, TrainingError, text_of
+from arkor_sync.errors import HANDED_OVER, RunAborted, TrainingError, text_of
 
 # In an exception's `__dict__`: the keys of those that have told of it. It is kept there because a
 # built-in exception cannot have a weak reference, and because it then survives pickling.
@@ -44,7 +44,10 @@ class Told:
         if _is_marked(found, self._by_block):
             return False
         if isinstance(error, RunAborted):
-            at_exit = isinstance(error.reason, str) and error.reason == _AT_EXIT
+            reason = error.reason if isinstance(error.reason, str) else None
+            if reason == HANDED_OVER:
+                return False  # another process tells how it ends
+            at_exit = reason == _AT_EXIT
             for block in self._blocks:
                 if (block[0] or at_exit) and job_id in block[1]:
                     self._blocks.remove(block)  # a later run of this job tells again

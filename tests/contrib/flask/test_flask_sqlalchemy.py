@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple
+from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
 
 from arkor_sync import Action, Callbacks, ErrorPolicy, HuggingFaceDataset
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from support.extras import need
+from support.postgres import postgres
 from support.waiting import until
 
 need("flask")
@@ -58,9 +59,25 @@ class Shop(NamedTuple):
 
 
 @pytest.fixture
-def shop(configure: Callable[..., Flask], tmp_path: Path) -> Shop:
+def postgresql_url() -> Iterator[str]:
+    server = postgres()
+    url = server.new_database()
+    yield url.replace("postgresql:", "postgresql+psycopg:")
+    server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'shop.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+@pytest.fixture
+def shop(configure: Callable[..., Flask], tmp_path: Path, url: str) -> Iterator[Shop]:
     app = configure(
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'shop.db'}",
+        SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_BINDS={"other": f"sqlite:///{tmp_path / 'other.db'}"},
     )
     db: Any = SQLAlchemy(app)
@@ -78,7 +95,9 @@ def shop(configure: Callable[..., Flask], tmp_path: Path) -> Shop:
     with app.app_context():
         db.create_all()
     assert app.test_cli_runner().invoke(args=["arkor", "create-tables"]).exit_code == 0
-    return Shop(app, arkor, db, Note, Other)
+    yield Shop(app, arkor, db, Note, Other)
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_what_a_view_rolls_back_no_callback_commits(emu: Emulator, shop: Shop) -> None:
