@@ -15,6 +15,9 @@ is imported when a test uses one of the fixtures.
   faults that the test set are no errors.
 * `arkor_client` is a `CloudApiClient` that is signed in to the emulator, with a project. For code
   that makes its own client there is `arkor_emulator.environment()`.
+* `arkor_django` has a Django site use the test's emulator. Its value is the emulator, so it stands
+  in the place of `arkor_emulator`; `arkor_sync.contrib.django.follow_now(run)` follows a run inside
+  of the test's transaction. It needs no pytest-django, and works with it.
 * `arkor_no_leaks` fails the test if it leaves threads named `arkor-*`, sockets or other file
   descriptors open, and names them. It checks after the emulator has stopped.
 * `@pytest.mark.arkor` configures the emulator: `scenario`, the name of one of
@@ -75,6 +78,15 @@ def arkor_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 def arkor_client(arkor_emulator: Emulator) -> CloudApiClient:
     """Make a client of this test's emulator."""
     return arkor_emulator.client()
+
+
+@pytest.fixture
+def arkor_django(arkor_emulator: Emulator) -> Iterator[Emulator]:
+    """Have the Django site of this process use this test's emulator."""
+    from arkor_sync.contrib.django import using_arkor
+
+    with using_arkor(arkor_emulator):
+        yield arkor_emulator
 
 
 @pytest.fixture

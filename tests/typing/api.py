@@ -86,6 +86,8 @@ from arkor_sync.contrib.celery import (
     make_follow_task,
     make_submit_task,
 )
+from arkor_sync.contrib.django import DjangoCursorStore, follow_now, using_arkor
+from arkor_sync.contrib.django import submit as submit_in_django
 from arkor_sync.contrib.flask import Arkor as FlaskArkor
 from arkor_sync.contrib.flask import add_models
 from arkor_sync.credentials import sign_in, sign_in_anonymously, sign_out
@@ -377,6 +379,13 @@ def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
         if each.status == "unknown":
             settle_submission(store, each.key, None if not others else others[0])
     return bought.job_id
+
+
+def submit_in_a_site() -> None:
+    run = submit_in_django(key="order-17", name="bot", model="unsloth/gemma-4-E4B-it")
+    store: LeasedStore = DjangoCursorStore("default", ttl=30.0)
+    with using_arkor(Emulator()):
+        print(follow_now(run, timeout=5).status, store.members())
 
 
 def in_flask(app: Flask, db: object) -> List[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from runpy import run_path
 from typing import Any, Callable, Dict, Tuple
 
 import pytest
@@ -17,13 +18,15 @@ from arkor_sync.contrib.flask import Arkor
 from support.extras import EXTRAS, FOR_USERS
 
 CALL = re.compile(r'import_extra\(\s*"([\w.]+)",\s*"([\w-]+)"')
-SOURCES = sorted(Path(arkor_sync.__file__).parent.rglob("*.py"))
+PACKAGE = Path(arkor_sync.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "apprise": ("apprise", lambda: handlers.AppriseNotifier("json://127.0.0.1")),
     "celery": ("celery", lambda: make_follow_task(None)),
     "database": ("sqlalchemy", lambda: handlers.DatabaseLogger("sqlite://")),
     "datadog": ("datadog", lambda: handlers.DatadogEvents("key")),
+    "django": ("django", lambda: run_path(str(PACKAGE / "contrib" / "django" / "__init__.py"))),
     "flask": ("flask", Arkor),
     "mlflow": ("mlflow", handlers.MLflowLogger),
     "notebook": ("IPython.display", handlers.NotebookPlot),
