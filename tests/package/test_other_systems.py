@@ -42,7 +42,10 @@ for module, names in MISSING.items():
 IMPORTS = """
 import importlib.util, pkgutil, arkor_sync
 modules = pkgutil.walk_packages(arkor_sync.__path__, "arkor_sync.")
-of_an_extra = () if importlib.util.find_spec("click") else ("arkor_sync.cli.",)
+# Django's models cannot be imported without a site.
+of_an_extra = ("arkor_sync.contrib.",)
+if not importlib.util.find_spec("click"):
+    of_an_extra += ("arkor_sync.cli.",)
 names = [each.name for each in modules if not each.name.startswith(of_an_extra)]
 imported = [importlib.import_module(name).__name__ for name in names]
 for name in arkor_sync.__all__:

