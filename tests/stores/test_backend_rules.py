@@ -25,7 +25,6 @@ from arkor_sync.stores.base import encode_cursor
 from support.extras import need
 from support.memory_backend import MemoryBackend
 from support.postgres import postgres
-from support.valkey import Valkey
 from support.waiting import Background, until
 
 JOB = "job-1"
