@@ -33,6 +33,7 @@ from typing import (
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.threads import raise_if_interrupted
 from arkor_sync.errors import StoreUnavailableError, text_of
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.batches import Batch, Delivery
@@ -202,6 +203,7 @@ class Around:
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._enter())
+                raise_if_interrupted()  # it may have waited
                 ctx = self._context(event, attempt) if handlers else None
                 for at, (name, function) in enumerate(handlers):  # noqa: B007
                     raised = self._call(name, function, ctx)
