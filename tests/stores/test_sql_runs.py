@@ -164,18 +164,18 @@ def test_an_abort_ends_the_wait_for_a_transaction(make_store: Any, postgresql_ur
         waits.set()
         return store.transaction()
 
-    with Emulator(ScriptedEngine(steps=STEPS)) as arkor:
-        with store.transaction():  # the only one that there may be
-            run = follow(
-                arkor.create_job(),
-                callbacks=Callbacks(on_log=lambda ctx: write(store, ctx)),
-                client=arkor.client(),
-                cursor_store=store,
-                around=around,
-            )
-            assert waits.wait(PATIENCE)
-            run.abort()
-            until(lambda: store.holders([run.job.id])[0].expires_in <= 0)
+    # This transaction is the only one that there may be.
+    with Emulator(ScriptedEngine(steps=STEPS)) as arkor, store.transaction():
+        run = follow(
+            arkor.create_job(),
+            callbacks=Callbacks(on_log=lambda ctx: write(store, ctx)),
+            client=arkor.client(),
+            cursor_store=store,
+            around=around,
+        )
+        assert waits.wait(PATIENCE)
+        run.abort()
+        until(lambda: store.holders([run.job.id])[0].expires_in <= 0)
     assert effects(store) == []
 
 
