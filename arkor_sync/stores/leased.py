@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Optional, TypeVar
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag, ProcessLock
-from arkor_sync._common.log import get_logger
+from arkor_sync._common.log import get_logger, try_to_log
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
 from arkor_sync.errors import (
@@ -265,7 +265,12 @@ class LeasedStore:
                     self._renewer = None
                     return
                 reservations = list(self._reservations.values())
-            delay = self.ttl / 3 if self._renew(reservations) else min(RETRY, self.ttl / 15)
+            complete = False
+            try:
+                complete = self._renew(reservations)
+            except Exception as error:  # of the program's logging, such as when a run is ended
+                try_to_log(logger.error, "renewing leases failed, and goes on", exc_info=error)
+            delay = self.ttl / 3 if complete else min(RETRY, self.ttl / 15)
 
     def _renew(self, reservations: List[Reservation]) -> bool:
         """Renew leases; return False if it has to be tried again soon."""

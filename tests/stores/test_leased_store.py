@@ -24,7 +24,7 @@ from support.fake_cloud import Hold, completed, logs, make_run
 from support.forking import fork
 from support.memory_backend import MemoryBackend
 from support.run_threads import has_ended, named
-from support.waiting import PATIENCE, until
+from support.waiting import PATIENCE, Background, until
 
 JOB = "job-1"
 TTL = 1.0
@@ -165,11 +165,65 @@ def test_saves_of_many_threads_go_into_few_transactions(
     for thread in threads:
         thread.start()
     assert entered.wait(PATIENCE)
-    until(lambda: sum(map(len, [store.batching._waiting])) >= 7 or len(threads) == 0)
+    until(lambda: len(store.batching._waiting) == 7)
     go_on.set()
     for thread in threads:
         thread.join(PATIENCE)
     assert [len(batch) for batch in backend.batches] == [1, 7]
+
+
+def test_an_exception_of_the_programs_logging_does_not_end_the_renewing(
+    backend: MemoryBackend, stores: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores(TTL)
+
+    def broken(_: Any) -> None:  # what ends a run writes to the log
+        raise OSError("no space left for the log")
+
+    store.reserve("job-1", broken)
+    store.reserve("job-2", lost)
+    _, epoch, expires = backend.leases["job-1"]
+    backend.leases["job-1"] = ("another process", epoch + 1, expires)
+    until(lambda: "renewing leases failed, and goes on" in caplog.text)
+    backend.calls.clear()
+    until(lambda: backend.calls.count("renew") >= 4)
+    assert backend.leases["job-2"][2] > backend.now()
+    assert store.reserve("job-3", lost).epoch == 1
+
+
+def test_an_interrupted_commit_ends_no_other_run(backend: MemoryBackend, stores: Any) -> None:
+    store = stores()
+    entered, go_on = threading.Event(), threading.Event()
+    batches: List[int] = []
+
+    def commit(saves: Any) -> Any:
+        batches.append(len(saves))
+        if len(batches) == 1:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        if len(batches) == 2:
+            raise SystemExit  # such as one that is set for the thread from outside
+        return backend.save(saves)
+
+    store.batching._commit = commit
+    ended: List[str] = []
+
+    def save(job_id: str) -> None:
+        try:
+            store.reserve(job_id, lost).save(SavedCursor("1", 1))
+            ended.append("saved")
+        except BaseException as error:
+            ended.append(type(error).__name__)
+
+    threads = [Background(save, "job-1")]
+    assert entered.wait(PATIENCE)
+    threads += [Background(save, job_id) for job_id in ("job-2", "job-3")]
+    until(lambda: len(store.batching._waiting) == 2)
+    go_on.set()
+    for each in threads:
+        each.result()
+    assert sorted(ended) == ["SystemExit", "saved", "saved"]
+    assert batches == [1, 2, 1]
 
 
 def test_a_refused_save_in_a_batch_refuses_no_other(backend: MemoryBackend, stores: Any) -> None:
