@@ -77,7 +77,9 @@ class Batching:
         except BaseException as error:
             is_own = not isinstance(error, Exception)  # such as a Ctrl-C: it is for this thread
             for each in batch:
-                each.error = StoreUnavailableError("its commit was interrupted") if is_own else error
+                each.error = (
+                    StoreUnavailableError("its commit was interrupted") if is_own else error
+                )
             if is_own:
                 raise
         else:

@@ -170,11 +170,11 @@ class Around:
             if isinstance(result.error, Again):
                 left, attempt = list(result.error.handlers), result.error.attempt
                 continue
-            if result.unavailable:
-                patient_until = patient_until or Clock.now() + self._lease.ttl
-            if result.unavailable and Clock.now() < patient_until:
-                what = "job %s: an event is tried again: %s"
+            if result.unavailable and not patient_until:
+                patient_until = Clock.now() + self._lease.ttl
+                what = "job %s: an event is tried again until the store is back: %s"
                 logger.warning(what, self._lease.job_id, text_of(result.error))
+            if result.unavailable and Clock.now() < patient_until:
                 self._failures.wait_before_repeat(Decision(Action.RETRY, _UNAVAILABLE))
                 attempt += 1
                 continue
