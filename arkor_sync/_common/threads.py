@@ -11,14 +11,33 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 
 from arkor_sync._common import process
 from arkor_sync._common.locks import Flag
 from arkor_sync.errors import RunError
 
 _TAIL = 1.0  # seconds that a thread takes at most to end, once its main function has returned
+
+
+_local = threading.local()
+
+
+@contextmanager
+def interrupted_by(check: Callable[[], None]) -> Iterator[None]:
+    """Have `raise_if_interrupted` call a function on this thread, until the context ends."""
+    _local.check = check
+    try:
+        yield
+    finally:
+        del _local.check
+
+
+def raise_if_interrupted() -> None:
+    """End a wait on a thread of a run that was stopped; do nothing on any other thread."""
+    getattr(_local, "check", lambda: None)()
 
 
 def no_thread(what: str, error: BaseException) -> RunError:

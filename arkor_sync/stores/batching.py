@@ -6,6 +6,7 @@ import threading
 from typing import Callable, List, Optional, Sequence, Set
 
 from arkor_sync._common.locks import SLICE, Flag
+from arkor_sync.errors import StoreUnavailableError
 from arkor_sync.stores.backend import Save
 
 MOST = 500  # saves in one transaction
@@ -74,9 +75,12 @@ class Batching:
         try:
             refused = self._commit([each.save for each in batch])
         except BaseException as error:
+            is_own = not isinstance(error, Exception)  # such as a Ctrl-C: it is for this thread
             for each in batch:
-                each.error = error
-            if not isinstance(error, Exception):
+                each.error = (
+                    StoreUnavailableError("its commit was interrupted") if is_own else error
+                )
+            if is_own:
                 raise
         else:
             for each in batch:

@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Optional, TypeVar
 from arkor_sync._common.arguments import check
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag, ProcessLock
-from arkor_sync._common.log import get_logger
+from arkor_sync._common.log import get_logger, try_to_log
 from arkor_sync._common.process import register_hooks
 from arkor_sync._common.threads import OwnThread, no_thread
 from arkor_sync.errors import (
@@ -116,11 +116,14 @@ class Reservation:
 
     def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
         """Ask the server until it answers, or until the lease ends."""
+        is_told = False
         while True:
             try:
                 return act()
             except StoreUnavailableError as error:
-                logger.warning("job %s: the store does not answer yet: %s", self._job_id, error)
+                if not is_told:
+                    logger.warning("job %s: the store does not answer yet: %s", self._job_id, error)
+                is_told = True
             Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
             self._check()
 
@@ -171,6 +174,7 @@ class LeasedStore:
         self._reservations: Dict[str, Reservation] = {}
         self._renewer: Optional[OwnThread] = None
         self._wake = Flag()
+        self._is_told = False  # that leases cannot be renewed
 
     def load(self, job_id: str) -> SavedCursor:
         """Return what was saved last, or an empty `SavedCursor`."""
@@ -265,7 +269,12 @@ class LeasedStore:
                     self._renewer = None
                     return
                 reservations = list(self._reservations.values())
-            delay = self.ttl / 3 if self._renew(reservations) else min(RETRY, self.ttl / 15)
+            complete = False
+            try:
+                complete = self._renew(reservations)
+            except Exception as error:  # of the program's logging, such as when a run is ended
+                try_to_log(logger.error, "renewing leases failed, and goes on", exc_info=error)
+            delay = self.ttl / 3 if complete else min(RETRY, self.ttl / 15)
 
     def _renew(self, reservations: List[Reservation]) -> bool:
         """Renew leases; return False if it has to be tried again soon."""
@@ -279,9 +288,11 @@ class LeasedStore:
             except Exception as error:  # whatever it is, the leases go on until they end
                 is_known = isinstance(error, CursorStoreError)
                 text = text_of(error) if is_known else f"{type(error).__name__}: {text_of(error)}"
-                logger.warning("leases could not be renewed: %s", text)
-                complete = False
+                if not self._is_told:
+                    logger.warning("leases could not be renewed: %s", text)
+                self._is_told, complete = True, False
                 continue
+            self._is_told = False
             for each in part:
                 if each.job_id in held:
                     each.renewed(asked)

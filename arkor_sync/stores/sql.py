@@ -10,6 +10,7 @@ from typing import Any, ContextManager, Iterator, Optional
 from arkor_sync._common.arguments import check, show
 from arkor_sync._common.locks import SLICE
 from arkor_sync._common.secret import Secret
+from arkor_sync._common.threads import raise_if_interrupted
 from arkor_sync.errors import ArkorUsageError, StoreUnavailableError
 from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.stores.sql_backend import SQLBackend
@@ -95,7 +96,7 @@ class SQLCursorStore(LeasedStore):
             return
         slots, process = self._slots, os.getpid()
         while not slots.acquire(timeout=SLICE):  # the callbacks of other runs have all
-            pass
+            raise_if_interrupted()
         try:
             connection = self._tables.begin()
             try:

@@ -33,6 +33,7 @@ from typing import (
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.threads import raise_if_interrupted
 from arkor_sync.errors import StoreUnavailableError, text_of
 from arkor_sync.stream.awaiting import Interrupted
 from arkor_sync.stream.batches import Batch, Delivery
@@ -169,11 +170,11 @@ class Around:
             if isinstance(result.error, Again):
                 left, attempt = list(result.error.handlers), result.error.attempt
                 continue
-            if result.unavailable:
-                patient_until = patient_until or Clock.now() + self._lease.ttl
-            if result.unavailable and Clock.now() < patient_until:
-                what = "job %s: an event is tried again: %s"
+            if result.unavailable and not patient_until:
+                patient_until = Clock.now() + self._lease.ttl
+                what = "job %s: an event is tried again until the store is back: %s"
                 logger.warning(what, self._lease.job_id, text_of(result.error))
+            if result.unavailable and Clock.now() < patient_until:
                 self._failures.wait_before_repeat(Decision(Action.RETRY, _UNAVAILABLE))
                 attempt += 1
                 continue
@@ -202,6 +203,7 @@ class Around:
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._enter())
+                raise_if_interrupted()  # it may have waited
                 ctx = self._context(event, attempt) if handlers else None
                 for at, (name, function) in enumerate(handlers):  # noqa: B007
                     raised = self._call(name, function, ctx)

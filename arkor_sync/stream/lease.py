@@ -113,6 +113,16 @@ class Lease:
             what = "the lease of job %s could not be given back, so it may not be followed soon: %s"
             logger.error(what, self.job_id, text_of(error))
 
+    def finish(self, position: SavedCursor) -> None:
+        """Keep that the program has stopped the job, so that nobody follows it again."""
+        save = self.saver
+        try:
+            if save is not None:
+                save(dataclasses.replace(position, finished=True))
+        except Exception as error:  # the run has its result all the same
+            what = "job %s was stopped, which could not be kept, so it may be followed again: %s"
+            logger.warning(what, self.job_id, text_of(error))
+
     @property
     def position(self) -> SavedCursor:
         """Where to go on. After the job's last event: at the start, as there is nothing to call."""

@@ -20,7 +20,7 @@ from arkor_sync.cloud.bodies import ByteStream
 from arkor_sync.cloud.transport import Transport
 from arkor_sync.stream.batches import Batch, Delivery
 from arkor_sync.stream.error_policy import Failure
-from arkor_sync.stream.events import RunEvent, TrainingEvent
+from arkor_sync.stream.events import RunEnded, RunEvent, TrainingEvent
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
@@ -42,7 +42,7 @@ class Record(Protocol):
     def append_logs(self, delivery: Delivery) -> None:
         """Keep plain logs, each from when the delivery has begun with it."""
 
-    def ended(self, error: Optional[BaseException]) -> RunEvent:
+    def ended(self, error: Optional[BaseException]) -> RunEnded:
         """Return what the callbacks are told at the end of the run."""
 
     def context(self, event: Event, attempt: int) -> Any:

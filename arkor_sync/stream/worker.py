@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optio
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag
 from arkor_sync._common.log import get_logger
-from arkor_sync._common.threads import OwnThread
+from arkor_sync._common.threads import OwnThread, interrupted_by
 from arkor_sync.errors import RunError
 from arkor_sync.stream.around import Around, AroundFunction
 from arkor_sync.stream.awaiting import Awaiter, Interrupted
@@ -78,6 +78,7 @@ class Worker:
         self._handlers = handlers
         self._record = record
         self._control = control
+        self._lease = lease
         self._save = lease.saver
         self._clock = clock
         self._label = label
@@ -132,7 +133,8 @@ class Worker:
     def _main(self) -> None:
         error: Optional[BaseException] = None
         try:
-            self._deliver_until_the_end()
+            with interrupted_by(partial(self._wait, 0.0)):
+                self._deliver_until_the_end()
         except BaseException as ending:  # whatever it is, the run must report it
             error = ending
         if self._thread.forked:
@@ -284,6 +286,8 @@ class Worker:
                     continue
                 self.failures.final = failure
                 logger.error("a second error, while the run ended with another", exc_info=raised)
+        if event.result is not None and event.result.stop_reason is not None:
+            self._lease.finish(self._channel.cursor.position())
         return ending
 
     def _deliver_run_event(self, event: RunEvent, handlers: Handlers) -> None:

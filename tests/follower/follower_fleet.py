@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from arkor_sync import Callbacks, CloudApiClient, Follower, StoreUnavailableError
 from arkor_sync.stores import LeasedStore
+from arkor_sync.stores.backend import Holder
 from support.memory_backend import MemoryBackend
 from support.waiting import until
 
@@ -74,6 +75,9 @@ class Fleet:
 
     def counts(self) -> List[int]:
         return [len(each.runs) for each in self.followers]
+
+    def status(self) -> Dict[str, Holder]:
+        return {each.job_id: each for each in self.backend.holders(None)}
 
     def until_followed(self, number: Optional[int] = None) -> None:
         expected = len(self.ids) if number is None else number

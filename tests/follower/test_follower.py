@@ -23,6 +23,7 @@ from arkor_sync import (
     ErrorPolicy,
     FileCursorStore,
     Follower,
+    StopTraining,
     follow,
 )
 from arkor_sync.emulator import Emulator, Fault
@@ -111,6 +112,38 @@ def test_what_is_finished_is_not_followed_by_a_later_follower(
         until(lambda: fleet.counts() == [0, 1])
         assert other in fleet.followers[1].runs
     assert fleet.completed == {job_id: 1}
+
+
+@pytest.mark.parametrize("by_callback", [True, False])
+def test_what_the_program_has_stopped_is_not_followed_again(
+    fleet: Fleet, jobs: Jobs, emulator: Emulator, by_callback: bool
+) -> None:
+    stopped, other = jobs(2)
+    ended: List[Any] = []
+
+    def callbacks(job_id: str) -> Callbacks:
+        def on_log(ctx: Any) -> None:
+            if job_id == stopped and by_callback:
+                raise StopTraining("enough")
+
+        return Callbacks(on_log=on_log, on_end=lambda ctx: ended.append((job_id, ctx.result)))
+
+    with fleet.make(callbacks) as first:
+        fleet.until_followed()
+        if by_callback:
+            emulator.step(stopped, 2)
+        else:
+            first.runs[stopped].stop("enough")
+        until(lambda: fleet.status()[stopped].finished)
+        with fleet.make(callbacks):
+            emulator.step(other, 99)
+            until(lambda: all(each.finished for each in fleet.status().values()))
+            until(lambda: not any(fleet.counts()))
+    assert [(job_id, each.status, each.stop_reason) for job_id, each in ended] == [
+        (stopped, "cancelled", "enough"),
+        (other, "completed", None),
+    ]
+    assert {each.epoch for each in fleet.status().values()} == {1}
 
 
 def test_a_list_of_ids_and_callbacks_that_all_runs_share(

@@ -24,7 +24,7 @@ from support.fake_cloud import Hold, completed, logs, make_run
 from support.forking import fork
 from support.memory_backend import MemoryBackend
 from support.run_threads import has_ended, named
-from support.waiting import PATIENCE, until
+from support.waiting import PATIENCE, Background, until
 
 JOB = "job-1"
 TTL = 1.0
@@ -122,7 +122,7 @@ def test_a_lease_that_cannot_be_renewed_is_given_up_before_it_ends(
     backend.down = True
     assert is_lost.wait(PATIENCE)
     assert ended[0] > 0, "the server still has the lease"
-    assert "leases could not be renewed: the memory is down" in caplog.text
+    assert caplog.text.count("leases could not be renewed: the memory is down") == 1
     backend.down = False
     with pytest.raises(LeaseLostError, match="could not be renewed in time"):
         reservation.save(SavedCursor("1", 1))
@@ -135,10 +135,11 @@ def test_a_server_that_comes_back_in_time_loses_nothing(
     backend.down = True
     saving = threading.Thread(target=reservation.save, args=(SavedCursor("1", 1),))
     saving.start()
-    until(lambda: "does not answer yet" in caplog.text)
+    until(lambda: backend.calls.count("save") >= 3)
     backend.down = False
     saving.join(PATIENCE)
     assert not saving.is_alive()
+    assert caplog.text.count("does not answer yet") == 1
     assert stores().load(JOB).acknowledged_id == "1"
 
 
@@ -165,11 +166,65 @@ def test_saves_of_many_threads_go_into_few_transactions(
     for thread in threads:
         thread.start()
     assert entered.wait(PATIENCE)
-    until(lambda: sum(map(len, [store.batching._waiting])) >= 7 or len(threads) == 0)
+    until(lambda: len(store.batching._waiting) == 7)
     go_on.set()
     for thread in threads:
         thread.join(PATIENCE)
     assert [len(batch) for batch in backend.batches] == [1, 7]
+
+
+def test_an_exception_of_the_programs_logging_does_not_end_the_renewing(
+    backend: MemoryBackend, stores: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores(TTL)
+
+    def broken(_: Any) -> None:  # what ends a run writes to the log
+        raise OSError("no space left for the log")
+
+    store.reserve("job-1", broken)
+    store.reserve("job-2", lost)
+    _, epoch, expires = backend.leases["job-1"]
+    backend.leases["job-1"] = ("another process", epoch + 1, expires)
+    until(lambda: "renewing leases failed, and goes on" in caplog.text)
+    backend.calls.clear()
+    until(lambda: backend.calls.count("renew") >= 4)
+    assert backend.leases["job-2"][2] > backend.now()
+    assert store.reserve("job-3", lost).epoch == 1
+
+
+def test_an_interrupted_commit_ends_no_other_run(backend: MemoryBackend, stores: Any) -> None:
+    store = stores()
+    entered, go_on = threading.Event(), threading.Event()
+    batches: List[int] = []
+
+    def commit(saves: Any) -> Any:
+        batches.append(len(saves))
+        if len(batches) == 1:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        if len(batches) == 2:
+            raise SystemExit  # such as one that is set for the thread from outside
+        return backend.save(saves)
+
+    store.batching._commit = commit
+    ended: List[str] = []
+
+    def save(job_id: str) -> None:
+        try:
+            store.reserve(job_id, lost).save(SavedCursor("1", 1))
+            ended.append("saved")
+        except BaseException as error:
+            ended.append(type(error).__name__)
+
+    threads = [Background(save, "job-1")]
+    assert entered.wait(PATIENCE)
+    threads += [Background(save, job_id) for job_id in ("job-2", "job-3")]
+    until(lambda: len(store.batching._waiting) == 2)
+    go_on.set()
+    for each in threads:
+        each.result()
+    assert sorted(ended) == ["SystemExit", "saved", "saved"]
+    assert batches == [1, 2, 1]
 
 
 def test_a_refused_save_in_a_batch_refuses_no_other(backend: MemoryBackend, stores: Any) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
@@ -153,6 +154,29 @@ def test_many_runs_share_a_few_connections(make_store: Any, url: str, runs: int)
         assert {run.wait(PATIENCE).status for run in followed} == {"completed"}
     assert effects(store) == all_steps(*job_ids)
     assert most <= 4
+
+
+def test_an_abort_ends_the_wait_for_a_transaction(make_store: Any, postgresql_url: str) -> None:
+    store = make_store(postgresql_url, max_connections=2)
+    waits = threading.Event()
+
+    def around() -> Any:
+        waits.set()
+        return store.transaction()
+
+    # This transaction is the only one that there may be.
+    with Emulator(ScriptedEngine(steps=STEPS)) as arkor, store.transaction():
+        run = follow(
+            arkor.create_job(),
+            callbacks=Callbacks(on_log=lambda ctx: write(store, ctx)),
+            client=arkor.client(),
+            cursor_store=store,
+            around=around,
+        )
+        assert waits.wait(PATIENCE)
+        run.abort()
+        until(lambda: store.holders([run.job.id])[0].expires_in <= 0)
+    assert effects(store) == []
 
 
 FOLLOWER = """

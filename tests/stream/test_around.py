@@ -436,6 +436,29 @@ def test_an_abort_while_a_callback_waits_undoes_the_event(database: Transactions
     assert "rollback Interrupted" in database.log
 
 
+def test_an_abort_while_the_context_is_entered_calls_no_callback(database: Transactions) -> None:
+    entered, aborted = threading.Event(), threading.Event()
+    begin = database.transaction
+
+    @contextmanager
+    def transaction() -> Iterator[None]:
+        with begin():
+            entered.set()
+            assert aborted.wait(PATIENCE)
+            yield
+
+    database.transaction = transaction  # type: ignore[method-assign]
+    called: List[Any] = []
+    callbacks = {"on_log": called.append, "on_end": lambda ctx: database.rows.append("end")}
+    run, _ = follow(database, [logs(1, 1)], callbacks=callbacks)
+    assert entered.wait(PATIENCE)
+    run.abort("enough")
+    aborted.set()
+    with pytest.raises(RunAborted):
+        run.wait(PATIENCE)
+    assert (called, database.rows, database.position) == ([], ["end"], None)
+
+
 def test_what_is_no_function_is_refused() -> None:
     with pytest.raises(ArkorUsageError, match=r"around: got .*; give a function that"):
         create_trainer(

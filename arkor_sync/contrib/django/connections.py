@@ -18,7 +18,7 @@ from django.db.models import FloatField, Func
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import SLICE, Flag, ProcessLock
 from arkor_sync._common.process import register_hooks
-from arkor_sync._common.threads import OwnThread
+from arkor_sync._common.threads import OwnThread, raise_if_interrupted
 
 IDLE = 5.0  # seconds after which a connection that nobody borrows is closed
 
@@ -68,7 +68,7 @@ class OwnConnections:
         """Have this thread use one of them for the database, until the context ends."""
         free = self._free
         while not free.acquire(timeout=SLICE):
-            pass
+            raise_if_interrupted()
         try:
             connection = self._lend()
             before = list(connections.all(initialized_only=True))
