@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from functools import partial
@@ -30,6 +31,7 @@ from fleet_schedule import (
     Schedule,
 )
 
+import arkor_sync
 from support.waiting import until
 
 HERE = Path(__file__).parent
@@ -38,8 +40,15 @@ STALL = 120.0  # seconds without any progress that only a fault takes
 ENDING = 60.0  # seconds that a process may take to end
 CONNECTIONS = 4  # connections to the store that a process may open
 COMMAND = (sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning")
+# The last two are for uWSGI: when it reloads, it starts the Python that its environment came from.
 PYTHONPATH = os.pathsep.join(
-    [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    [
+        str(HERE),
+        str(HERE.parent),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+        str(Path(arkor_sync.__file__).parents[1]),
+        sysconfig.get_path("purelib"),
+    ]
 )
 
 
