@@ -105,7 +105,7 @@ def submit(
         StoreUnavailableError: The store cannot be reached. Nothing was sent.
     """
     _check_store(store)
-    _check_key(key)
+    check_key(key)
     check("trainer", trainer, isinstance(trainer, Trainer), "what create_trainer() returns")
     for label, value in (("request_limit", request_limit), ("settle_time", settle_time)):
         check(label, value, is_seconds(value) and value > 0, "seconds above 0")
@@ -209,7 +209,7 @@ def settle_submission(store: LeasedStore, key: str, job_id: Optional[str] = None
         LeaseHeldError: A process submits it, or looks it up, at this moment.
     """
     _check_store(store)
-    _check_key(key)
+    check_key(key)
     is_id = job_id is None or (isinstance(job_id, str) and bool(job_id.strip()))
     check("job_id", job_id, is_id, "the id of a job, or None")
     rows = store.backend.submissions((SUBMITTING, UNKNOWN, REFUSED))
@@ -323,7 +323,7 @@ def _check_store(store: object) -> None:
     check("store", store, isinstance(store, LeasedStore), wanted)
 
 
-def _check_key(key: object) -> None:
+def check_key(key: object) -> None:
     fits = isinstance(key, str) and 0 < len(key) <= MAX_KEY and key == key.strip()
     fits = fits and isinstance(key, str) and safe_text(key) == key and not set(key) & set("\t\n")
     wanted = f"a text of 1 to {MAX_KEY} characters, none of them a control character, without "

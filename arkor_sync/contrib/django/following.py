@@ -4,26 +4,48 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional
 
+from django.utils import timezone
+
 from arkor_sync._common.locks import Flag
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.text import safe_line
 from arkor_sync._common.threads import OwnThread
+from arkor_sync.cloud.transport import Transport
+from arkor_sync.contrib.django.backend import storable
 from arkor_sync.contrib.django.conf import ArkorSettings
 from arkor_sync.contrib.django.connections import Slots
 from arkor_sync.contrib.django.models import Run
 from arkor_sync.contrib.django.recording import RunRecorder
 from arkor_sync.contrib.django.store import DjangoCursorStore, policy_of
 from arkor_sync.contrib.django.submitting import recover
-from arkor_sync.errors import text_of
+from arkor_sync.errors import NotFoundError, text_of
 from arkor_sync.follower import Follower
+from arkor_sync.run import Run as FollowedRun
 
 logger = get_logger("arkor_sync.contrib.django")
 
 RECOVER_EVERY = 30.0  # seconds
+_NOT_FOUND = "the cloud has no such job, and is asked again now and then: "
 
 
 def recorded(job_id: str, callbacks: Any, store: DjangoCursorStore) -> List[Any]:
     """Return the callbacks of a job: those that keep its row, then the program's."""
     return [RunRecorder(job_id, store.backend.alias, store.owner), callbacks]
+
+
+class _TellingFollower(Follower):
+    """A follower that tells which jobs the cloud does not have."""
+
+    def tell_missing(self, told: Callable[[str, NotFoundError], None]) -> None:
+        """Choose what is called with such a job and the error, each time."""
+        self._missing = told
+
+    def _begin(self, job_id: str, transport: Transport) -> FollowedRun:
+        try:
+            return super()._begin(job_id, transport)
+        except NotFoundError as error:
+            self._missing(job_id, error)
+            raise
 
 
 class SiteFollower:
@@ -47,7 +69,7 @@ class SiteFollower:
         self._client = configured.client()
         self._slots = Slots(configured.database, configured.slots)
         self._stopped = Flag()
-        self.follower = Follower(
+        self.follower = _TellingFollower(
             self._unfinished,
             self._callbacks_of,
             store=self._store,
@@ -57,6 +79,7 @@ class SiteFollower:
             error_policy=policy_of(configured.policy()),
             client=self._client,
         )
+        self.follower.tell_missing(self._say_missing)
 
     def run(self, told: Callable[[str], Any]) -> None:
         """Follow until SIGTERM or SIGINT comes, hand all runs over, and return.
@@ -88,8 +111,17 @@ class SiteFollower:
 
     def _callbacks_of(self, job_id: str) -> Any:
         with self._slots.borrowed():
-            run = Run.objects.using(self._configured.database).get(job_id=job_id)
+            rows = Run.objects.using(self._configured.database).filter(job_id=job_id)
+            rows.filter(error__startswith=_NOT_FOUND).update(error="")
+            run = rows.get()
             return recorded(job_id, self._configured.callbacks_of(run), self._store)
+
+    def _say_missing(self, job_id: str, error: NotFoundError) -> None:
+        """Write it to the row: such as a job of another project, or of a cloud that was reset."""
+        text = storable(safe_line(_NOT_FOUND + text_of(error)))
+        with self._slots.borrowed():
+            rows = Run.objects.using(self._configured.database).filter(job_id=job_id)
+            rows.exclude(error=text).update(error=text, updated_at=timezone.now())
 
     def _recover_until_stopped(self) -> None:
         while True:

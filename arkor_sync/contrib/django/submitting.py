@@ -24,7 +24,7 @@ from arkor_sync.contrib.django.store import DjangoCursorStore, shared_store
 from arkor_sync.errors import ArkorError, LeaseHeldError, text_of
 from arkor_sync.options import RunOptions
 from arkor_sync.stores.backend import SUBMITTING
-from arkor_sync.submitting import _check_key, recover_submissions
+from arkor_sync.submitting import check_key, recover_submissions
 from arkor_sync.submitting import submit as submit_once
 from arkor_sync.trainer import Trainer, create_trainer
 
@@ -74,7 +74,7 @@ def submit(*, key: Optional[str] = None, **training: Any) -> Run:
     training.setdefault("client", configured.client())
     trainer = create_trainer(**training)
     key = secrets.token_hex(8) if key is None else key
-    _check_key(key)
+    check_key(key)
     config, complete = without_secrets(trainer.config)
     rows = Run.objects.using(configured.database)
     values = {

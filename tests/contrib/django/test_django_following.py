@@ -157,6 +157,19 @@ def test_a_failed_job_says_why(site: str, arkor: Emulator) -> None:
 
 
 @on_both
+def test_a_job_that_the_cloud_does_not_have_says_so_in_its_row(site: str, arkor: Emulator) -> None:
+    run = submit(**TRAINING)
+    rows = Run.objects.using(site).filter(pk=run.pk)
+    rows.update(job_id="00000000-0000-4000-8000-000000000001")
+    with followed(until_done=False):
+        until(lambda: "has no such job" in rows.get().error)
+        assert rows.get().status == "submitted"
+    rows.update(job_id=run.job_id)
+    run_all()
+    assert (rows.get().status, rows.get().error) == ("completed", "")
+
+
+@on_both
 def test_a_callback_stops_the_job(site: str, arkor: Emulator) -> None:
     from arkor_sync import StopTraining
 
