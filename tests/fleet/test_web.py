@@ -9,6 +9,7 @@ Each server has a schedule by default; more of them, and a single one again, wit
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,10 @@ def test_no_job_is_lost_and_none_is_paid_twice(
             settle(database, cloud)
             check_jobs(database, cloud, customers)
             fleet.finish()
-            assert "Traceback" not in server.log, server.log[-8000:]
+            # A server may end a worker that is still being loaded.
+            ended = r"Traceback(?:(?!Traceback).)*?\n(?:KeyboardInterrupt|SystemExit)\b"
+            rest = re.sub(ended, "", server.log, flags=re.DOTALL)
+            assert "Traceback" not in rest, server.log[-8000:]
 
 
 def settle(database: Database, cloud: Cloud) -> None:
