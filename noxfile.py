@@ -74,7 +74,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy."""
-    session.install(".[test,lint,cli]")
+    session.install(".[test,lint,cli,flask]")
     session.run("mypy")
     session.run("mypy", "tests/typing")
 

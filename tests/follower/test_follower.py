@@ -281,6 +281,8 @@ def test_the_jobs_of_one_that_is_cut_off_are_taken_over_and_its_runs_end(
     for job_id in ids:
         emulator.step(job_id, 3)
     until(lambda: len(fleet.events) == 12)  # started, and two logs
+    store = LeasedStore(fleet.backend, TTL)
+    until(lambda: all(store.load(job_id).delivered == 3 for job_id in ids))
     taken = set(fleet.followers[0].runs)
     fleet.links[0].cut = True
     until(lambda: fleet.counts() == [0, 6])

@@ -40,13 +40,14 @@ for module, names in MISSING.items():
 """
 
 IMPORTS = """
-import importlib.util, pkgutil, arkor_sync
-modules = pkgutil.walk_packages(arkor_sync.__path__, "arkor_sync.")
-# Django's models cannot be imported without a site.
-of_an_extra = ("arkor_sync.contrib.",)
+import importlib.util, pathlib, arkor_sync
+root = pathlib.Path(arkor_sync.__file__).parent
+files = [each.relative_to(root.parent).with_suffix("") for each in sorted(root.rglob("*.py"))]
+names = [".".join(each.parts).removesuffix(".__init__") for each in files]
+of_an_extra = ("arkor_sync.contrib.",)  # Django's models cannot be imported without a site
 if not importlib.util.find_spec("click"):
     of_an_extra += ("arkor_sync.cli.",)
-names = [each.name for each in modules if not each.name.startswith(of_an_extra)]
+names = [name for name in names if not name.startswith(of_an_extra)]
 imported = [importlib.import_module(name).__name__ for name in names]
 for name in arkor_sync.__all__:
     getattr(arkor_sync, name)
