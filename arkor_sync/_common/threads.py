@@ -11,9 +11,8 @@ import os
 import sys
 import threading
 import traceback
-from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 from arkor_sync._common import process
 from arkor_sync._common.locks import Flag
@@ -25,14 +24,9 @@ _TAIL = 1.0  # seconds that a thread takes at most to end, once its main functio
 _local = threading.local()
 
 
-@contextmanager
-def interrupted_by(check: Callable[[], None]) -> Iterator[None]:
-    """Have `raise_if_interrupted` call a function on this thread, until the context ends."""
-    _local.check = check
-    try:
-        yield
-    finally:
-        del _local.check
+def interrupted_by(check: Optional[Callable[[], None]]) -> None:
+    """Have `raise_if_interrupted` call a function on this thread, or none any more."""
+    _local.check = check or (lambda: None)
 
 
 def raise_if_interrupted() -> None:

@@ -133,10 +133,11 @@ class Worker:
     def _main(self) -> None:
         error: Optional[BaseException] = None
         try:
-            with interrupted_by(partial(self._wait, 0.0)):
-                self._deliver_until_the_end()
+            interrupted_by(partial(self._wait, 0.0))
+            self._deliver_until_the_end()
         except BaseException as ending:  # whatever it is, the run must report it
             error = ending
+        interrupted_by(None)  # `on_end` waits for its own
         if self._thread.forked:
             if error is not None and not isinstance(error, Interrupted):
                 raise error

@@ -128,8 +128,10 @@ def test_every_extra_for_users_is_in_the_text() -> None:
         "lint",
         "cli-test",
         "handlers-test",
+        "servers-test",
     }
-    assert all(f"`{extra}`" in TEXTS for extra in extras), extras
+    texts = TEXTS + (ROOT / "arkor_sync/contrib/README.md").read_text("utf-8")
+    assert all(f"`{extra}`" in texts for extra in extras), extras
 
 
 def test_the_deadlines_of_notifiers_and_loggers_are_the_defaults() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import socket
@@ -107,6 +108,7 @@ RUN_OPTIONS: Dict[str, Any] = {
     "reconnect": ReconnectPolicy(base=9.0),
     "cursor_store": FileCursorStore("cursors"),
     "abort_event": threading.Event(),
+    "around": contextlib.nullcontext,
     "stale_after": 77.0,
     "abort_grace": 6.5,
     "max_buffered_events": 9,
@@ -129,7 +131,10 @@ def test_no_argument_of_the_job_is_forgotten_here() -> None:
     own = set(inspect.signature(create_trainer).parameters)
     others = {"client", "credentials", "base_url", "cwd"}
     assert own == {*ARGUMENTS, *RUN_OPTIONS, *others}
-    assert set(RUN_OPTIONS) == {f.name for f in dataclasses.fields(RunOptions)} - {"clock"}
+    assert set(RUN_OPTIONS) == {f.name for f in dataclasses.fields(RunOptions)} - {
+        "clock",
+        "lease_wait",
+    }
 
 
 def test_every_argument_is_submitted_under_its_wire_name(

@@ -72,6 +72,8 @@ class ModuleOfAnExtra(pytest.Module):
 
 def _skip(requirement: Requirement, extra: str, who: str) -> None:
     if requirement.marker is not None and not requirement.marker.evaluate():
-        pytest.skip(f"{who} needs the extra {extra}, which is not for this Python")
+        pytest.skip(
+            f"{who} needs the extra {extra}, which is not for this Python", allow_module_level=True
+        )
     if os.environ.get("ARKOR_EXTRAS") != "all":
-        pytest.skip(f"{who} needs the extra {extra}")
+        pytest.skip(f"{who} needs the extra {extra}", allow_module_level=True)
