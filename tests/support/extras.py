@@ -71,9 +71,8 @@ class ModuleOfAnExtra(pytest.Module):
 
 
 def _skip(requirement: Requirement, extra: str, who: str) -> None:
+    reason = f"{who} needs the extra {extra}"
     if requirement.marker is not None and not requirement.marker.evaluate():
-        pytest.skip(
-            f"{who} needs the extra {extra}, which is not for this Python", allow_module_level=True
-        )
+        pytest.skip(f"{reason}, which is not for this Python", allow_module_level=True)
     if os.environ.get("ARKOR_EXTRAS") != "all":
-        pytest.skip(f"{who} needs the extra {extra}", allow_module_level=True)
+        pytest.skip(reason, allow_module_level=True)
