@@ -16,7 +16,7 @@ import os
 import socket
 from typing import Callable, Dict, List, Optional, TypeVar
 
-from arkor_sync._common.arguments import check
+from arkor_sync._common.arguments import check, is_seconds
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag, ProcessLock
 from arkor_sync._common.log import get_logger, try_to_log
@@ -46,13 +46,14 @@ class Reservation:
     """One run's lease on a job, in this process.
 
     Attributes:
+        job_id: The job.
         epoch: The lease's fence.
         saved: What an earlier run left.
     """
 
     def __init__(self, store: LeasedStore, job_id: str, on_lost: OnLost) -> None:
         self._store = store
-        self._job_id = job_id
+        self.job_id = job_id
         self._on_lost = on_lost
         self._lost: Optional[LeaseLostError] = None
         with store.lane(job_id)():
@@ -66,11 +67,6 @@ class Reservation:
             store.backend.release(job_id, store.owner, taken.epoch)
             raise
 
-    @property
-    def job_id(self) -> str:
-        """The job."""
-        return self._job_id
-
     def renewed(self, asked: float) -> None:
         """Count from when the renewal was asked for: the server's time began later."""
         self.ends = asked + self._store.ttl * 5 / 6
@@ -79,7 +75,7 @@ class Reservation:
         """Give the lease up, and have the run end."""
         if self._lost is None:
             self._lost = LeaseLostError(
-                f"job {self._job_id} is no longer followed by this process (epoch {self.epoch}): "
+                f"job {self.job_id} is no longer followed by this process (epoch {self.epoch}): "
                 f"{why}"
             )
             self._on_lost(self._lost)
@@ -93,8 +89,8 @@ class Reservation:
             LeaseLostError: The lease has ended, or another process has it. Nothing is changed.
             CursorStoreError: It cannot be kept.
         """
-        backend, text = self._store.backend, encode_cursor(self._job_id, saved)
-        save = Save(self._job_id, self.epoch, text, saved.finished, self._store.owner)
+        backend, text = self._store.backend, encode_cursor(self.job_id, saved)
+        save = Save(self.job_id, self.epoch, text, saved.finished, self._store.owner)
         self._check()
         if backend.joined:
             accepted = not backend.save([save])
@@ -111,8 +107,8 @@ class Reservation:
             LeaseLostError: The lease has ended.
             CursorStoreError: It cannot be read.
         """
-        text = self._until_it_ends(lambda: self._store.backend.load(self._job_id))
-        return decode_position(self._job_id, text)
+        text = self._until_it_ends(lambda: self._store.backend.load(self.job_id))
+        return decode_position(self.job_id, text)
 
     def _until_it_ends(self, act: Callable[[], _Answer]) -> _Answer:
         """Ask the server until it answers, or until the lease ends."""
@@ -122,7 +118,7 @@ class Reservation:
                 return act()
             except StoreUnavailableError as error:
                 if not is_told:
-                    logger.warning("job %s: the store does not answer yet: %s", self._job_id, error)
+                    logger.warning("job %s: the store does not answer yet: %s", self.job_id, error)
                 is_told = True
             Flag().wait(min(RETRY, max(0.0, self.ends - Clock.now())))
             self._check()
@@ -138,8 +134,8 @@ class Reservation:
         """Give the lease back. A second call does nothing."""
         store = self._store
         if store.forget(self):
-            with store.lane(self._job_id)():
-                store.backend.release(self._job_id, store.owner, self.epoch)
+            with store.lane(self.job_id)():
+                store.backend.release(self.job_id, store.owner, self.epoch)
 
 
 class LeasedStore:
@@ -157,8 +153,7 @@ class LeasedStore:
     """
 
     def __init__(self, backend: Backend, ttl: float = 15.0) -> None:
-        is_number = isinstance(ttl, (int, float)) and not isinstance(ttl, bool)
-        fits = is_number and LEAST_TTL <= ttl <= MOST_TTL
+        fits = is_seconds(ttl) and LEAST_TTL <= ttl <= MOST_TTL
         check("ttl", ttl, fits, f"seconds from {LEAST_TTL:g} to {MOST_TTL:g}")
         self.backend = backend
         self.ttl = float(ttl)
