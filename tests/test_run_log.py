@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -443,12 +444,36 @@ def test_an_exit_hook_whose_log_raises_skips_no_other(monkeypatch: pytest.Monkey
 
     owners = [Owner(), Owner()]
     told: List[Any] = []
-    monkeypatch.setattr(process, "_registered", set(owners))
+    monkeypatch.setattr(process, "_registered", WeakValueDictionary())
+    for owner in owners:
+        process.register_hooks(owner)
     monkeypatch.setattr(process.logger, "warning", raising_call)
     monkeypatch.setattr(sys, "excepthook", lambda *error: told.append(error[0]))
     process._at_exit()
     assert [owner.asked for owner in owners] == [True, True]
     assert told == [OSError, OSError]
+
+
+def test_exit_hooks_are_called_in_the_opposite_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Owner:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_fork(self) -> None: ...
+
+        def at_exit(self, timeout: float) -> None:
+            asked.append(self.name)
+
+    asked: List[str] = []
+    monkeypatch.setattr(process, "_registered", WeakValueDictionary())
+    owners = [Owner("store"), Owner("dropped"), Owner("first run"), Owner("second run")]
+    for owner in (*owners, owners[0]):  # one is registered twice
+        process.register_hooks(owner)
+    del owners[1], owner
+    process._at_exit()
+    assert asked == ["second run", "first run", "store"]
+    process._at_exit()  # as `multiprocessing` may do
+    assert len(asked) == 3
 
 
 def raising_call(*_: Any) -> None:

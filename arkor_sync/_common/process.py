@@ -32,7 +32,7 @@ class ProcessHooks(Protocol):
         """End within `timeout` seconds; return a description of what has not ended, or None."""
 
 
-_registered: weakref.WeakSet[Any] = weakref.WeakSet()
+_registered: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by `id`
 _inherited: List[Any] = []  # kept alive, so that a child never closes what its parent still uses
 _told: Set[int] = set()  # the processes in which `multiprocessing` calls the exit hook
 # Acquired once, by the thread that installs the hooks, and never released; no thread waits for it.
@@ -41,7 +41,7 @@ _installing = threading.Lock()
 
 def register_hooks(owner: ProcessHooks) -> None:
     """Call the object's hooks after each fork and at exit, for as long as the object lives."""
-    _registered.add(owner)
+    _registered[id(owner)] = owner
     if _installing.acquire(blocking=False):
         if hasattr(os, "register_at_fork"):  # Windows has no fork
             os.register_at_fork(after_in_child=_after_fork)
@@ -55,16 +55,22 @@ def register_hooks(owner: ProcessHooks) -> None:
         multiprocessing.Finalize(None, _at_exit, exitpriority=0)
 
 
+def _owners() -> List[Any]:
+    """List the registered objects, the last first: what uses another one was made after it."""
+    found = [reference() for reference in _registered.valuerefs()]
+    return [owner for owner in reversed(found) if owner is not None]
+
+
 def _after_fork() -> None:
-    for owner in list(_registered):
+    for owner in _owners():
         owner.after_fork()
         _inherited.append(owner)
 
 
 def _at_exit() -> None:
     deadline = Clock.now() + EXIT_GRACE
-    for owner in list(_registered):
-        _registered.discard(owner)  # this may be called again
+    for owner in _owners():
+        _registered.pop(id(owner), None)  # this may be called again
         try:
             running = owner.at_exit(max(0.0, deadline - Clock.now()))
             if running is not None:

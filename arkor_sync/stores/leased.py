@@ -241,8 +241,9 @@ class LeasedStore:
         self.batching.after_fork()
         self._begin()
 
-    def at_exit(self, timeout: float) -> None:
-        """Do nothing: the runs release their leases."""
+    def at_exit(self, timeout: float) -> None:  # noqa: ARG002
+        """Close the connections. The runs, which end before it, have released their leases."""
+        self.backend.close()
 
     def _start_renewing(self) -> None:
         if self._renewer is not None:
