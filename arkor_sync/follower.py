@@ -236,10 +236,16 @@ class Follower:
         """
         check_timeout(timeout)
         self.stop()
-        in_callback = any(run._worker.is_current() for run in self.runs.values())
-        if self._loop is not None and not in_callback:
-            limit = self._options.abort_grace + _SPARE if timeout is None else timeout
-            self._loop.join(limit)
+        limit = self._options.abort_grace + _SPARE if timeout is None else timeout
+        deadline = Clock.now() + limit
+        while self._loop is not None and not self._is_in_a_callback():
+            left = deadline - Clock.now()
+            if left <= 0 or self._loop.join(min(SLICE, left)):
+                break
+
+    def _is_in_a_callback(self) -> bool:
+        """Whether this thread calls callbacks of a run here. The first moments do not show it."""
+        return any(run._worker.is_current() for run in self.runs.values())
 
     @property
     def owner(self) -> str:

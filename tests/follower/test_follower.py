@@ -376,6 +376,33 @@ def test_it_may_be_closed_in_a_callback(fleet: Fleet, jobs: Jobs, emulator: Emul
     assert fleet.backend.batches[-1][0].job_id == job_id  # its event was saved
 
 
+def test_it_may_be_closed_in_a_callback_that_comes_before_the_loop_knows_its_run(
+    fleet: Fleet, jobs: Jobs, emulator: Emulator
+) -> None:
+    (job_id,) = jobs(1)
+    emulator.step(job_id, 99)
+    closing, took = threading.Event(), []
+
+    def on_started(ctx: Any) -> None:
+        closing.set()
+        began = time.perf_counter()
+        follower.close()
+        took.append(time.perf_counter() - began)
+
+    follower = fleet.make(lambda _: Callbacks(on_started=on_started), abort_grace=PATIENCE)
+    begin = follower._begin
+
+    def begin_slowly(*arguments: Any) -> Any:
+        run = begin(*arguments)
+        assert closing.wait(PATIENCE)
+        return run
+
+    follower._begin = begin_slowly  # type: ignore[method-assign]
+    follower.run()
+    assert took
+    assert max(took) < PATIENCE / 2
+
+
 # What goes wrong.
 
 
