@@ -12,9 +12,13 @@ from arkor_sync.emulator import Emulator
 from support.extras import need
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Start Chromium. Without Playwright or Chromium the test is skipped; in CI it fails."""
+    """Start Chromium. Without Playwright or Chromium the test is skipped; in CI it fails.
+
+    Playwright has an event loop in this thread until it ends, and Django refuses to work there. So
+    it ends with the module.
+    """
     need("playwright")
     chromium = shutil.which("chromium")
     if chromium is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
@@ -30,6 +31,16 @@ class ModuleOfTheCommandLine(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> ModuleOfTheCommandLine:
     return ModuleOfTheCommandLine.from_parent(parent, path=module_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> Iterator[None]:
+    """Leave the root logger as it was: a command that runs in this process sets it up."""
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers, logging.raiseExceptions = handlers, raises
+    root.setLevel(level)
 
 
 @pytest.fixture

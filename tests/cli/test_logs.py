@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Iterator
-
 import pytest
 
 from arkor_sync import Callbacks, follow
 from arkor_sync.cli.logs import log_to_standard_error
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from support.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def _own_handlers() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
-    yield
-    root.handlers, logging.raiseExceptions = handlers, raises
-    root.setLevel(level)
 
 
 def test_the_error_of_a_run_that_is_about_to_be_waited_for_is_told_once(
