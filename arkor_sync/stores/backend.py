@@ -180,11 +180,27 @@ class Backend(Protocol):
     def submissions(self, statuses: Collection[str]) -> List[Intent]:
         """List the intents with one of these statuses, the oldest first; `mine` is False."""
 
+    def unfinished_submissions(self) -> List[Intent]:
+        """List the intents that are `submitted` and whose job is not finished, the oldest first.
+
+        The others are not read, however many there are.
+        """
+
     def forget_submission(self, key: str) -> bool:
         """Remove an intent that is not `submitted`, and whose row's lease nobody has.
 
         Returns:
             Whether one was removed.
+        """
+
+    def prune(self, age: float) -> int:
+        """Remove the lease, the position and the submission of jobs that were finished long ago.
+
+        That is, so many seconds ago. A job whose lease somebody has is left alone. It is done in
+        short transactions, a part of the jobs in each.
+
+        Returns:
+            How many jobs that were.
         """
 
     @property

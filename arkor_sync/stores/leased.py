@@ -214,6 +214,23 @@ class LeasedStore:
         """Look up the processes that follow jobs (`Follower`)."""
         return self.backend.members()
 
+    def prune(self, days: float = 90.0) -> int:
+        """Remove what is kept of jobs that were finished at least so many days ago.
+
+        A key of `submit` is forgotten with its job: the next `submit` with it sends a new one. And
+        a `Follower` whose source still names such a job begins it again. So choose more days than
+        the same key, or the same job, may come back in. Nothing else is removed: no submission that
+        is not settled, and no job that is not finished or that is followed now.
+
+        Args:
+            days: How many, from 1.
+
+        Returns:
+            The number of jobs.
+        """
+        check("days", days, is_seconds(days) and days >= 1, "days from 1")
+        return self.backend.prune(days * 86400.0)
+
     def lane(self, job_id: str) -> ProcessLock:
         """Return the lock of who takes or gives back a lease, so that few do so at a time."""
         return self._lanes[hash(job_id) % _LANES]

@@ -10,17 +10,16 @@ from typing import (
     Iterable,
     Iterator,
     List,
-    NoReturn,
     Optional,
     Sequence,
     Set,
     Tuple,
 )
 
-from arkor_sync._common.arguments import check, refusal
+from arkor_sync._common.arguments import check
 from arkor_sync._common.extras import import_extra
 from arkor_sync._common.log import get_logger
-from arkor_sync._common.secret import Secret, redact
+from arkor_sync._common.secret import redact
 from arkor_sync.errors import (
     CursorStoreError,
     LeaseHeldError,
@@ -42,12 +41,13 @@ from arkor_sync.stores.backend import (
 from arkor_sync.stores.base import decode_position
 from arkor_sync.stores.batching import MOST
 from arkor_sync.stores.leased import LeasedStore
+from arkor_sync.stores.redis_client import check_client, make_client
 
 logger = get_logger("arkor_sync.stores")
 
-_STATUSES = (SUBMITTING, SUBMITTED, REFUSED, UNKNOWN)
+_FINISHED = "finished"  # of submissions that are `submitted`, once the job is known to be finished
+_LISTS = (SUBMITTING, SUBMITTED, REFUSED, UNKNOWN, _FINISHED)
 _LONGEST_WAIT = 3.0  # seconds for the server, or for a connection that another thread uses
-_SCHEMES = ("redis://", "rediss://", "unix://")
 
 # How a refusal begins that ends by itself, or when somebody has looked after the server.
 _TRANSIENT = (
@@ -122,9 +122,9 @@ class RedisBackend:
         library = self._library
         self._is_own = not isinstance(given, (library.Redis, library.RedisCluster))
         if self._is_own:
-            self._client = _client(library, given, max_connections, wait)
+            self._client = make_client(library, given, max_connections, wait)
         else:
-            self._client = _with_timeout(given)
+            self._client = check_client(given)
         self._scripts: Dict[str, Any] = {}
         self._is_checked = False
 
@@ -209,26 +209,54 @@ class RedisBackend:
         job_id: Optional[str] = None,
         detail: Optional[str] = None,
     ) -> bool:
-        keys = [self._submission(key), *map(self._status, _STATUSES), self._status(status)]
+        keys = [self._submission(key), *map(self._status, _LISTS), self._status(status)]
         args = [key, owner, epoch, status, job_id or "", detail or ""]
         answer = self._run(scripts.CLOSE_SUBMISSION, keys, args)
         self._refuse_newer(answer, f"the submission {key!r}")
         return bool(answer[1])
 
     def submissions(self, statuses: Collection[str]) -> List[Intent]:  # noqa: D102
+        lists = {*statuses, _FINISHED} if SUBMITTED in statuses else set(statuses)
+        found = self._submissions(lists)
+        return [each for each in found if each.status in statuses]
+
+    def _submissions(self, lists: Collection[str]) -> List[Intent]:
         with self._errors():
             listed = [
                 (made, _text(key))
-                for status in set(statuses)
+                for status in lists
                 for key, made in self._client.zrange(self._status(status), 0, -1, withscores=True)
             ]
         keys = list(dict.fromkeys(key for _, key in sorted(listed)))  # one may move meanwhile
         rows = self._read(scripts.SUBMISSIONS, map(self._submission, keys))
-        found = [_intent(key, row, False) for key, row in zip(keys, rows) if row]
-        return [each for each in found if each.status in statuses]
+        return [_intent(key, row, False) for key, row in zip(keys, rows) if row]
+
+    def unfinished_submissions(self) -> List[Intent]:  # noqa: D102
+        found = self._submissions([SUBMITTED])
+        holders = self.holders([each.job_id for each in found if each.job_id is not None])
+        finished = {each.job_id for each in holders if each.finished}
+        # These are listed apart from now on, so that they are not read again.
+        ended = [each.key for each in found if each.job_id in finished]
+        lists = [self._status(SUBMITTED), self._status(_FINISHED)]
+        for begin in range(0, len(ended), MOST):
+            self._run(scripts.MOVE_SUBMISSIONS, lists, ended[begin : begin + MOST])
+        return [each for each in found if each.job_id not in finished]
+
+    def prune(self, age: float) -> int:  # noqa: D102
+        keys: Dict[Optional[str], List[str]] = {}
+        for each in self.submissions([SUBMITTED]):
+            keys.setdefault(each.job_id, []).append(each.key)
+        lists = [self._key("jobs"), *map(self._status, _LISTS)]
+        pruned = 0
+        for job in self.holders(None):
+            if job.finished and job.expires_in <= 0 and (job.saved_ago or 0.0) >= age:
+                of_job = keys.get(job.job_id, [])
+                rows = [self._job(job.job_id), *lists, *map(self._submission, of_job)]
+                pruned += self._run(scripts.PRUNE, rows, [_ms(age), job.job_id, *of_job])
+        return pruned
 
     def forget_submission(self, key: str) -> bool:  # noqa: D102
-        keys = [self._submission(key), *map(self._status, _STATUSES)]
+        keys = [self._submission(key), *map(self._status, _LISTS)]
         answer = self._run(scripts.FORGET_SUBMISSION, keys, [key])
         self._refuse_newer(answer, f"the submission {key!r}")
         return bool(answer[1])
@@ -320,39 +348,6 @@ class RedisBackend:
             elif isinstance(error, waits) or said.startswith(_TRANSIENT):
                 raise StoreUnavailableError(f"Redis cannot do it now: {said}") from error
             raise CursorStoreError(f"Redis refused: {said}") from error
-
-
-def _client(library: Any, url: Any, max_connections: int, wait: float) -> Any:
-    """Make a client that waits for nothing longer than `wait`, and repeats nothing by itself."""
-    if not isinstance(url, str) or not url.startswith(_SCHEMES):
-        _refuse(url)
-    try:
-        pool = library.BlockingConnectionPool.from_url(
-            Secret(url),
-            max_connections=max_connections,
-            timeout=wait,
-            socket_timeout=wait,
-            socket_connect_timeout=wait,
-            retry=library.retry.Retry(library.backoff.NoBackoff(), 0),
-        )
-        return library.Redis(connection_pool=pool)
-    except (TypeError, ValueError):
-        _refuse(url)
-
-
-def _refuse(given: Any) -> NoReturn:
-    got = "a text that is no such URL" if isinstance(given, str) else ""
-    wanted = "a URL such as redis://host:6379/0, rediss://... or unix://..., or a redis.Redis"
-    raise refusal("url_or_client", given, wanted, got=got) from None
-
-
-def _with_timeout(client: Any) -> Any:
-    """Refuse a client that waits for ever where the server stands still."""
-    pool = getattr(client, "connection_pool", None)  # a cluster's has one for each node
-    if pool is not None and pool.connection_class(**pool.connection_kwargs).socket_timeout is None:
-        wanted = "redis.Redis(..., socket_timeout=3)"
-        raise refusal("url_or_client", client, wanted, got="a client without a socket_timeout")
-    return client
 
 
 def _ms(seconds: float) -> int:

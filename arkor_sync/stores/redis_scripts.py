@@ -6,7 +6,8 @@ them on one node.
 A job's row is a hash: `version`, `owner`, `epoch`, `expires` (of the lease), and once a position is
 saved `text`, `finished` and `saved`. A submission's row: `version`, `name`, `status`, `job_id`,
 `detail`, `owner`, `epoch`, `expires`, `created`. The set of jobs, and for each status the set of
-submissions, are there to list them.
+submissions, are there to list them. Those whose job is known to be finished are in a set of their
+own, `finished`, and not in that of `submitted`.
 """
 
 from __future__ import annotations
@@ -156,6 +157,35 @@ if not row[1] or row[1] == 'submitted' or tonumber(row[2]) > now then return {{'
 redis.call('DEL', KEYS[1])
 for i = 2, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end
 return {{'found', 1}}
+"""
+
+# KEYS: two sets of submissions. ARGV: keys that are moved from the one to the other.
+MOVE_SUBMISSIONS = """
+for _, key in ipairs(ARGV) do
+    local created = redis.call('ZSCORE', KEYS[1], key)
+    if created then
+        redis.call('ZREM', KEYS[1], key)
+        redis.call('ZADD', KEYS[2], created, key)
+    end
+end
+return 1
+"""
+
+# KEYS: the job's row, the set of jobs, the sets of all submissions, the rows of those of the job.
+# ARGV: milliseconds since the last save at least, job, the keys of those submissions. Returns 1 if
+# all of it was removed, or 0 where the job is followed again, or of a newer version.
+PRUNE = f"""{_NOW}
+local row = redis.call('HMGET', KEYS[1], 'version', 'finished', 'expires', 'saved')
+if row[2] ~= '1' or tonumber(row[1]) > {VERSION} then return 0 end
+if tonumber(row[3]) > now or tonumber(row[4]) > now - ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[2])
+local first = #KEYS - #ARGV + 3
+for i = first, #KEYS do
+    redis.call('DEL', KEYS[i])
+    for list = 3, first - 1 do redis.call('ZREM', KEYS[list], ARGV[i - first + 3]) end
+end
+return 1
 """
 
 # KEYS: rows of submissions. Returns them.

@@ -107,7 +107,7 @@ class SQLCursorStore(LeasedStore):
             except Exception as error:
                 if isinstance(error, StoreUnavailableError) or not is_transient(error):
                     raise
-                raise store_error(error) from error
+                raise store_error(error, self._tables.how_to_create) from error
             finally:
                 if process == os.getpid():
                     close(connection)

@@ -285,6 +285,58 @@ class SQLBackend(Transactions):
         statement = _INTENTS + " WHERE status IN :some ORDER BY created_at, key"
         return [_intent(row, False) for row in self._list(statement, sorted(statuses))]
 
+    def unfinished_submissions(self) -> List[Intent]:
+        """List the intents whose job is not finished; see `Backend`."""
+        statement = (
+            _INTENTS + f" AS intents WHERE status = '{SUBMITTED}' AND NOT EXISTS "
+            "(SELECT 1 FROM {positions} AS positions "
+            "WHERE positions.job_id = intents.job_id AND positions.finished) "
+            "ORDER BY created_at, key"
+        )
+        return [_intent(row, False) for row in self._list(statement)]
+
+    def prune(self, age: float) -> int:
+        """Remove what is kept of jobs that were finished long ago; see `Backend`."""
+        pruned, found = 0, self._prune_some(age)
+        while found:
+            pruned += found
+            found = self._prune_some(age)
+        return pruned
+
+    def _prune_some(self, age: float) -> int:
+        """Remove some of it. A job that is just taken, or pruned by another process, is left."""
+        old = (
+            "SELECT job_id FROM {positions} AS positions WHERE finished "
+            "AND saved_at <= {now} - :age AND NOT EXISTS (SELECT 1 FROM {leases} AS leases "
+            f"WHERE leases.job_id = positions.job_id AND leases.expires > {{now}}) LIMIT {_MOST}"
+        )
+        jobs = self.run(
+            lambda connection: list(self.do(connection, old, age=age).scalars()), reads=True
+        )
+
+        def remove(connection: Any) -> int:
+            self.do(
+                connection,
+                "DELETE FROM {leases} WHERE job_id IN (SELECT job_id FROM {leases} "
+                "WHERE job_id IN :some AND expires <= {now} {skip})",
+                some=jobs,
+            )
+            removed = self.do(
+                connection,
+                "DELETE FROM {positions} WHERE job_id IN :some AND NOT EXISTS "
+                "(SELECT 1 FROM {leases} AS leases WHERE leases.job_id = {positions}.job_id)",
+                some=jobs,
+            )
+            self.do(
+                connection,
+                "DELETE FROM {submissions} WHERE job_id IN :some AND NOT EXISTS "
+                "(SELECT 1 FROM {positions} AS kept WHERE kept.job_id = {submissions}.job_id)",
+                some=jobs,
+            )
+            return int(removed.rowcount)
+
+        return self.run(remove) if jobs else 0
+
     def forget_submission(self, key: str) -> bool:
         """Remove an intent; see `Backend`."""
         statement = (

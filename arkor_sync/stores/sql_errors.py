@@ -6,7 +6,6 @@ from typing import Any
 
 from arkor_sync._common.secret import redact
 from arkor_sync.errors import CursorStoreError, StoreUnavailableError, text_of
-from arkor_sync.stores.sql_tables import HOW_TO_CREATE
 
 # The beginnings of the SQLSTATEs after which the same may work: no connection, rolled back because
 # of another transaction, no resources, cancelled or shut down, a failure outside of the server; a
@@ -35,8 +34,13 @@ def is_transient(error: BaseException) -> bool:
     return not _state(original) or _state(original).startswith(_TRANSIENT)
 
 
-def store_error(error: BaseException) -> CursorStoreError:
-    """Build the error that a store raises for one of SQLAlchemy."""
+def store_error(error: BaseException, how_to_create: str) -> CursorStoreError:
+    """Build the error that a store raises for one of SQLAlchemy.
+
+    Args:
+        error: That one.
+        how_to_create: What to do where tables are missing.
+    """
     original = getattr(error, "orig", None)
     if original is None and _is_pool_timeout(error):
         return StoreUnavailableError("all connections of the store are in use")
@@ -46,7 +50,7 @@ def store_error(error: BaseException) -> CursorStoreError:
     if is_transient(error):
         return StoreUnavailableError(f"the database of the store cannot be used now: {told}")
     if _state(original) in _NO_TABLE or any(each in text for each in _NO_TABLE_IN_SQLITE):
-        told += f"; {HOW_TO_CREATE}"
+        told += f"; {how_to_create}"
     return CursorStoreError(f"the database of the store has refused: {told}")
 
 

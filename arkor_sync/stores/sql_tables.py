@@ -12,7 +12,6 @@ from typing import Any, Optional
 from arkor_sync.errors import CursorStoreError
 
 VERSION = 1
-HOW_TO_CREATE = "call store.create_tables(), or run: arkor-sync store create"
 
 
 class Tables:
@@ -71,19 +70,23 @@ class Tables:
         )
         self.versions = table("schema_version", column("version", sql.Integer, primary_key=True))
 
-    def check(self, connection: Any) -> None:
+    def check(self, connection: Any, how_to_create: str) -> None:
         """Refuse tables that are missing, or of another version.
+
+        Args:
+            connection: A connection of the database.
+            how_to_create: What the error says is to be done.
 
         Raises:
             CursorStoreError: They cannot be used.
         """
         version = self._version(connection)
         if version is None:
-            raise CursorStoreError(f"the tables of the store are not there; {HOW_TO_CREATE}")
+            raise CursorStoreError(f"the tables of the store are not there; {how_to_create}")
         if version < VERSION:
             raise CursorStoreError(
                 f"the tables of the store are of version {version}, and this arkor_sync needs "
-                f"version {VERSION}; {HOW_TO_CREATE}"
+                f"version {VERSION}; {how_to_create}"
             )
 
     def create(self, connection: Any) -> None:

@@ -35,6 +35,7 @@ class Transactions:
 
     Attributes:
         is_postgresql: Whether the database is PostgreSQL, or else SQLite.
+        how_to_create: What an error about missing tables says is to be done.
     """
 
     def __init__(self, engine: Any, schema: Optional[str], ttl: float, owns_engine: bool) -> None:
@@ -43,6 +44,7 @@ class Transactions:
         self._owns_engine = owns_engine
         self._ttl = ttl
         self.is_postgresql = engine.dialect.name == "postgresql"
+        self.how_to_create = "call store.create_tables(), or run: arkor-sync store create"
         isolation = {"isolation_level": "READ COMMITTED"} if self.is_postgresql else {}
         self._reading = engine.execution_options(arkor_reads=True, **isolation)
         self._writing = engine.execution_options(arkor_reads=False, **isolation)
@@ -92,7 +94,7 @@ class Transactions:
             engine = self._reading if reads else self._writing
             if not self._checked:
                 with engine.begin() as connection:
-                    self._tables.check(connection)
+                    self._tables.check(connection, self.how_to_create)
                 self._checked = True
             with engine.begin() as connection:
                 self._limit(
@@ -103,7 +105,7 @@ class Transactions:
                 )
                 return function(connection)
         except (self._sql.exc.SQLAlchemyError, UnicodeError) as error:
-            raised = store_error(error)
+            raised = store_error(error, self.how_to_create)
         raise raised  # here, so that the frames of the driver, with its password, are not kept
 
     def run_joined(self, function: Callable[[Any], T]) -> T:
@@ -113,7 +115,7 @@ class Transactions:
         try:
             return function(self.current)
         except (self._sql.exc.SQLAlchemyError, UnicodeError) as error:
-            raised = store_error(error)
+            raised = store_error(error, self.how_to_create)
         raise raised
 
     def begin(self) -> Any:
@@ -133,7 +135,7 @@ class Transactions:
             connection.begin()
             return connection
         except self._sql.exc.SQLAlchemyError as error:
-            raised = store_error(error)
+            raised = store_error(error, self.how_to_create)
         except CursorStoreError as error:
             raised = error
         if connection is not None:

@@ -392,6 +392,58 @@ def test_an_intent_is_forgotten_unless_there_is_a_job_or_a_request(
     assert other.open_submission("refused", "name", "two", LONG).mine
 
 
+# Jobs that are finished.
+
+
+def submit_and_follow(backend: Backend, job_id: str, finished: bool) -> None:
+    backend.open_submission(f"key of {job_id}", "name", "one", LONG)
+    backend.close_submission(f"key of {job_id}", "one", 1, SUBMITTED, job_id=job_id)
+    epoch = backend.take(job_id, "one", LONG).epoch
+    assert backend.save([save(7, epoch, job_id)._replace(finished=finished)]) == set()
+
+
+def test_of_what_was_submitted_only_the_unfinished_is_read(
+    backend: Backend, other: Backend
+) -> None:
+    for number in range(4):
+        submit_and_follow(backend, f"job-{number}", finished=number in (0, 2))
+    backend.open_submission("open", "name", "one", LONG)
+    backend.open_submission("new", "name", "one", LONG)
+    backend.close_submission("new", "one", 1, SUBMITTED, job_id="new")  # nobody has followed it
+    for _ in range(2):
+        found = [(each.key, each.job_id) for each in other.unfinished_submissions()]
+        assert found == [("key of job-1", "job-1"), ("key of job-3", "job-3"), ("new", "new")]
+    assert len(other.submissions([SUBMITTED])) == 5
+    again = other.open_submission("key of job-0", "name", "two", LONG)
+    assert (again.status, again.job_id, again.mine) == (SUBMITTED, "job-0", False)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["", "listed before"])
+def test_what_was_finished_long_ago_is_removed_with_its_submission_and_nothing_else(
+    backend: Backend, other: Backend, listed: bool
+) -> None:
+    for job_id in ("old", "held", "unfinished"):
+        submit_and_follow(backend, job_id, finished=job_id != "unfinished")
+    for job_id in ("old", "unfinished"):
+        backend.release(job_id, "one", 1)
+    for key, status in (("open", None), ("refused", REFUSED), ("unknown", UNKNOWN)):
+        backend.open_submission(key, "name", "one", LONG)
+        if status is not None:
+            backend.close_submission(key, "one", 1, status)
+    if listed:
+        assert len(other.unfinished_submissions()) == 1
+    assert other.prune(LONG) == 0
+    until(lambda: other.prune(0.0) == 1)
+    assert other.prune(0.0) == 0
+    assert {each.job_id for each in backend.holders(None)} == {"held", "unfinished"}
+    assert backend.load("old") is None
+    left = backend.submissions([SUBMITTED, SUBMITTING, REFUSED, UNKNOWN])
+    kept = {"key of held", "key of unfinished", "open", "refused", "unknown"}
+    assert {each.key for each in left} == kept
+    assert other.open_submission("key of old", "name", "two", LONG).mine  # it is a new one
+    assert backend.take("old", "one", LONG) == (1, None)
+
+
 # The process.
 
 

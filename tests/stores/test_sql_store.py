@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import subprocess
@@ -207,6 +208,25 @@ def test_the_tables_may_be_in_a_schema(make_store: Any, postgresql_url: str) -> 
     reservation.release()
     with pytest.raises(CursorStoreError, match="store create"):
         make_store(postgresql_url).load(JOB)
+
+
+def test_thousands_of_jobs_are_pruned_in_parts(
+    store: SQLCursorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arkor_sync.stores.sql_backend._MOST", 2)
+    for number in range(5):
+        reservation = store.reserve(f"job-{number}", lost)
+        reservation.save(dataclasses.replace(position(1), finished=True))
+        reservation.release()
+    assert store.prune() == 0
+    assert store.backend.prune(0.0) == 5
+    assert store.holders() == []
+
+
+@pytest.mark.parametrize("days", [0.5, -1, "90", None, float("nan"), float("inf"), True])
+def test_less_than_a_day_is_not_pruned(store: SQLCursorStore, days: Any) -> None:
+    with pytest.raises(ArkorUsageError, match=r"days: got .*give days from 1"):
+        store.prune(days)
 
 
 # Transactions.

@@ -184,6 +184,32 @@ class MemoryBackend:
             rows = sorted(self._submissions.items(), key=lambda item: item[1]["created"])
             return [self._intent(key, False) for key, row in rows if row["status"] in statuses]
 
+    def unfinished_submissions(self) -> List[Intent]:
+        with self._call("unfinished_submissions"):
+            rows = sorted(self._submissions.items(), key=lambda item: item[1]["created"])
+            return [
+                self._intent(key, False)
+                for key, row in rows
+                if row["status"] == SUBMITTED and not self._is_finished(row["job_id"])
+            ]
+
+    def _is_finished(self, job_id: str) -> bool:
+        return self.positions.get(job_id, (0, None, False, None))[2]
+
+    def prune(self, age: float) -> int:
+        with self._call("prune"):
+            old = {
+                job_id
+                for job_id, (_, _, finished, saved_at) in self.positions.items()
+                if finished and saved_at is not None and saved_at <= self.now() - age
+            }
+            old = {each for each in old if self.leases[each][2] <= self.now()}
+            for job_id in old:
+                del self.leases[job_id], self.positions[job_id]
+            kept = {k: row for k, row in self._submissions.items() if row["job_id"] not in old}
+            self._submissions = kept
+            return len(old)
+
     def forget_submission(self, key: str) -> bool:
         with self._call("forget_submission"):
             row = self._submissions.get(key)

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Any, Collection, Iterator, List, Optional, Sequence, Set, Tuple
 
 from django.db import (
+    DEFAULT_DB_ALIAS,
     Error,
     InterfaceError,
     OperationalError,
     connections,
     transaction,
 )
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync._common.secret import redact
@@ -45,6 +46,7 @@ from arkor_sync.stores.base import decode_position
 
 _MOST = 500  # values in one statement
 _HALF = re.compile("[\ud800-\udfff]")
+_NO_TABLE = re.compile("no such (table|column)|has no column")  # what SQLite says
 _OPEN = (SUBMITTING, UNKNOWN)
 
 
@@ -103,7 +105,7 @@ class DjangoBackend:
                 "outside of transaction.atomic(), or use arkor_sync.contrib.django.submit"
             ) from None
         except (Error, ValueError) as error:
-            raise _error_of(error) from error
+            raise error_of(error, self.alias) from error
 
     def take(self, job_id: str, owner: str, ttl: float) -> Taken:
         """Take the lease on a job if nobody has it, and fence off all earlier holders."""
@@ -266,6 +268,37 @@ class DjangoBackend:
             found = [_intent_of(run, False) for run in rows.order_by("submit_opened", "pk")]
         return [each for each in found if each.status in statuses]
 
+    def unfinished_submissions(self) -> List[Intent]:
+        """List the intents that are `submitted` and whose job is not finished, the oldest first."""
+        with self.transaction(reads=True):
+            finished = self._rows(Position).filter(job_id=OuterRef("job_id"), finished=True)
+            rows = (
+                self._rows(Run).exclude(intent="").filter(~Exists(finished), job_id__isnull=False)
+            )
+            rows = rows.annotate(now=ServerTime()).order_by("submit_opened", "pk")
+            found = [_intent_of(run, False) for run in rows]
+        return [each for each in found if each.status == SUBMITTED]
+
+    def prune(self, age: float) -> int:
+        """Remove the lease, the position and the run of jobs that were finished long ago."""
+        held = self._rows(Lease).filter(job_id=OuterRef("job_id"), expires__gt=ServerTime())
+        pruned = 0
+        while True:
+            with self.transaction():
+                old = self._rows(Position).filter(
+                    ~Exists(held), finished=True, saved_at__lte=ServerTime() - age
+                )
+                jobs = list(old.values_list("job_id", flat=True)[:_MOST])
+                leases = self._rows(Lease).filter(job_id__in=jobs, expires__lte=ServerTime())
+                leases.delete()
+                taken = self._rows(Lease).filter(job_id__in=jobs).values_list("job_id", flat=True)
+                gone = sorted({*jobs} - {*taken})
+                self._rows(Position).filter(job_id__in=gone).delete()
+                self._rows(Run).filter(job_id__in=gone).delete()
+            if not gone:
+                return pruned
+            pruned += len(gone)
+
     def forget_submission(self, key: str) -> bool:
         """Remove an intent that is not `submitted`. The row of the run stays."""
         with self.transaction():
@@ -334,13 +367,23 @@ def _escaped(text: str) -> str:
     return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-def _error_of(error: Exception) -> Exception:
-    """Return the error of a store for one of the database."""
+def error_of(error: Exception, alias: str) -> CursorStoreError:
+    """Return the error of a store for one of the database.
+
+    Args:
+        error: That one.
+        alias: The database.
+    """
     if isinstance(error, CursorStoreError):
         return error
     text = safe_line(redact(str(error)))
-    if "no such table" in text or "UndefinedTable" in type(error.__cause__).__name__:
-        return CursorStoreError(f"the tables of the app arkor are missing: run migrate ({text})")
+    cause = type(error.__cause__).__name__
+    if cause in ("UndefinedTable", "UndefinedColumn") or _NO_TABLE.search(text):
+        option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
+        return CursorStoreError(
+            "the tables of the app arkor are missing, or of an older version; "
+            f"run: manage.py migrate{option} ({text})"
+        )
     if isinstance(error, (OperationalError, InterfaceError)):
         return StoreUnavailableError(f"the database cannot be used now: {text}")
     return CursorStoreError(f"the database refused: {text}")

@@ -117,6 +117,16 @@ def make_commands(arkor: Extension) -> click.Group:
         create()
         click.echo("the tables are there")
 
+    @group.command("prune")
+    @click.option("--days", default=90.0, show_default=True, help="From 1.")
+    def prune(days: float) -> None:
+        """Delete what the store keeps of jobs that were finished at least so many days ago.
+
+        The key of such a job is forgotten: who submits it again gets a new job, and pays again. So
+        give more days than the same key may come back in.
+        """
+        click.echo(f"{arkor.store.prune(days)} jobs were deleted")
+
     return group
 
 

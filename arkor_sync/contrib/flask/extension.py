@@ -18,7 +18,6 @@ from arkor_sync.contrib.flask.transactions import around_event
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.follower import CallbacksOfJob, Follower
 from arkor_sync.run import Run
-from arkor_sync.stores.backend import SUBMITTED
 from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.submitting import recover_submissions, submit
 from arkor_sync.trainer import Trainer, create_trainer, follow
@@ -224,6 +223,8 @@ class State:
                 from arkor_sync.stores.sql import SQLCursorStore
 
                 self._store = SQLCursorStore(self._engine(), ttl=self._ttl)
+            if hasattr(self._store.backend, "how_to_create"):
+                self._store.backend.how_to_create = "run: flask arkor create-tables"
             return self._store
 
     def options(self) -> Any:
@@ -242,10 +243,8 @@ class State:
 def unfinished_jobs(client: CloudApiClient, store: LeasedStore) -> List[str]:
     """List the jobs of the project that were submitted with the store, and are not finished."""
     here = project_of(client)
-    ids = [
+    return [
         each.job_id
-        for each in store.backend.submissions((SUBMITTED,))
+        for each in store.backend.unfinished_submissions()
         if each.job_id is not None and parts_of_row(each.name)[1] == here
     ]
-    finished = {each.job_id for each in store.holders(ids) if each.finished}
-    return [each for each in ids if each not in finished]

@@ -86,6 +86,32 @@ def test_a_submission_that_nobody_can_settle_needs_a_person(site: str, arkor: Em
         call_command("arkor_recover", settle="none")
 
 
+@pytest.mark.parametrize("site", BOTH, indirect=True)
+@pytest.mark.parametrize(
+    ("change", "undo"),
+    [
+        ("ALTER TABLE {run} RENAME TO away", "ALTER TABLE away RENAME TO {run}"),
+        (
+            "ALTER TABLE {run} RENAME COLUMN status TO away",
+            "ALTER TABLE {run} RENAME COLUMN away TO status",
+        ),
+    ],
+    ids=["no table", "no column"],
+)
+def test_without_its_tables_a_command_says_how_to_make_them(
+    site: str, arkor: Emulator, change: str, undo: str
+) -> None:
+    option = "" if site == DEFAULT else f" --database {site}"
+    with connections[site].cursor() as cursor:
+        cursor.execute(change.format(run=Run._meta.db_table))
+        try:
+            for command in ("arkor_recover", "arkor_prune"):
+                with pytest.raises(CommandError, match=f"run: manage.py migrate{option} \\("):
+                    call_command(command)
+        finally:
+            cursor.execute(undo.format(run=Run._meta.db_table))
+
+
 def shop_command(arkor: Emulator, *command: str) -> List[str]:
     configured: Dict[str, str] = {
         "BASE_URL": arkor.url,

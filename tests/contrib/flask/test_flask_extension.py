@@ -306,6 +306,38 @@ def test_settle_says_what_became_of_one(
         assert arkor.submit(key="18", **WHAT).job_id in emu.jobs
 
 
+def test_a_poll_reads_nothing_of_what_is_finished(
+    emu: Emulator, configure: Configure, store: LeasedStore, backend: MemoryBackend
+) -> None:
+    app = configure(ARKOR_STORE=store)
+    arkor = Arkor(app)
+    with app.app_context():
+        done, alone = (str(arkor.submit(key=key, **WHAT).job_id) for key in "ab")
+        arkor.follow(done).wait()
+        backend.calls.clear()
+        assert [each.job_id for each in arkor.follower().status().jobs] == [alone]
+    assert backend.calls == ["unfinished_submissions", "holders", "members"]
+
+
+def test_prune_deletes_what_was_finished_long_ago(
+    emu: Emulator, configure: Configure, store: LeasedStore, backend: MemoryBackend
+) -> None:
+    app = configure(ARKOR_STORE=store)
+    arkor = Arkor(app)
+    with app.app_context():
+        done, alone = (str(arkor.submit(key=key, **WHAT).job_id) for key in "ab")
+        arkor.follow(done).wait()
+    backend.ahead += 89 * 86400
+    assert outcome(app, "prune").output == "0 jobs were deleted\n"
+    backend.ahead += 86400
+    assert outcome(app, "prune", "--days", "0").output.startswith("Error: days: got ")
+    assert outcome(app, "prune").output == "1 jobs were deleted\n"
+    assert backend.positions == {}
+    with app.app_context():
+        assert arkor.submit(key="b", **WHAT).job_id == alone
+        assert arkor.submit(key="a", **WHAT).job_id not in (done, alone), "its key is forgotten"
+
+
 def test_an_error_of_a_command_is_one_line(configure: Configure, store: LeasedStore) -> None:
     app = configure(ARKOR_STORE=store)
     Arkor(app)

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
 
-from arkor_sync import Action, Callbacks, ErrorPolicy, HuggingFaceDataset
+from arkor_sync import Action, Callbacks, ErrorPolicy, HuggingFaceDataset, SQLCursorStore
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from support.extras import need
 from support.postgres import postgres
@@ -227,15 +227,28 @@ def test_a_store_elsewhere_leaves_the_session_to_the_callback(
     assert elsewhere.notes() == ["committed"] * 3
 
 
-def test_without_its_tables_the_error_names_the_command(
-    configure: Callable[..., Flask], tmp_path: Path
+@pytest.mark.parametrize("store", ["", "a url", "an object"])
+def test_without_its_tables_the_error_names_the_command_that_makes_them(
+    configure: Callable[..., Flask], tmp_path: Path, store: str
 ) -> None:
-    app = configure(SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'shop.db'}")
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    given = {"a url": url, "an object": SQLCursorStore(url)}.get(store)
+    app = configure(SQLALCHEMY_DATABASE_URI=url, ARKOR_STORE=given)
     SQLAlchemy(app)
-    Arkor(app)
-    done = app.test_cli_runner().invoke(args=["arkor", "status"])
+    arkor = Arkor(app)
+    run = app.test_cli_runner().invoke
+    done = run(args=["arkor", "status"])
     assert done.exit_code == 1
-    assert "the tables of the store are not there" in done.output
+    says = "the tables of the store are not there; run: flask arkor create-tables\n"
+    assert done.output.endswith(says)
+    assert run(args=["arkor", "create-tables"]).exit_code == 0
+    assert run(args=["arkor", "status"]).exit_code == 0
+    with app.app_context():
+        made = arkor.store
+        with made.backend._engine.begin() as connection:  # type: ignore[attr-defined]
+            connection.exec_driver_sql("DROP TABLE arkor_members")
+    assert "run: flask arkor create-tables" in run(args=["arkor", "status"]).output
+    made.close()
 
 
 def test_the_models_show_the_rows(shop: Shop) -> None:

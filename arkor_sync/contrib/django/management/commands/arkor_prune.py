@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any, List
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import Error, transaction
 from django.utils import timezone
 
+from arkor_sync.contrib.django.backend import error_of
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.models import Lease, Metric, Position, Run
 from arkor_sync.errors import ArkorError
@@ -36,10 +37,16 @@ class Command(BaseCommand):
             alias = arkor_settings().database
         except ArkorError as error:
             raise CommandError(str(error)) from error
+        try:
+            self._prune(alias, days, batch, options["dry_run"])
+        except Error as error:
+            raise CommandError(str(error_of(error, alias))) from error
+
+    def _prune(self, alias: str, days: int, batch: int, is_dry_run: bool) -> None:
         old = Run.objects.using(alias).filter(
             status__in=Run.ENDED, ended_at__lt=timezone.now() - timedelta(days=days)
         )
-        if options["dry_run"]:
+        if is_dry_run:
             metrics = Metric.objects.using(alias).filter(run__in=old).count()
             self.stdout.write(f"{old.count()} runs and {metrics} metrics would be deleted")
             return
