@@ -8,7 +8,7 @@ from typing import Callable, Optional, Tuple
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.locks import Flag
 from arkor_sync._common.log import get_logger
-from arkor_sync._submission_search import Found
+from arkor_sync._submission_search import Found, fits
 from arkor_sync.errors import (
     LeaseHeldError,
     RunAborted,
@@ -24,6 +24,10 @@ POLL = 0.25  # seconds between two looks at a row that another process has
 PATIENCE = 15.0  # seconds that the store is tried, once it is known what became of a job
 
 NOT_CREATED = "no job was created; submit() with this key sends it"
+ELSEWHERE = (
+    "it was submitted to another project or cloud, and is left alone: recover it with a client of "
+    "that one, or look there and say what became of it, with settle_submission()"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Submission:
         key: The program's name for it.
         name: The job's name, as it is sent: the trainer's name and the key.
         status: `submitted`; from `recover_submissions` also `submitting` (it is not sent, or not
-            settled yet), `refused` or `unknown`.
+            settled: `detail` says why), `refused` or `unknown`.
         job_id: The job; None where it is not known.
         detail: Why it is refused or unknown, and what else there is to say; or None.
         others: More jobs of this name that a recovery has found, if any. They go on, and cost.
@@ -84,7 +88,7 @@ class Row:
                 raise RunAborted(f"{self.name!r} was aborted before it was submitted", *reason)
             intent = self.take(row_name)
             is_final = intent.status in (SUBMITTED, REFUSED)
-            if intent.mine or is_final or intent.name != row_name:
+            if intent.mine or is_final or not fits(intent.name, row_name):
                 return intent
             left = deadline - Clock.now()
             if left <= 0:

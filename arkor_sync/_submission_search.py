@@ -11,6 +11,8 @@ from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.errors import ArkorError, text_of
 
+_PRINT = 6  # characters of the fingerprint of a project, and of a cloud
+
 
 def job_name(name: str, key: str) -> str:
     """Return the name under which a job is sent. Two keys, or two names, never give the same.
@@ -30,11 +32,13 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return _digest(_plain(hide_secrets(config)))[:10]
 
 
-def project_of(client: Any) -> str:
-    """Return a short text by which the project of a client is known again."""
+def scope_of(client: Any) -> str:
+    """Return a short text by which the project of a client, and its cloud, are known again."""
     session = getattr(client, "_session", None)
     scope = session.scope() if session is not None else None
-    return _digest([getattr(scope, each, None) for each in ("org_slug", "project_slug")])[:6]
+    address = session.find_address().lower() if session is not None else None
+    project = _digest([getattr(scope, each, None) for each in ("org_slug", "project_slug")])
+    return f"{project[:_PRINT]}-{_digest(address)[:_PRINT]}"
 
 
 def _digest(value: Any) -> str:
@@ -53,15 +57,28 @@ def _plain(value: Any) -> Any:
     return value if lines is None else sha256("\n".join(lines).encode()).hexdigest()
 
 
-def name_of_row(name: str, config: str, project: str) -> str:
-    """Join the name of a job, the fingerprint of its configuration, and that of its project."""
-    return f"{name} #{config}-{project}"
+def name_of_row(name: str, config: str, scope: str) -> str:
+    """Join the name of a job, the fingerprint of its configuration, and its scope."""
+    return f"{name} #{config}-{scope}"
 
 
 def parts_of_row(row_name: str) -> Tuple[str, str]:
-    """Return the name under which the job of a row is sent, and the fingerprint of its project."""
+    """Return the name under which the job of a row is sent, and the scope that it is of."""
     name, _, prints = row_name.rpartition(" #")
-    return name, prints.rpartition("-")[2]
+    return name, prints.partition("-")[2]
+
+
+def fits(kept: str, now: str) -> bool:
+    """Whether the name or the scope of a row that is kept is the one of now.
+
+    What an older version has written does not name the cloud.
+    """
+    return now.startswith(kept)
+
+
+def is_same_project(kept: str, now: str) -> bool:
+    """Whether two scopes, or names of rows with a scope, differ in nothing but the cloud."""
+    return fits(kept, now) or kept[: -_PRINT - 1] == now[: -_PRINT - 1]
 
 
 def may_be_cut(length: int) -> bool:

@@ -37,7 +37,7 @@ from arkor_sync._follower_loop import STORE_GRACE, FollowerLoop
 from arkor_sync._preload import import_for_the_threads
 from arkor_sync.callbacks import Callback, Callbacks, CallbacksInput
 from arkor_sync.cloud.sse import MAX_EVENT_BYTES
-from arkor_sync.errors import ArkorUsageError
+from arkor_sync.errors import ArkorUsageError, NotFoundError
 from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
 from arkor_sync.run import Run
@@ -181,6 +181,8 @@ class Follower:
             max_history_bytes=max_history_bytes,
         )
         self._client = choose_client(client, credentials, base_url, cwd)
+        # What is told of a job that the cloud does not have. `contrib.django` notes it in its row.
+        self._on_missing: Callable[[str, NotFoundError], None] = lambda _job_id, _error: None
         self._lock = ProcessLock()
         self._loop: Optional[FollowerLoop] = None
         self._stopped = Flag()
@@ -326,7 +328,11 @@ class Follower:
 
     def _begin(self, job_id: str, transport: Transport) -> Run:
         transport.reset()
-        job = self._client.jobs.get(job_id, transport=transport)
+        try:
+            job = self._client.jobs.get(job_id, transport=transport)
+        except NotFoundError as error:
+            self._on_missing(job_id, error)
+            raise
         options = self._options
         if self._callbacks_of is not None:
             options = dataclasses.replace(options, callbacks=self._callbacks_of(job_id))

@@ -25,15 +25,17 @@ from arkor_sync._common.arguments import check, check_client, is_seconds, refusa
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.text import safe_line, safe_text
-from arkor_sync._submission_row import NOT_CREATED, Row, Submission, held
+from arkor_sync._submission_row import ELSEWHERE, NOT_CREATED, Row, Submission, held
 from arkor_sync._submission_search import (
     Found,
     find_jobs,
     fingerprint,
+    fits,
+    is_same_project,
     job_name,
     name_of_row,
     parts_of_row,
-    project_of,
+    scope_of,
 )
 from arkor_sync.cloud.submission import Submitter, maybe_created
 from arkor_sync.errors import (
@@ -118,17 +120,15 @@ def submit(
         wanted = "a new one: its job was submitted already, or has another key"
         raise refusal("trainer", trainer, wanted, got=repr(trainer))
     row = Row(store, key, job_name(trainer.name, key), request_limit + settle_time)
-    row_name = name_of_row(row.name, fingerprint(trainer.config), project_of(client))
+    scope = scope_of(client)
+    row_name = name_of_row(row.name, fingerprint(trainer.config), scope)
     submitter.key = key
     intent = row.open(row_name, Clock.now() + timeout, trainer._find_abort)
-    if intent.name != row_name:
+    is_known = intent.status == SUBMITTED and is_same_project(intent.name, row_name)
+    if not fits(intent.name, row_name) and not is_known:  # a cloud may get another address
         if intent.mine:
             row.close(intent.status, detail=intent.detail)
-        before, project = parts_of_row(intent.name)
-        other = "configuration" if row_name.endswith(f"-{project}") else "project"
-        what = repr(before) if before != row.name else f"{before!r} with another {other}"
-        wanted = "the same again, or another key"
-        raise refusal("key", key, wanted, got=f"{key!r}, which was used for {what}")
+        raise _other_use(key, intent, row.name, scope)
     if intent.status == REFUSED:
         raise _refusal(intent.detail or "")
     if intent.status == SUBMITTED:
@@ -155,12 +155,13 @@ def recover_submissions(
 
     Args:
         store: Keeps the submissions.
-        client: A client of the project that the jobs are in. Those of other projects are left out.
+        client: A client of the project that the jobs are in. Those of another project, or another
+            cloud, are left alone: their `detail` says so.
         trainer_for: Returns what to train for a key, or None. Where no job was created, it is
             submitted now. Without it that is left to the next `submit` with the key.
 
     Returns:
-        What became of each, the oldest first. `unknown` ones need a person: see
+        What became of each: first those that are left alone. `unknown` ones need a person: see
         `SubmissionUnknownError`.
 
     Raises:
@@ -169,17 +170,21 @@ def recover_submissions(
     _check_store(store)
     check_client(client)
     taken: List[Tuple[Row, Intent]] = []
-    here = project_of(client)
+    settled: List[Submission] = []
+    here = scope_of(client)
     for seen in store.backend.submissions((SUBMITTING, UNKNOWN)):
-        name, project = parts_of_row(seen.name)
-        if seen.expires_in <= 0 and project == here:
-            row = Row(store, seen.key, name, LOOK)
-            intent = row.take(seen.name)
-            if intent.mine:
-                taken.append((row, intent))
+        if seen.expires_in > 0:
+            continue
+        name, scope = parts_of_row(seen.name)
+        row = Row(store, seen.key, name, LOOK)
+        if not fits(scope, here):
+            settled.append(row.result(seen.status, None, ELSEWHERE))
+            continue
+        intent = row.take(seen.name)
+        if intent.mine:
+            taken.append((row, intent))
     # Only now: a list from before a lease was taken may lack what its last holder has submitted.
     jobs = _read_list(client) if taken else []
-    settled = []
     for row, intent in taken:
         try:
             submission = row.settle(intent, find_jobs(jobs, row.name))
@@ -227,6 +232,18 @@ def settle_submission(store: LeasedStore, key: str, job_id: Optional[str] = None
     intent = row.take(found.name)
     if not intent.mine or not row.close(SUBMITTED, job_id):
         raise held(intent)
+
+
+def _other_use(key: str, intent: Intent, name: str, scope: str) -> ArkorUsageError:
+    """Say what a key was used for, if that was something else."""
+    before, kept = parts_of_row(intent.name)
+    what, wanted = repr(before), "the same again, or another key"
+    if before == name and fits(kept, scope):
+        what += " with another configuration"
+    elif before == name:
+        what += " in another project or cloud"
+        wanted += "; or look there, and say what became of it with settle_submission()"
+    return refusal("key", key, wanted, got=f"{key!r}, which was used for {what}")
 
 
 def _read_list(client: CloudApiClient) -> Union[Sequence[TrainingJob], ArkorError]:

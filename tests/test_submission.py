@@ -42,6 +42,8 @@ from arkor_sync._submission_search import (
     fingerprint,
     job_name,
     may_be_cut,
+    name_of_row,
+    scope_of,
 )
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
@@ -177,7 +179,7 @@ def test_a_key_is_of_one_project(emu: Emulator, make: Make, store: LeasedStore) 
     elsewhere = CloudApiClient(
         emu.url, TokenCredentials(emu.token), scope=ProjectState("org", "elsewhere", "1")
     )
-    with pytest.raises(ArkorUsageError, match="with another project"):
+    with pytest.raises(ArkorUsageError, match="in another project"):
         submit(make(client=elsewhere), key=KEY, store=store)
 
 
@@ -506,9 +508,63 @@ def test_recovery_leaves_other_projects_alone(
         emu.url, TokenCredentials(emu.token), scope=ProjectState("org", "elsewhere", "1")
     )
     before = len(emu.requests)
-    assert recover_submissions(store, elsewhere) == []
+    (left,) = recover_submissions(store, elsewhere, trainer_for=lambda _: make(client=elsewhere))
+    assert (left.key, left.status, left.job_id) == (KEY, "submitting", None)
+    assert "it was submitted to another project or cloud" in str(left.detail)
     assert len(emu.requests) == before
-    assert len(recover_submissions(store, emu.client())) == 1
+    (found,) = recover_submissions(store, emu.client())
+    assert (found.status, found.detail) == ("submitted", None)
+
+
+def test_what_one_cloud_may_have_is_neither_looked_for_nor_sent_in_another(
+    emu: Emulator, make: Make, store: LeasedStore, backend: MemoryBackend
+) -> None:
+    die_in_the_request(emu, make, store)
+    backend.ahead += LATER
+    with Emulator() as another:
+        (left,) = recover_submissions(store, another.client(), trainer_for=lambda _: make())
+        assert (left.status, left.job_id) == ("submitting", None)
+        says = r"used for 'bot \[order-17\]' in another project or cloud; .*settle_submission"
+        with pytest.raises(ArkorUsageError, match=says):
+            submit(make(client=another.client()), key=KEY, store=store)
+        assert another.requests == []
+    assert submit(make(), key=KEY, store=store, timeout=0).job_id in emu.jobs
+    assert created(emu) == [NAME]
+
+
+def test_a_known_job_is_found_when_the_cloud_has_another_address(
+    emu: Emulator, make: Make, store: LeasedStore
+) -> None:
+    job_id = submit(make(), key=KEY, store=store).job_id
+    with Emulator() as moved:
+        assert submit(make(client=moved.client()), key=KEY, store=store).job_id == job_id
+        assert moved.requests == []
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_row_of_an_older_version_does_not_name_the_cloud(
+    emu: Emulator, make: Make, store: LeasedStore, backend: MemoryBackend, recovers: bool
+) -> None:
+    name = name_of_row(NAME, fingerprint(make().config), scope_of(emu.client()))
+    older, _, cloud = name.rpartition("-")
+    assert len(cloud) == 6
+    backend.open_submission(KEY, older, "older", 60.0)
+    job_id = emu.create_job(name=NAME)
+    backend.ahead += LATER
+    if recovers:
+        assert [each.job_id for each in recover_submissions(store, emu.client())] == [job_id]
+    assert submit(make(), key=KEY, store=store, timeout=0).job_id == job_id
+    with pytest.raises(ArkorUsageError, match="with another configuration"):
+        submit(make(max_steps=2), key=KEY, store=store)
+
+
+def test_a_row_names_its_scope_without_an_address_that_may_be_secret(
+    emu: Emulator, make: Make, store: LeasedStore, backend: MemoryBackend
+) -> None:
+    submit(make(), key=KEY, store=store)
+    (intent,) = backend.submissions(("submitted",))
+    assert intent.name.endswith(scope_of(emu.client()))
+    assert "127.0.0.1" not in str(intent)
 
 
 def test_a_holder_that_was_stopped_does_not_change_the_row(

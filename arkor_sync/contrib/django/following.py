@@ -10,7 +10,7 @@ from arkor_sync._common.locks import Flag
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.text import safe_line
 from arkor_sync._common.threads import OwnThread
-from arkor_sync.cloud.transport import Transport
+from arkor_sync._submission_search import fits, parts_of_row, scope_of
 from arkor_sync.contrib.django.backend import storable
 from arkor_sync.contrib.django.conf import ArkorSettings
 from arkor_sync.contrib.django.connections import Slots
@@ -20,32 +20,17 @@ from arkor_sync.contrib.django.store import DjangoCursorStore, policy_of
 from arkor_sync.contrib.django.submitting import recover
 from arkor_sync.errors import NotFoundError, text_of
 from arkor_sync.follower import Follower
-from arkor_sync.run import Run as FollowedRun
 
 logger = get_logger("arkor_sync.contrib.django")
 
 RECOVER_EVERY = 30.0  # seconds
 _NOT_FOUND = "the cloud has no such job, and is asked again now and then: "
+_OTHER_SCOPE = "it was submitted to another project or cloud than ARKOR names now: "
 
 
 def recorded(job_id: str, callbacks: Any, store: DjangoCursorStore) -> List[Any]:
     """Return the callbacks of a job: those that keep its row, then the program's."""
     return [RunRecorder(job_id, store.backend.alias, store.owner), callbacks]
-
-
-class _TellingFollower(Follower):
-    """A follower that tells which jobs the cloud does not have."""
-
-    def tell_missing(self, told: Callable[[str, NotFoundError], None]) -> None:
-        """Choose what is called with such a job and the error, each time."""
-        self._missing = told
-
-    def _begin(self, job_id: str, transport: Transport) -> FollowedRun:
-        try:
-            return super()._begin(job_id, transport)
-        except NotFoundError as error:
-            self._missing(job_id, error)
-            raise
 
 
 class SiteFollower:
@@ -69,7 +54,7 @@ class SiteFollower:
         self._client = configured.client()
         self._slots = Slots(configured.database, configured.slots)
         self._stopped = Flag()
-        self.follower = _TellingFollower(
+        self.follower = Follower(
             self._unfinished,
             self._callbacks_of,
             store=self._store,
@@ -79,7 +64,7 @@ class SiteFollower:
             error_policy=policy_of(configured.policy()),
             client=self._client,
         )
-        self.follower.tell_missing(self._say_missing)
+        self.follower._on_missing = self._say_missing
 
     def run(self, told: Callable[[str], Any]) -> None:
         """Follow until SIGTERM or SIGINT comes, hand all runs over, and return.
@@ -118,9 +103,11 @@ class SiteFollower:
 
     def _say_missing(self, job_id: str, error: NotFoundError) -> None:
         """Write it to the row: such as a job of another project, or of a cloud that was reset."""
-        text = storable(safe_line(_NOT_FOUND + text_of(error)))
         with self._slots.borrowed():
             rows = Run.objects.using(self._configured.database).filter(job_id=job_id)
+            scope = parts_of_row(rows.get().intent)[1]
+            other = "" if fits(scope, scope_of(self._client)) else _OTHER_SCOPE
+            text = storable(safe_line(f"{_NOT_FOUND}{other}{text_of(error)}"))
             rows.exclude(error=text).update(error=text, updated_at=timezone.now())
 
     def _recover_until_stopped(self) -> None:

@@ -14,6 +14,7 @@ from arkor_sync._common.arguments import refusal
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.secret import HIDDEN, Secret, hide_secrets
 from arkor_sync._common.text import safe_line
+from arkor_sync._submission_row import ELSEWHERE, NOT_CREATED
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.cloud.training_data import Records
 from arkor_sync.contrib.django.backend import storable
@@ -40,6 +41,11 @@ _OF_WHO_FOLLOWS = {
 _LOST = (
     "the process that was to submit it ended before it was sent, and not all that is sent is kept "
     "here: there is a secret or data in it. Call submit() with the same key"
+)
+
+OF_ANOTHER = (
+    "it was submitted to another project or cloud than ARKOR names now, and is left alone: name "
+    "that one again, or look there, and call arkor_recover --settle KEY (with --job ID for its job)"
 )
 
 LEFT_AFTER = 120.0
@@ -147,7 +153,8 @@ def recover(
     if not before:
         return []
     settled = recover_submissions(store, client, trainer_for=trainer_for)
-    not_sent = Q(key__in=[each.key for each in settled if each.status == SUBMITTING])
+    elsewhere = [each.key for each in settled if each.detail == ELSEWHERE]
+    not_sent = Q(key__in=[each.key for each in settled if each.detail == NOT_CREATED])
     # No process has begun to submit these, and none will.
     left = Q(intent="", submit_opened__lte=ServerTime() - LEFT_AFTER)
     with reading():
@@ -158,6 +165,7 @@ def recover(
         rows.filter(not_sent | left, status=SUBMITTING, complete=False).update(
             status=Run.Status.LOST, ended_at=timezone.now(), error=_LOST
         )
+        rows.filter(key__in=elsewhere, status__in=_UNSETTLED).update(error=OF_ANOTHER)
         return [Recovered(run, before[run.pk]) for run in rows.filter(pk__in=before).order_by("pk")]
 
 

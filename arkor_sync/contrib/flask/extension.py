@@ -10,7 +10,7 @@ from arkor_sync._common.arguments import check
 from arkor_sync._common.extras import import_extra
 from arkor_sync._common.locks import ProcessLock
 from arkor_sync._submission_row import Submission
-from arkor_sync._submission_search import parts_of_row, project_of
+from arkor_sync._submission_search import is_same_project, parts_of_row, scope_of
 from arkor_sync.callbacks import CallbacksInput
 from arkor_sync.cloud.client import CloudApiClient
 from arkor_sync.contrib.flask.settings import Settings, callbacks_of
@@ -242,9 +242,9 @@ class State:
 
 def unfinished_jobs(client: CloudApiClient, store: LeasedStore) -> List[str]:
     """List the jobs of the project that were submitted with the store, and are not finished."""
-    here = project_of(client)
+    here = scope_of(client)
     return [
         each.job_id
         for each in store.backend.unfinished_submissions()
-        if each.job_id is not None and parts_of_row(each.name)[1] == here
+        if each.job_id is not None and is_same_project(parts_of_row(each.name)[1], here)
     ]

@@ -164,6 +164,10 @@ def test_a_job_that_the_cloud_does_not_have_says_so_in_its_row(site: str, arkor:
     with followed(until_done=False):
         until(lambda: "has no such job" in rows.get().error)
         assert rows.get().status == "submitted"
+        assert "another project" not in rows.get().error
+    rows.update(intent=rows.get().intent.rpartition("-")[0] + "-ffffff", error="")
+    with followed(until_done=False):
+        until(lambda: "submitted to another project or cloud than ARKOR names" in rows.get().error)
     rows.update(job_id=run.job_id)
     run_all()
     assert (rows.get().status, rows.get().error) == ("completed", "")

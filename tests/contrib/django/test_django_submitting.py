@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from io import StringIO
 from typing import Any, List
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.test import RequestFactory
 from django.test.utils import override_settings
 from django_site import BOTH, TRAINING
 
 from arkor_sync import ArkorUsageError, BlobDataset
-from arkor_sync.contrib.django import submit
+from arkor_sync.contrib.django import submit, using_arkor
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Run
@@ -190,6 +192,28 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name(site: str, arkor: Emul
     (settled,) = recover(arkor_settings())
     assert settled.run.status == "submitted"
     assert len(paid(arkor)) == 1
+
+
+def test_what_another_project_may_have_is_not_sent_to_the_one_of_a_corrected_setting(
+    site: str, arkor: Emulator
+) -> None:
+    arkor.faults.add(Fault("reset_peer", route="create_job"))
+    submit(key="order", **TRAINING)
+    rows(site).update(submit_expires=0.0)
+    first = arkor_settings()
+    with Emulator() as corrected, using_arkor(corrected):
+        with pytest.raises(CommandError, match="1 of them are of another project or cloud"):
+            call_command("arkor_recover", stdout=StringIO())
+        run = submit(key="order", **TRAINING)
+        assert run.status == "submitting"
+        assert "in another project or cloud" in run.error
+        (left,) = recover(arkor_settings())
+        assert (left.run.status, left.run.job_id) == ("submitting", None)
+        assert left.run.error.startswith("it was submitted to another project or cloud than ARKOR")
+        assert corrected.requests == []
+    (settled,) = recover(first)
+    assert (settled.run.status, settled.run.error) == ("submitted", "")
+    assert paid(arkor) == ["support [order]"]
 
 
 def test_arguments_that_are_for_who_follows_are_refused(site: str, arkor: Emulator) -> None:

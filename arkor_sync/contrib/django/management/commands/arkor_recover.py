@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.models import Run
 from arkor_sync.contrib.django.store import shared_store
-from arkor_sync.contrib.django.submitting import recover
+from arkor_sync.contrib.django.submitting import OF_ANOTHER, recover
 from arkor_sync.errors import ArkorError
 from arkor_sync.submitting import settle_submission
 
@@ -41,13 +41,16 @@ class Command(BaseCommand):
             settled = recover(configured)
         except ArkorError as error:
             raise CommandError(str(error)) from error
-        unknown = 0
+        unknown = elsewhere = 0
         for run, before in settled:
+            elsewhere += run.error == OF_ANOTHER
             unknown += run.status == Run.Status.UNKNOWN
             why = f": {run.error}" if run.error else ""
             self.stdout.write(f"run {run.pk} ({run.key}) was {before}, and is {run.status}{why}")
         if not settled:
             self.stdout.write("nothing to settle")
+        if elsewhere:
+            raise CommandError(f"{elsewhere} of them are of another project or cloud")
         if unknown:
             raise CommandError(
                 f"{unknown} of them are unknown: look for the job in the cloud, then call it with "
