@@ -29,7 +29,6 @@ class Job:
         free_since: When it was first seen that nobody follows it, or None.
         giving: Whether this process has given it back, and no other one has taken it yet.
         not_before: When it may be begun.
-        problem: What was logged of it last, or None.
     """
 
     def __init__(self) -> None:
@@ -41,13 +40,12 @@ class Job:
         self.free_since: Optional[float] = None
         self.giving = False
         self.not_before = 0.0
-        self.problem: Optional[str] = None
         self._delays: Optional[Iterator[float]] = None
 
     def begun(self, run: Any, now: float) -> None:
         """Take note of a run that follows it."""
         self.run, self.since, self.owner = run, now, None
-        self.free_since, self.giving, self.problem = None, False, None
+        self.free_since, self.giving = None, False
 
     def ended(self, now: float) -> None:
         """Take note of the end of that run."""

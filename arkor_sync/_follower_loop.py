@@ -17,6 +17,7 @@ from arkor_sync._common.secret import redact
 from arkor_sync._common.threads import OwnThread
 from arkor_sync._follower_jobs import Job, Jobs
 from arkor_sync._follower_starters import Starters
+from arkor_sync._follower_troubles import Troubles
 from arkor_sync.errors import (
     HANDED_OVER,
     LeaseHeldError,
@@ -89,6 +90,7 @@ class FollowerLoop:
         self._stopping = False
         self._next_poll = self._next_look = self._next_join = clock.now()
         self._troubles: Dict[str, str] = {}
+        self._of_jobs = Troubles(logger.log)
         self._full_since = clock.now()
         self._thread = OwnThread(self._main, "arkor-follower")
 
@@ -174,6 +176,8 @@ class FollowerLoop:
         else:
             self._cured("jobs cannot be begun")
         self._warn_if_full()
+        known = self._jobs.known.items()
+        self._of_jobs.tell(self._clock.now(), {each for each, job in known if job.owner is None})
 
     def _members(self) -> List[Member]:
         """Say that this process follows jobs, and ask who else does.
@@ -229,10 +233,9 @@ class FollowerLoop:
 
     def _begun(self, job_id: str, run: Any) -> None:
         job = self._jobs.known.setdefault(job_id, Job())
-        if job.problem is not None:
-            logger.info("job %s is followed after all", job_id)
         job.begun(run, self._clock.now())
         logger.info("job %s is followed by this process now", job_id)
+        self._of_jobs.followed(job_id)
 
     def _not_begun(self, job_id: str, error: BaseException) -> None:
         job = self._jobs.known.get(job_id)
@@ -249,11 +252,14 @@ class FollowerLoop:
             seconds, job.not_before = LOOK, now + LOOK
         else:
             seconds = job.delay(now)
-        kind = f"{type(error).__name__} {getattr(error, 'status', '')}"
-        if job.problem != kind:  # else it is logged already
-            job.problem = kind
+        if self._is_news(job_id, error):
             what = "job %s cannot be followed yet; it is tried again in %.1f s: %s"
             logger.warning(what, job_id, seconds, _named(error))
+
+    def _is_news(self, job_id: str, error: BaseException) -> bool:
+        """Whether a job's trouble is to be logged now; else all jobs that share it are, later."""
+        kind = f"{type(error).__name__} {getattr(error, 'status', '')}"
+        return self._of_jobs.add(job_id, kind, _named(error), self._clock.now())
 
     def _ended(self, run: Any) -> None:
         job_id = run.job.id
@@ -264,7 +270,8 @@ class FollowerLoop:
         try:
             result = run.wait(0)
         except LeaseLostError as error:
-            logger.warning("%s", text_of(error))
+            if self._is_news(job_id, error):
+                logger.warning("%s", text_of(error))
         except RunAborted as error:
             if isinstance(error.reason, str) and error.reason == HANDED_OVER:
                 logger.info("job %s is no longer followed by this process", job_id)
@@ -273,8 +280,9 @@ class FollowerLoop:
                 logger.warning("%s; it is followed again in %.0f s", text_of(error), seconds)
         except BaseException as error:
             seconds = job.delay(self._clock.now())
-            what = "the run of job %s ended with an error; it is followed again in %.0f s"
-            logger.error(what, job_id, seconds, exc_info=error)
+            if run.failure is not None or self._is_news(job_id, error):  # a callback's is its own
+                what = "the run of job %s ended with an error; it is followed again in %.0f s"
+                logger.error(what, job_id, seconds, exc_info=error)
         else:
             logger.info("job %s has ended: %s", job_id, result.status)
         if not job.named:

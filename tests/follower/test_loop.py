@@ -12,6 +12,7 @@ import pytest
 
 from arkor_sync import (
     ArkorConnectionError,
+    AuthenticationError,
     LeaseHeldError,
     LeaseLostError,
     NotFoundError,
@@ -33,6 +34,7 @@ class FakeRun:
         self.error: Optional[BaseException] = None
         self.aborted: List[object] = []
         self.callback: Optional[str] = "on_log"
+        self.failure: Any = None  # of a callback
         self.callbacks: List[Callable[[Any], None]] = []
         self._loop = loop
         self.lease = loop.backend.take(job_id, store.owner, 15.0)
@@ -192,6 +194,77 @@ def test_a_job_that_cannot_be_begun_is_tried_again_more_and_more_seldom(
     loop.pass_by(300)
     assert set(loop.runs) == {"a", "b"}
     assert lines(caplog, "job a is followed after all")
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["at the begin", "of runs"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ArkorConnectionError("connection refused: https://me:hunter2@cloud"),
+        AuthenticationError(401, "wrong token"),
+        LeaseLostError("the lease could not be renewed in time"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_trouble_that_all_jobs_share_is_a_few_lines(
+    loop: Loop, caplog: pytest.LogCaptureFixture, error: Exception, ends: bool
+) -> None:
+    jobs = [f"job-{number}" for number in range(90)]
+    loop.name(*jobs)
+    if ends:
+        loop.pass_by(1)
+        running = dict(loop.runs)
+        assert len(running) == 90
+    loop.failures = dict.fromkeys(jobs, error)
+    for each in running.values() if ends else ():
+        each.end(error)
+    caplog.clear()
+    loop.pass_by(60)
+    first, others = warnings(caplog)
+    assert "job-" in first or isinstance(error, LeaseLostError)
+    assert others.startswith("89 more jobs cannot be followed yet (job-")
+    assert " and 79 more), and are tried again: " + type(error).__name__ in others
+    assert "hunter2" not in others
+    caplog.clear()
+    loop.failures.clear()
+    loop.pass_by(400)
+    assert len(loop.runs) == 90
+    (over,) = lines(caplog, "after all")
+    assert over.startswith(f"90 jobs are followed after all; it was: {type(error).__name__}")
+    assert not warnings(caplog)
+
+
+def test_jobs_that_come_into_a_known_trouble_later_are_named(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.name("a", "b", "c", "d")
+    loop.failures = {each: NotFoundError(404, "no such job") for each in "ad"}
+    loop.pass_by(30)
+    assert len(warnings(caplog)) == 2
+    loop.runs["b"].end()
+    loop.failures["b"] = NotFoundError(404, "no such job")
+    loop.pass_by(30)
+    assert len(lines(caplog, r"1 more jobs cannot be followed yet \(b\)")) == 1
+    assert len(warnings(caplog)) == 3
+    loop.name("c")  # the others are gone: nothing is said of them any more
+    loop.pass_by(30)
+    assert not lines(caplog, "after all")
+    loop.failures["e"] = NotFoundError(404, "no such job")
+    loop.name("c", "e")
+    loop.pass_by(10)
+    assert lines(caplog, "job e cannot be followed yet")
+
+
+def test_an_error_of_a_callback_is_the_jobs_own(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.name("a", "b")
+    loop.pass_by(1)
+    for run in list(loop.runs.values()):
+        run.failure = "of a callback"
+        run.end(ArkorConnectionError("in a callback"))
+    loop.pass_by(1)
+    assert len([each for each in caplog.records if each.exc_info]) == 2
 
 
 def test_another_process_that_was_faster_is_no_trouble(
