@@ -100,7 +100,7 @@ class Around:
 
         Args:
             delivery: The events.
-            prepared: The callbacks of each event.
+            prepared: The callbacks of each event, and their argument in the first attempt.
             moved: Called when the cursor has moved, with the number of events.
 
         Returns:
@@ -108,7 +108,7 @@ class Around:
             what `deliver` returned.
         """
         batch, keep = delivery.batch, self._lease.saver
-        for begun, (handlers, _) in enumerate(prepared, 1):
+        for begun, (handlers, ctx) in enumerate(prepared, 1):
             delivery.begun = begun
             one, event = batch[begun - 1 : begun], batch[begun - 1]
             save = None
@@ -124,7 +124,7 @@ class Around:
             if not handlers and save is None:
                 done()
                 continue
-            again = self.deliver(event, handlers, save, done)
+            again = self.deliver(event, handlers, save, done, ctx)
             if again is not None:
                 return {identity(event): again}
         return {}
@@ -135,6 +135,7 @@ class Around:
         handlers: Handlers,
         save: Optional[Callable[[], None]] = None,
         done: Callable[[], None] = lambda: None,
+        ctx: Any = None,
     ) -> Optional[Tuple[Handlers, int]]:
         """Call the callbacks of an event and save its position, until one attempt is whole.
 
@@ -143,6 +144,7 @@ class Around:
             handlers: Its callbacks.
             save: Saves the position after it, inside of the context.
             done: Called once all is done, outside of the context.
+            ctx: The callbacks' argument in the first attempt; None builds it.
 
         Returns:
             None when it is done; else the event will come again, and these callbacks are then to
@@ -158,7 +160,10 @@ class Around:
         patient_until = 0.0  # until then the store's server may be away
         self._lease.keep_state()
         while True:
-            result = self._attempt(event, left, attempt, save)
+            if ctx is None and left:
+                ctx = self._context(event, attempt)
+            result = self._attempt(left, ctx, save)
+            ctx = None
             if result.error is not None and result.saved and self._lease.has_saved():
                 result = result._replace(error=None)  # it has ended well, but could not say so
             if result.error is None:
@@ -193,9 +198,7 @@ class Around:
             else:
                 del left[at]
 
-    def _attempt(
-        self, event: Event, handlers: Handlers, attempt: int, save: Optional[Callable[[], None]]
-    ) -> _Result:
+    def _attempt(self, handlers: Handlers, ctx: Any, save: Optional[Callable[[], None]]) -> _Result:
         """Make one attempt. What the context itself raises counts as the last callback's error."""
         stopped = saved = unavailable = False
         last = at = len(handlers) - 1 if handlers else None
@@ -204,7 +207,6 @@ class Around:
             with ExitStack() as stack:
                 stack.enter_context(self._enter())
                 raise_if_interrupted()  # it may have waited
-                ctx = self._context(event, attempt) if handlers else None
                 for at, (name, function) in enumerate(handlers):  # noqa: B007
                     raised = self._call(name, function, ctx)
                     if self._forked():  # this is a child, and the context is its parent's

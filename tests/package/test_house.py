@@ -23,7 +23,7 @@ FLOORS: List[Set[str]] = [
     {"client", "contrib", "credentials", "manifest", "project", "signals", "studio", "testing"},
     {"follower", "submitting"},
     {"_follower_loop", "_submission_row"},
-    {"_follower_jobs", "_follower_starters", "_submission_search"},
+    {"_follower_jobs", "_follower_starters", "_follower_troubles", "_submission_search"},
     {"_follower_shares"},
     {"handlers"},
     {"trainer"},

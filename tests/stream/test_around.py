@@ -17,6 +17,7 @@ from arkor_sync import (
     RunAborted,
     SavedCursor,
     StoreUnavailableError,
+    _run_record,
     create_trainer,
 )
 from arkor_sync.stores.leased import LeasedStore
@@ -143,6 +144,34 @@ def test_what_a_failed_callback_wrote_is_undone_and_all_are_called_again(
     assert database.rows == [("first", 1), ("second", 1)]
     assert database.log[:6] == ["begin", "rollback Boom"] * 2 + ["begin", "commit"]
     assert jobs.resumed == [None]
+
+
+def test_the_argument_is_built_once_for_each_attempt(
+    database: Transactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: List[Any] = []
+    build = _run_record.build_context
+
+    def count(event: Any, attempt: int, *rest: Any) -> Any:
+        if event.type == "training.log":
+            built.append((event.id, attempt))
+        return build(event, attempt, *rest)
+
+    monkeypatch.setattr(_run_record, "build_context", count)
+    got: List[Any] = []
+
+    def on_log(ctx: Any) -> None:
+        got.append((ctx.event.id, ctx.attempt))
+        if len(got) == 1:
+            raise Boom
+
+    policy = ErrorPolicy.abort().on(Boom, do=Action.RETRY, attempts=2, base=0.0)
+    events = [started() + logs(1, 2) + completed()]
+    callbacks = {"on_log": on_log}
+    run, _ = follow(database, events, callbacks=callbacks, error_policy=policy)
+    run.wait(PATIENCE)
+    assert built == got
+    assert [attempt for _, attempt in got] == [1, 2, 1]
 
 
 def test_a_callback_that_is_given_up_is_left_out_and_the_others_effects_stay(

@@ -371,6 +371,8 @@ entries: Dict[str, object] = beat_schedule(every=30)
 
 def submit_once(store: LeasedStore, client: CloudApiClient) -> Optional[str]:
     bought: Submission = submit(trainer, key="order-17", store=store, timeout=5)
+    pruned: int = store.prune(days=30)
+    assert pruned >= 0
     others: Sequence[str] = bought.others
     settled: List[Submission] = recover_submissions(
         store, client, trainer_for={"order-18": trainer}.get
