@@ -1,4 +1,4 @@
-"""The web servers: how each is started with the application of `web_app.py`, and asked."""
+"""The web servers: how each is started with a web application, and asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional
 
 from support.waiting import PATIENCE, until
 
-APPLICATION = "web_app:application"
+APPLICATION = "{application}:application"
 RECYCLED = 15  # requests after which a worker is replaced
 ASKED = 10.0  # seconds that an answer may take
 
@@ -69,14 +69,18 @@ class Server:
 
     Args:
         name: One of `SERVERS`.
+        application: The module of a web application.
         directory: Where its socket and its log are.
         environment: Variables of its environment.
     """
 
-    def __init__(self, name: str, directory: Path, environment: Dict[str, str]) -> None:
+    def __init__(
+        self, name: str, application: str, directory: Path, environment: Dict[str, str]
+    ) -> None:
         self._socket = str(directory / "s")
         self._log = directory / "server.log"
-        self._command = [each.format(socket=self._socket) for each in SERVERS[name]]
+        values = {"socket": self._socket, "application": application}
+        self._command = [each.format(**values) for each in SERVERS[name]]
         self._environment = environment
         self._directory = directory
         self._has_master = name != "waitress"
