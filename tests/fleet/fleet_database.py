@@ -122,10 +122,10 @@ class Database:
         """Settle what processes have left that died."""
         recover_submissions(self.store, client)
 
-    def settle(self, key: str, job_id: Optional[str]) -> bool:
-        """Say which job an unknown one has, or that there is none; False: try again later."""
-        settle_submission(self.store, key, job_id)
-        return True
+    def settle(self, jobs: Mapping[str, Optional[str]]) -> None:
+        """Say which job each unknown key has, or that it has none, as a person does."""
+        for key, job_id in jobs.items():
+            settle_submission(self.store, key, job_id)
 
     def check(self, jobs: Mapping[str, JobFacts]) -> None:
         """Check what is written of jobs beside their effects and positions, if anything is."""

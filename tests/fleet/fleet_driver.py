@@ -11,9 +11,10 @@ import sys
 import sysconfig
 import threading
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Deque, Dict, List
 
 from fleet_cloud import Cloud
 from fleet_database import HERE, Database
@@ -269,8 +270,14 @@ class Fleet:
             self._database.restart()
 
     def _sample(self) -> None:
-        """Count the connections of each process now and then."""
+        """Count the connections of each process now and then.
+
+        The server counts one for a moment after it was closed: so what three counts have is taken.
+        """
+        counts: Deque[Dict[str, int]] = deque(maxlen=3)
         while not self._sampled.wait(0.1):
             with contextlib.suppress(Exception):  # the server is just restarted
-                for name, number in self._database.connections().items():
+                counts.append(self._database.connections())
+                for name in counts[-1]:
+                    number = min(each.get(name, 0) for each in counts)
                     self._most[name] = max(number, self._most.get(name, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from typing import Any, Dict, List, Mapping, Optional
@@ -26,20 +27,21 @@ class OfSite(OnPostgres):
 
     def _open(self) -> None:
         need("django")
-        migrated = self._manage("migrate", "--verbosity=0")
-        assert migrated.returncode == 0, migrated.stderr
+        self._run("migrate", "--verbosity=0")
 
     def _close(self) -> None:
         pass
 
-    def _manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def _run(self, *arguments: str) -> None:
+        done = subprocess.run(
             [*COMMAND, SITE, *arguments],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=PATIENCE,
             env={**os.environ, "PYTHONPATH": PYTHONPATH, "FLEET_STORE": self.url},
         )
+        assert done.returncode == 0, done.stdout
 
     def _rows(self, statement: str, *values: Any) -> List[Any]:
         return self._server.execute(statement, *values, url=self._address)
@@ -67,11 +69,8 @@ class OfSite(OnPostgres):
     def recover(self, client: CloudApiClient) -> None:
         """Do nothing: the processes that follow do it."""
 
-    def settle(self, key: str, job_id: Optional[str]) -> bool:
-        job = () if job_id is None else ("--job", job_id)
-        settled = self._manage("arkor_recover", "--settle", key, *job)
-        assert settled.returncode == 0 or "is submitted or looked up" in settled.stderr, settled.stderr
-        return settled.returncode == 0
+    def settle(self, jobs: Mapping[str, Optional[str]]) -> None:
+        self._run("settle", json.dumps(jobs))
 
     def check(self, jobs: Mapping[str, JobFacts]) -> None:
         runs = self._rows("SELECT job_id, status FROM arkor_run")

@@ -23,18 +23,18 @@ from fleet_database import Database, OnPostgres
 from fleet_driver import PYTHONPATH, Fleet
 from fleet_schedule import draw_web
 from fleet_site import OfSite
-from web_servers import OF_SERVER, SERVERS, Server
+from web_servers import OF_SERVER, SERVERS, Server, until_seldom
 
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials
 from arkor_sync.stores.backend import SUBMITTING, UNKNOWN
 from support.postgres import Postgres
-from support.waiting import Background, until
+from support.waiting import Background
 
 NAMES = list(SERVERS)
 SEED = os.environ.get("ARKOR_FLEET_SEED")
 SCHEDULES = int(os.environ.get("ARKOR_FLEET_SCHEDULES", "0"))
 SEEDS = [int(SEED)] if SEED else list(range(max(SCHEDULES, len(NAMES))))
-SITE_SEEDS = SEEDS if SEED or SCHEDULES else [2, 3]
+SITE_SEEDS = SEEDS if SEED or SCHEDULES else [3, 4]
 CASES = [*((OnPostgres, seed) for seed in SEEDS), *((OfSite, seed) for seed in SITE_SEEDS)]
 IDS = [f"{seed} {NAMES[seed % len(NAMES)]} {kind.application}" for kind, seed in CASES]
 CUSTOMERS = 8
@@ -63,7 +63,7 @@ class Customers:
 
     def _ask_for(self, keys: Sequence[str]) -> None:
         for key in keys:
-            until(partial(self._has_answer, key), PATIENT)
+            until_seldom(partial(self._has_answer, key), PATIENT)
 
     def _has_answer(self, key: str) -> bool:
         answer = self._server.ask(f"/?key={key}")
@@ -114,7 +114,7 @@ def test_no_job_is_lost_and_none_is_paid_twice(
             customers = Customers(server, schedule.keys)
             for event in schedule.events:
                 wanted = event.after * len(schedule.keys)
-                until(lambda wanted=wanted: customers.answered() >= wanted, PATIENT)
+                until_seldom(lambda wanted=wanted: customers.answered() >= wanted, PATIENT)
                 if event.kind in OF_SERVER:
                     server.disturb(event.kind, customers.workers)
                 else:
@@ -142,15 +142,13 @@ def settle(database: Database, cloud: Cloud) -> None:
         database.recover(client)
         return not database.unsettled(SUBMITTING)
 
-    until(is_settled)
-    # What has no job may be sent again now, and that may be unknown, too.
-    while database.unsettled(UNKNOWN):
-        jobs = cloud.jobs()
-        for key, detail in database.unsettled(UNKNOWN).items():
-            assert "may have been cut" in detail
-            ids = [job_id for job_id, facts in jobs.items() if facts.name.endswith(f"[{key}]")]
-            until(partial(database.settle, key, ids[0] if ids else None))
-        until(is_settled)
+    until_seldom(is_settled)
+    # What has no job may be sent again after that, and may be unknown again.
+    while unknown := database.unsettled(UNKNOWN):
+        assert all("may have been cut" in detail for detail in unknown.values()), unknown
+        ids = {facts.name: job_id for job_id, facts in cloud.jobs().items()}
+        database.settle({key: ids.get(f"web [{key}]") for key in unknown})
+        until_seldom(is_settled)
 
 
 def check_jobs(database: Database, cloud: Cloud, customers: Customers) -> None:

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from support.waiting import PATIENCE, until
 
@@ -49,6 +50,12 @@ SERVERS: Dict[str, List[str]] = {
 KILL_WORKER, KILL_ALL = "kill -9 of a worker", "kill -9 of the whole server"
 RELOAD, REDEPLOY = "SIGHUP", "SIGTERM, and a new server"
 OF_SERVER = (KILL_WORKER, KILL_ALL, RELOAD, REDEPLOY)
+
+
+def until_seldom(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for a condition that takes time to look at, and look at it seldom."""
+    pause = threading.Event()
+    until(lambda: condition() or pause.wait(0.2), patience)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -111,7 +118,7 @@ class Server:
                 env={**os.environ, **self._environment},
                 start_new_session=True,
             )
-        until(self._answers)
+        until_seldom(self._answers)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log[-8000:]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, Dict, Optional
 
 import django
 from django.conf import settings
@@ -41,13 +42,17 @@ settings.configure(
 )
 django.setup()
 
-from django.core.management import execute_from_command_line  # noqa: E402
+from django.core.management import (  # noqa: E402
+    CommandError,
+    call_command,
+    execute_from_command_line,
+)
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from arkor_sync import Callbacks, HuggingFaceDataset  # noqa: E402
+from arkor_sync import Callbacks, HuggingFaceDataset, LeaseHeldError  # noqa: E402
 from arkor_sync import submitting as core  # noqa: E402
 from arkor_sync.contrib.django import following, submitting  # noqa: E402
 from arkor_sync.contrib.django.models import Run  # noqa: E402
@@ -93,5 +98,19 @@ def train(request: Any) -> JsonResponse:
 urlpatterns = [path("", train)]
 application = get_wsgi_application()
 
+
+def settle(jobs: Dict[str, Optional[str]]) -> None:
+    """Say what became of submissions, without a process for each; one that is held is left out."""
+    for key, job_id in jobs.items():
+        try:
+            call_command("arkor_recover", settle=key, job=job_id)
+        except CommandError as error:
+            if not isinstance(error.__cause__, LeaseHeldError):
+                raise
+
+
 if __name__ == "__main__":
-    execute_from_command_line(sys.argv)
+    if sys.argv[1] == "settle":
+        settle(json.loads(sys.argv[2]))
+    else:
+        execute_from_command_line(sys.argv)
