@@ -64,15 +64,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connections of this process."""
-        self._close()
+        self.store.close()
 
     def _open(self) -> None:
         """Make the tables of who follows."""
         self.store = SQLCursorStore(self.url)
         self.store.create_tables()
-
-    def _close(self) -> None:
-        self.store.close()
 
     def follower(self, settings: Mapping[str, Any]) -> List[str]:
         """Return the arguments of Python for a process that follows."""

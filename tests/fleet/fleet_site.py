@@ -29,8 +29,8 @@ class OfSite(OnPostgres):
         need("django")
         self._run("migrate", "--verbosity=0")
 
-    def _close(self) -> None:
-        pass
+    def close(self) -> None:
+        self._server.drop_database(self._address)
 
     def _run(self, *arguments: str) -> None:
         done = subprocess.run(
