@@ -52,6 +52,7 @@ class RunRecord:
         self.history = History(max_bytes=max_history_bytes)
         self.append = self.history.append
         self.append_logs = self.history.append_logs
+        self.close_logs = self.history.close_logs
         self._run = run
         self._told_start: object = None  # its event's key; the event may be delivered again
 

@@ -65,7 +65,8 @@ class History:
         self._max_bytes = max_bytes
         # Logs that came together stay JSON text: many programs never read them.
         self._logs: Deque[Delivery] = deque()
-        # Of all entries but the last, which may still grow: the logs, and the memory of each.
+        self._grows = False  # whether the last entry is still being delivered
+        # Of all entries but such a one: the logs, and the memory of each.
         self._counted = 0
         self._sizes: Deque[int] = deque()
         self._bytes = 0
@@ -80,26 +81,32 @@ class History:
 
     def append_logs(self, delivery: Delivery) -> None:
         """Keep plain logs, each from when the worker, which calls it, begins to deliver it."""
-        if self._logs:
-            size = self._close_last()
-            self._sizes.append(size)
-            self._bytes += size
+        self.close_logs()
         self._logs.append(delivery)
+        self._grows = True
         while (
             self._counted - self._logs[0].begun >= self._limit or self._bytes > self._max_bytes
         ) and self._sizes:
             self._counted -= self._logs.popleft().begun
             self._bytes -= self._sizes.popleft()
 
-    def _close_last(self) -> int:
-        """Count the last entry, which does not grow any more; return how many bytes it takes."""
+    def close_logs(self) -> None:
+        """Count the last entry, which does not grow any more.
+
+        The worker calls it when it has delivered something: it then waits for the next event, so
+        that no callback waits for this.
+        """
+        if not self._grows:
+            return
+        self._grows = False
         last = self._logs[-1]
         self._counted += last.begun
         batch = last.batch if last.begun == len(last.batch) else last.batch[: last.begun]
         batch, size = _compact(batch)
         if batch is not last.batch:
             self._logs[-1] = Delivery(batch, begun=last.begun)
-        return size
+        self._sizes.append(size)
+        self._bytes += size
 
     def __len__(self) -> int:
         """How many logs it holds."""

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arkor_sync import Callbacks
 from arkor_sync.cloud.sse import Frame
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.history import LIMIT, Best, History
 from arkor_sync.stream.batches import COMMON, Delivery, EventBatch, read_logs
 from arkor_sync.stream.events import CHECKPOINT, LOG, METRICS, TrainingEvent, decode
+from support.fake_cloud import completed, logs, make_run
+from support.waiting import PATIENCE
 
 
 def log(step: int, **metrics: Any) -> TrainingEvent:
@@ -163,11 +166,15 @@ def test_a_log_that_is_kept_as_text_has_the_same_fields(rest: str) -> None:
     assert history.logs == history.logs == expected
 
 
-def test_of_a_batch_that_comes_again_only_what_was_begun_is_kept() -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_of_a_batch_that_comes_again_only_what_was_begun_is_kept(closed: bool) -> None:
     history = History()
     logs = logs_together(range(10), LARGE["one text"])
     logs.begun = 1
     history.append_logs(logs)
+    if closed:
+        history.close_logs()
+        assert [len(each.batch) for each in history._logs] == [1]
     history.append(decoded(10, ""))
     assert [each["step"] for each in history.logs] == [0, 10]
     assert [len(each.batch) for each in history._logs] == [1, 1]
@@ -180,12 +187,15 @@ def test_it_may_keep_nothing() -> None:
     assert len(history) == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=20), st.integers(1, 6))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 2)), max_size=20),
+    st.integers(1, 6),
+)
 def test_the_last_logs_are_kept_whatever_they_came_in(
-    entries: List[Tuple[int, int]], limit: int
+    entries: List[Tuple[int, int, int]], limit: int
 ) -> None:
     history, expected = History(limit), []
-    for size, begun in entries:
+    for size, begun, closed in entries:
         steps = [len(expected) + i for i in range(max(1, size))]
         if size:
             logs = batch(*steps)
@@ -195,6 +205,8 @@ def test_the_last_logs_are_kept_whatever_they_came_in(
             history.append(log(*steps))
             begun = 1
         expected += steps[:begun]
+        for _ in range(closed):  # the worker may do so more than once, or not at all
+            history.close_logs()
         assert [each["step"] for each in history.logs] == expected[-limit:]
         assert len(history) == len(history.logs)
         assert len(history._logs) <= limit + sum(not each.begun for each in history._logs) + 1
@@ -302,3 +314,15 @@ def test_a_misspelt_metric_is_refused_with_those_that_exist() -> None:
     )
     with pytest.raises(ArkorUsageError, match=r"^mode: got str 'lowest'; give 'min' or 'max'"):
         history.best("loss", mode="lowest")  # type: ignore[arg-type]
+
+
+def test_a_run_counts_its_logs_when_they_are_delivered_and_not_before_the_next_ones() -> None:
+    closed: List[bool] = []
+    run, _ = make_run(
+        [logs(1, 2), logs(3, 3), completed()],
+        callbacks=Callbacks(on_log=lambda _: closed.append(not run.history._grows)),
+    )
+    run.start().wait(PATIENCE)
+    assert closed == [False] * 3  # it may still grow while callbacks are called
+    assert not run.history._grows
+    assert len(run.history) == 3

@@ -42,6 +42,9 @@ class Record(Protocol):
     def append_logs(self, delivery: Delivery) -> None:
         """Keep plain logs, each from when the delivery has begun with it."""
 
+    def close_logs(self) -> None:
+        """Count what was kept last: all that is wanted of it has been delivered."""
+
     def ended(self, error: Optional[BaseException]) -> RunEnded:
         """Return what the callbacks are told at the end of the run."""
 

@@ -233,6 +233,7 @@ class Worker:
         finally:
             current.name = None
             self._acknowledge(done)
+            self._record.close_logs()
 
     def _prepare(
         self, delivery: Delivery, logs: List[Dict[str, Any]]
