@@ -19,15 +19,16 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> ModuleOfAnExt
 
 
 @pytest.fixture(scope="session")
-def _server() -> Iterator[Postgres]:
+def postgres_server() -> Iterator[Postgres]:
+    """Start a PostgreSQL that tests may restart; tests are skipped where there is none."""
     with Postgres(SETTINGS) as server:
         yield server
 
 
 @pytest.fixture
-def database(_server: Postgres) -> Iterator[Any]:
-    """A database of a PostgreSQL that tests may restart; skipped where there is none."""
+def database(postgres_server: Postgres) -> Iterator[Any]:
+    """Make an empty database there."""
     from fleet_database import OnPostgres
 
-    with OnPostgres(_server) as database:
+    with OnPostgres(postgres_server) as database:
         yield database

@@ -21,13 +21,17 @@ class JobFacts(NamedTuple):
 
     Attributes:
         name: The job's name.
+        status: Its status.
         ended: Whether its stream has ended.
         events: The ids of its events, in order.
+        steps: The steps of its log events, in order.
     """
 
     name: str
+    status: str
     ended: bool
     events: List[str]
+    steps: List[int]
 
 
 class Cloud:
@@ -108,7 +112,13 @@ def obey(emulator: Emulator, rng: random.Random, pause: float, order: str, *give
         return [emulator.create_job(engine(rng, pause)) for _ in range(given[0])]
     if order == "jobs":
         return {
-            job_id: JobFacts(job.name, job.ended, [entry.id for entry in job.log])
+            job_id: JobFacts(
+                name=job.name,
+                status=job.status,
+                ended=job.ended,
+                events=[entry.id for entry in job.log],
+                steps=[each["step"] for each in job.events if each["type"] == "training.log"],
+            )
             for job_id, job in emulator.jobs.items()
         }
     if order == "fault":

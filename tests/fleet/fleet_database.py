@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, TypeVar
 
+from fleet_cloud import JobFacts
 from fleet_oracle import Effect
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
-from arkor_sync import SQLCursorStore
-from arkor_sync.stores.backend import Holder, Member
+from arkor_sync import (
+    CloudApiClient,
+    SQLCursorStore,
+    recover_submissions,
+    settle_submission,
+)
+from arkor_sync.stores.backend import SUBMITTED, Holder, Member
 from support.postgres import Postgres, name_of
 
 D = TypeVar("D", bound="Database")
+
+HERE = Path(__file__).parent
 
 EFFECTS = Table(
     "effect",
@@ -34,16 +43,18 @@ class Database:
         url: Where it is, as SQLAlchemy has it.
 
     Attributes:
+        application: The module of the web application that submits to it.
         url: The same.
         store: A store there, of this process.
     """
+
+    application = "web_app"
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = create_engine(url, poolclass=NullPool)
         EFFECTS.metadata.create_all(self._engine)
-        self.store = SQLCursorStore(url)
-        self.store.create_tables()
+        self._open()
 
     def __enter__(self: D) -> D:
         return self
@@ -54,6 +65,15 @@ class Database:
     def close(self) -> None:
         """Close the connections of this process."""
         self.store.close()
+
+    def _open(self) -> None:
+        """Make the tables of who follows."""
+        self.store = SQLCursorStore(self.url)
+        self.store.create_tables()
+
+    def follower(self, settings: Mapping[str, Any]) -> List[str]:
+        """Return the arguments of Python for a process that follows."""
+        return [str(HERE / "fleet_member.py"), json.dumps({"url": self.url, **settings})]
 
     def count(self) -> int:
         """Count the effects."""
@@ -85,6 +105,27 @@ class Database:
         for each in self.holders():
             if each.owner is not None:
                 self.store.backend.release(each.job_id, each.owner, each.epoch)
+
+    def submitted(self) -> Dict[str, str]:
+        """Return the job of each key that has one."""
+        rows = self.store.backend.submissions([SUBMITTED])
+        return {each.key: str(each.job_id) for each in rows}
+
+    def unsettled(self, status: str) -> Dict[str, str]:
+        """Return the keys that are `submitting` or `unknown`, each with what is said about it."""
+        return {each.key: str(each.detail) for each in self.store.backend.submissions([status])}
+
+    def recover(self, client: CloudApiClient) -> None:
+        """Settle what processes have left that died."""
+        recover_submissions(self.store, client)
+
+    def settle(self, jobs: Mapping[str, Optional[str]]) -> None:
+        """Say which job each unknown key has, or that it has none, as a person does."""
+        for key, job_id in jobs.items():
+            settle_submission(self.store, key, job_id)
+
+    def check(self, jobs: Mapping[str, JobFacts]) -> None:
+        """Check what is written of jobs beside their effects and positions, if anything is."""
 
     def connections(self) -> Dict[str, int]:
         """Count the connections that are open now, by the name of their process."""

@@ -11,14 +11,16 @@ import sys
 import sysconfig
 import threading
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Deque, Dict, List
 
 from fleet_cloud import Cloud
-from fleet_database import Database
+from fleet_database import HERE, Database
 from fleet_oracle import check
 from fleet_schedule import (
+    CONNECTIONS,
     CUT,
     JOIN,
     KILL,
@@ -34,11 +36,9 @@ from fleet_schedule import (
 import arkor_sync
 from support.waiting import until
 
-HERE = Path(__file__).parent
 EVENTS = 7  # of a job, about
 STALL = 120.0  # seconds without any progress that only a fault takes
 ENDING = 60.0  # seconds that a process may take to end
-CONNECTIONS = 4  # connections to the store that a process may open
 COMMAND = (sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning")
 # The last two are for uWSGI: when it reloads, it starts the Python that its environment came from.
 PYTHONPATH = os.pathsep.join(
@@ -158,7 +158,6 @@ class Fleet:
         """Start one more process."""
         name = f"member-{len(self._all) + 1}"
         settings = {
-            "url": self._database.url,
             "jobs": self._jobs and str(self._jobs),
             "ttl": TTL,
             "connections": CONNECTIONS,
@@ -166,8 +165,9 @@ class Fleet:
             "seed": f"{self._schedule.seed} {name}",
         }
         log = self._directory / f"{name}.log"
-        arguments = (str(HERE / "fleet_member.py"), json.dumps(settings))
-        member = Process(log, *arguments, **self._cloud.environment, PGAPPNAME=name)
+        environment = {**self._cloud.environment, "FLEET_STORE": self._database.url}
+        arguments = self._database.follower(settings)
+        member = Process(log, *arguments, **environment, PGAPPNAME=name)
         self._members.append(member)
         self._all.append(member)
 
@@ -217,7 +217,9 @@ class Fleet:
         until(lambda: all(each.expires_in <= 0 for each in self._database.holders()))
         logs = [each.log for each in self._all]
         database = self._database
-        check(self._cloud.jobs(), database.effects(), database.holders(), logs)
+        jobs = self._cloud.jobs()
+        check(jobs, database.effects(), database.holders(), logs)
+        database.check(jobs)
         assert all(most <= CONNECTIONS for most in self._most.values()), self._most
         assert self._cloud.errors() == []
 
@@ -268,8 +270,14 @@ class Fleet:
             self._database.restart()
 
     def _sample(self) -> None:
-        """Count the connections of each process now and then."""
+        """Count the connections of each process now and then.
+
+        The server counts one for a moment after it was closed: so what three counts have is taken.
+        """
+        counts: Deque[Dict[str, int]] = deque(maxlen=3)
         while not self._sampled.wait(0.1):
             with contextlib.suppress(Exception):  # the server is just restarted
-                for name, number in self._database.connections().items():
+                counts.append(self._database.connections())
+                for name in counts[-1]:
+                    number = min(each.get(name, 0) for each in counts)
                     self._most[name] = max(number, self._most.get(name, 0))

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Tuple
 from web_servers import OF_SERVER
 
 TTL = 2.0  # seconds that a lease lasts: short, because a schedule waits for leases to end
+CONNECTIONS = 4  # connections to the database that a process which follows may open
 
 KILL, TERM, PAUSE, JOIN = "kill -9", "SIGTERM", "SIGSTOP past the lease", "one more process"
 RELEASE, RESTART, CUT = "all leases end", "the database restarts", "all connections are cut"

@@ -1,4 +1,4 @@
-"""The web servers: how each is started with the application of `web_app.py`, and asked."""
+"""The web servers: how each is started with a web application, and asked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from support.waiting import PATIENCE, until
 
-APPLICATION = "web_app:application"
+APPLICATION = "{application}:application"
 RECYCLED = 15  # requests after which a worker is replaced
 ASKED = 10.0  # seconds that an answer may take
 
@@ -51,6 +52,12 @@ RELOAD, REDEPLOY = "SIGHUP", "SIGTERM, and a new server"
 OF_SERVER = (KILL_WORKER, KILL_ALL, RELOAD, REDEPLOY)
 
 
+def until_seldom(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for a condition that takes time to look at, and look at it seldom."""
+    pause = threading.Event()
+    until(lambda: condition() or pause.wait(0.2), patience)
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection to a Unix socket."""
 
@@ -69,14 +76,18 @@ class Server:
 
     Args:
         name: One of `SERVERS`.
+        application: The module of a web application.
         directory: Where its socket and its log are.
         environment: Variables of its environment.
     """
 
-    def __init__(self, name: str, directory: Path, environment: Dict[str, str]) -> None:
+    def __init__(
+        self, name: str, application: str, directory: Path, environment: Dict[str, str]
+    ) -> None:
         self._socket = str(directory / "s")
         self._log = directory / "server.log"
-        self._command = [each.format(socket=self._socket) for each in SERVERS[name]]
+        values = {"socket": self._socket, "application": application}
+        self._command = [each.format(**values) for each in SERVERS[name]]
         self._environment = environment
         self._directory = directory
         self._has_master = name != "waitress"
@@ -107,7 +118,7 @@ class Server:
                 env={**os.environ, **self._environment},
                 start_new_session=True,
             )
-        until(self._answers)
+        until_seldom(self._answers)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log[-8000:]

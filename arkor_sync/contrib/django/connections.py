@@ -42,7 +42,8 @@ class ServerTime(Func):
 class OwnConnections:
     """Up to so many connections to one database. A thread that needs one waits for it.
 
-    One that raised is closed. So the next attempt gets a new one, if this one was broken.
+    One is closed after an error of the database that no rollback followed: it may be broken. Other
+    errors, such as that a lease is held, leave it open.
 
     Args:
         alias: The database.
@@ -74,10 +75,8 @@ class OwnConnections:
             before = list(connections.all(initialized_only=True))
             others = current_connection(self.alias)
             connections[self.alias] = connection
-            is_whole = False
             try:
                 yield connection
-                is_whole = True
             finally:
                 if others is None:
                     del connections[self.alias]
@@ -86,7 +85,7 @@ class OwnConnections:
                 for each in connections.all(initialized_only=True):
                     if each not in before:  # to another database; the program has opened it
                         _close(each)
-                self._take_back(connection, is_whole)
+                self._take_back(connection)
         finally:
             free.release()
 
@@ -112,9 +111,9 @@ class OwnConnections:
             self._all.add(connection)
             return connection
 
-    def _take_back(self, connection: Any, is_whole: bool) -> None:
+    def _take_back(self, connection: Any) -> None:
         with self._lock():
-            if not is_whole or not self._has_closer():
+            if connection.errors_occurred or not self._has_closer():
                 self._all.discard(connection)
                 _close(connection)
             elif connection in self._all:  # else this is a forked child

@@ -94,14 +94,14 @@ def submit(*, key: Optional[str] = None, **training: Any) -> Run:
         got = f"{key!r}, which was used for {run.name!r} with another name or configuration"
         raise refusal("key", key, "the same name and configuration again, or another key", got=got)
     if run.status in _UNSETTLED or run.status == Run.Status.LOST:
-        action = partial(submit_now, run, trainer, configured)
+        action = partial(submit_now, run, trainer, shared_store(configured))
         transaction.on_commit(action, using=configured.database)
     return run
 
 
-def submit_now(run: Run, trainer: Trainer, configured: ArkorSettings) -> None:
+def submit_now(run: Run, trainer: Trainer, store: DjangoCursorStore) -> None:
     """Submit the job of a committed row. An error of the cloud is in the row, and in the log."""
-    store = shared_store(configured)
+    alias = store.backend.alias
     problem = ""
     try:
         submit_once(trainer, key=run.key, store=store, timeout=0)
@@ -112,9 +112,9 @@ def submit_now(run: Run, trainer: Trainer, configured: ArkorSettings) -> None:
         problem = storable(safe_line(text_of(error)))
     with store.backend.transaction():
         if problem:
-            rows = Run.objects.using(configured.database).filter(pk=run.pk, job_id=None)
+            rows = Run.objects.using(alias).filter(pk=run.pk, job_id=None)
             rows.exclude(status=Run.Status.UNKNOWN).update(error=problem)
-        run.refresh_from_db(using=configured.database)
+        run.refresh_from_db(using=alias)
 
 
 class Recovered(NamedTuple):
@@ -160,7 +160,7 @@ def recover(
     with reading():
         unsent = list(rows.filter(left, status=SUBMITTING, complete=True))
     for run in unsent:
-        submit_now(run, Trainer(run.name, run.config, client, RunOptions()), configured)
+        submit_now(run, Trainer(run.name, run.config, client, RunOptions()), store)
     with store.backend.transaction():
         rows.filter(not_sent | left, status=SUBMITTING, complete=False).update(
             status=Run.Status.LOST, ended_at=timezone.now(), error=_LOST

@@ -23,7 +23,7 @@ from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.connections import Slots
 from arkor_sync.contrib.django.following import recorded
 from arkor_sync.contrib.django.models import Run
-from arkor_sync.contrib.django.store import DjangoCursorStore, policy_of
+from arkor_sync.contrib.django.store import DjangoCursorStore, policy_of, shared_store
 from arkor_sync.contrib.django.submitting import submit_now
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.options import RunOptions
@@ -113,7 +113,8 @@ def follow_now(run: Run, timeout: Optional[float] = 60.0) -> Run:
                 f"run {run.pk} is not submitted, and its row does not hold all that is sent; "
                 "submit it in the test: with self.captureOnCommitCallbacks(execute=True): ..."
             )
-        submit_now(run, Trainer(run.name, run.config, client, RunOptions()), configured)
+        trainer = Trainer(run.name, run.config, client, RunOptions())
+        submit_now(run, trainer, shared_store(configured))
         if run.job_id is None:
             raise ArkorUsageError(
                 f"run {run.pk} is not submitted: it is {run.status} ({run.error})"

@@ -15,7 +15,7 @@ from django.test.utils import override_settings
 from django_site import BOTH, TRAINING
 
 from arkor_sync import ArkorUsageError, BlobDataset
-from arkor_sync.contrib.django import submit, using_arkor
+from arkor_sync.contrib.django import DjangoCursorStore, submit, using_arkor
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Run
@@ -164,6 +164,18 @@ def test_a_row_whose_process_died_before_it_was_sent_is_submitted(
     (settled,) = recover(arkor_settings())
     assert settled.run.status == "submitted"
     assert paid(arkor) == ["support [died]"]
+
+
+def test_a_recovery_has_no_connections_beside_those_of_its_store(
+    site: str, arkor: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_row(site, "died")
+    monkeypatch.delattr("arkor_sync.contrib.django.submitting.shared_store")
+    rows(site).update(submit_opened=ServerTime() - LEFT_AFTER)
+    store = DjangoCursorStore()
+    (settled,) = recover(arkor_settings(), store)
+    store.close()
+    assert settled.run.status == "submitted"
 
 
 def test_a_row_that_lacks_a_secret_is_lost_until_it_is_submitted_again(
