@@ -143,6 +143,14 @@ class Site:
         """The process that called the last callback."""
         return int(self.valkey.lindex("pids", -1))
 
+    def messages(self) -> int:
+        """How many messages wait for a worker, or are with one."""
+        return int(self.valkey.llen("celery")) + int(self.valkey.hlen("unacked"))
+
+    def shut_down(self) -> None:
+        """Tell the workers to end, by a message."""
+        self._app.control.shutdown()
+
     def is_followed(self, job_id: str) -> bool:
         return any(each.expires_in > 0 for each in self.store.holders([job_id]))
 
