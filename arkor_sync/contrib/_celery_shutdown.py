@@ -22,7 +22,7 @@ _shutting_down: Optional[mmap.mmap] = None
 
 def watch_for_shutdown(app: Any) -> None:
     """Have the workers of an app tell their tasks of a shutdown, whatever begins it."""
-    bootsteps = import_module("celery.bootsteps")
+    bootsteps: Any = import_module("celery.bootsteps")
     global _shutting_down
     if _shutting_down is None:
         _shutting_down = mmap.mmap(-1, 1)

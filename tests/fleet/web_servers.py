@@ -15,6 +15,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from support.ending import ends_with_us
 from support.waiting import PATIENCE, until
 
 APPLICATION = "web_app:application"
@@ -99,7 +100,7 @@ class Server:
             os.unlink(self._socket)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                ends_with_us(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

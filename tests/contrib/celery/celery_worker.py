@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from arkor_sync import RedisCursorStore
+from support.ending import ends_with_us
 from support.valkey import Valkey
 from support.waiting import PATIENCE, until
 
@@ -30,7 +31,7 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-l", "INFO"]
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                [*command, "--without-mingle", "--without-gossip", *options],
+                ends_with_us([*command, "--without-mingle", "--without-gossip", *options]),
                 cwd=self._folder.name,
                 env=env,
                 stdout=out,
