@@ -1,4 +1,4 @@
-"""How a Celery worker tells its tasks that it shuts down. Any thread, and signal handlers."""
+"""How a Celery worker tells its tasks that it shuts down. Any thread."""
 
 from __future__ import annotations
 
