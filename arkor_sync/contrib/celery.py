@@ -7,20 +7,7 @@ one run follow it at a time, and the saved position says where to go on.
 
 from __future__ import annotations
 
-import mmap
-import signal
-import threading
-from contextlib import nullcontext
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Iterable,
-    Optional,
-    Union,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional, Union
 
 from arkor_sync._common.arguments import (
     MAX_SECONDS,
@@ -33,6 +20,12 @@ from arkor_sync._common.arguments import (
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.extras import import_extra
 from arkor_sync.callbacks import Callback, Callbacks, CallbacksInput
+from arkor_sync.contrib._celery_shutdown import (
+    is_cut,
+    is_shutting_down,
+    sigterm_raises,
+    watch_for_shutdown,
+)
 from arkor_sync.errors import (
     ArkorConnectionError,
     LeaseHeldError,
@@ -45,7 +38,6 @@ from arkor_sync.errors import (
 from arkor_sync.options import RunOptions
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
-from arkor_sync.signals import exit_on
 from arkor_sync.stores import CursorStore, LeasedStore
 from arkor_sync.stream.around import AroundFunction
 from arkor_sync.stream.error_policy import ErrorPolicy
@@ -68,10 +60,6 @@ _SAFE_TO_REPEAT = {
     "acks_on_failure_or_timeout": False,
     "reject_on_worker_lost": True,
 }
-
-# One byte that a worker shares with the processes of its pool, which fork later. Celery tells only
-# the worker itself of a shutdown. None: there is no worker in this process yet.
-_shutting_down: Optional[mmap.mmap] = None
 
 
 def make_follow_task(
@@ -168,11 +156,11 @@ def make_follow_task(
         if _runs_inline(self):
             with start(job_id) as whole:
                 return _outcome(whole, whole.wait())
-        if _is_shutting_down():
+        if is_shutting_down():
             raise _again(self, 0.0, slice)
         run: Optional[Run] = None
         try:
-            with _sigterm_raises():
+            with sigterm_raises():
                 run = start(job_id)
                 result = _wait(run, slice)
                 if result is not None:
@@ -183,12 +171,16 @@ def make_follow_task(
             delay = 0.0
         except (LeaseHeldError, LeaseLostError, StoreUnavailableError):
             delay = retry_delay
+        except BaseException as error:
+            if not is_cut(error, run):
+                raise
+            delay = 0.0
         finally:
             if run is not None:
                 run.close()
         raise _again(self, delay, slice)
 
-    _watch_for_shutdown(celery)
+    watch_for_shutdown(app)
     chosen = {**_SAFE_TO_REPEAT, "max_retries": None, **options}
     return app.task(name=name, **chosen)(follow_task)
 
@@ -308,8 +300,9 @@ def make_submit_task(
         """Submit a job, unless that was done with this key before."""
         try:
             submission = submit(trainer_for(key, **fields), key=key, store=store)
-        except passing as error:
-            if _runs_inline(self):
+        except BaseException as error:
+            is_passing = isinstance(error, passing) or is_cut(error)
+            if not is_passing or _runs_inline(self):
                 raise
             delay = min(_MOST_DELAY, retry_delay * 2 ** min(self.request.retries, 16))
             raise self.retry(exc=error, countdown=delay) from None
@@ -317,6 +310,7 @@ def make_submit_task(
             follow_task.delay(submission.job_id)
         return {"key": key, "job_id": submission.job_id}
 
+    watch_for_shutdown(app)
     chosen = {**_SAFE_TO_REPEAT, "max_retries": 50, **options}
     return app.task(name=name, **chosen)(submit_task)
 
@@ -334,7 +328,7 @@ def _wait(run: Run, seconds: Optional[float]) -> Optional[TrainingResult]:
         try:
             return run.wait(max(0.0, min(_LOOK, left)))
         except WaitTimeout:
-            if left <= 0 or _is_shutting_down():
+            if left <= 0 or is_shutting_down():
                 return None
 
 
@@ -367,30 +361,3 @@ def _again(task: Any, delay: float, seconds: Optional[float]) -> BaseException:
         options["expires"] = 10 * (seconds or 60.0)
     again: BaseException = task.retry(countdown=delay, throw=False, **options)
     return again
-
-
-def _sigterm_raises() -> ContextManager[None]:
-    """Have SIGTERM raise `SystemExit`, in a process of a pool that would else end at once.
-
-    So a task that is revoked with `terminate=True`, and a cold shutdown, close the run.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return nullcontext()
-    return exit_on() if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else nullcontext()
-
-
-def _watch_for_shutdown(celery: Any) -> None:
-    global _shutting_down
-    if _shutting_down is None:
-        _shutting_down = mmap.mmap(-1, 1)
-        celery.signals.worker_shutting_down.connect(_on_shutting_down, weak=False)
-
-
-def _on_shutting_down(**_: Any) -> None:
-    """Runs in a signal handler of the worker."""
-    assert _shutting_down is not None
-    _shutting_down[0] = 1
-
-
-def _is_shutting_down() -> bool:
-    return _shutting_down is not None and _shutting_down[0] == 1

@@ -34,6 +34,7 @@ from fleet_schedule import (
 )
 
 import arkor_sync
+from support.ending import ends_with_us
 from support.waiting import until
 
 EVENTS = 7  # of a job, about
@@ -63,7 +64,7 @@ class Process:
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, *arguments],
+                ends_with_us([*COMMAND, *arguments]),
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
+from support.ending import ends_with_us
 from support.waiting import PATIENCE, until
 
 APPLICATION = "{application}:application"
@@ -110,7 +111,7 @@ class Server:
             os.unlink(self._socket)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                ends_with_us(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

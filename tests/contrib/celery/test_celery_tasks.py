@@ -15,7 +15,6 @@ from arkor_sync import (
     TrainingJob,
     create_trainer,
 )
-from arkor_sync.contrib import celery as contrib
 from arkor_sync.contrib.celery import (
     beat_schedule,
     make_follow_all_task,
@@ -224,7 +223,6 @@ def test_a_worker_that_shuts_down_begins_nothing(
     app: Any, store: LeasedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from celery.exceptions import Retry
-    from celery.signals import worker_shutting_down
 
     task = make_follow_task(app, store=store)
     again: List[Any] = []
@@ -235,13 +233,13 @@ def test_a_worker_that_shuts_down_begins_nothing(
 
     monkeypatch.setattr(task, "retry", retry)
     task.push_request(called_directly=False, is_eager=False, expires=None)
-    worker_shutting_down.send(sender="me", sig="SIGTERM", how="Warm", exitcode=0)
-    assert contrib._shutting_down is not None
+    step = next(each for each in app.steps["worker"] if each.name == "arkor.watch")(None)
+    step.close(None)  # as a worker does
     try:
         with pytest.raises(Retry):
             task.run("job-1")
     finally:
-        contrib._shutting_down[0] = 0
+        step.start(None)
         task.pop_request()
     assert again == [{"countdown": 0.0, "throw": False}]
     assert store.holders() == []

@@ -21,6 +21,7 @@ from django_site import BOTH, DEFAULT, TRAINING
 from arkor_sync.contrib.django import submit
 from arkor_sync.contrib.django.models import Lease, Metric, Position, Run
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.ending import ends_with_us
 from support.waiting import PATIENCE, until
 
 SHOP = Path(__file__).with_name("django_shop.py")
@@ -153,7 +154,8 @@ def test_twenty_five_orders_whose_processes_are_killed_are_twenty_five_jobs(
 def test_sigterm_hands_the_runs_over_and_is_no_error(site: str, arkor: Emulator) -> None:
     run = submit(**TRAINING)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(shop_command(arkor, "arkor_follow"), env=environment) as process:
+    command = ends_with_us(shop_command(arkor, "arkor_follow"))
+    with subprocess.Popen(command, env=environment) as process:
         try:
             arkor.step(run.job_id, 4)
             until(lambda: Metric.objects.count() == 3)

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from support.ending import ends_with_us
 from support.extras import need
 from support.waiting import PATIENCE, until
 
@@ -35,7 +36,7 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a group of its own, and kill the group at the end."""
     with log.open("wb") as output:
         started = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            ends_with_us([sys.executable, "-m", *command]),
             cwd=HERE,
             stdout=output,
             stderr=output,

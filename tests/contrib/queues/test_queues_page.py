@@ -16,6 +16,7 @@ import pytest
 from arkor_sync import RedisCursorStore
 from arkor_sync.emulator import Emulator
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
+from support.ending import ends_with_us
 from support.extras import need
 from support.valkey import Valkey
 from support.waiting import PATIENCE, until
@@ -85,7 +86,9 @@ class Place:
     def worker(self, command: List[str]) -> Iterator[None]:
         with self._log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, *(self._url if each == "URL" else each for each in command)],
+                ends_with_us(
+                    [sys.executable, *(each.replace("URL", self._url) for each in command)]
+                ),
                 cwd=self._folder,
                 env=self._env,
                 stdout=out,
