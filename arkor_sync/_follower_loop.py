@@ -6,6 +6,7 @@ many jobs each of them tries to have.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Set
@@ -270,8 +271,8 @@ class FollowerLoop:
         try:
             result = run.wait(0)
         except LeaseLostError as error:
-            if self._is_news(job_id, error):
-                logger.warning("%s", text_of(error))
+            level = logging.WARNING if self._is_news(job_id, error) else logging.INFO
+            logger.log(level, "%s", text_of(error))
         except RunAborted as error:
             if isinstance(error.reason, str) and error.reason == HANDED_OVER:
                 logger.info("job %s is no longer followed by this process", job_id)

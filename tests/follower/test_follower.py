@@ -274,6 +274,7 @@ def test_the_jobs_of_one_that_stopped_are_followed_within_a_second(
 def test_the_jobs_of_one_that_is_cut_off_are_taken_over_and_its_runs_end(
     fleet: Fleet, jobs: Jobs, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "arkor_sync.follower")
     ids = jobs(6)
     for _ in range(2):
         fleet.make().start()
@@ -293,8 +294,8 @@ def test_the_jobs_of_one_that_is_cut_off_are_taken_over_and_its_runs_end(
     until(lambda: sum(fleet.completed.values()) == 6)
     assert set(fleet.events.values()) == {1}
     lost = [each for each in caplog.records if "is no longer followed" in each.getMessage()]
-    assert {each.levelno for each in lost} == {logging.WARNING}
-    assert len(lost) == 3
+    assert len(lost) == 3  # one of each job; they share the trouble, so one warning may do
+    assert {logging.WARNING} <= {each.levelno for each in lost} <= {logging.WARNING, logging.INFO}
     fleet.links[0].cut = False
 
 
