@@ -294,7 +294,8 @@ def test_the_jobs_of_one_that_is_cut_off_are_taken_over_and_its_runs_end(
     until(lambda: sum(fleet.completed.values()) == 6)
     assert set(fleet.events.values()) == {1}
     lost = [each for each in caplog.records if "is no longer followed" in each.getMessage()]
-    assert len(lost) == 3  # one of each job; they share the trouble, so one warning may do
+    # Each job has its line; they share the trouble, so one warning may do.
+    assert all(any(job_id in each.getMessage() for each in lost) for job_id in taken)
     assert {logging.WARNING} <= {each.levelno for each in lost} <= {logging.WARNING, logging.INFO}
     fleet.links[0].cut = False
 
