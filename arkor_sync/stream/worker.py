@@ -163,7 +163,9 @@ class Worker:
                     raise Interrupted
                 raise self._channel.error or RunError("the reader ended without saying why")
             self.current.since = self._clock.now()
-            if batch and self._deliver(batch) and batch.terminal:
+            done = batch and self._deliver(batch)
+            self._record.close_logs()
+            if done and batch.terminal:
                 return
             lost = self._channel.take_lost()
             if lost is not None:
@@ -233,7 +235,6 @@ class Worker:
         finally:
             current.name = None
             self._acknowledge(done)
-            self._record.close_logs()
 
     def _prepare(
         self, delivery: Delivery, logs: List[Dict[str, Any]]
