@@ -44,19 +44,22 @@ OF_ORJSON = [served("speed")[0], served("speed")[-1]]
 EXTRAS.remove("speed")
 OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
 
+
+def in_tests(*rooms: str) -> list[str]:
+    """Return where the tests of rooms are."""
+    return [f"tests/{room}" for room in rooms]
+
+
 # The oldest and the newest Python for which pip has PostgreSQL, Valkey and all servers; and what is
 # installed there in an older version than the newest. On 3.9 and 3.15 the tests have SQLite.
 OF_SERVERS = [served("servers-test")[0], served("servers-test")[-1]]
-SERVER_ROOMS = [
-    *(f"tests/{room}" for room in ("stores", "follower", "contrib", "fleet")),
-    "tests/test_submission.py",
-]
+SERVER_ROOMS = in_tests("stores", "follower", "contrib", "fleet", "test_submission.py")
 OLDER = {OF_SERVERS[0]: ("SQLAlchemy~=2.0.0", "Django~=4.2.0")}
 
 # What depends on the version of CPython: threads, processes, sockets, files and data classes.
 OF_CPYTHON = [
-    *(f"tests/{room}" for room in ("common", "cloud", "stream", "runs", "hangs", "processes")),
-    *(f"tests/{room}" for room in ("pickling", "follower", "stores", "chaos")),
+    *in_tests("common", "cloud", "stream", "runs", "hangs", "processes"),
+    *in_tests("pickling", "follower", "stores", "chaos"),
     *sorted(map(str, Path("tests").glob("test_*.py"))),
 ]
 
@@ -126,8 +129,8 @@ def tests(session: nox.Session) -> None:
     `lowest` runs all of it on the lowest, and `readme` on the one that this machine has.
     """
     session.install(".[test]")
-    newest = session.python == PYTHONS[-1]
-    session.run("pytest", *(session.posargs or ([] if newest else OF_CPYTHON)))
+    rooms = [] if session.python == PYTHONS[-1] else OF_CPYTHON
+    session.run("pytest", *rooms, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -147,10 +150,10 @@ def lowest(session: nox.Session) -> None:
 def orjson(session: nox.Session) -> None:
     """Run the tests of what reads JSON with orjson installed."""
     session.install(".[test,speed]")
-    rooms = ["common", "stream", "runs", "parity"]
+    rooms = in_tests("common", "stream", "runs", "parity")
     if session.python == OF_ORJSON[-1]:
-        rooms += ["cloud", "emulator", "wpt", "chaos"]
-    session.run("pytest", *(f"tests/{room}" for room in rooms), *session.posargs)
+        rooms += in_tests("cloud", "emulator", "wpt", "chaos")
+    session.run("pytest", *rooms, *session.posargs)
 
 
 @nox.session(python=OF_EXTRAS)
@@ -163,10 +166,11 @@ def extras(session: nox.Session) -> None:
     # An older gevent that is built is as good as the newest one, which takes minutes to build.
     wanted = f".[test,cli-test,handlers-test,servers-test,{','.join(EXTRAS)}]"
     session.install("--prefer-binary", wanted)
-    rooms = ("extras", "cli", "browser", "examples", "package/test_readme.py")
-    everything = {"ARKOR_EXTRAS": "all"}
-    session.run("pytest", "-m", "", *(f"tests/{room}" for room in rooms), env=everything)
-    session.run("pytest", *SERVER_ROOMS, env=everything)  # `servers` has the slow ones
+    rooms = in_tests("extras", "cli", "browser", "examples", "package/test_readme.py")
+    env = {"ARKOR_EXTRAS": "all"}
+    session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
+    # `servers` has the slow ones.
+    session.run("pytest", *SERVER_ROOMS, *session.posargs, env=env)
 
 
 @nox.session(python=OF_SERVERS)
@@ -177,8 +181,8 @@ def servers(session: nox.Session) -> None:
     """
     libraries = "test,cli,database,redis,django,flask,celery,servers-test"
     session.install("--prefer-binary", f".[{libraries}]", *OLDER.get(str(session.python), ()))
-    rooms = session.posargs or SERVER_ROOMS
-    session.run("pytest", "-m", "", *rooms, env={"ARKOR_EXTRAS": "all"})
+    env = {"ARKOR_EXTRAS": "all"}
+    session.run("pytest", "-m", "", *SERVER_ROOMS, *session.posargs, env=env)
     if session.python == OF_SERVERS[0]:
         session.run("python", "tests/benchmarks", "--quick", "--only", "fleet")
 
