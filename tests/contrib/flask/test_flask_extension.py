@@ -8,7 +8,7 @@ import json
 import sys
 import types
 import weakref
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import pytest
 
@@ -306,27 +306,39 @@ def test_settle_says_what_became_of_one(
         assert arkor.submit(key="18", **WHAT).job_id in emu.jobs
 
 
-def test_a_poll_reads_nothing_of_what_is_finished(
-    emu: Emulator, configure: Configure, store: LeasedStore, backend: MemoryBackend
-) -> None:
+class HalfDone(NamedTuple):
+    """An app that has submitted two jobs, with the keys `a` and `b`, and has followed the first."""
+
+    app: Flask
+    arkor: Arkor
+    done: str
+    alone: str
+
+
+@pytest.fixture
+def half_done(emu: Emulator, configure: Configure, store: LeasedStore) -> HalfDone:
     app = configure(ARKOR_STORE=store)
     arkor = Arkor(app)
     with app.app_context():
         done, alone = (str(arkor.submit(key=key, **WHAT).job_id) for key in "ab")
         arkor.follow(done).wait()
-        backend.calls.clear()
+    return HalfDone(app, arkor, done, alone)
+
+
+def test_a_poll_reads_nothing_of_what_is_finished(
+    half_done: HalfDone, backend: MemoryBackend
+) -> None:
+    app, arkor, _, alone = half_done
+    backend.calls.clear()
+    with app.app_context():
         assert [each.job_id for each in arkor.follower().status().jobs] == [alone]
     assert backend.calls == ["unfinished_submissions", "holders", "members"]
 
 
 def test_prune_deletes_what_was_finished_long_ago(
-    emu: Emulator, configure: Configure, store: LeasedStore, backend: MemoryBackend
+    half_done: HalfDone, backend: MemoryBackend
 ) -> None:
-    app = configure(ARKOR_STORE=store)
-    arkor = Arkor(app)
-    with app.app_context():
-        done, alone = (str(arkor.submit(key=key, **WHAT).job_id) for key in "ab")
-        arkor.follow(done).wait()
+    app, arkor, done, alone = half_done
     backend.ahead += 89 * 86400
     assert outcome(app, "prune").output == "0 jobs were deleted\n"
     backend.ahead += 86400
