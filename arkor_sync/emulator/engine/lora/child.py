@@ -48,6 +48,7 @@ class Child:
         self._loaded: Dict[bool, Tuple[base_model.BaseModel, Chats]] = {}  # by four_bit
         self._jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._cancelled: Set[str] = set()
+        self._stopped_chats: Set[int] = set()
 
     def take(self, message: Message) -> None:
         """Act on a message of the parent. Runs in the main thread, and does not wait."""
@@ -59,6 +60,7 @@ class Child:
         elif do == "chat":
             threading.Thread(target=self._chat, args=(message,), daemon=True).start()
         elif do == "stop_chat":
+            self._stopped_chats.add(message["chat"])  # the model may still be loading for it
             for _, chats in list(self._loaded.values()):
                 chats.stop(message["chat"])
 
@@ -124,6 +126,8 @@ class Child:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {base_model.first_line(error)}"
             self._send({"chat": number, "error": reason, "status": 500})
+            return
+        if number in self._stopped_chats:
             return
         adapter = message["adapter"]
         chats.start(number, adapter and Path(adapter), message["request"])

@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, Optional, Union
+from typing import Any, Deque, Dict, Generator, Iterable, Iterator, Optional, Union
 
 from arkor_sync.emulator.engine.base import (
     Answer,
@@ -89,7 +89,7 @@ class LoraEngine(Engine):
         self._lock = threading.Lock()
         self._child: Optional[ChildProcess] = None
         self._turns: Deque[Ticket] = collections.deque()
-        self._chats = itertools.count(1)
+        self._numbers = itertools.count(1)
 
     def events(self, ticket: Ticket) -> Iterator[Item]:
         """Wait for the job's turn, and yield the events of the stream."""
@@ -150,7 +150,7 @@ class LoraEngine(Engine):
             if not adapter.is_dir():
                 raise CheckpointNotFound("the adapter was never saved")
         answers: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        number = f"chat-{next(self._chats)}"
+        number = next(self._numbers)
         request = {
             "messages": chat.messages,
             "temperature": chat.temperature,
@@ -161,37 +161,17 @@ class LoraEngine(Engine):
             "tool": chat.tool,
             "body": chat.body,
         }
-        child = self._running_child()
         message = {
             "do": "chat",
             "chat": number,
             "adapter": adapter and str(adapter),
             "request": request,
         }
+        child = self._running_child()
         child.ask(number, message, answers.put)
         first = answers.get()
         _check_answer(first)
-        answer = Answer()
-        answer.pieces = self._pieces(child, number, first, answers, answer)
-        return answer
-
-    @staticmethod
-    def _pieces(
-        child: ChildProcess,
-        number: str,
-        message: Message,
-        answers: queue.SimpleQueue[Message],
-        answer: Answer,
-    ) -> Iterator[Piece]:
-        try:
-            while "end" not in message:
-                _check_answer(message)
-                yield message["text"] if "text" in message else message["call"]
-                message = answers.get()
-            answer.finish(**message["end"])
-        finally:
-            child.forget(number)
-            child.tell({"do": "stop_chat", "chat": number})
+        return _ChildAnswer(child, number, first, answers)
 
     def merge(self, adapter: Union[str, Path], folder: Union[str, Path]) -> None:
         """Save a model that is the base model with an adapter added to its weights.
@@ -204,7 +184,7 @@ class LoraEngine(Engine):
             ValueError: The adapter cannot be read, or the folder cannot be written.
         """
         answers: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        key = f"merge-{next(self._chats)}"
+        key = f"merge-{next(self._numbers)}"
         message = {"do": "merge", "job": key, "adapter": str(adapter), "folder": str(folder)}
         child = self._running_child()
         child.ask(key, message, answers.put)
@@ -225,6 +205,34 @@ class LoraEngine(Engine):
             if self._child is None or not self._child.alive:
                 self._child = ChildProcess(self._options)
             return self._child
+
+
+class _ChildAnswer(Answer):
+    """A chat answer that comes from the child process."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        number: int,
+        first: Message,
+        answers: queue.SimpleQueue[Message],
+    ) -> None:
+        self._child = child
+        self._number = number
+        self._first = first
+        self._answers = answers
+
+    def __iter__(self) -> Generator[Piece, None, None]:
+        message = self._first
+        try:
+            while "end" not in message:
+                _check_answer(message)
+                yield message["text"] if "text" in message else message["call"]
+                message = self._answers.get()
+            vars(self).update(message["end"])
+        finally:
+            self._child.forget(self._number)
+            self._child.tell({"do": "stop_chat", "chat": self._number})
 
 
 def check_libraries() -> None:
