@@ -27,11 +27,11 @@ SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomia
 DRY_RUN_STEPS = 10
 
 _KNOWN = frozenset(
-    ("model", "datasetSource", "datasetFormat", "datasetSplit", "trainOnResponsesOnly")
-    + ("loraR", "loraAlpha", "loraDropout", "maxLength", "loadIn4bit")
-    + ("maxSteps", "numTrainEpochs", "learningRate", "batchSize", "optim", "lrSchedulerType")
-    + ("weightDecay", "warmupSteps", "loggingSteps", "saveSteps", "evalSteps")
-    + ("gpuTypes", "dryRun", "seed", "branchedFrom")
+    """
+    model datasetSource datasetFormat datasetSplit trainOnResponsesOnly loraR loraAlpha loraDropout
+    maxLength loadIn4bit maxSteps numTrainEpochs learningRate batchSize optim lrSchedulerType
+    weightDecay warmupSteps loggingSteps saveSteps evalSteps gpuTypes dryRun seed branchedFrom
+    """.split()  # noqa: SIM905 - a list with quotes takes thirty lines
 )
 
 

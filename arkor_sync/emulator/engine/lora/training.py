@@ -79,16 +79,14 @@ class Training:
         torch.manual_seed(self._settings.seed)
         model = self._with_adapter()
         optimiser = _optimiser(self._settings, model)
-        scheduler = self._scheduler(optimiser, schedule)
+        rate_of = self._rates(optimiser, schedule)
         if carried_on:
             self._carry_on(carried_on[0], model, optimiser)
-            for _ in range(first):  # rates depend on the step alone, and settings may have changed
-                scheduler.step()
         self._publish(self._started(model, data, train, held_out, schedule))
         try:
-            self._steps(model, optimiser, scheduler, schedule, data, train, held_out, first)
+            self._steps(model, optimiser, rate_of, schedule, data, train, held_out, first)
         finally:
-            del model, optimiser, scheduler
+            del model, optimiser, rate_of
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -128,25 +126,26 @@ class Training:
         model.train()
         return model
 
-    def _scheduler(self, optimiser: Any, schedule: Schedule) -> Any:
+    def _rates(self, optimiser: Any, schedule: Schedule) -> Callable[[int], float]:
+        """Return the function of a step's learning rate, which depends on nothing but the step."""
         from transformers import get_scheduler
 
-        return get_scheduler(
+        factor = get_scheduler(
             self._settings.scheduler,
             optimiser,
             num_warmup_steps=schedule.warmup_steps,
             num_training_steps=schedule.total_steps,
-        )
+        ).lr_lambdas[0]
+        return lambda step: float(self._settings.learning_rate * factor(step - 1))
 
     def _carry_on(self, folder: Path, model: Any, optimiser: Any) -> None:
         import torch
 
         state = checkpoints.load_state(folder)
         checkpoints.load_weights(folder, model)
-        now = [dict(group) for group in optimiser.param_groups]
         optimiser.load_state_dict(state["optimiser"])
-        for group, wanted in zip(optimiser.param_groups, now):
-            group.update({name: wanted[name] for name in ("lr", "initial_lr", "weight_decay")})
+        for group in optimiser.param_groups:  # a branch may have another one
+            group["weight_decay"] = self._settings.weight_decay
         torch.set_rng_state(state["random"])
         if "cuda_random" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_random"])
@@ -199,7 +198,7 @@ class Training:
         self,
         model: Any,
         optimiser: Any,
-        scheduler: Any,
+        rate_of: Callable[[int], float],
         schedule: Schedule,
         data: records.TokenizedRecords,
         train: List[int],
@@ -212,12 +211,13 @@ class Training:
         saved: Optional[Dict[str, Any]] = None
         parameters = [each for each in model.parameters() if each.requires_grad]
         for step, chosen in self._batches(train, schedule, first):
-            rate = scheduler.get_last_lr()[0]
+            rate = rate_of(step)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
             batch = [data[index] for index in chosen]
             self._loss = self._learn(model, parameters, batch, micro, step)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            scheduler.step()
             samples += len(batch)
             last = step == schedule.total_steps
             epoch = round(step / schedule.steps_per_epoch, 4)
