@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import threading
 import uuid
@@ -44,6 +45,9 @@ class Chats:
         self._tokenizer.backend_tokenizer.no_truncation()
         config = base.model.config.get_text_config()
         self._context: Optional[int] = getattr(config, "max_position_embeddings", None)
+        # Transformers has renamed it.
+        known = inspect.signature(base.model.forward).parameters
+        self._cache = "cache" if "cache" in known else "past_key_values"
         self._ends = _ends(base.model.generation_config, self._tokenizer)
         size = max(config.vocab_size, len(self._tokenizer))
         self._constraints = Constraints(self._tokenizer, self._ends, size)
@@ -127,19 +131,19 @@ class Chats:
         text, arguments = _Text(self._tokenizer), ""
         reason, tokens, given, cache = "length", 0, prompt, None
         while tokens < limit:
-            with self._turn, torch.inference_mode():
+            with self._turn, torch.no_grad():
                 if stopped.is_set():
                     reason = "stop"
                     break
                 output = model(
                     input_ids=torch.tensor([given], device=model.device),
-                    past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
+                    **{self._cache: cache},
                 )
                 logits = output.logits[0, -1].float().cpu()
             token = sampler.choose(logits, constraint)
-            cache, given, tokens = output.past_key_values, [token], tokens + 1
+            cache, given, tokens = output[self._cache], [token], tokens + 1
             complete = constraint is not None and constraint.take(token)
             piece = text.add(token) if token not in self._ends else ""
             if request["tool"]:

@@ -11,6 +11,7 @@ import llguidance
 import llguidance.hf
 import numpy
 import torch
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from arkor_sync.emulator.http.messages import ApiError
 
@@ -103,8 +104,8 @@ def _grammar(kind: str, value: Any, options: Dict[str, Any]) -> str:
         raise refused(f"{kind}: the answer can follow a json, a regex, a choice or a grammar")
     if "::=" in value:
         try:
-            value = llguidance.gbnf_to_lark(value)
-        except Exception as error:  # its own class is private
+            value = gbnf_to_lark(value)
+        except GbnfToLarkError as error:
             raise refused(f"grammar: {error} ({_GRAMMARS})") from None
     return str(llguidance.LLMatcher.grammar_from_lark(value))
 
