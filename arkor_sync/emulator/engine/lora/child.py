@@ -36,7 +36,7 @@ class Child:
     """What the child process does.
 
     Args:
-        options: The engine's `model`, `device`, `dtype`, `threads` and `seed`.
+        options: The engine's `model`, `device`, `dtype`, `threads`, `seed` and `dry_run_steps`.
         output: The file descriptor that messages to the parent are written to.
     """
 
@@ -89,7 +89,7 @@ class Child:
     def _train(self, message: Message) -> None:
         job, config = message["job"], message["config"]
         directory = Path(message["directory"])
-        settings = settings_of(config, self._options["seed"])
+        settings = settings_of(config, self._options["seed"], self._options["dry_run_steps"])
         carried_on = None
         if message["branched_from"]:
             folder, step = message["branched_from"]

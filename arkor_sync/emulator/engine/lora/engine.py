@@ -25,11 +25,18 @@ from arkor_sync.emulator.engine.base import (
     TrainingFailed,
 )
 from arkor_sync.emulator.engine.lora.process import ChildProcess, Message
-from arkor_sync.emulator.engine.lora.settings import settings_of
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, settings_of
 from arkor_sync.emulator.http.messages import ApiError
 from arkor_sync.emulator.models import Item, Job
 
-LIBRARIES = ("torch", "transformers", "peft", "gguf", "llguidance")
+# What the extra `local` installs, as in setup.cfg, by the names of the modules.
+LIBRARIES = {
+    "torch": "torch>=2.6",
+    "transformers": "transformers>=5.0",
+    "peft": "peft>=0.18",
+    "gguf": "gguf>=0.17",
+    "llguidance": "llguidance>=1.0",
+}
 PYTHONS = ((3, 11), (3, 14))
 
 
@@ -58,6 +65,7 @@ class LoraEngine(Engine):
         dtype: `auto` (`float32` on the CPU, `bfloat16` on a GPU), `float32`, `bfloat16`, `float16`.
         threads: How many cores the training may use; by default all but one.
         seed: Seeds the training; a `seed` in the config overrides it.
+        dry_run_steps: How many steps a job with `dry_run` has at the most.
 
     Raises:
         ValueError: A library is missing, or there is none for this Python.
@@ -74,6 +82,7 @@ class LoraEngine(Engine):
         dtype: str = "auto",
         threads: Optional[int] = None,
         seed: int = 42,
+        dry_run_steps: int = DRY_RUN_STEPS,
     ) -> None:
         super().__init__()
         check_libraries()
@@ -84,6 +93,7 @@ class LoraEngine(Engine):
             "dtype": dtype,
             "threads": threads or max(1, (cores or 2) - 1),
             "seed": seed,
+            "dry_run_steps": dry_run_steps,
         }
         self._seed = seed
         self._lock = threading.Lock()
@@ -251,7 +261,7 @@ def check_libraries() -> None:
     if missing:
         raise ValueError(
             f"LoraEngine needs the extra 'local', and {missing[0]} is not installed: "
-            f"pip install {' '.join(LIBRARIES)}"
+            "pip install " + " ".join(f"'{each}'" for each in LIBRARIES.values())
         )
 
 

@@ -23,10 +23,11 @@ OPTIMISERS = (
 # The schedulers that need no arguments but the warm-up.
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 
-# The dry run checks all of the data and trains so many steps.
+# The dry run checks all of the data, trains so many steps, and then evaluates with so many records.
 DRY_RUN_STEPS = 10
+DRY_RUN_HELD_OUT = 32
 
-_KNOWN = frozenset(
+KNOWN = frozenset(
     """
     model datasetSource datasetFormat datasetSplit trainOnResponsesOnly loraR loraAlpha loraDropout
     maxLength loadIn4bit maxSteps numTrainEpochs learningRate batchSize optim lrSchedulerType
@@ -50,7 +51,7 @@ class Settings:
         learning_rate: The highest learning rate.
         weight_decay: The optimiser's weight decay.
         responses_only: Whether only the assistant's answers are learnt.
-        dry_run: Whether the training ends after a few steps.
+        dry_run: How many steps a dry run has at the most; None if it is none.
         seed: Seeds the adapter's first weights, the order of the records and the dropout.
     """
 
@@ -64,21 +65,22 @@ class Settings:
     learning_rate: float
     weight_decay: float
     responses_only: bool
-    dry_run: bool
+    dry_run: Optional[int]
     seed: int
 
 
-def settings_of(config: Dict[str, Any], seed: int) -> Settings:
+def settings_of(config: Dict[str, Any], seed: int, dry_run_steps: int = DRY_RUN_STEPS) -> Settings:
     """Read the settings of a job.
 
     Args:
         config: The job's config.
         seed: The seed, if the config has none.
+        dry_run_steps: How many steps a dry run has at the most.
 
     Raises:
         TrainingFailed: The engine cannot do what a setting asks for; the text names the setting.
     """
-    unknown = sorted(name for name in config if name not in _KNOWN and config[name] is not None)
+    unknown = sorted(name for name in config if name not in KNOWN and config[name] is not None)
     if unknown:
         raise TrainingFailed(
             f"the setting {unknown[0]!r:.100} is not known to the LoRA engine, and would have no "
@@ -98,7 +100,7 @@ def settings_of(config: Dict[str, Any], seed: int) -> Settings:
         learning_rate=_number(config, "learningRate", DEFAULT_LEARNING_RATE),
         weight_decay=_number(config, "weightDecay", 0.0),
         responses_only=bool(responses_only),
-        dry_run=config.get("dryRun") is True,
+        dry_run=dry_run_steps if config.get("dryRun") is True else None,
         seed=_whole(config, "seed", seed, least=0),
     )
 

@@ -13,7 +13,7 @@ from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.optimisers import optimiser_of
-from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, Settings
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_HELD_OUT, Settings
 from arkor_sync.emulator.engine.schedule import Schedule, plan
 
 MAX_GRADIENT_NORM = 1.0
@@ -70,6 +70,8 @@ class Training:
         import torch
 
         data, train, held_out = self._read()
+        if self._settings.dry_run:
+            del held_out[DRY_RUN_HELD_OUT:]
         schedule = self._plan(len(train), evaluates=bool(held_out))
         first = carried_on[1] if carried_on else 0
         if first >= schedule.total_steps:
@@ -109,7 +111,8 @@ class Training:
         config = self._config
         if self._settings.dry_run:
             planned = plan(config, count, evaluates=evaluates)
-            config = {**config, "maxSteps": min(planned.total_steps, DRY_RUN_STEPS)}
+            total = min(planned.total_steps, self._settings.dry_run)
+            config = {**config, "maxSteps": total, "evalSteps": {"steps": total}}
         return plan(config, count, evaluates=evaluates)
 
     def _with_adapter(self) -> Any:
@@ -179,6 +182,7 @@ class Training:
                 "dtype": str(base.model.dtype).replace("torch.", ""),
                 "trainedParameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
                 "totalSteps": schedule.total_steps,
+                "batchSize": schedule.batch_size,
                 "trainRecords": len(train),
                 "evalRecords": len(held_out),
                 "tokens": data.tokens,
