@@ -8,6 +8,7 @@ import pytest
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.engine.base import Answer, Piece
 from support.emulator_client import MODEL, Client, parse_sse
+from support.waiting import until
 
 PERSON = {
     "type": "object",
@@ -379,6 +380,26 @@ def test_an_engine_that_counts_its_tokens_says_how_the_answer_ends(
         "total_tokens": 7 + tokens,
     }
     assert engine.answer.closed
+
+
+def test_a_client_that_goes_away_ends_the_answer() -> None:
+    class Endless(Counted):
+        def __iter__(self) -> Generator[Piece, None, None]:
+            try:
+                while True:
+                    yield "and "
+            finally:
+                self.closed = True
+
+    answer = Endless()
+    engine = ScriptedEngine()
+    engine.reply = lambda *_: answer  # type: ignore[method-assign]
+    with Emulator(engine) as emu, Client(emu) as client:
+        body = {"messages": [{"role": "user", "content": "go on"}], "baseModel": MODEL}
+        with client.post("/v1/inference/chat", {**body, "stream": True}, stream=True) as response:
+            assert next(response.iter_content(10))
+            assert not answer.closed
+        until(lambda: answer.closed)
 
 
 def test_a_scripted_reply_may_be_a_function_or_pieces() -> None:
