@@ -1,10 +1,9 @@
-"""Chat with the base model and its adapters. Each answer runs in a thread of its own."""
+"""Chat with the base model and its adapters. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import threading
 import uuid
 from collections import OrderedDict, deque
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 KEPT_ADAPTERS = 8
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
-
-_logger = logging.getLogger("arkor_sync.emulator")
 
 
 class Chats:
@@ -102,7 +99,6 @@ class Chats:
         except ApiError as error:
             send(error=str(error), status=error.status)
         except Exception as error:
-            _logger.exception("a chat answer failed")
             send(error=f"{type(error).__name__}: {error}", status=500)
         finally:
             with self._lock:
