@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--speed", type=float, help="virtual seconds for each real second; 1 by default"
     )
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        help="a directory that keeps the jobs, which are there again at the next start; "
+        "by default they end with this process",
+    )
     return parser
 
 

@@ -1,43 +1,37 @@
-"""The `Emulator` class: start and stop it, control its jobs. Any thread."""
+"""The `Emulator` class: start and stop it, make its clients. Any thread."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
-from arkor_sync.emulator.clock import Clock, timestamp
+from arkor_sync.emulator.clock import Clock
 from arkor_sync.emulator.config_file import load_data
+from arkor_sync.emulator.control import Control
 from arkor_sync.emulator.engine.base import Engine
 from arkor_sync.emulator.engine.ngram import NgramEngine
-from arkor_sync.emulator.engine.sample import NAME
 from arkor_sync.emulator.engine.scenarios import scenario
 from arkor_sync.emulator.faults import Fault, FaultBook, refuses_connection
 from arkor_sync.emulator.http.dispatcher import Dispatcher
 from arkor_sync.emulator.http.server import Server
-from arkor_sync.emulator.inspection import Inspection
 from arkor_sync.emulator.job_runner import JobRunner
-from arkor_sync.emulator.models import AUTO_ID, TERMINAL_STATUSES
-from arkor_sync.emulator.recording import save_recording
 from arkor_sync.emulator.routes import ROUTE_NAMES, make_handlers
 from arkor_sync.emulator.routes.admin import Admin
 from arkor_sync.emulator.routes.resource import Backend
+from arkor_sync.emulator.saved_jobs import SavedJobs
 from arkor_sync.emulator.settings import Settings
 from arkor_sync.emulator.store import Store
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient
 
-DEFAULT_CONFIG = {
-    "model": "unsloth/gemma-4-E4B-it",
-    "datasetSource": {"type": "huggingface", "name": NAME},
-}
 
-
-class Emulator(Inspection):
+class Emulator(Control):
     """A local Arkor cloud on the loopback.
 
     Use it as a context manager, or call `start` and `stop`. It has an accept thread, a thread for
@@ -49,8 +43,9 @@ class Emulator(Inspection):
         port: The port on 127.0.0.1; 0 takes a free one.
         token: A bearer token that is valid from the start.
         speed: Virtual seconds per real second. With 0 only `advance` moves the clock.
-        state_dir: Where checkpoints are kept; if left out, a temporary directory that `stop`
-            removes.
+        state_dir: The directory that keeps the jobs, their events and their checkpoints: an
+            emulator that is started with it later has them again. If left out, a temporary
+            directory that `stop` removes.
         tls: Use TLS, with this context, or with the files of a certificate and its key. See
             also `client`.
         cli_config: The response of `/v1/auth/cli/config`; if left out, that of the settings.
@@ -127,23 +122,52 @@ class Emulator(Inspection):
         return emulator
 
     def start(self) -> Emulator:
-        """Start the emulator, with an empty state.
+        """Start the emulator, with the jobs of its `state_dir`, or else with an empty state.
+
+        A job that was running when the earlier emulator ended, also by a kill, carries on if the
+        engine is of the same class and can (`Engine.resumes`); otherwise it fails, and says so.
 
         Raises:
             RuntimeError: It is already running, or no thread can be started.
-            OSError: The port is in use.
+            OSError: The port is in use, or `state_dir` cannot be used.
+            ValueError: Another emulator uses `state_dir`, or a file in it is malformed or was
+                written by a newer version. No file has been changed.
         """
         if self._server is not None:
             raise RuntimeError("the emulator is already running")
+        self.errors.clear()
+        try:
+            server = self._prepare()
+            server.listen(self._port)
+        except (OSError, RuntimeError, ValueError):
+            self._cleanup.close()
+            raise
+        self._server = server
+        try:
+            with self._store.condition:
+                for job in self._store.jobs.values():
+                    if not job.terminal:
+                        self._runner.resume(job)
+        except RuntimeError:
+            self.stop()
+            raise
+        return self
+
+    def _prepare(self) -> Server:
+        """Make the parts of the emulator, with the jobs that are kept."""
+        saved: Optional[SavedJobs] = None
         if self._state_dir is None:
-            directory = self._cleanup.enter_context(
-                tempfile.TemporaryDirectory(prefix="arkor-emulator-")
+            directory = Path(
+                self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="arkor-emulator-"))
             )
         else:
-            directory = str(self._state_dir)
-        self._store = Store(self.token, Path(directory), self.clock)
+            directory = Path(os.path.abspath(self._state_dir))
+            saved = SavedJobs(directory, self.errors.append)
+            self._cleanup.callback(saved.close)
+        self._store = Store(self.token, directory, self.clock, saved)
+        for job in self._store.jobs.values():
+            job.engine = self.engine
         self._runner = JobRunner(self._store, self.errors.append)
-        self.errors.clear()
         handlers = make_handlers(
             Backend(
                 self._store,
@@ -158,22 +182,17 @@ class Emulator(Inspection):
         dispatcher = Dispatcher(
             self._store, self.settings, handlers, admin.handle, self.faults, self.errors.append
         )
-        server = Server(
+        return Server(
             dispatcher.serve,
             accept=lambda number: not refuses_connection(self.faults, number),
             report_error=self.errors.append,
             tls=self._tls,
         )
-        try:
-            server.listen(self._port)
-        except (OSError, RuntimeError):
-            self._cleanup.close()
-            raise
-        self._server = server
-        return self
 
     def stop(self) -> None:
-        """End all streams, jobs and threads. It may be called twice.
+        """End all streams, jobs and threads, and close the engines. It may be called twice.
+
+        A job that is running stays so where jobs are kept.
 
         Raises:
             RuntimeError: A thread has not ended, which is a bug.
@@ -184,10 +203,21 @@ class Emulator(Inspection):
         with self._store.condition:
             self._store.stopping = True
             self._store.notify()
+            engines = [self.engine, *(job.engine for job in self._store.jobs.values())]
+        engines = list({id(engine): engine for engine in engines}.values())
+        self._close(engines)
         stuck = [*server.stop(), *self._runner.join()]
+        self._close(engines)  # a request that came in the meantime may have used one again
         self._cleanup.close()
         if stuck:
             raise RuntimeError(f"threads of the emulator have not ended: {', '.join(stuck)}")
+
+    def _close(self, engines: List[Engine]) -> None:
+        for engine in engines:
+            try:
+                engine.close()
+            except Exception as error:
+                self.errors.append(error)
 
     def __enter__(self) -> Emulator:
         return self.start()
@@ -204,7 +234,10 @@ class Emulator(Inspection):
         return f"<Emulator {self.url if self._server else 'stopped'}>"
 
     def reset(self) -> None:
-        """Delete faults, jobs, requests, tokens and errors. Running jobs are cancelled."""
+        """Delete faults, jobs, requests, tokens and errors. Running jobs are cancelled.
+
+        Where jobs are kept, their directories are deleted, too.
+        """
         self.faults.clear()
         self._store.reset()
         self.errors.clear()
@@ -274,115 +307,6 @@ class Emulator(Inspection):
     def add_token(self, token: str) -> None:
         """Accept another bearer token for the same identity as `token`."""
         self._store.add_token(token)
-
-    # -- control ----------------------------------------------------------------------------------
-
-    def advance(self, seconds: float) -> None:
-        """Move the virtual clock forward by so many seconds."""
-        with self._store.condition:
-            self.clock.advance(seconds)
-            self._store.notify()
-
-    def create_job(
-        self,
-        engine: Optional[Engine] = None,
-        config: Optional[Dict[str, Any]] = None,
-        *,
-        name: str = "job",
-    ) -> str:
-        """Create a job without a request, in the project of `project_slug`, and start it.
-
-        Args:
-            engine: Trains it; the emulator's engine if left out.
-            config: Its config; the model and the data set may be left out.
-            name: Its name.
-
-        Returns:
-            Its id.
-        """
-        full = {**DEFAULT_CONFIG, **(config or {})}
-        job = self._store.add_job(self._store.project, name, full, engine or self.engine)
-        self._runner.start(job)
-        return job.id
-
-    def add_deployment(self, slug: str, target: Dict[str, Any], **fields: Any) -> str:
-        """Add a deployment without a request, also one that only the cloud can make.
-
-        Args:
-            slug: The first part of its address.
-            target: What it serves, also of a kind that the emulator does not know.
-            fields: Other fields, by their names on the wire, such as `expiresAt`.
-
-        Returns:
-            Its id.
-        """
-        fields = {"authMode": "none", **fields, "target": target}
-        return self._store.add_deployment(self._store.project, slug, fields).id
-
-    def step(self, job_id: str, n: int = 1) -> int:
-        """Publish the next `n` items of a job with a manual engine. Runs in the caller's thread.
-
-        Returns:
-            How many were published.
-        """
-        job = self._store.jobs[job_id]
-        if not job.engine.manual:
-            raise ValueError("the job's engine is not manual")
-        return sum(self._runner.publish_next(job) for _ in range(n))
-
-    def publish(self, job_id: str, event: Dict[str, Any], id: Optional[str] = AUTO_ID) -> None:
-        """Append an event to a job's log, also if the job has ended.
-
-        Args:
-            job_id: The job.
-            event: The event. `jobId` and `timestamp` are added if it has none.
-            id: The event's id; the next number if left out, None for no id.
-        """
-        self._store.publish(self._store.jobs[job_id], (event, id))
-
-    def publish_raw(self, job_id: str, data: bytes) -> None:
-        """Append bytes to a job's stream, unchanged."""
-        self._store.publish(self._store.jobs[job_id], data)
-
-    def finish(
-        self,
-        job_id: str,
-        status: Optional[str] = None,
-        *,
-        error: str = "failed",
-        silent: bool = False,
-    ) -> None:
-        """End a job.
-
-        Args:
-            job_id: The job.
-            status: `completed` and `failed` set the record and publish their event, then `end`.
-                `cancelled` sets the record and publishes `end`. None only publishes `end`.
-            error: The error text for `failed`.
-            silent: Only set the record. The stream stays open and carries pings.
-        """
-        if status is not None and status not in TERMINAL_STATUSES:
-            raise ValueError(f"not a terminal status: {status!r}")
-        job = self._store.jobs[job_id]
-        with self._store.condition:
-            if status == "completed" and not silent:
-                self.publish(job_id, {"type": "training.completed", "artifacts": []})
-            elif status == "failed" and not silent:
-                self.publish(job_id, {"type": "training.failed", "error": error, "step": job.step})
-            elif status is not None:
-                job.status, job.completed_at = status, timestamp()
-                job.error = error if status == "failed" else None
-            job.ended = job.ended or not silent
-            self._store.notify()
-
-    def save_recording(self, job_id: str, path: Union[str, Path]) -> None:
-        """Write a job's stream to a file, without secrets.
-
-        `ScriptedEngine(events=load_recording(path))` plays the file.
-        """
-        with self._store.condition:
-            log = list(self._store.jobs[job_id].log)
-        save_recording(path, log)
 
 
 def _tls_context(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Callable, List
+from typing import Callable, List, Optional
 
 from arkor_sync.emulator.engine.base import Ticket, TrainingFailed
-from arkor_sync.emulator.models import StoredJob
+from arkor_sync.emulator.models import Item, StoredJob
 from arkor_sync.emulator.store import Store
 
 JOIN_SECONDS = 10.0
@@ -26,29 +26,40 @@ class JobRunner:
         self._threads: List[threading.Thread] = []
 
     def start(self, job: StoredJob) -> None:
-        """Start a job's thread. A job with a manual engine gets none: see `publish_next`.
+        """Start a new job's thread. A job with a manual engine gets none: see `publish_next`.
 
         Raises:
             RuntimeError: The thread cannot be started. The job is removed again.
         """
         job.pending = job.engine.events(Ticket(job, self._store, manual=job.engine.manual))
-        if job.engine.manual:
+        try:
+            self._start_thread(job)
+        except RuntimeError:
+            self._store.remove_job(job)
+            raise
+
+    def resume(self, job: StoredJob) -> None:
+        """Carry on with a job that was running when an earlier emulator ended, or let it fail.
+
+        Raises:
+            RuntimeError: The thread cannot be started.
+        """
+        engine = job.engine
+        if not engine.resumes or type(engine).__name__ != job.trained_by:
+            when = "before its first step" if job.step is None else f"at step {job.step}"
+            reason = f"the local Arkor was stopped while it trained the job, {when}"
+            failure = {"type": "training.failed", "error": reason, "step": job.step}
+            self._store.publish(job, failure, unless_terminal=True)
             return
-        thread = threading.Thread(
-            target=self._train, args=(job,), name=f"arkor-emulator-job-{job.id[:8]}", daemon=True
-        )
-        with self._store.condition:
-            self._threads = [known for known in self._threads if known.is_alive()]
-            try:
-                thread.start()
-            except RuntimeError:
-                self._store.remove_job(job)
-                raise
-            self._threads.append(thread)
+        published = {_kind(event) for event in job.events}
+        items = engine.events(Ticket(job, self._store, manual=engine.manual, resumed=True))
+        job.pending = (item for item in items if _kind(item) not in published)
+        self._start_thread(job)
 
     def publish_next(self, job: StoredJob) -> bool:
         """Publish the next item of a job. Return False if there is none or the job has ended."""
-        assert job.pending is not None
+        if job.pending is None:  # it ended before the emulator started
+            return False
         try:
             item = next(job.pending)
         except StopIteration:
@@ -66,6 +77,30 @@ class JobRunner:
             thread.join(JOIN_SECONDS)
         return [thread.name for thread in self._threads if thread.is_alive()]
 
+    def _start_thread(self, job: StoredJob) -> None:
+        if job.engine.manual:
+            return
+        thread = threading.Thread(
+            target=self._train, args=(job,), name=f"arkor-emulator-job-{job.id[:8]}", daemon=True
+        )
+        with self._store.condition:
+            self._threads = [known for known in self._threads if known.is_alive()]
+            thread.start()
+            self._threads.append(thread)
+
     def _train(self, job: StoredJob) -> None:
         while self.publish_next(job):
             pass
+        # After a cancel the engine waits at its last event: it is told that no more is wanted.
+        close = getattr(job.pending, "close", None)
+        if close is not None:
+            close()
+
+
+def _kind(item: Item) -> Optional[str]:
+    """Return what two events have in common if one repeats the other; None for no event."""
+    event = item[0] if isinstance(item, tuple) else item
+    if not isinstance(event, dict):
+        return None
+    step = None if event.get("type") == "training.started" else event.get("step")
+    return repr((event.get("type"), step, "loss" in event, "evalLoss" in event))

@@ -61,6 +61,15 @@ class LogEntry:
         """The event id, if there is one."""
         return self.frame.id if self.frame else None
 
+    @property
+    def event(self) -> Optional[Dict[str, Any]]:
+        """The event, with None for NaN and infinity; None if it is not a JSON object."""
+        try:
+            event = _decode_event(self.frame.data) if self.frame else None
+        except ValueError:
+            return None
+        return event if isinstance(event, dict) else None
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -155,17 +164,15 @@ class Job:
         return self.status in TERMINAL_STATUSES
 
     @property
+    def branched_from(self) -> Optional[Tuple[str, int]]:
+        """The id of another job, and the step of its checkpoint that this one starts from."""
+        origin = self.config.get("branchedFrom")
+        return (origin["jobId"], origin["step"]) if origin else None
+
+    @property
     def events(self) -> List[Dict[str, Any]]:
         """The events of the log that are JSON objects, oldest first; None for NaN and infinity."""
-        events = []
-        for entry in self.log:
-            try:
-                event = _decode_event(entry.frame.data) if entry.frame else None
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                events.append(event)
-        return events
+        return [event for event in (entry.event for entry in self.log) if event is not None]
 
     def wire(self) -> Dict[str, Any]:
         """Return the JSON object of the protocol."""
@@ -188,7 +195,8 @@ class StoredJob(Job):
     """A job with what only the emulator needs.
 
     Attributes:
-        engine: The engine that trains it and answers for its adapters.
+        engine: The engine that answers for its adapters, and trains it if it has not ended.
+        trained_by: The name of the class of the engine that it was created with.
         ended: Whether its stream ends after the last entry of the log.
         pending: The items that the engine has yet to yield.
         next_id: The number that the next event gets as its id.
@@ -197,6 +205,7 @@ class StoredJob(Job):
     """
 
     engine: Any = field(default=None, repr=False)
+    trained_by: str = ""
     ended: bool = False
     pending: Optional[Iterator[Item]] = field(default=None, repr=False)
     next_id: int = 1

@@ -40,6 +40,7 @@ def configured(
     replay: Optional[str] = None,
     faults: Optional[str] = None,
     file: Optional[str] = None,
+    state: Optional[str] = None,
 ) -> Emulator:
     """Make an emulator of what a command line gives; the arguments come before the file.
 
@@ -50,12 +51,13 @@ def configured(
         replay: The file of a recording: each job plays it.
         faults: A JSON or TOML file with a list `faults`.
         file: A JSON or TOML file with a scenario, faults and options; see `Emulator.from_file`.
+        state: The directory that keeps the jobs.
 
     Raises:
         ValueError: An argument or a file cannot work.
         OSError: A file cannot be read.
     """
-    options: Dict[str, Any] = {"port": port, "speed": speed}
+    options: Dict[str, Any] = {"port": port, "speed": speed, "state_dir": state}
     options = {name: value for name, value in options.items() if value is not None}
     chosen: Optional[Engine] = None
     if replay is not None:

@@ -263,14 +263,14 @@ def test_a_data_set_over_loopback_http(client: Client) -> None:
         )
 
 
-def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_is_named(tmp_path: Path) -> None:
-    taken = tmp_path / "state"
-    taken.write_text("")
-    with Emulator(state_dir=taken) as emu, Client(emu) as client:
-        events = train(client, maxSteps=2)
-        job_id = events[-1]["jobId"]
-        path = taken / job_id / "final.ngram"
-        assert events[-1]["error"] == f"{path} cannot be written: Not a directory"
+def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_is_named() -> None:
+    with Emulator(NgramEngine(manual=True)) as emu:
+        job_id = emu.create_job(config={"maxSteps": 2})
+        job = emu.jobs[job_id]
+        job.directory.write_text("")
+        emu.wait_for(lambda: not emu.step(job_id))
+        path = job.directory / "final.ngram"
+        assert job.error == f"{path} cannot be written: File exists"
         assert emu.errors == []
 
 

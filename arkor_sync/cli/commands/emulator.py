@@ -35,6 +35,12 @@ _OPTIONS = (
     ),
     click.option("--speed", type=float, help="Virtual seconds for each real second; 1 by default."),
     click.option(
+        "--state",
+        metavar="DIR",
+        help="A directory that keeps the jobs, which are there again at the next start; "
+        "by default they end with this process.",
+    ),
+    click.option(
         "--file", metavar="FILE", help="A JSON or TOML file with a scenario, faults and options."
     ),
 )

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, Tuple, Union
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from arkor_sync.emulator.models import Item, Job
 from arkor_sync.emulator.store import Store
@@ -28,11 +40,19 @@ class Ticket:
         job: The job's record.
         store: The emulator's state.
         manual: Whether `emu.step(job_id)` publishes the events; `sleep` then returns at once.
+        resumed: Whether the job was running when an earlier emulator ended.
+
+    Attributes:
+        job: The job's record. Its `events` and `saved_steps` tell what has been published.
+        config: The job's config.
+        resumed: Whether the engine carries on from what it has saved in `job.directory`. It may
+            yield events again that have been published: they are left out.
     """
 
-    def __init__(self, job: Job, store: Store, *, manual: bool) -> None:
+    def __init__(self, job: Job, store: Store, *, manual: bool, resumed: bool = False) -> None:
         self.job = job
         self.config = job.config
+        self.resumed = resumed
         self._store = store
         self._manual = manual
 
@@ -40,6 +60,17 @@ class Ticket:
     def stopping(self) -> bool:
         """Whether the job has ended, by a cancel for example, or the emulator stops."""
         return self.job.terminal or self._store.stopping
+
+    @property
+    def branched_from(self) -> Optional[Tuple[Path, int]]:
+        """The directory of another job, and the step of its checkpoint that this one starts from.
+
+        None for a job that starts from the base model.
+        """
+        if self.job.branched_from is None:
+            return None
+        job_id, step = self.job.branched_from
+        return self._store.directory / job_id, step
 
     def sleep(self, seconds: float) -> None:
         """Wait so many virtual seconds, or until `stopping` is true."""
@@ -49,6 +80,22 @@ class Ticket:
         with self._store.condition:
             while not self.stopping and self._store.clock.now() < deadline:
                 self._store.wait(lambda: self.stopping, deadline, 1.0)
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait until `ready()` or `stopping` is true.
+
+        Args:
+            ready: It only reads, since the emulator's lock is held. Who changes what it reads
+                calls `wake` afterwards.
+        """
+        with self._store.condition:
+            while not self.stopping and not ready():
+                self._store.condition.wait()
+
+    def wake(self) -> None:
+        """Let `wait_until` ask again. Any thread may call it."""
+        with self._store.condition:
+            self._store.notify()
 
 
 @dataclass(frozen=True)
@@ -109,7 +156,15 @@ class Engine(ABC):
 
     Args:
         manual: The job gets no thread. `emu.step(job_id)` publishes its events.
+
+    Attributes:
+        resumes: Whether it carries on with a job that was running when an emulator ended: see
+            `Ticket.resumed`. The job of an engine that does not fails.
+        branches: Whether a job can start from a checkpoint of another: see `Ticket.branched_from`.
     """
+
+    resumes = False
+    branches = False
 
     def __init__(self, *, manual: bool = False) -> None:
         self.manual = manual
@@ -137,4 +192,11 @@ class Engine(ABC):
 
         Raises:
             CheckpointNotFound: There is no such checkpoint.
+        """
+
+    def close(self) -> None:  # noqa: B027  most engines hold nothing
+        """Let go of what outlives a job, such as a process. The emulator calls it when it stops.
+
+        Jobs may still be waiting: `Ticket.stopping` is true. The engine can be used again
+        afterwards, by another emulator.
         """

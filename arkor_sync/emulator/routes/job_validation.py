@@ -41,6 +41,8 @@ def check_job(body: Dict[str, Any], *, strict_steps: bool) -> Tuple[str, Dict[st
         raise _invalid("config", "expected an object")
     if not isinstance(config.get("model"), str) or not config["model"]:
         raise _invalid("config.model", "expected a non-empty string")
+    if "branchedFrom" in config:
+        raise _invalid("config.branchedFrom", "the local Arkor sets it: see Emulator.branch")
     _check_dataset(config.get("datasetSource"))
     for fields, fits, wanted in (
         (NUMBER_FIELDS, is_number, "a number"),

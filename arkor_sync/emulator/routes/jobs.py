@@ -36,7 +36,11 @@ class Jobs(Resource):
         )
         # A test may step a job as soon as it sees it, so the job is shown and started at once.
         with self._store.condition:
-            job = self._store.add_job(call.scope, name, config, self._backend.engine())
+            try:
+                job = self._store.add_job(call.scope, name, config, self._backend.engine())
+            except OSError as error:
+                reason = f"the job cannot be kept: {error.strerror}: {error.filename}"
+                raise ApiError(507, reason) from None
             accepted = Response(201, {"job": job.wire()})
             self._backend.start_job(job)
         return accepted
