@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
+import traceback
 import uuid
 from collections import OrderedDict, deque
 from pathlib import Path
@@ -99,6 +100,7 @@ class Chats:
         except ApiError as error:
             send(error=str(error), status=error.status)
         except Exception as error:
+            traceback.print_exc()
             send(error=f"{type(error).__name__}: {error}", status=500)
         finally:
             with self._lock:
