@@ -332,13 +332,13 @@ class Counted(Answer):
         self.closed = False
 
     def __iter__(self) -> Generator[Piece, None, None]:
-        try:
-            for word in ("one ", "two ", "three"):
-                self.completion_tokens += 1
-                yield word
-            self.finish_reason = "length"
-        finally:
-            self.closed = True
+        for word in ("one ", "two ", "three"):
+            self.completion_tokens += 1
+            yield word
+        self.finish_reason = "length"
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class CountingEngine(ScriptedEngine):
@@ -385,11 +385,8 @@ def test_an_engine_that_counts_its_tokens_says_how_the_answer_ends(
 def test_a_client_that_goes_away_ends_the_answer() -> None:
     class Endless(Counted):
         def __iter__(self) -> Generator[Piece, None, None]:
-            try:
-                while True:
-                    yield "and "
-            finally:
-                self.closed = True
+            while True:
+                yield "and "
 
     answer = Endless()
     engine = ScriptedEngine()

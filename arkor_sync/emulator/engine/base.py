@@ -150,6 +150,10 @@ class Answer(ABC):
     def __iter__(self) -> Generator[Piece, None, None]:
         """Yield the pieces, and count."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Stop answering, also if nobody has asked for a piece. It may be called twice."""
+
 
 class Engine(ABC):
     """Base class of engines.
