@@ -10,7 +10,7 @@ What the job's engine saves is beside the two.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import importlib
 import json
 import os
@@ -120,10 +120,11 @@ class SavedJobs:
             with open(path, "ab", buffering=0, opener=_private) as file:
                 size = file.tell()
                 try:
-                    if file.write(line) != len(line):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    while line:  # a disk that gets full takes a part, and then says why
+                        line = line[file.write(line) :]
                 except OSError:
-                    file.truncate(size)
+                    with contextlib.suppress(OSError):
+                        file.truncate(size)
                     raise
         except OSError as error:
             error.filename = error.filename or str(path)  # that of a full disk names no file
