@@ -36,6 +36,7 @@ from arkor_sync.emulator.engine.base import (
     Ticket,
     TrainingFailed,
 )
+from arkor_sync.emulator.engine.lora.engine import LoraEngine
 from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import SCENARIOS, scenario
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
@@ -49,6 +50,7 @@ __all__ = [
     "Settings",
     # engines
     "Engine",
+    "LoraEngine",
     "NgramEngine",
     "ScriptedEngine",
     "ChatRequest",

@@ -5,7 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from arkor_sync.emulator.models import Item, Job
 from arkor_sync.emulator.store import Store
@@ -119,6 +130,27 @@ class ChatRequest:
         return texts[-1] if texts else ""
 
 
+class Answer(ABC):
+    """The pieces of a chat answer whose tokens the engine counts itself.
+
+    The attributes are read when the pieces have ended, or when their generator has been closed: by
+    a stop text or by a client that goes away.
+
+    Attributes:
+        finish_reason: Why the pieces ended by themselves: `stop`, `length` or `tool_calls`.
+        prompt_tokens: The number of tokens of the prompt.
+        completion_tokens: The number of tokens of the answer.
+    """
+
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @abstractmethod
+    def __iter__(self) -> Generator[Piece, None, None]:
+        """Yield the pieces, and count."""
+
+
 class Engine(ABC):
     """Base class of engines.
 
@@ -153,6 +185,10 @@ class Engine(ABC):
             job: The job whose adapter answers; None for the base model.
             step: The checkpoint's step; None for the final adapter.
             chat: The request.
+
+        Returns:
+            The pieces of the answer; an `Answer` if the engine counts its tokens and ends it at
+            `max_tokens`. Otherwise a character is a token.
 
         Raises:
             CheckpointNotFound: There is no such checkpoint.

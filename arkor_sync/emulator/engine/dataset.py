@@ -42,7 +42,7 @@ def load(source: Dict[str, Any]) -> List[Record]:
     try:
         return parse(_fetch(url, source.get("token")))
     except TrainingFailed as error:
-        raise TrainingFailed(f"{error}: {_shown(url)}") from None
+        raise TrainingFailed(f"{error}: {shown(url)}") from None
 
 
 def note(job: Job) -> Optional[str]:
@@ -90,13 +90,18 @@ def parse(data: bytes) -> List[Record]:
     records = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
-            records.append(_record(number, line))
+            records.append(record_of(number, line))
     if not records:
         raise TrainingFailed("the data set is empty")
     return records
 
 
-def _record(number: int, line: bytes) -> Record:
+def record_of(number: int, line: bytes) -> Record:
+    """Decode one line, and check that it is a conversation.
+
+    Raises:
+        TrainingFailed: It is not; the text names the line.
+    """
     try:
         value = decode_json(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
@@ -138,7 +143,7 @@ def _fetch(url: str, token: Any) -> bytes:
     )
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """Return the path of a file, or a URL without its user name and its query."""
     try:
         parts = urlsplit(url)

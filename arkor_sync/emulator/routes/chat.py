@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any, Dict, Optional, Tuple, Union
 
 from arkor_sync.emulator.engine.base import CheckpointNotFound
@@ -39,8 +40,9 @@ class Chat(Resource):
 
         def write(out: StreamBody) -> None:
             out.begin()
-            for frame in completion.frames():
-                out.write(LogEntry(frame))
+            with closing(completion.frames()) as frames:  # a client that goes away ends the answer
+                for frame in frames:
+                    out.write(LogEntry(frame))
             out.finish(END if self._settings.chat_end == "end" else Frame("[DONE]"))
 
         return StreamedResponse(write)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from contextlib import closing
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional
 
-from arkor_sync.emulator.engine.base import ChatRequest, Piece
+from arkor_sync.emulator.engine.base import Answer, ChatRequest, Piece
 from arkor_sync.emulator.models import Frame
 
 ARGUMENTS_PART = 8  # characters of a tool call's arguments in one event
@@ -53,7 +54,7 @@ class ChatCompletion:
             "usage": self._usage(),
         }
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield the events for `stream: true`, without the one that ends the stream."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
@@ -78,6 +79,10 @@ class ChatCompletion:
 
     def _limited(self) -> Iterator[Piece]:
         """Yield the pieces up to `stop` or `maxTokens`, and set the finish reason."""
+        if isinstance(self._pieces, Answer):
+            with closing(self._to_its_end(self._pieces)) as pieces:
+                yield from cut_at(self._stops(), pieces)
+            return
         limit = self._chat.max_tokens
         for piece in cut_at(self._stops(), self._pieces):
             if not isinstance(piece, str):
@@ -92,16 +97,25 @@ class ChatCompletion:
                 self._finish_reason = "length"
                 return
 
+    def _to_its_end(self, answer: Answer) -> Generator[Piece, None, None]:
+        """Yield the pieces, and take over the finish reason unless a stop text cuts them."""
+        yield from answer
+        self._finish_reason = answer.finish_reason
+
     def _stops(self) -> List[str]:
         stop = self._chat.body.get("stop") or []
         return [stop] if isinstance(stop, str) else stop
 
     def _usage(self) -> Dict[str, int]:
-        prompt = sum(len(str(m.get("content") or "")) for m in self._chat.messages)
+        if isinstance(self._pieces, Answer):
+            prompt, answer = self._pieces.prompt_tokens, self._pieces.completion_tokens
+        else:
+            prompt = sum(len(str(m.get("content") or "")) for m in self._chat.messages)
+            answer = self._characters
         return {
             "prompt_tokens": prompt,
-            "completion_tokens": self._characters,
-            "total_tokens": prompt + self._characters,
+            "completion_tokens": answer,
+            "total_tokens": prompt + answer,
         }
 
 
