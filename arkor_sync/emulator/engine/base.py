@@ -45,8 +45,9 @@ class Ticket:
     Attributes:
         job: The job's record. Its `events` and `saved_steps` tell what has been published.
         config: The job's config.
-        resumed: Whether the engine carries on from what it has saved in `job.directory`. It may
-            yield events again that have been published: they are left out.
+        resumed: Whether the engine carries on from what it has saved in `job.directory`. It yields
+            again what may not have been published, from the events of the saved step on: those
+            that have been are left out.
     """
 
     def __init__(self, job: Job, store: Store, *, manual: bool, resumed: bool = False) -> None:
