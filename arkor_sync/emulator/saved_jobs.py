@@ -233,6 +233,8 @@ def _read_job(directory: Path) -> Tuple[StoredJob, Optional[int]]:
     path = directory / "job.json"
     record = _read(path)
     try:
+        if record["id"] != directory.name:  # a copy
+            raise ValueError(f"its id is {record['id']!r}")
         job = StoredJob(
             id=record["id"],
             org_id=record["orgId"],
@@ -249,8 +251,8 @@ def _read_job(directory: Path) -> Tuple[StoredJob, Optional[int]]:
             trained_by=record["engine"],
             ended=record["streamEnded"],
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the record of a job: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the record of the job {directory.name}: {error}") from None
     log = _events(job)
     *lines, torn = log.read_bytes().split(b"\n") if log.exists() else [b""]
     for number, line in enumerate(lines, start=1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
+import shutil
 import stat
 import threading
 from contextlib import contextmanager, suppress
@@ -14,8 +16,17 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 import urllib3
 
-from arkor_sync.emulator import Emulator, Engine, Frame, NgramEngine, ScriptedEngine
-from arkor_sync.emulator.models import LogEntry, StoredJob
+from arkor_sync.emulator import (
+    ChatRequest,
+    Emulator,
+    Engine,
+    Frame,
+    Job,
+    NgramEngine,
+    ScriptedEngine,
+    Ticket,
+)
+from arkor_sync.emulator.models import Item, LogEntry, StoredJob
 from arkor_sync.emulator.saved_jobs import SavedJobs
 from support.counting_engine import CountingEngine, expected, told
 from support.emulator_client import CONFIG, Client, live
@@ -319,7 +330,7 @@ def test_a_torn_last_line_is_dropped_and_cut_off_wherever_it_ends(tmp_path: Path
         ("{}", "is not a file of a local Arkor's state"),
         ("[1]", "is not a file of a local Arkor's state"),
         ("", "is not a file of a local Arkor's state"),
-        ('{"format": 1}', r"(is not the record of a job|does not tell the ids)"),
+        ('{"format": 1}', r"(is not the record of the job|does not tell the ids)"),
     ],
     ids=["newer", "object", "list", "empty", "fields"],
 )
@@ -328,21 +339,20 @@ def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_touched(
 ) -> None:
     job_id = running_at(3, tmp_path)
     path = tmp_path / (job_id if name == "job.json" else "") / name
-    path.write_text(content)
-    with open(tmp_path / running_at_again(tmp_path, job_id) / "events.jsonl", "ab") as log:
+    with open(tmp_path / running_at(3, tmp_path) / "events.jsonl", "ab") as log:
         log.write(b"torn")
+    path.write_text(content)
     before = files_of(tmp_path)
     with pytest.raises(ValueError, match=rf"{name} {says}"):
         Emulator(CountingEngine(), state_dir=tmp_path).start()
     assert files_of(tmp_path) == before
 
 
-def running_at_again(state: Path, job_id: str) -> str:
-    """Copy a job, as another one that has been running."""
-    (state / "copy").mkdir()
-    for name in ("job.json", "events.jsonl"):
-        (state / "copy" / name).write_bytes((state / job_id / name).read_bytes())
-    return "copy"
+def test_the_copy_of_a_job_is_refused(tmp_path: Path) -> None:
+    job_id = running_at(3, tmp_path)
+    shutil.copytree(tmp_path / job_id, tmp_path / "copy")
+    with pytest.raises(ValueError, match=f"is not the record of the job copy: .* '{job_id}'"):
+        Emulator(state_dir=tmp_path).start()
 
 
 def test_a_malformed_line_is_named(tmp_path: Path) -> None:
@@ -495,6 +505,53 @@ def test_an_engine_that_cannot_be_closed_does_not_keep_the_emulator_from_stoppin
     with Emulator(engine) as emu:
         pass
     assert [str(error) for error in emu.errors] == ["it hangs"]
+
+
+class Holds(Engine):
+    """It holds something for each job, and does not ask whether the job has ended."""
+
+    resumes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: List[str] = []
+
+    def events(self, ticket: Ticket) -> Iterator[Item]:
+        self.held.append(ticket.job.id)
+        try:
+            yield {"type": "training.started"}
+            for step in itertools.count(1):
+                ticket.wait_until(lambda: True)
+                yield {"type": "training.log", "step": step, "loss": 1.0}
+        finally:
+            self.held.remove(ticket.job.id)
+
+    def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> List[str]:
+        return []
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("way", ["cancel", "stop"])
+def test_what_an_engine_holds_for_a_job_is_let_go_when_the_job_ends(
+    tmp_path: Path, way: str, resumed: bool
+) -> None:
+    engine = Holds()
+    with Emulator(engine, state_dir=tmp_path) as emu:
+        job_id = emu.create_job()
+        emu.wait_for(lambda: (emu.jobs[job_id].step or 0) > 2)
+        if way == "cancel" and not resumed:
+            emu.finish(job_id, "cancelled")
+            until(lambda: engine.held == [])
+    assert engine.held == []
+    if resumed:
+        with Emulator(engine, state_dir=tmp_path) as emu:
+            step = emu.jobs[job_id].step or 0
+            emu.wait_for(lambda: (emu.jobs[job_id].step or 0) > step)
+            if way == "cancel":
+                emu.finish(job_id, "cancelled")
+                until(lambda: engine.held == [])
+        assert engine.held == []
+    assert emu.errors == []
 
 
 @pytest.mark.parametrize("way", ["wake", "cancel", "stop"])
