@@ -101,10 +101,6 @@ class JobRunner:
     def _train(self, job: StoredJob) -> None:
         while self.publish_next(job):
             pass
-        # After a cancel the engine waits at its last event: it is told that no more is wanted.
-        close = getattr(job.pending, "close", None)
-        if close is not None:
-            close()
 
 
 def _kind(item: Item) -> Optional[str]:

@@ -196,8 +196,9 @@ class Engine(ABC):
         """
 
     def close(self) -> None:  # noqa: B027  most engines hold nothing
-        """Let go of what outlives a job, such as a process. The emulator calls it when it stops.
+        """Let go of what outlives a job, such as a process.
 
-        Jobs may still be waiting: `Ticket.stopping` is true. The engine can be used again
-        afterwards, by another emulator.
+        An emulator that stops calls it twice: while jobs may still wait (`Ticket.stopping` is
+        true), and after the last request, which may have used the engine again. Another emulator
+        can use the engine afterwards.
         """
