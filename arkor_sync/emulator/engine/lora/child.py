@@ -1,4 +1,4 @@
-"""The child process: it takes messages, trains and chats. Runs in its own threads.
+"""The child process: it takes messages, trains and chats. Runs on a thread of its own.
 
 The main thread reads messages, lines of JSON, from standard input. One thread trains, one job after
 the other. Each chat answer has a thread of its own. When the parent ends, standard input does, too,
@@ -94,9 +94,10 @@ class Child:
         if message["branched_from"]:
             folder, step = message["branched_from"]
             carried_on = checkpoints.folder_of(Path(folder), step), int(step)
-        step = checkpoints.latest_step(directory) if message["resumed"] else 0
-        if step:
+        if message["resumed_from"]:
+            step = message["resumed_from"]
             carried_on = checkpoints.folder_of(directory, step), step
+        checkpoints.delete_unfinished(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

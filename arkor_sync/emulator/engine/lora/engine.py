@@ -122,7 +122,8 @@ class LoraEngine(Engine):
             "job": job.id,
             "config": ticket.config,
             "directory": str(job.directory),
-            "resumed": ticket.resumed,
+            # The last checkpoint that was published: all that comes after it is published anew.
+            "resumed_from": max(job.saved_steps, default=0) if ticket.resumed else 0,
             "branched_from": branched_from and [str(branched_from[0]), branched_from[1]],
         }
         child.ask(job.id, message, listen)
