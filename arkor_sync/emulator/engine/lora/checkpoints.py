@@ -1,4 +1,4 @@
-"""Saves and loads adapters, and the state that a training carries on from. In the child process.
+"""Saves and loads adapters and the state of a training. Runs on a thread of its own.
 
 A checkpoint is a folder of PEFT's: `adapter_model.safetensors`, `adapter_config.json`, and a card
 that names the base model and its licence. Beside them is `training_state.pt`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -100,16 +99,10 @@ def load_weights(folder: Path, model: Any) -> None:
         ) from None
 
 
-def latest_step(directory: Path) -> int:
-    """Return the step of a job's last checkpoint, or 0. What is unfinished is deleted."""
-    steps = [0]
-    for each in directory.glob("checkpoint-*"):
-        if each.name.endswith(_UNFINISHED):
-            shutil.rmtree(each, ignore_errors=True)
-        found = re.fullmatch(r"checkpoint-(\d+)", each.name)
-        if found and (each / STATE).is_file():
-            steps.append(int(found[1]))
-    return max(steps)
+def delete_unfinished(directory: Path) -> None:
+    """Delete what a process that was killed has left of a checkpoint."""
+    for each in directory.glob(f"*{_UNFINISHED}"):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def merge(base: BaseModel, adapter: Path, folder: Path) -> None:

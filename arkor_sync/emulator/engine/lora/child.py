@@ -1,4 +1,4 @@
-"""The child process: it takes messages, trains and chats. Runs in its own threads.
+"""The child process: it takes messages, trains and chats. Runs on a thread of its own.
 
 The main thread reads messages, lines of JSON, from standard input. One thread trains, one job after
 the other. Each chat answer has a thread of its own. When the parent ends, standard input does, too,
@@ -94,9 +94,10 @@ class Child:
         if message["branched_from"]:
             folder, step = message["branched_from"]
             carried_on = checkpoints.folder_of(Path(folder), step), int(step)
-        step = checkpoints.latest_step(directory) if message["resumed"] else 0
-        if step:
+        if message["resumed_from"]:
+            step = message["resumed_from"]
             carried_on = checkpoints.folder_of(directory, step), step
+        checkpoints.delete_unfinished(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -127,10 +128,10 @@ class Child:
             reason = f"{type(error).__name__}: {base_model.first_line(error)}"
             self._send({"chat": number, "error": reason, "status": 500})
             return
-        if number in self._stopped_chats:
-            return
         adapter = message["adapter"]
         chats.start(number, adapter and Path(adapter), message["request"])
+        if number in self._stopped_chats:  # before it was started
+            chats.stop(number)
 
     def _base(self, four_bit: Optional[bool] = False) -> Tuple[base_model.BaseModel, Chats]:
         """Return the model, loaded; for None whichever is loaded."""

@@ -1,14 +1,14 @@
-"""Trains a LoRA adapter, step by step. Runs in the training thread of the child process."""
+"""Trains a LoRA adapter, step by step. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 import gc
 import inspect
 import random
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
@@ -211,7 +211,7 @@ class Training:
         first: int,
     ) -> None:
         micro = [schedule.batch_size]
-        begun = logged_at = time.monotonic()
+        begun = logged_at = monotonic()
         samples = 0
         saved: Optional[Dict[str, Any]] = None
         parameters = [each for each in model.parameters() if each.requires_grad]
@@ -227,7 +227,7 @@ class Training:
             last = step == schedule.total_steps
             epoch = round(step / schedule.steps_per_epoch, 4)
             if _is_due(step, schedule.logging_steps) or last:
-                now = time.monotonic()
+                now = monotonic()
                 speed = samples / max(now - logged_at, 1e-9)
                 self._publish(
                     {
@@ -253,7 +253,7 @@ class Training:
         metrics = {
             "finalLoss": round(self._loss, 6),
             "totalSteps": schedule.total_steps,
-            "totalTime": round(time.monotonic() - begun, 3),
+            "totalTime": round(monotonic() - begun, 3),
         }
         self._publish({"type": "training.completed", "artifacts": [artifact], "metrics": metrics})
 
