@@ -94,7 +94,7 @@ class Child:
         if message["branched_from"]:
             folder, step = message["branched_from"]
             carried_on = checkpoints.folder_of(Path(folder), step), int(step)
-        step = checkpoints.latest_step(directory) if message["resumed"] else 0
+        step = checkpoints.latest_step(directory, message["saved_steps"])
         if step:
             carried_on = checkpoints.folder_of(directory, step), step
         try:
