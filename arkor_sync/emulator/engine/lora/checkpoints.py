@@ -100,7 +100,7 @@ def load_weights(folder: Path, model: Any) -> None:
 
 
 def latest_step(directory: Path, steps: List[int]) -> int:
-    """Return the last of these steps whose checkpoint is there, or 0. What is unfinished is deleted.
+    """Return the last step whose checkpoint is there, or 0. What is unfinished is deleted.
 
     Args:
         directory: The job's directory.

@@ -98,7 +98,7 @@ def settings_of(config: Dict[str, Any], seed: int, dry_run_steps: int = DRY_RUN_
         r=_whole(config, "loraR", 16),
         alpha=_whole(config, "loraAlpha", 16),
         dropout=_number(config, "loraDropout", 0.0, below=1.0),
-        max_length=_whole(config, "maxLength", 0) if config.get("maxLength") else None,
+        max_length=_whole(config, "maxLength", 0) or None,
         four_bit=_flag(config, "loadIn4bit"),
         optimiser=_one_of(config, "optim", OPTIMISERS),
         scheduler=scheduler,
