@@ -22,7 +22,6 @@ from arkor_sync.contexts import _TrainerDecorators
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.history import MAX_HISTORY_BYTES
 from arkor_sync.options import RunOptions
-from arkor_sync.rehearsal import Rehearsal, rehearse
 from arkor_sync.result import TrainingResult
 from arkor_sync.run import Run
 from arkor_sync.stores import CursorStore, LeasedStore
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.datasets import Dataset, DatasetSplit
     from arkor_sync.cloud.job_config import LoraConfig, Model, StepConfig
     from arkor_sync.cloud.models import TrainingJob
+    from arkor_sync.rehearsal import Rehearsal
 
 
 class Trainer(_TrainerDecorators):
@@ -156,6 +156,8 @@ class Trainer(_TrainerDecorators):
         Raises:
             ArkorUsageError: An argument cannot work, or the extra `local` is not installed.
         """
+        from arkor_sync.rehearsal import rehearse  # here: few programs need it
+
         return rehearse(self.name, self.config, steps, model)
 
     def cancel(self) -> None:

@@ -94,10 +94,9 @@ class Child:
         if message["branched_from"]:
             folder, step = message["branched_from"]
             carried_on = checkpoints.folder_of(Path(folder), step), int(step)
-        if message["resumed_from"]:
-            step = message["resumed_from"]
+        step = checkpoints.latest_step(directory, message["saved_steps"])
+        if step:
             carried_on = checkpoints.folder_of(directory, step), step
-        checkpoints.delete_unfinished(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import queue
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -132,8 +133,8 @@ class LoraEngine(Engine):
             "job": job.id,
             "config": ticket.config,
             "directory": str(job.directory),
-            # The last checkpoint that was published: all that comes after it is published anew.
-            "resumed_from": max(job.saved_steps, default=0) if ticket.resumed else 0,
+            # A later checkpoint may be there, whose events have not been published.
+            "saved_steps": sorted(job.saved_steps) if ticket.resumed else [],
             "branched_from": branched_from and [str(branched_from[0]), branched_from[1]],
         }
         child.ask(job.id, message, listen)
@@ -152,6 +153,9 @@ class LoraEngine(Engine):
         finally:
             child.forget(job.id)
             child.tell({"do": "cancel", "job": job.id})
+            if not child.alive:
+                for unfinished in job.directory.glob("*.unfinished"):
+                    shutil.rmtree(unfinished, ignore_errors=True)
 
     def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
         """Answer with a checkpoint, or with the base model."""
@@ -181,7 +185,11 @@ class LoraEngine(Engine):
         child = self._running_child()
         child.ask(number, message, answers.put)
         first = answers.get()
-        _check_answer(first)
+        try:
+            _check_answer(first)
+        except ApiError:
+            child.forget(number)
+            raise
         return _ChildAnswer(child, number, first, answers)
 
     def merge(self, adapter: Union[str, Path], folder: Union[str, Path]) -> None:
@@ -196,7 +204,8 @@ class LoraEngine(Engine):
         """
         answers: queue.SimpleQueue[Message] = queue.SimpleQueue()
         key = f"merge-{next(self._numbers)}"
-        message = {"do": "merge", "job": key, "adapter": str(adapter), "folder": str(folder)}
+        paths = {"adapter": os.path.abspath(adapter), "folder": os.path.abspath(folder)}
+        message = {"do": "merge", "job": key, **paths}
         child = self._running_child()
         child.ask(key, message, answers.put)
         answer = answers.get()

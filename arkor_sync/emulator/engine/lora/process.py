@@ -105,6 +105,8 @@ class ChildProcess:
         assert stdout is not None
         with stdout:
             for line in stdout:
+                if not line.endswith(b"\n"):  # it was killed as it wrote this one
+                    break
                 message = json.loads(line)
                 with self._lock:
                     listener = self._listeners.get(message.get("job", message.get("chat")))
