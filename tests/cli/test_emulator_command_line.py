@@ -203,7 +203,10 @@ def test_a_recording_is_played_again(nobody: CommandLine, tmp_path: Path) -> Non
     ("arguments", "says"),
     [
         (("--port", "65536"), "port must be a number from 0 to 65535, not 65536"),
-        (("--engine", "nope"), "unknown engine or scenario 'nope'; there are: ngram, lora, completes"),
+        (
+            ("--engine", "nope"),
+            "unknown engine or scenario 'nope'; there are: ngram, lora, completes",
+        ),
         (("--speed", "-1"), "speed must be a finite number, 0 or more, not -1.0"),
         (("--faults", "missing.json"), "missing.json"),
         (("--faults", "list.json"), "list.json: the top level must be an object"),

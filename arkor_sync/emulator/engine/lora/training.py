@@ -171,12 +171,12 @@ class Training:
         lengths = sorted(data.length(index) for index in range(len(data)))
         tokens, labels = data[train[0]]
         learnt = [token for token, label in zip(tokens, labels) if label != IGNORED]
-        notes = [
+        note = (
             f"what is trained is {base.name} (licence: {base.licence}), on {self._device}, and not "
             f"the job's model {self._config['model']!r:.100}"
-        ]
+        )
         if self._config.get("gpuTypes"):
-            notes.append("gpuTypes is for the cloud")
+            note += "; gpuTypes is for the cloud"
         return {
             "type": "training.started",
             "metadata": {
@@ -192,15 +192,12 @@ class Training:
                 "evalRecords": len(held_out),
                 "tokens": data.tokens,
                 "learntTokens": data.learnt,
-                "recordTokens": {
-                    "median": lengths[len(lengths) // 2],
-                    "longest": lengths[-1],
-                },
+                "recordTokens": {"median": lengths[len(lengths) // 2], "longest": lengths[-1]},
                 "firstRecord": {
                     "text": base.tokenizer.decode(tokens)[:2000],
                     "learnt": base.tokenizer.decode(learnt)[:2000],
                 },
-                "note": "; ".join(notes),
+                "note": note,
             },
         }
 
