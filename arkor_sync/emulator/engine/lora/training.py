@@ -71,8 +71,7 @@ class Training:
         import torch
 
         data, train, held_out = self._read()
-        if self._settings.dry_run:
-            del held_out[DRY_RUN_HELD_OUT:]
+        held_out = held_out[: DRY_RUN_HELD_OUT if self._settings.dry_run else None]
         schedule = self._plan(len(train), evaluates=bool(held_out))
         first = carried_on[1] if carried_on else 0
         # One that carries on by itself may have saved its last step, and not the final adapter.
@@ -175,8 +174,7 @@ class Training:
             f"what is trained is {base.name} (licence: {base.licence}), on {self._device}, and not "
             f"the job's model {self._config['model']!r:.100}"
         )
-        if self._config.get("gpuTypes"):
-            note += "; gpuTypes is for the cloud"
+        note += "; gpuTypes is for the cloud" if self._config.get("gpuTypes") else ""
         return {
             "type": "training.started",
             "metadata": {
