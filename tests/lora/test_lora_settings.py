@@ -21,11 +21,11 @@ def test_the_defaults() -> None:
     assert (settings.optimiser, settings.scheduler) == ("adamw_torch", "linear")
     assert (settings.learning_rate, settings.weight_decay) == (2e-4, 0.0)
     assert (settings.max_length, settings.seed) == (None, 7)
-    assert not (settings.four_bit or settings.responses_only or settings.dry_run)
+    assert not any((settings.four_bit, settings.responses_only, settings.dry_run))
 
 
 @pytest.mark.parametrize(
-    "given, kept",
+    ("given", "kept"),
     [
         ({"loraR": 4, "loraAlpha": 8.0, "loraDropout": 0.5}, {"r": 4, "alpha": 8, "dropout": 0.5}),
         ({"maxLength": 99}, {"max_length": 99}),
@@ -47,7 +47,7 @@ def test_what_is_given_is_kept(given: Dict[str, Any], kept: Dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    "name, value, wanted",
+    ("name", "value", "wanted"),
     [
         ("loraR", 0, "a whole number, 1 or more"),
         ("loraR", 2.5, "a whole number, 1 or more"),

@@ -176,7 +176,7 @@ def test_a_branch_has_its_own_learning_rate_and_optimiser(
         assert branch(optim=optimiser).losses[3] == whole.losses[3]
     with pytest.raises(TrainingFailed, match="cannot be carried on with"):
         branch(loraR=4)
-    with pytest.raises(TrainingFailed, match="nothing to train after step 2.*greater max_steps"):
+    with pytest.raises(TrainingFailed, match=r"nothing to train after step 2.*greater max_steps"):
         branch(maxSteps=2)
 
 
@@ -275,8 +275,8 @@ def test_a_cancel_is_seen_before_the_next_micro_batch(
         if event.get("step") == 2:
             cancelled.add(1)
 
+    config = {"datasetSource": data, "maxSteps": 100}
     with pytest.raises(Stopped):
-        config = {"datasetSource": data, "maxSteps": 100}
         train(base, tmp_path / "job", None, lambda: bool(cancelled), publish, **config)
     assert [event.get("step") for event in seen] == [None, 1, 2]
     assert list((tmp_path / "job").iterdir()) == []

@@ -10,9 +10,9 @@ from talks import Base
 
 from arkor_sync.emulator.engine.lora.settings import settings_of
 from arkor_sync.emulator.engine.lora.training import Training
+from arkor_sync.emulator.engine.sample import NAME
 
 MODEL = "unsloth/gemma-4-E4B-it"
-QUIET = {"loggingSteps": {"steps": 1}}
 
 
 def dataset_of(folder: Path, count: int = 12) -> Dict[str, Any]:
@@ -68,7 +68,7 @@ def train(
     """Train to the end."""
     directory.mkdir(exist_ok=True)
     whole = {"model": MODEL, **config}
-    whole.setdefault("datasetSource", {"type": "huggingface", "name": "arkorlab/triage-demo"})
+    whole.setdefault("datasetSource", {"type": "huggingface", "name": NAME})
     events: List[Dict[str, Any]] = []
 
     def keep(event: Dict[str, Any]) -> None:

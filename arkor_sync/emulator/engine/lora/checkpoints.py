@@ -100,7 +100,7 @@ def load_weights(folder: Path, model: Any) -> None:
 
 
 def latest_step(directory: Path, steps: List[int]) -> int:
-    """Return the last of these steps whose checkpoint is there, or 0. What is unfinished is deleted.
+    """Delete what is unfinished. Return the last of these steps whose checkpoint is there, or 0.
 
     Args:
         directory: The job's directory.
