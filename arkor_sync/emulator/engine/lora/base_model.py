@@ -1,4 +1,4 @@
-"""Finds, converts and loads the model that is trained. Runs in the child process."""
+"""Finds, converts and loads the model that is trained. Runs on a thread of its own."""
 
 from __future__ import annotations
 

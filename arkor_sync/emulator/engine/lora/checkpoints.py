@@ -1,4 +1,4 @@
-"""Saves and loads adapters, and the state that a training carries on from. In the child process.
+"""Saves and loads adapters and the state of a training. Runs on a thread of its own.
 
 A checkpoint is a folder of PEFT's: `adapter_model.safetensors`, `adapter_config.json`, and a card
 that names the base model and its licence. Beside them is `training_state.pt`.
@@ -100,7 +100,7 @@ def load_weights(folder: Path, model: Any) -> None:
 
 
 def latest_step(directory: Path, steps: List[int]) -> int:
-    """Delete what is unfinished. Return the last of these steps whose checkpoint is there, or 0.
+    """Return the last step whose checkpoint is there, or 0. What is unfinished is deleted.
 
     Args:
         directory: The job's directory.

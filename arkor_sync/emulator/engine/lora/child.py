@@ -1,4 +1,4 @@
-"""The child process: it takes messages, trains and chats. Runs in its own threads.
+"""The child process: it takes messages, trains and chats. Runs on a thread of its own.
 
 The main thread reads messages, lines of JSON, from standard input. One thread trains, one job after
 the other. Each chat answer has a thread of its own. When the parent ends, standard input does, too,
@@ -36,7 +36,7 @@ class Child:
     """What the child process does.
 
     Args:
-        options: The engine's `model`, `device`, `dtype`, `threads` and `seed`.
+        options: The engine's `model`, `device`, `dtype`, `threads`, `seed` and `dry_run_steps`.
         output: The file descriptor that messages to the parent are written to.
     """
 
@@ -89,7 +89,7 @@ class Child:
     def _train(self, message: Message) -> None:
         job, config = message["job"], message["config"]
         directory = Path(message["directory"])
-        settings = settings_of(config, self._options["seed"])
+        settings = settings_of(config, self._options["seed"], self._options["dry_run_steps"])
         carried_on = None
         if message["branched_from"]:
             folder, step = message["branched_from"]
@@ -127,10 +127,10 @@ class Child:
             reason = f"{type(error).__name__}: {base_model.first_line(error)}"
             self._send({"chat": number, "error": reason, "status": 500})
             return
-        if number in self._stopped_chats:
-            return
         adapter = message["adapter"]
         chats.start(number, adapter and Path(adapter), message["request"])
+        if number in self._stopped_chats:  # before it was started
+            chats.stop(number)
 
     def _base(self, four_bit: Optional[bool] = False) -> Tuple[base_model.BaseModel, Chats]:
         """Return the model, loaded; for None whichever is loaded."""

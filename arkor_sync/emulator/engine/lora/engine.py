@@ -26,11 +26,18 @@ from arkor_sync.emulator.engine.base import (
     TrainingFailed,
 )
 from arkor_sync.emulator.engine.lora.process import ChildProcess, Message
-from arkor_sync.emulator.engine.lora.settings import settings_of
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, settings_of
 from arkor_sync.emulator.http.messages import ApiError
 from arkor_sync.emulator.models import Item, Job
 
-LIBRARIES = ("torch", "transformers", "peft", "gguf", "llguidance")
+# What the extra `local` installs, as in setup.cfg, by the names of the modules.
+LIBRARIES = {
+    "torch": "torch>=2.6",
+    "transformers": "transformers>=5.0",
+    "peft": "peft>=0.18",
+    "gguf": "gguf>=0.17",
+    "llguidance": "llguidance>=1.0",
+}
 PYTHONS = ((3, 11), (3, 14))
 
 
@@ -59,6 +66,7 @@ class LoraEngine(Engine):
         dtype: `auto` (`float32` on the CPU, `bfloat16` on a GPU), `float32`, `bfloat16`, `float16`.
         threads: How many cores the training may use; by default all but one.
         seed: Seeds the training; a `seed` in the config overrides it.
+        dry_run_steps: How many steps a job with `dry_run` has at the most.
 
     Raises:
         ValueError: A library is missing, or there is none for this Python.
@@ -75,6 +83,7 @@ class LoraEngine(Engine):
         dtype: str = "auto",
         threads: Optional[int] = None,
         seed: int = 42,
+        dry_run_steps: int = DRY_RUN_STEPS,
     ) -> None:
         super().__init__()
         check_libraries()
@@ -85,6 +94,7 @@ class LoraEngine(Engine):
             "dtype": dtype,
             "threads": threads or max(1, (cores or 2) - 1),
             "seed": seed,
+            "dry_run_steps": dry_run_steps,
         }
         self._seed = seed
         self._lock = threading.Lock()
@@ -231,20 +241,31 @@ class _ChildAnswer(Answer):
     ) -> None:
         self._child = child
         self._number = number
-        self._first = first
+        self._message = first
         self._answers = answers
 
     def __iter__(self) -> Generator[Piece, None, None]:
-        message = self._first
         try:
-            while "end" not in message:
-                _check_answer(message)
-                yield message["text"] if "text" in message else message["call"]
-                message = self._answers.get()
-            vars(self).update(message["end"])
+            while not self._ended:
+                _check_answer(self._message)
+                yield self._message["text"] if "text" in self._message else self._message["call"]
+                self._message = self._answers.get()
+            _check_answer(self._message)
         finally:
-            self._child.forget(self._number)
+            self.close()
+
+    def close(self) -> None:
+        """Let the child end the answer before its next token, and take over what it has counted."""
+        if not self._ended:
             self._child.tell({"do": "stop_chat", "chat": self._number})
+        while not self._ended:
+            self._message = self._answers.get()
+        vars(self).update(self._message.get("end", {}))
+        self._child.forget(self._number)
+
+    @property
+    def _ended(self) -> bool:
+        return not {"end", "error", "ended"}.isdisjoint(self._message)
 
 
 def check_libraries() -> None:
@@ -263,7 +284,7 @@ def check_libraries() -> None:
     if missing:
         raise ValueError(
             f"LoraEngine needs the extra 'local', and {missing[0]} is not installed: "
-            f"pip install {' '.join(LIBRARIES)}"
+            "pip install " + " ".join(f"'{each}'" for each in LIBRARIES.values())
         )
 
 

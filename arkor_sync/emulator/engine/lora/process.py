@@ -1,4 +1,4 @@
-"""Starts the child process, and passes messages to it and from it. Any thread of the parent.
+"""Starts the child process, and passes messages to it and from it. Any thread.
 
 The child is a new interpreter, so that nothing of this process is in it, and a program needs no
 `if __name__ == "__main__"`.

@@ -1,4 +1,4 @@
-"""Reads a job's records and makes tokens of them. Runs in the child process.
+"""Reads a job's records and makes tokens of them. Runs on a thread of its own.
 
 A data set may have a million records. They are read line by line, made into tokens a thousand at a
 time, and kept in a file: in memory each record takes 16 bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import itertools
 import random
 import tempfile
@@ -81,7 +80,6 @@ class TokenizedRecords:
         kept = array("i")
         self._file.seek(start * kept.itemsize)
         kept.frombytes(self._file.read(self.length(index) * kept.itemsize))
-        self._file.seek(0, io.SEEK_END)
         return [t if t >= 0 else ~t for t in kept], [t if t >= 0 else -100 for t in kept]
 
 

@@ -25,10 +25,11 @@ SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomia
 
 GREATEST_SEED = 2**63 - 1  # of PyTorch
 
-# The dry run checks all of the data and trains so many steps.
+# The dry run checks all of the data, trains so many steps, and then evaluates with so many records.
 DRY_RUN_STEPS = 10
+DRY_RUN_HELD_OUT = 32
 
-_KNOWN = frozenset(
+KNOWN = frozenset(
     """
     model datasetSource datasetFormat datasetSplit trainOnResponsesOnly loraR loraAlpha loraDropout
     maxLength loadIn4bit maxSteps numTrainEpochs learningRate batchSize optim lrSchedulerType
@@ -52,7 +53,7 @@ class Settings:
         learning_rate: The highest learning rate.
         weight_decay: The optimiser's weight decay.
         responses_only: Whether only the assistant's answers are learnt.
-        dry_run: Whether the training ends after a few steps.
+        dry_run: How many steps a dry run has at the most; None if it is none.
         seed: Seeds the adapter's first weights, the order of the records and the dropout.
     """
 
@@ -66,39 +67,53 @@ class Settings:
     learning_rate: float
     weight_decay: float
     responses_only: bool
-    dry_run: bool
+    dry_run: Optional[int]
     seed: int
 
 
-def settings_of(config: Dict[str, Any], seed: int) -> Settings:
+def settings_of(config: Dict[str, Any], seed: int, dry_run_steps: int = DRY_RUN_STEPS) -> Settings:
     """Read the settings of a job.
 
     Args:
         config: The job's config.
         seed: The seed, if the config has none.
+        dry_run_steps: How many steps a dry run has at the most.
 
     Raises:
         TrainingFailed: The engine cannot do what a setting asks for; the text names the setting.
     """
-    unknown = sorted(name for name in config if name not in _KNOWN and config[name] is not None)
+    unknown = sorted(name for name in config if name not in KNOWN and config[name] is not None)
     if unknown:
         raise TrainingFailed(
             f"the setting {unknown[0]!r:.100} is not known to the LoRA engine, and would have no "
             "effect; leave it out here"
         )
+    scheduler = _one_of(config, "lrSchedulerType", SCHEDULERS)
+    if scheduler == "constant" and _asks_for_steps(config.get("warmupSteps")):
+        raise TrainingFailed(
+            "lrSchedulerType 'constant' has no warm-up, and warmupSteps is given; use "
+            "'constant_with_warmup', or leave warmup_steps out"
+        )
     return Settings(
         r=_whole(config, "loraR", 16),
         alpha=_whole(config, "loraAlpha", 16),
         dropout=_number(config, "loraDropout", 0.0, below=1.0),
-        max_length=_whole(config, "maxLength", 0) if config.get("maxLength") else None,
+        max_length=_whole(config, "maxLength", 0) or None,
         four_bit=_flag(config, "loadIn4bit"),
         optimiser=_one_of(config, "optim", OPTIMISERS),
-        scheduler=_one_of(config, "lrSchedulerType", SCHEDULERS),
+        scheduler=scheduler,
         learning_rate=_number(config, "learningRate", DEFAULT_LEARNING_RATE),
         weight_decay=_number(config, "weightDecay", 0.0),
         responses_only=_flag(config, "trainOnResponsesOnly"),
-        dry_run=_flag(config, "dryRun"),
+        dry_run=dry_run_steps if _flag(config, "dryRun") else None,
         seed=_whole(config, "seed", seed, least=0, most=GREATEST_SEED),
+    )
+
+
+def _asks_for_steps(value: Any) -> bool:
+    """Whether a step field names more than no steps."""
+    return (
+        bool(value.get("steps") or value.get("ratio")) if isinstance(value, dict) else bool(value)
     )
 
 

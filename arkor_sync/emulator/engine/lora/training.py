@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter, step by step. Runs in the training thread of the child process."""
+"""Trains a LoRA adapter, step by step. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import gc
 import inspect
 import math
 import random
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.optimisers import optimiser_of
-from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, Settings
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_HELD_OUT, Settings
 from arkor_sync.emulator.engine.schedule import Schedule, plan
 
 MAX_GRADIENT_NORM = 1.0
@@ -71,6 +71,8 @@ class Training:
         import torch
 
         data, train, held_out = self._read()
+        if self._settings.dry_run:
+            del held_out[DRY_RUN_HELD_OUT:]
         schedule = self._plan(len(train), evaluates=bool(held_out))
         first = carried_on[1] if carried_on else 0
         # One that carries on by itself may have saved its last step, and not the final adapter.
@@ -112,7 +114,8 @@ class Training:
         config = self._config
         if self._settings.dry_run:
             planned = plan(config, count, evaluates=evaluates)
-            config = {**config, "maxSteps": min(planned.total_steps, DRY_RUN_STEPS)}
+            total = min(planned.total_steps, self._settings.dry_run)
+            config = {**config, "maxSteps": total, "evalSteps": {"steps": total}}
         return plan(config, count, evaluates=evaluates)
 
     def _with_adapter(self) -> Any:
@@ -184,6 +187,7 @@ class Training:
                 "dtype": str(base.model.dtype).replace("torch.", ""),
                 "trainedParameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
                 "totalSteps": schedule.total_steps,
+                "batchSize": schedule.batch_size,
                 "trainRecords": len(train),
                 "evalRecords": len(held_out),
                 "tokens": data.tokens,
@@ -212,7 +216,7 @@ class Training:
         first: int,
     ) -> None:
         micro = [schedule.batch_size]
-        begun = logged_at = time.monotonic()
+        begun = logged_at = monotonic()
         samples = 0
         saved: Optional[Dict[str, Any]] = None
         parameters = [each for each in model.parameters() if each.requires_grad]
@@ -233,7 +237,7 @@ class Training:
             epoch = round(step / schedule.steps_per_epoch, 4)
             log = {"type": "training.log", "step": step, "epoch": epoch}
             if _is_due(step, schedule.logging_steps) or last:
-                now = time.monotonic()
+                now = monotonic()
                 speed = samples / max(now - logged_at, 1e-9)
                 self._publish(
                     {
@@ -255,7 +259,7 @@ class Training:
         metrics = {
             "finalLoss": round(self._loss, 6),
             "totalSteps": schedule.total_steps,
-            "totalTime": round(time.monotonic() - begun, 3),
+            "totalTime": round(monotonic() - begun, 3),
         }
         self._publish({"type": "training.completed", "artifacts": [artifact], "metrics": metrics})
 
