@@ -13,13 +13,13 @@ import pytest
 import torch
 from jobs import names
 from peft import PeftModel
-from talks import Base, Talks, load_base
+from talks import Talks, load_base
 from trainings import dataset_of, train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints
-from arkor_sync.emulator.engine.lora.base_model import load
+from arkor_sync.emulator.engine.lora.base_model import BaseModel, load
 
 QUESTION = "Where is my order?"
 STEPS = 6
@@ -42,12 +42,14 @@ print(tokens[prompt["input_ids"].shape[1]:].tolist())
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return load_base(tmp_path_factory.mktemp("base"))
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return load_base(folder)
 
 
 @pytest.fixture(scope="module")
-def job(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def job(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a job that has learnt something."""
     folder = tmp_path_factory.mktemp("jobs")
     data = dataset_of(folder)
@@ -67,16 +69,18 @@ def test_each_folder_is_whole_and_there_is_nothing_else(job: Path) -> None:
         assert set(names(folder)) == FILES
 
 
-def test_the_card_names_the_model_and_its_licence(job: Path) -> None:
+def test_the_card_names_the_model_and_its_licence(base: BaseModel, job: Path) -> None:
     card = (job / "final" / "README.md").read_text()
     front = card.split("---\n")[1].splitlines()
-    assert front == ["library_name: peft", "base_model: tiny", "license: none"]
-    assert "A LoRA adapter for tiny" in card
+    assert front == ["library_name: peft", f"base_model: {base.name}", "license: mit"]
+    assert f"A LoRA adapter for {base.name}" in card
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint-2", "final"])
-def test_an_adapter_answers_elsewhere_as_it_does_here(base: Base, job: Path, name: str) -> None:
+def test_an_adapter_answers_elsewhere_as_it_does_here(
+    base: BaseModel, job: Path, name: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STRANGER, str(base.folder), str(job / name)],
         capture_output=True,
@@ -91,10 +95,10 @@ def test_an_adapter_answers_elsewhere_as_it_does_here(base: Base, job: Path, nam
 
 
 def test_a_merged_model_is_the_base_model_with_the_adapter(
-    base: Base, job: Path, tmp_path: Path
+    base: BaseModel, job: Path, tmp_path: Path
 ) -> None:
     before = logits_of(base.model)
-    checkpoints.merge(base, job / "final", tmp_path / "merged")  # type: ignore[arg-type]
+    checkpoints.merge(base, job / "final", tmp_path / "merged")
     expected = logits_of(PeftModel.from_pretrained(base.copy(), str(job / "final")).eval())
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert torch.allclose(logits_of(merged), expected, atol=1e-4)
@@ -103,17 +107,19 @@ def test_a_merged_model_is_the_base_model_with_the_adapter(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer.chat_template == base.tokenizer.chat_template
     card = (tmp_path / "merged" / "README.md").read_text()
-    assert "library_name: transformers\nbase_model: tiny\nlicense: none" in card
+    assert f"library_name: transformers\nbase_model: {base.name}\nlicense: mit" in card
     assert names(tmp_path) == ["merged"]
     again = load(str(tmp_path / "merged"), "cpu", "auto")
     assert torch.allclose(logits_of(again.model), expected, atol=1e-4)
-    assert again.licence == "none"
+    assert again.licence == "mit"
 
 
-def test_a_merge_that_cannot_work_leaves_nothing(base: Base, job: Path, tmp_path: Path) -> None:
+def test_a_merge_that_cannot_work_leaves_nothing(
+    base: BaseModel, job: Path, tmp_path: Path
+) -> None:
     def refused(adapter: Path, folder: Path) -> str:
         with pytest.raises(TrainingFailed) as caught:
-            checkpoints.merge(base, adapter, folder)  # type: ignore[arg-type]
+            checkpoints.merge(base, adapter, folder)
         return str(caught.value)
 
     (tmp_path / "there").mkdir()
@@ -128,7 +134,7 @@ def test_a_merge_that_cannot_work_leaves_nothing(base: Base, job: Path, tmp_path
 
 
 def test_a_folder_that_cannot_be_written_fails_the_job_and_leaves_nothing(
-    base: Base, tmp_path: Path
+    base: BaseModel, tmp_path: Path
 ) -> None:
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "checkpoint-2").write_text("a file is in its place")
@@ -137,7 +143,9 @@ def test_a_folder_that_cannot_be_written_fails_the_job_and_leaves_nothing(
     assert names(tmp_path / "job") == ["checkpoint-2"]
 
 
-def test_what_cannot_be_carried_on_with_is_named(base: Base, job: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_carried_on_with_is_named(
+    base: BaseModel, job: Path, tmp_path: Path
+) -> None:
     def refused(name: str) -> str:
         broken = shutil.copytree(job / "checkpoint-2", tmp_path / name / "checkpoint-2")
         (broken / name).write_bytes(b"PK\x03\x04 garbage")
