@@ -114,9 +114,7 @@ def test_a_merged_model_is_the_base_model_with_the_adapter(
     assert again.licence == "mit"
 
 
-def test_a_merge_that_cannot_work_leaves_nothing(
-    base: BaseModel, job: Path, tmp_path: Path
-) -> None:
+def test_a_merge_that_fails_leaves_nothing(base: BaseModel, job: Path, tmp_path: Path) -> None:
     def refused(adapter: Path, folder: Path) -> str:
         with pytest.raises(TrainingFailed) as caught:
             checkpoints.merge(base, adapter, folder)
@@ -143,9 +141,7 @@ def test_a_folder_that_cannot_be_written_fails_the_job_and_leaves_nothing(
     assert names(tmp_path / "job") == ["checkpoint-2"]
 
 
-def test_what_cannot_be_carried_on_with_is_named(
-    base: BaseModel, job: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_loaded_again_is_named(base: BaseModel, job: Path, tmp_path: Path) -> None:
     def refused(name: str) -> str:
         broken = shutil.copytree(job / "checkpoint-2", tmp_path / name / "checkpoint-2")
         (broken / name).write_bytes(b"PK\x03\x04 garbage")
