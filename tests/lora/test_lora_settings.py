@@ -21,16 +21,15 @@ def test_the_defaults() -> None:
     assert (settings.optimiser, settings.scheduler) == ("adamw_torch", "linear")
     assert (settings.learning_rate, settings.weight_decay) == (2e-4, 0.0)
     assert (settings.max_length, settings.seed) == (None, 7)
-    assert not (settings.four_bit or settings.responses_only or settings.dry_run)
+    assert not any((settings.four_bit, settings.responses_only, settings.dry_run))
 
 
 @pytest.mark.parametrize(
-    "given, kept",
+    ("given", "kept"),
     [
         ({"loraR": 4, "loraAlpha": 8.0, "loraDropout": 0.5}, {"r": 4, "alpha": 8, "dropout": 0.5}),
         ({"maxLength": 99}, {"max_length": 99}),
-        ({"maxLength": 0}, {"max_length": None}),
-        ({"loadIn4bit": True, "dryRun": True}, {"four_bit": True, "dry_run": True}),
+        ({"loadIn4bit": True, "dryRun": True}, {"four_bit": True, "dry_run": 10}),
         ({"trainOnResponsesOnly": True}, {"responses_only": True}),
         ({"seed": 0}, {"seed": 0}),
         ({"seed": GREATEST_SEED}, {"seed": GREATEST_SEED}),
@@ -47,7 +46,7 @@ def test_what_is_given_is_kept(given: Dict[str, Any], kept: Dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    "name, value, wanted",
+    ("name", "value", "wanted"),
     [
         ("loraR", 0, "a whole number, 1 or more"),
         ("loraR", 2.5, "a whole number, 1 or more"),
@@ -56,6 +55,7 @@ def test_what_is_given_is_kept(given: Dict[str, Any], kept: Dict[str, Any]) -> N
         ("loraR", float("nan"), "a whole number, 1 or more"),
         ("loraAlpha", -1, "a whole number, 1 or more"),
         ("loraAlpha", "16", "a whole number, 1 or more"),
+        ("maxLength", 0, "a whole number, 1 or more"),
         ("maxLength", -5, "a whole number, 1 or more"),
         ("seed", -1, f"a whole number, 0 to {GREATEST_SEED}"),
         ("seed", 2**63, f"a whole number, 0 to {GREATEST_SEED}"),
@@ -83,3 +83,11 @@ def test_a_setting_that_is_not_known_is_refused_by_name_unless_it_says_nothing()
     with pytest.raises(TrainingFailed, match="the setting 'packing' is not known to the LoRA"):
         settings_of({**NEEDED, "packing": False}, 42)
     settings_of({**NEEDED, "packing": None}, 42)
+
+
+@pytest.mark.parametrize("warmup", [{"steps": 2}, {"ratio": 0.1}, 3])
+def test_a_warm_up_that_would_have_no_effect_is_refused(warmup: Any) -> None:
+    constant = {**NEEDED, "lrSchedulerType": "constant"}
+    with pytest.raises(TrainingFailed, match="'constant' has no warm-up, and warmupSteps is given"):
+        settings_of({**constant, "warmupSteps": warmup}, 42)
+    settings_of({**constant, "warmupSteps": {"steps": 0}}, 42)

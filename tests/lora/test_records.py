@@ -113,7 +113,7 @@ def test_a_template_that_writes_a_beginning_differently_is_refused_with_the_line
 
 
 @pytest.mark.parametrize(
-    "messages, options, said",
+    ("messages", "options", "said"),
     [
         ([USER, ANSWER], {"max_length": 9}, r"line 1 has \d+ tokens, and at most 9 are allowed"),
         ([SYSTEM, USER], {}, "line 1 has nothing to learn: no message of the assistant"),
@@ -150,7 +150,7 @@ def test_blank_lines_and_a_byte_order_mark_are_left_out_and_the_lines_keep_their
 
 
 @pytest.mark.parametrize(
-    "line, said",
+    ("line", "said"),
     [
         (b"{", "line 3 is not valid JSON"),
         (b"\xff", "line 3 is not valid JSON"),
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> No
 
 def test_a_format_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     for value in ("alpaca", {"type": "sharegpt"}, {"type": ["chatml"]}, 5):
-        with pytest.raises(TrainingFailed, match="datasetFormat .*reads chatml or messages"):
+        with pytest.raises(TrainingFailed, match=r"datasetFormat .*reads chatml or messages"):
             read(blob(tmp_path / "x", datasetFormat=value))
 
 
@@ -308,9 +308,9 @@ def test_a_connection_that_is_cut_fails_the_job_and_names_no_secret(packed: bool
     half = body[: len(body) // 2]
     if not packed:
         half = half[: half.rindex(b"\n") + 1]  # at the end of a record, where it is not seen
-    with Server(answers(half, length=len(body), **headers)) as server:
-        with pytest.raises(TrainingFailed) as caught:
-            list(read(at(server.url, "s3cret")))
+    respond = answers(half, length=len(body), **headers)
+    with Server(respond) as server, pytest.raises(TrainingFailed) as caught:
+        list(read(at(server.url, "s3cret")))
     where = f"http://127.0.0.1:{server.port}/data.jsonl"
     reason = "the connection ended in the middle"
     assert str(caught.value) == f"the data set could not be read: {reason}: {where}"

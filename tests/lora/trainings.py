@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from talks import Base
-
+from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.settings import settings_of
 from arkor_sync.emulator.engine.lora.training import Training
+from arkor_sync.emulator.engine.sample import NAME
 
 MODEL = "unsloth/gemma-4-E4B-it"
-QUIET = {"loggingSteps": {"steps": 1}}
 
 
 def dataset_of(folder: Path, count: int = 12) -> Dict[str, Any]:
@@ -58,7 +57,7 @@ class Trained:
 
 
 def train(
-    base: Base,
+    base: BaseModel,
     directory: Path,
     carried_on: Optional[Tuple[Path, int]] = None,
     stopping: Callable[[], bool] = lambda: False,
@@ -68,7 +67,7 @@ def train(
     """Train to the end."""
     directory.mkdir(exist_ok=True)
     whole = {"model": MODEL, **config}
-    whole.setdefault("datasetSource", {"type": "huggingface", "name": "arkorlab/triage-demo"})
+    whole.setdefault("datasetSource", {"type": "huggingface", "name": NAME})
     events: List[Dict[str, Any]] = []
 
     def keep(event: Dict[str, Any]) -> None:
@@ -76,5 +75,5 @@ def train(
         publish(event)
 
     settings = settings_of(whole, 42)
-    Training(base, whole, settings, directory, keep, stopping).run(carried_on)  # type: ignore[arg-type]
+    Training(base, whole, settings, directory, keep, stopping).run(carried_on)
     return Trained(events)

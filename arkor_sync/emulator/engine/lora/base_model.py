@@ -202,7 +202,7 @@ def _convert(file: Path, folder: Path) -> None:
         if not folder.is_dir():  # another process may have converted it at the same time
             reason = f"{file} cannot be converted into {folder}: {error.strerror or error}"
             raise TrainingFailed(reason) from None
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # a file that is no GGUF meets many
         raise TrainingFailed(f"{file} cannot be read: {first_line(error)}") from None
     finally:
         if unfinished is not None:

@@ -153,6 +153,8 @@ class LoraEngine(Engine):
         finally:
             child.forget(job.id)
             child.tell({"do": "cancel", "job": job.id})
+            if ticket.stopping and not job.terminal:  # `close` may have been just before
+                child.kill()
             if not child.alive:
                 for unfinished in job.directory.glob("*.unfinished"):
                     shutil.rmtree(unfinished, ignore_errors=True)

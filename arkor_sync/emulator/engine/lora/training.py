@@ -213,7 +213,6 @@ class Training:
         micro = [schedule.batch_size]
         begun = logged_at = monotonic()
         samples = 0
-        saved: Optional[Dict[str, Any]] = None
         parameters = [each for each in model.parameters() if each.requires_grad]
         for step, chosen in self._batches(train, schedule, first):
             rate = rate_of(step)
@@ -368,12 +367,8 @@ class Training:
     def _save(self, model: Any, optimiser: Any, step: Optional[int]) -> Dict[str, Any]:
         import torch
 
-        state = {
-            "optim": self._settings.optimiser,
-            "optimiser": optimiser.state_dict(),
-            "random": torch.get_rng_state(),
-            "loss": self._loss,
-        }
+        state = {"optimiser": optimiser.state_dict(), "random": torch.get_rng_state()}
+        state.update(optim=self._settings.optimiser, loss=self._loss)
         if torch.cuda.is_available():
             state["cuda_random"] = torch.cuda.get_rng_state_all()
         folder = checkpoints.folder_of(self._directory, step)
