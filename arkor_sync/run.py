@@ -68,10 +68,11 @@ class Run(Inference):
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
-        cell = self._settlement.cell
-        self._handlers = handler_table((cell.callbacks, *flatten(options.callbacks)))
+        first = self._settlement.cell.callbacks
+        self._handlers = handler_table((first, *flatten(options.callbacks)))
         self._transport = client.transport()
         states = stateful(options.callbacks)
+        self._threads = RunThreads()
         self._lease = Lease(options.cursor_store, job.id, states, self.abort, options.lease_wait)
         with ExitStack() as undo:
             undo.callback(self._lease.release)
@@ -106,9 +107,8 @@ class Run(Inference):
                 clock=self._clock,
                 label=job.id,
             )
-            event = options.abort_event
-            watch = None if event is None else AbortWatch(event, self.abort, job.id)
-            self._threads = RunThreads(self._reader, self._worker, watch)
+            watch = options.abort_event and AbortWatch(options.abort_event, self.abort, job.id)
+            self._threads.take(self._reader, self._worker, watch)
             undo.pop_all()
 
     def start(self) -> Run:

@@ -13,13 +13,26 @@ _UNDO = 1.0  # seconds for the threads that have started to end, if one cannot s
 
 
 class RunThreads:
-    """Starts, stops and joins the reader, the worker and, where there is one, the abort watch."""
+    """Starts, stops and joins the reader, the worker and, where there is one, the abort watch.
 
-    def __init__(self, reader: Reader, worker: Worker, watch: Optional[AbortWatch]) -> None:
-        self._reader = reader
-        self._worker = worker
-        self._watch = watch
+    It is there before they are: a lease can be lost while the run is being made.
+    """
+
+    _reader: Reader
+    _worker: Worker
+
+    def __init__(self) -> None:
+        self._watch: Optional[AbortWatch] = None
+        self._complete = False
+        self._asked_to_stop = False
         self._stopped = False
+
+    def take(self, reader: Reader, worker: Worker, watch: Optional[AbortWatch]) -> None:
+        """Take what is started and stopped. After `stop` they end as soon as they are started."""
+        self._reader, self._worker, self._watch = reader, worker, watch
+        self._complete = True
+        if self._asked_to_stop:  # each side writes before it reads, so that one of them sees both
+            self.stop()
 
     def start(self, job_id: str, abort: Callable[[BaseException], None]) -> None:
         """Start all of them. If one cannot start, end those that have.
@@ -45,7 +58,8 @@ class RunThreads:
 
     def stop(self) -> None:
         """Have them end. It may be called again: an earlier call may have been interrupted."""
-        if self._stopped:
+        self._asked_to_stop = True
+        if self._stopped or not self._complete:
             return
         self._worker.stop()  # first: it then knows why the reader ends
         self._reader.stop()

@@ -309,6 +309,30 @@ def test_a_run_whose_lease_is_lost_ends_with_that(backend: MemoryBackend, stores
     assert backend.leases[JOB][0] == "another"
 
 
+def test_a_lease_may_be_lost_before_the_run_is_made(backend: MemoryBackend) -> None:
+    class Late(LeasedStore):
+        """The server's answer came when the lease had nearly ended."""
+
+        def reserve(self, job_id: str, on_lost: Any) -> Any:
+            reservation = super().reserve(job_id, on_lost)
+            reservation.lose("the lease could not be renewed in time")
+            return reservation
+
+    seen: List[int] = []
+    store = Late(backend)
+    run, _ = make_run(
+        [logs(1, 2), Hold()],
+        callbacks={"on_log": lambda ctx: seen.append(ctx.step)},
+        cursor_store=store,
+        error_policy=ErrorPolicy.log(),
+    )
+    with pytest.raises(LeaseLostError, match="could not be renewed in time"):
+        run.start().wait(PATIENCE)
+    assert has_ended(run)
+    assert seen == []
+    store.close()
+
+
 def test_no_policy_hides_a_lost_lease(backend: MemoryBackend, stores: Any) -> None:
     seen: List[int] = []
 
