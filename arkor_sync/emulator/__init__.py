@@ -1,6 +1,7 @@
 """A local Arkor cloud: the same routes, a small trainer that really trains, and faults. Any thread.
 
-It needs only the standard library, listens only on 127.0.0.1, and keeps its state in the object.
+It needs only the standard library, listens only on 127.0.0.1, and keeps its state in the object, or
+its jobs in a directory.
 
     from arkor_sync import create_trainer
     from arkor_sync.emulator import Emulator

@@ -204,15 +204,20 @@ class Emulator(Control):
             self._store.stopping = True
             self._store.notify()
             engines = [self.engine, *(job.engine for job in self._store.jobs.values())]
-        for engine in {id(engine): engine for engine in engines}.values():
+        engines = list({id(engine): engine for engine in engines}.values())
+        self._close(engines)
+        stuck = [*server.stop(), *self._runner.join()]
+        self._close(engines)  # a request that came in the meantime may have used one again
+        self._cleanup.close()
+        if stuck:
+            raise RuntimeError(f"threads of the emulator have not ended: {', '.join(stuck)}")
+
+    def _close(self, engines: List[Engine]) -> None:
+        for engine in engines:
             try:
                 engine.close()
             except Exception as error:
                 self.errors.append(error)
-        stuck = [*server.stop(), *self._runner.join()]
-        self._cleanup.close()
-        if stuck:
-            raise RuntimeError(f"threads of the emulator have not ended: {', '.join(stuck)}")
 
     def __enter__(self) -> Emulator:
         return self.start()

@@ -57,8 +57,11 @@ class JobRunner:
         self._start_thread(job)
 
     def publish_next(self, job: StoredJob) -> bool:
-        """Publish the next item of a job. Return False if there is none or the job has ended."""
-        if job.pending is None:  # it ended before the emulator started
+        """Publish the next item of a job. Return False if there is none or the job has ended.
+
+        The engine's generator is closed then, so that it lets go of what it holds for the job.
+        """
+        if job.pending is None:  # it has ended
             return False
         try:
             item = next(job.pending)
@@ -69,7 +72,14 @@ class JobRunner:
         except Exception as error:
             self._report_error(error)
             item = {"type": "training.failed", "error": "internal error", "step": job.step}
-        return self._store.publish(job, item, unless_terminal=True)
+        if self._store.publish(job, item, unless_terminal=True):
+            return True
+        pending, job.pending = job.pending, None
+        try:
+            getattr(pending, "close", lambda: None)()
+        except Exception as error:
+            self._report_error(error)
+        return False
 
     def join(self) -> List[str]:
         """Wait until all threads have ended. Return the names of those that have not."""

@@ -10,7 +10,7 @@ What the job's engine saves is beside the two.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import importlib
 import json
 import os
@@ -120,10 +120,11 @@ class SavedJobs:
             with open(path, "ab", buffering=0, opener=_private) as file:
                 size = file.tell()
                 try:
-                    if file.write(line) != len(line):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    while line:  # a disk that gets full takes a part, and then says why
+                        line = line[file.write(line) :]
                 except OSError:
-                    file.truncate(size)
+                    with contextlib.suppress(OSError):
+                        file.truncate(size)
                     raise
         except OSError as error:
             error.filename = error.filename or str(path)  # that of a full disk names no file
@@ -232,6 +233,8 @@ def _read_job(directory: Path) -> Tuple[StoredJob, Optional[int]]:
     path = directory / "job.json"
     record = _read(path)
     try:
+        if record["id"] != directory.name:  # a copy
+            raise ValueError(f"its id is {record['id']!r}")
         job = StoredJob(
             id=record["id"],
             org_id=record["orgId"],
@@ -248,8 +251,8 @@ def _read_job(directory: Path) -> Tuple[StoredJob, Optional[int]]:
             trained_by=record["engine"],
             ended=record["streamEnded"],
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the record of a job: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the record of the job {directory.name}: {error}") from None
     log = _events(job)
     *lines, torn = log.read_bytes().split(b"\n") if log.exists() else [b""]
     for number, line in enumerate(lines, start=1):

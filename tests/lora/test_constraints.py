@@ -7,8 +7,9 @@ from typing import Any, Dict, List
 
 import pytest
 import torch
-from talks import Base, Talks, load_base, request
+from talks import Talks, load_base, request
 
+from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.constraints import Constraints
 from arkor_sync.emulator.http.messages import ApiError
 
@@ -22,21 +23,21 @@ PERSON = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     return load_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
-def talks(base: Base) -> Talks:
+def talks(base: BaseModel) -> Talks:
     return Talks(base)
 
 
 @pytest.fixture(scope="module")
-def constraints(base: Base) -> Constraints:
+def constraints(base: BaseModel) -> Constraints:
     return Constraints(base.tokenizer, [EOS], VOCABULARY)
 
 
-def blind_answer(base: Base, constraints: Constraints, seed: int, **asked: Any) -> str:
+def blind_answer(base: BaseModel, constraints: Constraints, seed: int, **asked: Any) -> str:
     """Return what a model says that takes any token it may."""
     constraint = constraints.of(request(**asked))
     assert constraint is not None
@@ -119,7 +120,9 @@ def fits(value: Any, schema: Dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))
-def test_each_answer_follows_its_schema(base: Base, constraints: Constraints, first: int) -> None:
+def test_each_answer_follows_its_schema(
+    base: BaseModel, constraints: Constraints, first: int
+) -> None:
     for seed in range(first, first + 20):
         schema = a_schema(random.Random(seed))
         said = blind_answer(base, constraints, seed, constraint=("json", schema))
@@ -141,7 +144,7 @@ def test_an_answer_that_the_limit_ends_is_not_called_finished(talks: Talks) -> N
         json.loads(said.text)
 
 
-def test_an_empty_schema_is_any_object(base: Base, constraints: Constraints) -> None:
+def test_an_empty_schema_is_any_object(base: BaseModel, constraints: Constraints) -> None:
     for seed in range(20):
         said = blind_answer(base, constraints, seed, constraint=("json", {}))
         assert isinstance(json.loads(said), dict)
@@ -155,7 +158,7 @@ def test_an_empty_schema_is_any_object(base: Base, constraints: Constraints) -> 
     ],
 )
 def test_the_whitespace_is_as_the_modifiers_say(
-    base: Base, constraints: Constraints, options: Dict[str, Any], form: str
+    base: BaseModel, constraints: Constraints, options: Dict[str, Any], form: str
 ) -> None:
     schema = {
         "type": "object",
@@ -169,7 +172,9 @@ def test_the_whitespace_is_as_the_modifiers_say(
         assert re.fullmatch(form, said), said
 
 
-def test_other_properties_can_be_forbidden_throughout(base: Base, constraints: Constraints) -> None:
+def test_other_properties_can_be_forbidden_throughout(
+    base: BaseModel, constraints: Constraints
+) -> None:
     inner = {"properties": {"properties": {"type": "boolean"}}, "type": "object"}
     schema = {
         "type": "object",
@@ -190,7 +195,7 @@ def test_other_properties_can_be_forbidden_throughout(base: Base, constraints: C
 # -- other forms ----------------------------------------------------------------------------------
 
 
-def test_a_choice_is_one_of_the_texts(base: Base, constraints: Constraints) -> None:
+def test_a_choice_is_one_of_the_texts(base: BaseModel, constraints: Constraints) -> None:
     choices = ["a", "ab", "é😀", 'say "x"\n\\', "</b> | /r/", "a"]
     said = {
         blind_answer(base, constraints, seed, constraint=("choice", choices)) for seed in range(200)
@@ -207,7 +212,7 @@ def test_a_choice_is_one_of_the_texts(base: Base, constraints: Constraints) -> N
     ],
 )
 def test_the_whole_answer_matches_a_regex(
-    base: Base, constraints: Constraints, pattern: str, form: str
+    base: BaseModel, constraints: Constraints, pattern: str, form: str
 ) -> None:
     for seed in range(20):
         said = blind_answer(base, constraints, seed, constraint=("regex", pattern))
@@ -222,7 +227,9 @@ def test_the_whole_answer_matches_a_regex(
     ],
     ids=["lark", "gbnf"],
 )
-def test_an_answer_follows_a_grammar(base: Base, constraints: Constraints, grammar: str) -> None:
+def test_an_answer_follows_a_grammar(
+    base: BaseModel, constraints: Constraints, grammar: str
+) -> None:
     for seed in range(20):
         said = blind_answer(base, constraints, seed, constraint=("grammar", grammar))
         assert re.fullmatch("[a-c]=[0-9](,[a-c]=[0-9]){0,2}", said), said

@@ -44,7 +44,8 @@ import importlib.util, pathlib, arkor_sync
 root = pathlib.Path(arkor_sync.__file__).parent
 files = [each.relative_to(root.parent).with_suffix("") for each in sorted(root.rglob("*.py"))]
 names = [".".join(each.parts).removesuffix(".__init__") for each in files]
-of_an_extra = ("arkor_sync.contrib.",)  # Django's models cannot be imported without a site
+# Django's models cannot be imported without a site, and PyTorch looks for what is missing here.
+of_an_extra = ("arkor_sync.contrib.", "arkor_sync.emulator.engine.lora.")
 if not importlib.util.find_spec("click"):
     of_an_extra += ("arkor_sync.cli.",)
 names = [name for name in names if not name.startswith(of_an_extra)]

@@ -182,6 +182,14 @@ def test_an_unknown_scenario_is_one_line_with_those_that_there_are() -> None:
     assert line.endswith(f"unknown engine or scenario 'diverge'; there are: {names}")
 
 
+def test_a_state_directory_that_is_in_use_is_one_line(tmp_path: Path) -> None:
+    with Emulator(state_dir=tmp_path):
+        (line,) = refused("--state", str(tmp_path)).splitlines()
+    assert line.endswith(
+        f"another emulator uses the state directory {tmp_path}: stop it, or give another one"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -45,8 +45,9 @@ class Ticket:
     Attributes:
         job: The job's record. Its `events` and `saved_steps` tell what has been published.
         config: The job's config.
-        resumed: Whether the engine carries on from what it has saved in `job.directory`. It may
-            yield events again that have been published: they are left out.
+        resumed: Whether the engine carries on from what it has saved in `job.directory`. It yields
+            again what may not have been published, from the events of the saved step on: those
+            that have been are left out.
     """
 
     def __init__(self, job: Job, store: Store, *, manual: bool, resumed: bool = False) -> None:
@@ -150,6 +151,10 @@ class Answer(ABC):
     def __iter__(self) -> Generator[Piece, None, None]:
         """Yield the pieces, and count."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Stop answering, also if nobody has asked for a piece. It may be called twice."""
+
 
 class Engine(ABC):
     """Base class of engines.
@@ -195,8 +200,9 @@ class Engine(ABC):
         """
 
     def close(self) -> None:  # noqa: B027  most engines hold nothing
-        """Let go of what outlives a job, such as a process. The emulator calls it when it stops.
+        """Let go of what outlives a job, such as a process.
 
-        Jobs may still be waiting: `Ticket.stopping` is true. The engine can be used again
-        afterwards, by another emulator.
+        An emulator that stops calls it twice: while jobs may still wait (`Ticket.stopping` is
+        true), and after the last request, which may have used the engine again. Another emulator
+        can use the engine afterwards.
         """

@@ -36,12 +36,13 @@ class Chat(Resource):
             raise ApiError(404, str(error)) from None
         completion = ChatCompletion(chat, model, pieces)
         if not body.get("stream"):
-            return Response(200, completion.body())
+            with closing(completion):
+                return Response(200, completion.body())
 
         def write(out: StreamBody) -> None:
-            out.begin()
-            with closing(completion.frames()) as frames:  # a client that goes away ends the answer
-                for frame in frames:
+            with closing(completion):  # a client that goes away ends the answer
+                out.begin()
+                for frame in completion.frames():
                     out.write(LogEntry(frame))
             out.finish(END if self._settings.chat_end == "end" else Frame("[DONE]"))
 

@@ -69,6 +69,12 @@ class ChatCompletion:
         if (self._chat.body.get("streamOptions") or {}).get("includeUsage"):
             yield self._frame({"choices": [], "usage": self._usage()})
 
+    def close(self) -> None:
+        """Let the engine end the answer, wherever it is."""
+        close = getattr(self._pieces, "close", None)  # of an `Answer`, or of a generator
+        if close is not None:
+            close()
+
     def _chunk(self, delta: Dict[str, Any], finish_reason: Optional[str] = None) -> Frame:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return self._frame({"choices": [choice]})

@@ -1,11 +1,11 @@
-"""Chat with the base model and its adapters. Each answer runs in a thread of its own."""
+"""Chat with the base model and its adapters. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import threading
+import traceback
 import uuid
 from collections import OrderedDict, deque
 from pathlib import Path
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 KEPT_ADAPTERS = 8
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
-
-_logger = logging.getLogger("arkor_sync.emulator")
 
 
 class Chats:
@@ -102,7 +100,7 @@ class Chats:
         except ApiError as error:
             send(error=str(error), status=error.status)
         except Exception as error:
-            _logger.exception("a chat answer failed")
+            traceback.print_exc()
             send(error=f"{type(error).__name__}: {error}", status=500)
         finally:
             with self._lock:
@@ -128,13 +126,17 @@ class Chats:
                     f"holds the answer as well, has {self._context}"
                 )
             limit = min(limit, self._context - len(prompt))
+
+        def end(reason: str) -> Dict[str, Any]:
+            counts = {"prompt_tokens": len(prompt), "completion_tokens": tokens}
+            return {"finish_reason": reason, **counts}
+
         text, arguments = _Text(self._tokenizer), ""
-        reason, tokens, given, cache = "length", 0, prompt, None
-        while tokens < limit:
+        tokens, given, cache, complete = 0, prompt, None, False
+        while tokens < limit and not complete:
             with self._turn, torch.no_grad():
                 if stopped.is_set():
-                    reason = "stop"
-                    break
+                    return end("stop")
                 output = model(
                     input_ids=torch.tensor([given], device=model.device),
                     use_cache=True,
@@ -144,26 +146,20 @@ class Chats:
                 logits = output.logits[0, -1].float().cpu()
             token = sampler.choose(logits, constraint)
             cache, given, tokens = output[self._cache], [token], tokens + 1
-            complete = constraint is not None and constraint.take(token)
-            piece = text.add(token) if token not in self._ends else ""
+            complete = token in self._ends
+            piece = "" if complete else text.add(token)
+            if constraint is not None:
+                complete = constraint.take(token) or complete
+            if complete or tokens == limit:
+                piece += text.rest() if complete else text.rest().rstrip(UNFINISHED)
             if request["tool"]:
                 arguments += piece
             elif piece:
                 send(text=piece)
-            if complete or token in self._ends:
-                reason = "stop"
-                break
-        rest = text.rest() if reason == "stop" else text.rest().rstrip(UNFINISHED)
         if request["tool"]:
-            send(call=_call(request["tool"][0], arguments + rest))
-            reason = "tool_calls" if reason == "stop" else reason
-        elif rest:
-            send(text=rest)
-        return {
-            "finish_reason": reason,
-            "prompt_tokens": len(prompt),
-            "completion_tokens": tokens,
-        }
+            send(call=_call(request["tool"][0], arguments))
+            return end("tool_calls" if complete else "length")
+        return end("stop" if complete else "length")
 
 
 class _Turn:
@@ -205,14 +201,17 @@ class _Models:
                 if not (adapter / name).is_file():
                     raise ApiError(404, f"there is no adapter here any more: {adapter / name}")
             if adapter not in self._adapted:
+                while len(self._adapted) >= KEPT_ADAPTERS:
+                    self._adapted.popitem(last=False)
                 # Without low_cpu_mem_usage the weights would first be drawn from the global
                 # random numbers, and a training draws from those, too.
                 self._adapted[adapter] = PeftModel.from_pretrained(
-                    self._base.copy(), str(adapter), low_cpu_mem_usage=True
+                    self._base.copy(),
+                    str(adapter),
+                    low_cpu_mem_usage=True,
+                    torch_device=str(self._base.model.device),
                 ).eval()
             self._adapted.move_to_end(adapter)
-            while len(self._adapted) > KEPT_ADAPTERS:
-                self._adapted.popitem(last=False)
             return self._adapted[adapter]
 
 

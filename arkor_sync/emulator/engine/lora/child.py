@@ -127,10 +127,10 @@ class Child:
             reason = f"{type(error).__name__}: {base_model.first_line(error)}"
             self._send({"chat": number, "error": reason, "status": 500})
             return
-        if number in self._stopped_chats:
-            return
         adapter = message["adapter"]
         chats.start(number, adapter and Path(adapter), message["request"])
+        if number in self._stopped_chats:  # before it was started
+            chats.stop(number)
 
     def _base(self, four_bit: Optional[bool] = False) -> Tuple[base_model.BaseModel, Chats]:
         """Return the model, loaded; for None whichever is loaded."""

@@ -1,4 +1,4 @@
-"""Which tokens may come next in an answer that must have a form. Runs in a chat's thread."""
+"""Which tokens may come next in an answer that must have a form. Runs on a thread of its own."""
 
 from __future__ import annotations
 

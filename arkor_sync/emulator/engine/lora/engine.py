@@ -219,20 +219,31 @@ class _ChildAnswer(Answer):
     ) -> None:
         self._child = child
         self._number = number
-        self._first = first
+        self._message = first
         self._answers = answers
 
     def __iter__(self) -> Generator[Piece, None, None]:
-        message = self._first
         try:
-            while "end" not in message:
-                _check_answer(message)
-                yield message["text"] if "text" in message else message["call"]
-                message = self._answers.get()
-            vars(self).update(message["end"])
+            while not self._ended:
+                _check_answer(self._message)
+                yield self._message["text"] if "text" in self._message else self._message["call"]
+                self._message = self._answers.get()
+            _check_answer(self._message)
         finally:
-            self._child.forget(self._number)
+            self.close()
+
+    def close(self) -> None:
+        """Let the child end the answer before its next token, and take over what it has counted."""
+        if not self._ended:
             self._child.tell({"do": "stop_chat", "chat": self._number})
+        while not self._ended:
+            self._message = self._answers.get()
+        vars(self).update(self._message.get("end", {}))
+        self._child.forget(self._number)
+
+    @property
+    def _ended(self) -> bool:
+        return not {"end", "error", "ended"}.isdisjoint(self._message)
 
 
 def check_libraries() -> None:

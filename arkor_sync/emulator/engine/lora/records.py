@@ -55,6 +55,14 @@ class TokenizedRecords:
         self._ends.append(len(tokens) + (self._ends[-1] if self._ends else 0))
         self.learnt += sum(learnt)
 
+    def finish(self) -> None:
+        """Write what has been added, before a record is read.
+
+        Raises:
+            OSError: There is no space.
+        """
+        self._file.flush()
+
     def length(self, index: int) -> int:
         """Return how many tokens a record has."""
         return self._ends[index] - (self._ends[index - 1] if index else 0)
@@ -68,10 +76,8 @@ class TokenizedRecords:
         """Return a record's tokens and its labels: the token, or -100 where it is not learnt."""
         start = self._ends[index - 1] if index else 0
         kept = array("i")
-        self._file.flush()
         self._file.seek(start * kept.itemsize)
         kept.frombytes(self._file.read(self.length(index) * kept.itemsize))
-        self._file.seek(0, io.SEEK_END)
         return [t if t >= 0 else ~t for t in kept], [t if t >= 0 else -100 for t in kept]
 
 
@@ -205,6 +211,7 @@ def tokenized(
                 break
             for tokens, learnt in template.tokens_of(batch):
                 made.append(tokens, learnt)
+        made.finish()
     except OSError as error:
         raise TrainingFailed(f"{directory} cannot be written: {error.strerror or error}") from None
     if not len(made) and not stopping():

@@ -1,4 +1,4 @@
-"""Chooses the next token of an answer. Runs in a chat's thread."""
+"""Chooses the next token of an answer. Runs on a thread of its own."""
 
 from __future__ import annotations
 

@@ -84,6 +84,12 @@ def settings_of(config: Dict[str, Any], seed: int) -> Settings:
             f"the setting {unknown[0]!r:.100} is not known to the LoRA engine, and would have no "
             "effect; leave it out here"
         )
+    scheduler = _one_of(config, "lrSchedulerType", SCHEDULERS)
+    if scheduler == "constant" and _asks_for_steps(config.get("warmupSteps")):
+        raise TrainingFailed(
+            "lrSchedulerType 'constant' has no warm-up, and warmupSteps is given; use "
+            "'constant_with_warmup', or leave warmup_steps out"
+        )
     responses_only = config.get("trainOnResponsesOnly")
     if responses_only is not None and not isinstance(responses_only, bool):
         raise _refused("trainOnResponsesOnly", responses_only, "true or false")
@@ -94,12 +100,19 @@ def settings_of(config: Dict[str, Any], seed: int) -> Settings:
         max_length=_whole(config, "maxLength", 0) if config.get("maxLength") else None,
         four_bit=config.get("loadIn4bit") is True,
         optimiser=_one_of(config, "optim", OPTIMISERS),
-        scheduler=_one_of(config, "lrSchedulerType", SCHEDULERS),
+        scheduler=scheduler,
         learning_rate=_number(config, "learningRate", DEFAULT_LEARNING_RATE),
         weight_decay=_number(config, "weightDecay", 0.0),
         responses_only=bool(responses_only),
         dry_run=config.get("dryRun") is True,
         seed=_whole(config, "seed", seed, least=0),
+    )
+
+
+def _asks_for_steps(value: Any) -> bool:
+    """Whether a step field names more than no steps."""
+    return (
+        bool(value.get("steps") or value.get("ratio")) if isinstance(value, dict) else bool(value)
     )
 
 

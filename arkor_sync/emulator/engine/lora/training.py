@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
+from arkor_sync.emulator.engine.lora.optimisers import optimiser_of
 from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, Settings
 from arkor_sync.emulator.engine.schedule import Schedule, plan
 
@@ -78,7 +79,7 @@ class Training:
             )
         torch.manual_seed(self._settings.seed)
         model = self._with_adapter()
-        optimiser = _optimiser(self._settings, model)
+        optimiser = optimiser_of(self._settings, model)
         rate_of = self._rates(optimiser, schedule)
         if carried_on:
             self._carry_on(carried_on[0], model, optimiser)
@@ -367,33 +368,6 @@ class Training:
             state["cuda_random"] = torch.cuda.get_rng_state_all()
         folder = checkpoints.folder_of(self._directory, step)
         return checkpoints.save(folder, model, self._base, state)
-
-
-def _optimiser(settings: Settings, model: Any) -> Any:
-    import torch
-
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    name = settings.optimiser
-    if name in ("adamw_8bit", "paged_adamw_8bit"):
-        try:
-            from bitsandbytes import optim
-        except ImportError:
-            raise TrainingFailed(
-                f"optim {name!r} needs bitsandbytes (pip install bitsandbytes); leave it out here, "
-                "or use 'adamw_torch'"
-            ) from None
-        made = optim.AdamW8bit if name == "adamw_8bit" else optim.PagedAdamW8bit
-        return made(parameters, **options)
-    made = {
-        "adamw_torch": torch.optim.AdamW,
-        "adamw_torch_fused": lambda *args, **kw: torch.optim.AdamW(*args, fused=True, **kw),
-        "adafactor": torch.optim.Adafactor,
-        "adagrad": torch.optim.Adagrad,
-        "rmsprop": torch.optim.RMSprop,
-        "sgd": torch.optim.SGD,
-    }[name]
-    return made(parameters, **options)
 
 
 def _is_due(step: int, every: int) -> bool:
