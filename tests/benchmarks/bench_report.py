@@ -72,7 +72,7 @@ class Size:
     silent: int = 500
     tiny: bool = False
     trainings: int = 10
-    steps: int = 5
+    steps: int = 4
     curve: int = 12
     phases: int = 5
 

@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 BATCH = 4
 SEED = 7
-WORDS = 64  # of a record
+WORDS = 40  # of a record
 PATIENCE = 600.0  # seconds; only ever waited out by a failure
 WITHOUT_END = 1_000_000  # steps of a training that is ended from outside
 TRL = ("trl", "datasets")

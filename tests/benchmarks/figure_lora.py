@@ -128,7 +128,7 @@ def add_schema(figure: Figure, found: Dict[str, float]) -> None:
     add(
         figure,
         "a JSON schema, each token of the answer",
-        f"{more:.3f} ms more than the {1000 * found['free']:.3f} ms of a free one",
+        f"{more:.3f} ms of CPU more than the {1000 * found['free']:.3f} ms of a free one",
         f"at most {LONGEST:g} ms more",
         more <= LONGEST,
     )

