@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing would tak
 # The names are listed twice: here for type checkers, and below for the interpreter. A test compares
 # the lists.
 if TYPE_CHECKING:
+    from arkor_sync._follow import follow as follow
     from arkor_sync._submission_row import Submission as Submission
     from arkor_sync.cloud.chat import ChatResponse as ChatResponse
     from arkor_sync.cloud.chat_types import ChatMessage as ChatMessage
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from arkor_sync.manifest import Arkor as Arkor
     from arkor_sync.manifest import create_arkor as create_arkor
     from arkor_sync.manifest import load_project as load_project
+    from arkor_sync.rehearsal import Rehearsal as Rehearsal
     from arkor_sync.result import Artifact as Artifact
     from arkor_sync.result import Metrics as Metrics
     from arkor_sync.result import RunHealth as RunHealth
@@ -136,10 +138,11 @@ if TYPE_CHECKING:
     from arkor_sync.submitting import submit as submit
     from arkor_sync.trainer import Trainer as Trainer
     from arkor_sync.trainer import create_trainer as create_trainer
-    from arkor_sync.trainer import follow as follow
 else:
     _MODULES = {
-        "trainer": "create_trainer follow Trainer",
+        "trainer": "create_trainer Trainer",
+        "_follow": "follow",
+        "rehearsal": "Rehearsal",
         "_submission_row": "Submission",
         "submitting": "submit recover_submissions settle_submission",
         "follower": "Follower",

@@ -19,6 +19,7 @@ from arkor_sync._common.arguments import (
 )
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.extras import import_extra
+from arkor_sync._follow import follow
 from arkor_sync.callbacks import Callback, Callbacks, CallbacksInput
 from arkor_sync.contrib._celery_shutdown import (
     is_cut,
@@ -43,7 +44,7 @@ from arkor_sync.stream.around import AroundFunction
 from arkor_sync.stream.error_policy import ErrorPolicy
 from arkor_sync.stream.reconnect import ReconnectPolicy
 from arkor_sync.submitting import submit
-from arkor_sync.trainer import Trainer, follow
+from arkor_sync.trainer import Trainer
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.client import CloudApiClient

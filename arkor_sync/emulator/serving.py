@@ -15,12 +15,13 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from arkor_sync.emulator.emulator import Emulator
 from arkor_sync.emulator.engine.base import Engine
+from arkor_sync.emulator.engine.lora.engine import LoraEngine
 from arkor_sync.emulator.engine.ngram import NgramEngine
 from arkor_sync.emulator.engine.scenarios import SCENARIOS, scenario
 from arkor_sync.emulator.engine.scripted import ScriptedEngine
 from arkor_sync.emulator.recording import load_recording
 
-ENGINES: Dict[str, Callable[[], Engine]] = {"ngram": NgramEngine}
+ENGINES: Dict[str, Callable[..., Engine]] = {"ngram": NgramEngine, "lora": LoraEngine}
 """The engines that train, by their names on the command line."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -37,6 +38,8 @@ def configured(
     port: Optional[int] = None,
     speed: Optional[float] = None,
     engine: Optional[str] = None,
+    model: Optional[str] = None,
+    device: Optional[str] = None,
     replay: Optional[str] = None,
     faults: Optional[str] = None,
     file: Optional[str] = None,
@@ -48,6 +51,8 @@ def configured(
         port: The port; 0, or None, for a free one.
         speed: Virtual seconds for each real second.
         engine: One of `engine_names`.
+        model: What the engine `lora` trains; see `LoraEngine`.
+        device: Where it trains.
         replay: The file of a recording: each job plays it.
         faults: A JSON or TOML file with a list `faults`.
         file: A JSON or TOML file with a scenario, faults and options; see `Emulator.from_file`.
@@ -59,6 +64,10 @@ def configured(
     """
     options: Dict[str, Any] = {"port": port, "speed": speed, "state_dir": state}
     options = {name: value for name, value in options.items() if value is not None}
+    of_engine = {"model": model, "device": device}
+    of_engine = {name: value for name, value in of_engine.items() if value is not None}
+    if of_engine and engine != "lora":
+        raise ValueError(f"--{next(iter(of_engine))} is for the engine lora: give --engine lora")
     chosen: Optional[Engine] = None
     if replay is not None:
         if engine is not None:
@@ -68,7 +77,7 @@ def configured(
             raise ValueError(f"{replay}: there is no event in it")
         chosen = ScriptedEngine(events=events)
     elif engine in ENGINES:
-        chosen = ENGINES[engine]()
+        chosen = ENGINES[engine](**of_engine)
     elif engine is not None:
         if engine not in SCENARIOS:
             names = ", ".join(engine_names())

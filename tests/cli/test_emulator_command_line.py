@@ -214,6 +214,11 @@ def test_a_recording_is_played_again(nobody: CommandLine, tmp_path: Path) -> Non
         (("--replay", "empty.json"), "empty.json: there is no event in it"),
         (("--replay", "missing.json"), "missing.json"),
         (("--replay", "list.json", "--engine", "ngram"), "give one of the two"),
+        (("--model", "m"), "--model is for the engine lora: give --engine lora"),
+        (
+            ("--engine", "ngram", "--device", "cpu"),
+            "--device is for the engine lora: give --engine",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_line(
@@ -228,6 +233,17 @@ def test_what_cannot_work_is_refused_in_a_line(
     assert says in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert (ended.stdout, sorted(os.listdir(nobody.cwd))) == ("", before)
+
+
+def test_without_its_libraries_the_engine_lora_is_refused_in_a_line(nobody: CommandLine) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from arkor_sync.cli import main; sys.exit(main())"
+    )
+    without = replace(nobody, program=(sys.executable, "-c", code))
+    ended = execute(without, "--engine", "lora", "--", "touch", "it-ran", code=2)
+    assert "LoraEngine needs " in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(nobody.cwd.iterdir()) == []
 
 
 def test_a_port_in_use_is_refused_in_a_line(nobody: CommandLine) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
-from typing import Any
+import sys
+from dataclasses import replace
+from typing import Any, Tuple
 
 import pytest
 
@@ -379,3 +381,31 @@ def test_a_timeout_that_cannot_work_names_the_option(nobody: CommandLine, given:
     ended = nobody("start", "--timeout", given, code=2)
     number = float(given)
     assert f"--timeout: got float {number}; give a number of seconds from 0\n" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--local-model", "m"), "--local-model is for --rehearse"),
+        (("--rehearse", "--detach"), "give it without --detach and --timeout"),
+        (("--rehearse", "--timeout", "9"), "give it without --detach and --timeout"),
+    ],
+)
+def test_what_a_rehearsal_cannot_do_is_refused(
+    nobody: CommandLine, arguments: Tuple[str, ...], says: str
+) -> None:
+    ended = nobody("start", *arguments, code=2)
+    assert says in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_without_its_libraries_nothing_is_rehearsed(nobody: CommandLine) -> None:
+    write_project(nobody.cwd)
+    code = (
+        "import sys; sys.modules['torch'] = None; from arkor_sync.cli import main; sys.exit(main())"
+    )
+    ended = replace(nobody, program=(sys.executable, "-c", code))("start", "--rehearse", code=2)
+    first, last = ended.stderr.splitlines()
+    assert first == "arkor-sync: bot is rehearsed here; nothing is submitted"
+    assert "rehearse: LoraEngine needs " in last
+    assert ended.stdout == ""

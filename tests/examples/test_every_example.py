@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.example_runs import EXAMPLES
-from support.extras import need
+from support.extras import need, need_packaged_model
 from support.waiting import PATIENCE
 
 ALL = sorted(EXAMPLES.glob("*.py"))
@@ -73,6 +73,8 @@ def test_ctrl_c_ends_it_without_a_traceback_and_leaves_no_emulator_behind(
 ) -> None:
     if example.stem in NEEDED:
         need(NEEDED[example.stem])
+    if example.stem == "local_lora":
+        need_packaged_model()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "here").mkdir()
     with subprocess.Popen(

@@ -26,8 +26,8 @@ FLOORS: List[Set[str]] = [
     {"_follower_jobs", "_follower_starters", "_follower_troubles", "_submission_search"},
     {"_follower_shares"},
     {"handlers"},
-    {"trainer"},
-    {"run"},
+    {"_follow", "trainer"},
+    {"rehearsal", "run"},
     {"_notebook_cell", "_preload", "_run_control", "_run_health", "_run_record", "_settlement"},
     {"callbacks", "comparison", "contexts", "history", "options", "result"},
     {"_inference", "_log_context"},
@@ -206,7 +206,7 @@ def the_emulator_stands_apart(sources: Sources) -> List[str]:
 
 
 def uses_emulator(importer: str) -> bool:
-    return importer.split(".")[0] in ("cli", "testing")
+    return importer.split(".")[0] in ("cli", "rehearsal", "testing")
 
 
 def errors_import_nothing_of_ours(sources: Sources) -> List[str]:

@@ -17,7 +17,16 @@ PYTHONS = [
 ]
 
 
-OF_SEVERAL = {"extras", "orjson", "servers", "tests"}  # sessions of nox for more than one Python
+OF_SEVERAL = {
+    "extras",
+    "local",
+    "orjson",
+    "servers",
+    "tests",
+}  # sessions of nox for more than one Python
+
+
+SOME = r'python_version (?:<|>=) "3\.\d+"'
 
 
 def text_of(name: str) -> str:
@@ -55,7 +64,7 @@ def test_each_library_of_an_extra_for_users_says_from_which_version_it_works() -
     assert set(EXTRAS) > FOR_DEVELOPERS
     for extra in FOR_USERS:
         for each in EXTRAS[extra]:
-            assert re.fullmatch(r'[\w-]+>=[\d.]+(,<\d+)?(; python_version < "3\.\d+")?', each)
+            assert re.fullmatch(rf"[\w-]+>=[\d.]+(,<\d+)?(; {SOME}( and {SOME})?)?", each)
 
 
 def test_no_address_is_given_that_others_may_own() -> None:

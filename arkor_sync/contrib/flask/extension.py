@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional
 from arkor_sync._common.arguments import check
 from arkor_sync._common.extras import import_extra
 from arkor_sync._common.locks import ProcessLock
+from arkor_sync._follow import follow
 from arkor_sync._submission_row import Submission
 from arkor_sync._submission_search import is_same_project, parts_of_row, scope_of
 from arkor_sync.callbacks import CallbacksInput
@@ -20,7 +21,7 @@ from arkor_sync.follower import CallbacksOfJob, Follower
 from arkor_sync.run import Run
 from arkor_sync.stores.leased import LeasedStore
 from arkor_sync.submitting import recover_submissions, submit
-from arkor_sync.trainer import Trainer, create_trainer, follow
+from arkor_sync.trainer import Trainer, create_trainer
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask

@@ -15,6 +15,7 @@ from arkor_sync import ArkorUsageError, handlers
 from arkor_sync._common import extras
 from arkor_sync.contrib.celery import make_follow_task
 from arkor_sync.contrib.flask import Arkor
+from arkor_sync.emulator.engine.lora.engine import LIBRARIES, PYTHONS
 from support.extras import EXTRAS, FOR_USERS
 
 CALL = re.compile(r'import_extra\(\s*"([\w.]+)",\s*"([\w-]+)"')
@@ -70,7 +71,11 @@ def test_what_needs_no_library_works_without() -> None:
 
 
 def test_the_messages_and_setup_cfg_name_the_same_requirements() -> None:
-    assert {extra: "\n".join(EXTRAS[extra]) for extra in FOR_USERS} == extras.REQUIREMENTS
+    named = {extra: "\n".join(EXTRAS[extra]) for extra in FOR_USERS}
+    first, last = (f"3.{minor}" for _, minor in (PYTHONS[0], (3, PYTHONS[1][1] + 1)))
+    marker = f'; python_version >= "{first}" and python_version < "{last}"'
+    assert named.pop("local") == "\n".join(f"{each}{marker}" for each in LIBRARIES.values())
+    assert named == extras.REQUIREMENTS
 
 
 def test_every_library_that_is_imported_is_of_an_extra_and_has_its_test_here() -> None:

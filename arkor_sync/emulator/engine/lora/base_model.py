@@ -1,4 +1,4 @@
-"""Finds, converts and loads the model that is trained. Runs in the child process."""
+"""Finds, converts and loads the model that is trained. Runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def load(model: Optional[str], device: str, dtype: str, *, four_bit: bool = Fals
             str(found.folder), use_safetensors=True, trust_remote_code=False, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # safetensors, tokenizers and PyTorch have errors of their own
         raise TrainingFailed(
             f"the model {found.name} cannot be loaded: {first_line(error)}"
         ) from None

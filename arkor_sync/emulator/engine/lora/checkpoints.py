@@ -1,4 +1,4 @@
-"""Saves and loads adapters, and the state that a training carries on from. In the child process.
+"""Saves and loads adapters and the state of a training. Runs on a thread of its own.
 
 A checkpoint is a folder of PEFT's: `adapter_model.safetensors`, `adapter_config.json`, and a card
 that names the base model and its licence. Beside them is `training_state.pt`.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora.base_model import BaseModel, first_line
@@ -100,16 +99,17 @@ def load_weights(folder: Path, model: Any) -> None:
         ) from None
 
 
-def latest_step(directory: Path) -> int:
-    """Return the step of a job's last checkpoint, or 0. What is unfinished is deleted."""
-    steps = [0]
-    for each in directory.glob("checkpoint-*"):
-        if each.name.endswith(_UNFINISHED):
-            shutil.rmtree(each, ignore_errors=True)
-        found = re.fullmatch(r"checkpoint-(\d+)", each.name)
-        if found and (each / STATE).is_file():
-            steps.append(int(found[1]))
-    return max(steps)
+def latest_step(directory: Path, steps: List[int]) -> int:
+    """Return the last step whose checkpoint is there, or 0. What is unfinished is deleted.
+
+    Args:
+        directory: The job's directory.
+        steps: The steps of the checkpoints that have been told of.
+    """
+    for each in directory.glob("*" + _UNFINISHED):
+        shutil.rmtree(each, ignore_errors=True)
+    there = [step for step in steps if (folder_of(directory, step) / STATE).is_file()]
+    return max(there, default=0)
 
 
 def merge(base: BaseModel, adapter: Path, folder: Path) -> None:
@@ -124,12 +124,14 @@ def merge(base: BaseModel, adapter: Path, folder: Path) -> None:
 
     if folder.exists():
         raise TrainingFailed(f"{folder} exists already; name a new folder")
+    if not (adapter / "adapter_config.json").is_file():  # else it is asked of the Hub
+        raise TrainingFailed(f"there is no adapter in {adapter}: it has no adapter_config.json")
     unfinished = folder.with_name(folder.name + _UNFINISHED)
     try:
         merged = PeftModel.from_pretrained(copy.deepcopy(base.model), str(adapter))
         merged.merge_and_unload().save_pretrained(unfinished)
         base.tokenizer.save_pretrained(unfinished)
-        (unfinished / "README.md").write_text(_card(base), encoding="utf-8")
+        (unfinished / "README.md").write_text(_card(base, merged=True), encoding="utf-8")
         os.replace(unfinished, folder)
     except Exception as error:
         raise TrainingFailed(f"{adapter} cannot be merged: {first_line(error)}") from None
@@ -137,9 +139,12 @@ def merge(base: BaseModel, adapter: Path, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _card(base: BaseModel) -> str:
+def _card(base: BaseModel, *, merged: bool = False) -> str:
+    library, what = "peft", f"A LoRA adapter for {base.name}"
+    if merged:
+        library, what = "transformers", f"{base.name} with a LoRA adapter added to its weights"
     return (
-        f"---\nlibrary_name: peft\nbase_model: {base.name}\nlicense: {base.licence}\n---\n\n"
-        f"A LoRA adapter for {base.name}, whose licence is: {base.licence}. It was trained by a "
+        f"---\nlibrary_name: {library}\nbase_model: {base.name}\nlicense: {base.licence}\n---\n\n"
+        f"{what}. The licence of {base.name} is: {base.licence}. The adapter was trained by a "
         f"local Arkor, on the weights in `{base.folder}`.\n"
     )

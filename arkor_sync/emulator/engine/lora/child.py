@@ -1,4 +1,4 @@
-"""The child process: it takes messages, trains and chats. Runs in its own threads.
+"""The child process: it takes messages, trains and chats. Runs on a thread of its own.
 
 The main thread reads messages, lines of JSON, from standard input. One thread trains, one job after
 the other. Each chat answer has a thread of its own. When the parent ends, standard input does, too,
@@ -36,7 +36,7 @@ class Child:
     """What the child process does.
 
     Args:
-        options: The engine's `model`, `device`, `dtype`, `threads` and `seed`.
+        options: The engine's `model`, `device`, `dtype`, `threads`, `seed` and `dry_run_steps`.
         output: The file descriptor that messages to the parent are written to.
     """
 
@@ -89,12 +89,12 @@ class Child:
     def _train(self, message: Message) -> None:
         job, config = message["job"], message["config"]
         directory = Path(message["directory"])
-        settings = settings_of(config, self._options["seed"])
+        settings = settings_of(config, self._options["seed"], self._options["dry_run_steps"])
         carried_on = None
         if message["branched_from"]:
             folder, step = message["branched_from"]
             carried_on = checkpoints.folder_of(Path(folder), step), int(step)
-        step = checkpoints.latest_step(directory) if message["resumed"] else 0
+        step = checkpoints.latest_step(directory, message["saved_steps"])
         if step:
             carried_on = checkpoints.folder_of(directory, step), step
         try:

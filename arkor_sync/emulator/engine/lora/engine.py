@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import queue
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -25,11 +26,18 @@ from arkor_sync.emulator.engine.base import (
     TrainingFailed,
 )
 from arkor_sync.emulator.engine.lora.process import ChildProcess, Message
-from arkor_sync.emulator.engine.lora.settings import settings_of
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, settings_of
 from arkor_sync.emulator.http.messages import ApiError
 from arkor_sync.emulator.models import Item, Job
 
-LIBRARIES = ("torch", "transformers", "peft", "gguf", "llguidance")
+# What the extra `local` installs, as in setup.cfg, by the names of the modules.
+LIBRARIES = {
+    "torch": "torch>=2.6",
+    "transformers": "transformers>=5.0",
+    "peft": "peft>=0.18",
+    "gguf": "gguf>=0.17",
+    "llguidance": "llguidance>=1.0",
+}
 PYTHONS = ((3, 11), (3, 14))
 
 
@@ -58,6 +66,7 @@ class LoraEngine(Engine):
         dtype: `auto` (`float32` on the CPU, `bfloat16` on a GPU), `float32`, `bfloat16`, `float16`.
         threads: How many cores the training may use; by default all but one.
         seed: Seeds the training; a `seed` in the config overrides it.
+        dry_run_steps: How many steps a job with `dry_run` has at the most.
 
     Raises:
         ValueError: A library is missing, or there is none for this Python.
@@ -74,6 +83,7 @@ class LoraEngine(Engine):
         dtype: str = "auto",
         threads: Optional[int] = None,
         seed: int = 42,
+        dry_run_steps: int = DRY_RUN_STEPS,
     ) -> None:
         super().__init__()
         check_libraries()
@@ -84,6 +94,7 @@ class LoraEngine(Engine):
             "dtype": dtype,
             "threads": threads or max(1, (cores or 2) - 1),
             "seed": seed,
+            "dry_run_steps": dry_run_steps,
         }
         self._seed = seed
         self._lock = threading.Lock()
@@ -122,7 +133,8 @@ class LoraEngine(Engine):
             "job": job.id,
             "config": ticket.config,
             "directory": str(job.directory),
-            "resumed": ticket.resumed,
+            # A later checkpoint may be there, whose events have not been published.
+            "saved_steps": sorted(job.saved_steps) if ticket.resumed else [],
             "branched_from": branched_from and [str(branched_from[0]), branched_from[1]],
         }
         child.ask(job.id, message, listen)
@@ -141,6 +153,9 @@ class LoraEngine(Engine):
         finally:
             child.forget(job.id)
             child.tell({"do": "cancel", "job": job.id})
+            if not child.alive:
+                for unfinished in job.directory.glob("*.unfinished"):
+                    shutil.rmtree(unfinished, ignore_errors=True)
 
     def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
         """Answer with a checkpoint, or with the base model."""
@@ -170,7 +185,11 @@ class LoraEngine(Engine):
         child = self._running_child()
         child.ask(number, message, answers.put)
         first = answers.get()
-        _check_answer(first)
+        try:
+            _check_answer(first)
+        except ApiError:
+            child.forget(number)
+            raise
         return _ChildAnswer(child, number, first, answers)
 
     def merge(self, adapter: Union[str, Path], folder: Union[str, Path]) -> None:
@@ -185,7 +204,8 @@ class LoraEngine(Engine):
         """
         answers: queue.SimpleQueue[Message] = queue.SimpleQueue()
         key = f"merge-{next(self._numbers)}"
-        message = {"do": "merge", "job": key, "adapter": str(adapter), "folder": str(folder)}
+        paths = {"adapter": os.path.abspath(adapter), "folder": os.path.abspath(folder)}
+        message = {"do": "merge", "job": key, **paths}
         child = self._running_child()
         child.ask(key, message, answers.put)
         answer = answers.get()
@@ -262,7 +282,7 @@ def check_libraries() -> None:
     if missing:
         raise ValueError(
             f"LoraEngine needs the extra 'local', and {missing[0]} is not installed: "
-            f"pip install {' '.join(LIBRARIES)}"
+            "pip install " + " ".join(f"'{each}'" for each in LIBRARIES.values())
         )
 
 

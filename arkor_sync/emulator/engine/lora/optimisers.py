@@ -1,4 +1,4 @@
-"""Makes the optimiser that a job's settings name. Runs in the child process."""
+"""Makes the optimiser that a job's settings name. Runs on a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the child process, and passes messages to it and from it. Any thread of the parent.
+"""Starts the child process, and passes messages to it and from it. Any thread.
 
 The child is a new interpreter, so that nothing of this process is in it, and a program needs no
 `if __name__ == "__main__"`.
@@ -105,6 +105,8 @@ class ChildProcess:
         assert stdout is not None
         with stdout:
             for line in stdout:
+                if not line.endswith(b"\n"):  # it was killed as it wrote this one
+                    break
                 message = json.loads(line)
                 with self._lock:
                     listener = self._listeners.get(message.get("job", message.get("chat")))

@@ -1,4 +1,4 @@
-"""Reads a job's records and makes tokens of them. Runs in the child process.
+"""Reads a job's records and makes tokens of them. Runs on a thread of its own.
 
 A data set may have a million records. They are read line by line, made into tokens a thousand at a
 time, and kept in a file: in memory each record takes 16 bytes.
@@ -6,11 +6,12 @@ time, and kept in a file: in memory each record takes 16 bytes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import io
 import itertools
 import random
 import tempfile
+import weakref
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class TokenizedRecords:
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it vanishes with this object
+        weakref.finalize(self, _close, self._file)
         self._ends = array("q")
         self.learnt = 0
 
@@ -55,8 +57,8 @@ class TokenizedRecords:
         self._ends.append(len(tokens) + (self._ends[-1] if self._ends else 0))
         self.learnt += sum(learnt)
 
-    def finish(self) -> None:
-        """Write what has been added, before a record is read.
+    def flush(self) -> None:
+        """Write what is not written yet.
 
         Raises:
             OSError: There is no space.
@@ -79,6 +81,11 @@ class TokenizedRecords:
         self._file.seek(start * kept.itemsize)
         kept.frombytes(self._file.read(self.length(index) * kept.itemsize))
         return [t if t >= 0 else ~t for t in kept], [t if t >= 0 else -100 for t in kept]
+
+
+def _close(file: Any) -> None:
+    with contextlib.suppress(OSError):  # there is no space for what is not written yet
+        file.close()
 
 
 @dataclass(frozen=True)
@@ -211,7 +218,7 @@ def tokenized(
                 break
             for tokens, learnt in template.tokens_of(batch):
                 made.append(tokens, learnt)
-        made.finish()
+        made.flush()
     except OSError as error:
         raise TrainingFailed(f"{directory} cannot be written: {error.strerror or error}") from None
     if not len(made) and not stopping():
@@ -248,10 +255,9 @@ def _check_format(value: Any) -> None:
 def _of_lines(source: Dict[str, Any]) -> Iterator[Numbered]:
     where = shown(source["url"])
     try:
-        with _opened(source["url"], source.get("token")) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"line {number}", record_of(number, line)
+        for number, line in enumerate(_lines(source["url"], source.get("token")), start=1):
+            if line.strip():
+                yield f"line {number}", record_of(number, line)
     except TrainingFailed as error:
         raise TrainingFailed(f"{error}: {where}") from None
     except Exception as error:  # of requests, urllib3 or the system
@@ -259,24 +265,43 @@ def _of_lines(source: Dict[str, Any]) -> Iterator[Numbered]:
         raise TrainingFailed(f"the data set could not be read: {reason}: {where}") from None
 
 
-def _opened(url: str, token: Optional[str]) -> Any:
-    """Open a file or an address for reading, line by line."""
+def _lines(url: str, token: Optional[str]) -> Iterator[bytes]:
+    """Yield the lines of a file or of what an address answers, as they are read."""
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(url2pathname(parts.path)).open("rb")
-    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        with Path(url2pathname(parts.path)).open("rb") as file:
+            yield from file
+        return
+    local = _is_local(url)
+    if parts.scheme != "https" and not local:
         raise TrainingFailed("the data set's URL must begin with https:// or file://")
     import requests
 
     with requests.Session() as session:
         session.trust_env = not local  # a request to this machine goes through no proxy
         response = session.get(url, stream=True, timeout=FETCH_TIMEOUT, auth=_Token(token))
-    if response.status_code != 200:
-        response.close()
-        raise TrainingFailed(f"the data set could not be read: HTTP {response.status_code}")
-    response.raw.decode_content = True
-    return io.BufferedReader(response.raw, 1 << 16)
+        with response:
+            if response.status_code != 200:
+                raise TrainingFailed(f"the data set could not be read: HTTP {response.status_code}")
+            if urlsplit(response.url).scheme != "https" and not _is_local(response.url):
+                raise TrainingFailed("the data set's URL leads to one that begins with http://")
+            response.raw.enforce_content_length = True  # urllib3 1 takes the half for the whole
+            rest = b""
+            try:
+                for chunk in response.iter_content(1 << 16):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from lines
+            except requests.exceptions.ChunkedEncodingError:
+                raise TrainingFailed(
+                    "the data set could not be read: the connection ended in the middle"
+                ) from None
+            yield rest
+
+
+def _is_local(url: str) -> bool:
+    """Tell whether a URL is of an HTTP server on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
 
 
 class _Token:

@@ -23,10 +23,13 @@ OPTIMISERS = (
 # The schedulers that need no arguments but the warm-up.
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 
-# The dry run checks all of the data and trains so many steps.
-DRY_RUN_STEPS = 10
+GREATEST_SEED = 2**63 - 1  # of PyTorch
 
-_KNOWN = frozenset(
+# The dry run checks all of the data, trains so many steps, and then evaluates with so many records.
+DRY_RUN_STEPS = 10
+DRY_RUN_HELD_OUT = 32
+
+KNOWN = frozenset(
     """
     model datasetSource datasetFormat datasetSplit trainOnResponsesOnly loraR loraAlpha loraDropout
     maxLength loadIn4bit maxSteps numTrainEpochs learningRate batchSize optim lrSchedulerType
@@ -50,7 +53,7 @@ class Settings:
         learning_rate: The highest learning rate.
         weight_decay: The optimiser's weight decay.
         responses_only: Whether only the assistant's answers are learnt.
-        dry_run: Whether the training ends after a few steps.
+        dry_run: How many steps a dry run has at the most; None if it is none.
         seed: Seeds the adapter's first weights, the order of the records and the dropout.
     """
 
@@ -64,21 +67,22 @@ class Settings:
     learning_rate: float
     weight_decay: float
     responses_only: bool
-    dry_run: bool
+    dry_run: Optional[int]
     seed: int
 
 
-def settings_of(config: Dict[str, Any], seed: int) -> Settings:
+def settings_of(config: Dict[str, Any], seed: int, dry_run_steps: int = DRY_RUN_STEPS) -> Settings:
     """Read the settings of a job.
 
     Args:
         config: The job's config.
         seed: The seed, if the config has none.
+        dry_run_steps: How many steps a dry run has at the most.
 
     Raises:
         TrainingFailed: The engine cannot do what a setting asks for; the text names the setting.
     """
-    unknown = sorted(name for name in config if name not in _KNOWN and config[name] is not None)
+    unknown = sorted(name for name in config if name not in KNOWN and config[name] is not None)
     if unknown:
         raise TrainingFailed(
             f"the setting {unknown[0]!r:.100} is not known to the LoRA engine, and would have no "
@@ -90,22 +94,19 @@ def settings_of(config: Dict[str, Any], seed: int) -> Settings:
             "lrSchedulerType 'constant' has no warm-up, and warmupSteps is given; use "
             "'constant_with_warmup', or leave warmup_steps out"
         )
-    responses_only = config.get("trainOnResponsesOnly")
-    if responses_only is not None and not isinstance(responses_only, bool):
-        raise _refused("trainOnResponsesOnly", responses_only, "true or false")
     return Settings(
         r=_whole(config, "loraR", 16),
         alpha=_whole(config, "loraAlpha", 16),
         dropout=_number(config, "loraDropout", 0.0, below=1.0),
-        max_length=_whole(config, "maxLength", 0) if config.get("maxLength") else None,
-        four_bit=config.get("loadIn4bit") is True,
+        max_length=_whole(config, "maxLength", 0) or None,
+        four_bit=_flag(config, "loadIn4bit"),
         optimiser=_one_of(config, "optim", OPTIMISERS),
         scheduler=scheduler,
         learning_rate=_number(config, "learningRate", DEFAULT_LEARNING_RATE),
         weight_decay=_number(config, "weightDecay", 0.0),
-        responses_only=bool(responses_only),
-        dry_run=config.get("dryRun") is True,
-        seed=_whole(config, "seed", seed, least=0),
+        responses_only=_flag(config, "trainOnResponsesOnly"),
+        dry_run=dry_run_steps if _flag(config, "dryRun") else None,
+        seed=_whole(config, "seed", seed, least=0, most=GREATEST_SEED),
     )
 
 
@@ -120,12 +121,23 @@ def _refused(name: str, value: Any, wanted: str) -> TrainingFailed:
     return TrainingFailed(f"{name} {value!r:.100}: the LoRA engine takes {wanted}")
 
 
-def _whole(config: Dict[str, Any], name: str, default: int, least: int = 1) -> int:
+def _flag(config: Dict[str, Any], name: str) -> bool:
+    value = config.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _refused(name, value, "true or false")
+    return bool(value)
+
+
+def _whole(
+    config: Dict[str, Any], name: str, default: int, least: int = 1, most: Optional[int] = None
+) -> int:
     value = config.get(name)
     if value is None:
         return default
-    if not is_number(value) or value != int(value) or value < least:
-        raise _refused(name, value, f"a whole number, {least} or more")
+    fits = is_number(value) and value == int(value) and value >= least
+    if not fits or (most is not None and value > most):
+        limit = "or more" if most is None else f"to {most}"
+        raise _refused(name, value, f"a whole number, {least} {limit}")
     return int(value)
 
 

@@ -1,19 +1,20 @@
-"""Trains a LoRA adapter, step by step. Runs in the training thread of the child process."""
+"""Trains a LoRA adapter, step by step. Runs on a thread of its own."""
 
 from __future__ import annotations
 
 import gc
 import inspect
+import math
 import random
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.engine.base import TrainingFailed
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.optimisers import optimiser_of
-from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, Settings
+from arkor_sync.emulator.engine.lora.settings import DRY_RUN_HELD_OUT, Settings
 from arkor_sync.emulator.engine.schedule import Schedule, plan
 
 MAX_GRADIENT_NORM = 1.0
@@ -70,9 +71,13 @@ class Training:
         import torch
 
         data, train, held_out = self._read()
+        if self._settings.dry_run:
+            del held_out[DRY_RUN_HELD_OUT:]
         schedule = self._plan(len(train), evaluates=bool(held_out))
         first = carried_on[1] if carried_on else 0
-        if first >= schedule.total_steps:
+        # One that carries on by itself may have saved its last step, and not the final adapter.
+        branched = carried_on is not None and carried_on[0].parent != self._directory
+        if first > schedule.total_steps or (branched and first == schedule.total_steps):
             raise TrainingFailed(
                 f"there is nothing to train after step {first}: the job has "
                 f"{schedule.total_steps} steps; give a greater max_steps"
@@ -109,7 +114,8 @@ class Training:
         config = self._config
         if self._settings.dry_run:
             planned = plan(config, count, evaluates=evaluates)
-            config = {**config, "maxSteps": min(planned.total_steps, DRY_RUN_STEPS)}
+            total = min(planned.total_steps, self._settings.dry_run)
+            config = {**config, "maxSteps": total, "evalSteps": {"steps": total}}
         return plan(config, count, evaluates=evaluates)
 
     def _with_adapter(self) -> Any:
@@ -144,9 +150,11 @@ class Training:
 
         state = checkpoints.load_state(folder)
         checkpoints.load_weights(folder, model)
-        optimiser.load_state_dict(state["optimiser"])
-        for group in optimiser.param_groups:  # a branch may have another one
-            group["weight_decay"] = self._settings.weight_decay
+        self._loss = state["loss"]
+        if state["optim"] == self._settings.optimiser:  # a branch may have another one
+            optimiser.load_state_dict(state["optimiser"])
+            for group in optimiser.param_groups:
+                group["weight_decay"] = self._settings.weight_decay
         torch.set_rng_state(state["random"])
         if "cuda_random" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_random"])
@@ -179,6 +187,7 @@ class Training:
                 "dtype": str(base.model.dtype).replace("torch.", ""),
                 "trainedParameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
                 "totalSteps": schedule.total_steps,
+                "batchSize": schedule.batch_size,
                 "trainRecords": len(train),
                 "evalRecords": len(held_out),
                 "tokens": data.tokens,
@@ -207,7 +216,7 @@ class Training:
         first: int,
     ) -> None:
         micro = [schedule.batch_size]
-        begun = logged_at = time.monotonic()
+        begun = logged_at = monotonic()
         samples = 0
         saved: Optional[Dict[str, Any]] = None
         parameters = [each for each in model.parameters() if each.requires_grad]
@@ -217,31 +226,32 @@ class Training:
                 group["lr"] = rate
             batch = [data[index] for index in chosen]
             self._loss = self._learn(model, parameters, batch, micro, step)
+            if not math.isfinite(self._loss):
+                raise TrainingFailed(
+                    f"the loss of step {step} is {self._loss}: the learning rate is too high"
+                )
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             samples += len(batch)
             last = step == schedule.total_steps
             epoch = round(step / schedule.steps_per_epoch, 4)
+            log = {"type": "training.log", "step": step, "epoch": epoch}
             if _is_due(step, schedule.logging_steps) or last:
-                now = time.monotonic()
+                now = monotonic()
                 speed = samples / max(now - logged_at, 1e-9)
                 self._publish(
                     {
-                        "type": "training.log",
-                        "step": step,
+                        **log,
                         "loss": round(self._loss, 6),
                         "evalLoss": None,
                         "learningRate": rate,
-                        "epoch": epoch,
                         "samplesPerSecond": round(speed, 3),
                     }
                 )
                 samples, logged_at = 0, now
             if _is_due(step, schedule.eval_steps):
                 loss = round(self._evaluate(model, data, held_out, micro), 6)
-                self._publish(
-                    {"type": "training.log", "step": step, "evalLoss": loss, "epoch": epoch}
-                )
+                self._publish({**log, "evalLoss": loss})
             if _is_due(step, schedule.save_steps):
                 saved = self._save(model, optimiser, step)
                 self._publish({"type": "checkpoint.saved", "step": step, "artifacts": [saved]})
@@ -249,7 +259,7 @@ class Training:
         metrics = {
             "finalLoss": round(self._loss, 6),
             "totalSteps": schedule.total_steps,
-            "totalTime": round(time.monotonic() - begun, 3),
+            "totalTime": round(monotonic() - begun, 3),
         }
         self._publish({"type": "training.completed", "artifacts": [artifact], "metrics": metrics})
 
@@ -363,7 +373,12 @@ class Training:
     def _save(self, model: Any, optimiser: Any, step: Optional[int]) -> Dict[str, Any]:
         import torch
 
-        state = {"optimiser": optimiser.state_dict(), "random": torch.get_rng_state()}
+        state = {
+            "optim": self._settings.optimiser,
+            "optimiser": optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "loss": self._loss,
+        }
         if torch.cuda.is_available():
             state["cuda_random"] = torch.cuda.get_rng_state_all()
         folder = checkpoints.folder_of(self._directory, step)
