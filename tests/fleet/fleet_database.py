@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, TypeVar
 
@@ -16,11 +17,13 @@ from sqlalchemy.pool import NullPool
 from arkor_sync import (
     CloudApiClient,
     SQLCursorStore,
+    StoreUnavailableError,
     recover_submissions,
     settle_submission,
 )
 from arkor_sync.stores.backend import SUBMITTED, Holder, Member
 from support.postgres import Postgres, name_of
+from support.waiting import until
 
 D = TypeVar("D", bound="Database")
 
@@ -104,7 +107,14 @@ class Database:
         """Have all leases end at once."""
         for each in self.holders():
             if each.owner is not None:
-                self.store.backend.release(each.job_id, each.owner, each.epoch)
+                until(partial(self._released, each))
+
+    def _released(self, holder: Holder) -> bool:
+        try:
+            self.store.backend.release(holder.job_id, str(holder.owner), holder.epoch)
+        except StoreUnavailableError:  # SQLite, which the others keep locked on a loaded machine
+            return False
+        return True
 
     def submitted(self) -> Dict[str, str]:
         """Return the job of each key that has one."""
