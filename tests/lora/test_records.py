@@ -341,7 +341,7 @@ peaks = []
 def stopping():
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return False
-data = tokenized(read(config), Template(tokenizer, True, 999), Path(sys.argv[3]), stopping)
+data = tokenized(read(config), Template(tokenizer, False, 999), Path(sys.argv[3]), stopping)
 print(len(data), (peaks[-1] - peaks[1]) // 1024)
 """
 
