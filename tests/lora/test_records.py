@@ -117,9 +117,10 @@ def test_a_template_that_writes_a_beginning_differently_is_refused_with_the_line
     [
         ([USER, ANSWER], {"max_length": 9}, r"line 1 has \d+ tokens, and at most 9 are allowed"),
         ([SYSTEM, USER], {}, "line 1 has nothing to learn: no message of the assistant"),
+        ([ANSWER, USER], {}, "line 1 begins with the assistant"),
         ([SYSTEM, ANSWER], {"text": RAISES}, "line 1: .* refuses it: no system message, please"),
     ],
-    ids=["long", "no answer", "raises"],
+    ids=["long", "no answer", "answer first", "raises"],
 )
 def test_a_record_that_cannot_be_learnt_is_named(
     tokenizer: Any, tmp_path: Path, messages: Any, options: Dict[str, Any], said: str

@@ -133,6 +133,12 @@ class Template:
             spans.append([])
             if not self.responses_only:
                 continue
+            if record[0]["role"] == "assistant":
+                raise TrainingFailed(
+                    f"the data set's {name} begins with the assistant, so nothing asks for that "
+                    "answer; put a message of the user before it, or leave "
+                    "train_on_responses_only out"
+                )
             for index, message in enumerate(record):
                 if message["role"] == "assistant":
                     spans[-1].append((len(texts), len(texts) + 1))
