@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -100,11 +101,12 @@ def show(who: str, response: ChatResponse) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=50, help="optimiser steps; 50 by default")
+    parser.add_argument("--steps", type=int, default=40, help="optimiser steps; 40 by default")
     steps = parser.parse_args().steps
     learnt = []  # by checkpoint: whether its answer had the form of the data
 
-    with Emulator(LoraEngine(packaged_model())) as emulator:
+    engine = LoraEngine(packaged_model(), threads=os.cpu_count())  # nothing else is to be done
+    with Emulator(engine) as emulator:
         print(f"a local Arkor is at {emulator.url}")
         client = emulator.client()
         show("the base model", client.chat(PROMPT, base_model=MODEL, **ASK))

@@ -24,7 +24,7 @@ def test_the_held_out_loss_falls_by_a_third_and_the_answers_take_the_form_of_the
     assert len(held_out) == 10
     assert held_out[-1] < held_out[0] * 2 / 3
     asked = re.findall(r"^  (.*) is asked: ", done.stdout, re.MULTILINE)
-    assert asked == ["the base model", "checkpoint 25", "checkpoint 50"]
+    assert asked == ["the base model", "checkpoint 20", "checkpoint 40"]
     forms = re.findall(r"it has the form of the data: (.*)", done.stdout)
     assert (forms[0], forms[-1]) == ("no", "yes")
     assert done.stdout.endswith("status: completed\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import threading
 import traceback
 import uuid
@@ -117,7 +118,6 @@ class Chats:
         prompt = prompt_tokens(self._tokenizer, request)
         sampler = Sampler(self._base.model, request, prompt)
         constraint = self._constraints.of(request)
-        model = self._models.of(adapter)
         limit = request["max_tokens"]
         if self._context is not None:
             if len(prompt) >= self._context:
@@ -137,8 +137,8 @@ class Chats:
             with self._turn, torch.no_grad():
                 if stopped.is_set():
                     return end("stop")
-                output = model(
-                    input_ids=torch.tensor([given], device=model.device),
+                output = self._models.of(adapter)(
+                    input_ids=torch.tensor([given], device=self._base.model.device),
                     use_cache=True,
                     logits_to_keep=1,
                     **{self._cache: cache},
@@ -182,37 +182,47 @@ class _Turn:
 
 
 class _Models:
-    """The base model and the adapters that were chatted with last, each in modules of its own."""
+    """The base model, and modules of their own with the adapters that were chatted with last.
+
+    Only one of those adapters is active. So `of` is called, and the model is used, in a turn.
+    """
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        self._lock = threading.Lock()
-        self._plain: Any = None
-        self._adapted: OrderedDict[Path, Any] = OrderedDict()
+        self._adapted: Any = None
+        self._names: OrderedDict[Path, str] = OrderedDict()
+        self._numbers = itertools.count(1)
 
     def of(self, adapter: Optional[Path]) -> Any:
         """Return the model with an adapter, or without one."""
-        with self._lock:
-            if adapter is None:
-                if self._plain is None:
-                    self._plain = self._base.copy()
-                return self._plain
-            for name in ("adapter_config.json", "adapter_model.safetensors"):
-                if not (adapter / name).is_file():
-                    raise ApiError(404, f"there is no adapter here any more: {adapter / name}")
-            if adapter not in self._adapted:
-                while len(self._adapted) >= KEPT_ADAPTERS:
-                    self._adapted.popitem(last=False)
-                # Without low_cpu_mem_usage the weights would first be drawn from the global
-                # random numbers, and a training draws from those, too.
-                self._adapted[adapter] = PeftModel.from_pretrained(
-                    self._base.copy(),
-                    str(adapter),
-                    low_cpu_mem_usage=True,
-                    torch_device=str(self._base.model.device),
-                ).eval()
-            self._adapted.move_to_end(adapter)
-            return self._adapted[adapter]
+        if adapter is None:
+            return self._base.model
+        if adapter not in self._names:
+            self._load(adapter)
+        self._names.move_to_end(adapter)
+        name = self._names[adapter]
+        if self._adapted.active_adapter != name:
+            self._adapted.set_adapter(name)
+        return self._adapted
+
+    def _load(self, adapter: Path) -> None:
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (adapter / file).is_file():
+                raise ApiError(404, f"there is no adapter here any more: {adapter / file}")
+        name = f"adapter-{next(self._numbers)}"
+        # Without low_cpu_mem_usage the weights would first be drawn from the global random numbers,
+        # and a training draws from those, too.
+        how = {"low_cpu_mem_usage": True, "torch_device": str(self._base.model.device)}
+        if self._adapted is None:
+            model = self._base.copy()
+            self._adapted = PeftModel.from_pretrained(model, str(adapter), name, **how).eval()
+        else:
+            self._adapted.load_adapter(str(adapter), name, **how)
+        self._names[adapter] = name
+        while len(self._names) > KEPT_ADAPTERS:
+            _, oldest = self._names.popitem(last=False)
+            self._adapted.set_adapter(name)
+            self._adapted.delete_adapter(oldest)
 
 
 class _Text:
