@@ -59,10 +59,10 @@ OF_SERVERS = [served("servers-test")[0], served("servers-test")[-1]]
 SERVER_ROOMS = in_tests("stores", "follower", "contrib", "fleet", "test_submission.py")
 OLDER = {OF_SERVERS[0]: ("SQLAlchemy~=2.0.0", "Django~=4.2.0")}
 
-# What depends on the version of CPython: threads, processes, sockets, files and data classes.
+# What depends most on the version of CPython: threads, processes, sockets, files and data classes.
 # `servers` has stores and follower.
 OF_CPYTHON = [
-    *in_tests("common", "cloud", "stream", "runs", "hangs", "processes", "pickling", "chaos"),
+    *in_tests("common", "stream", "runs", "hangs", "processes", "chaos"),
     *sorted(map(str, Path("tests").glob("test_*.py"))),
 ]
 
@@ -172,8 +172,8 @@ def extras(session: nox.Session) -> None:
     rooms = in_tests("extras", "cli", "browser", "examples", "package/test_readme.py")
     env = {"ARKOR_EXTRAS": "all"}
     session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
-    # `servers` has the slow ones.
-    session.run("pytest", *SERVER_ROOMS, *session.posargs, env=env)
+    # `servers` has the slow ones, and the rooms that need no framework.
+    session.run("pytest", *in_tests("stores", "contrib"), *session.posargs, env=env)
 
 
 @nox.session(python=OF_SERVERS)
