@@ -28,6 +28,7 @@ from arkor_sync import (
     StopTraining,
 )
 from arkor_sync._common import process
+from arkor_sync._common.log import try_to_log
 from arkor_sync.errors import add_note
 from support.clocks import FakeClock
 from support.fake_cloud import (
@@ -409,6 +410,22 @@ def test_a_run_that_nobody_waits_for_ends_although_the_log_raises(
     assert "the disk of the log is full" in capfd.readouterr().err
     with pytest.raises(ValueError, match="mine"):
         run.wait()
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "none"])
+def test_what_a_log_raises_is_lost_only_where_there_is_no_standard_error(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log(*_: Any) -> None:
+        raise OSError("the disk of the log is full")
+
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    try_to_log(log, "a line")
+    assert "the disk of the log is full" in errors.getvalue()
+    errors.close()
+    monkeypatch.setattr(sys, "stderr", errors if closed else None)
+    try_to_log(log, "a line")  # it does not raise, and nothing is printed elsewhere
 
 
 def test_a_run_ends_and_is_closed_while_the_log_is_blocked() -> None:

@@ -6,8 +6,10 @@ every text that is put into a line goes through `safe_line`, whoever it came fro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 import traceback
 from typing import Any, Callable
 
@@ -61,8 +63,9 @@ def try_to_log(log: Callable[..., None], *line: Any, **more: Any) -> None:
     try:
         log(*line, **more)
     except Exception:  # of a handler or a filter
-        if logging.raiseExceptions:
-            traceback.print_exc()
+        if logging.raiseExceptions and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # standard error is closed
+                traceback.print_exc()
 
 
 def _make_safe(record: logging.LogRecord) -> bool:

@@ -36,6 +36,7 @@ from arkor_sync import (
     create_trainer,
     follow,
 )
+from arkor_sync import _follow as follow_module
 from arkor_sync import trainer as trainer_module
 from arkor_sync.cloud.project import write_project_state
 from arkor_sync.cloud.transport import Transport
@@ -180,7 +181,8 @@ def test_every_option_of_the_run_is_passed_on(name: str, monkeypatch: pytest.Mon
         def start(self) -> Any:
             return self
 
-    monkeypatch.setattr(trainer_module, "Run", Captured)
+    for module in (trainer_module, follow_module):
+        monkeypatch.setattr(module, "Run", Captured)
     job = SimpleNamespace(id="job-1", name="n")
     jobs = SimpleNamespace(get=str, create=lambda name, config, transport: job)
     client: Any = SimpleNamespace(jobs=jobs, transport=Transport)

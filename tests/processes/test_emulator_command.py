@@ -178,7 +178,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 def test_an_unknown_scenario_is_one_line_with_those_that_there_are() -> None:
     (line,) = refused("--scenario", "diverge").splitlines()
-    names = ", ".join(["ngram", *SCENARIOS])
+    names = ", ".join(["ngram", "lora", *SCENARIOS])
     assert line.endswith(f"unknown engine or scenario 'diverge'; there are: {names}")
 
 
