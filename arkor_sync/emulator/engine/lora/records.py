@@ -1,7 +1,7 @@
 """Reads a job's records and makes tokens of them. Runs on a thread of its own.
 
 A data set may have a million records. They are read line by line, made into tokens a thousand at a
-time, and kept in a file: in memory each record takes 16 bytes.
+time, and kept in a file: in memory each record takes 8 bytes.
 """
 
 from __future__ import annotations
