@@ -220,6 +220,8 @@ def test_records_that_cannot_be_written_are_not_sent(
     assert list(temporary.iterdir()) == []
 
 
+# Python 3.12 and newer warn of a fork while a thread of a request is ending.
+STRICT = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 PROGRAM = """
 import os, sys
 from arkor_sync import CloudApiClient, ProjectState, TokenCredentials, create_trainer
@@ -244,7 +246,7 @@ def test_the_file_is_removed_when_the_program_ends_but_not_by_its_child(
 ) -> None:
     cloud.reply({"job": JOB})
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, cloud.url, str(temporary)],
+        [sys.executable, *STRICT, "-c", PROGRAM, cloud.url, str(temporary)],
         env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
