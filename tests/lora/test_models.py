@@ -66,6 +66,20 @@ def test_a_gguf_file_that_is_broken_leaves_nothing_in_the_cache(
     assert list((tmp_path / "cache" / "arkor-sync" / "models").iterdir()) == []
 
 
+def test_what_a_killed_process_left_of_a_conversion_is_deleted_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    cache = tmp_path / "arkor-sync" / "models"
+    for process in (ended.pid, os.getppid()):
+        (cache / f"unfinished-{process}").mkdir(parents=True)
+    (tmp_path / "model.gguf").touch()
+    refused(tmp_path / "model.gguf")
+    assert [each.name for each in cache.iterdir()] == [f"unfinished-{os.getppid()}"]
+
+
 def test_a_device_or_a_dtype_that_is_not_there(tmp_path: Path) -> None:
     make_tiny_model(tmp_path)
     assert refused(tmp_path, device="tpu") == "device 'tpu': expected auto, cpu, cuda or cuda:N"

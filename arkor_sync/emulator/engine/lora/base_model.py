@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -187,7 +186,9 @@ def _convert(file: Path, folder: Path) -> None:
     unfinished = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+        _delete_left_over(folder.parent)
+        unfinished = folder.with_name(f"unfinished-{os.getpid()}")
+        unfinished.mkdir(mode=0o700)
         source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         model.hf_quantizer = None  # else it refuses to be saved, although it is not quantised now
@@ -207,6 +208,21 @@ def _convert(file: Path, folder: Path) -> None:
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _delete_left_over(cache: Path) -> None:
+    """Delete what processes that were killed had begun to convert, and this one before."""
+    for each in cache.glob("unfinished-*"):
+        pid = int(each.name.rpartition("-")[2])
+        try:
+            if pid != os.getpid():
+                os.kill(pid, 0)
+                continue
+        except PermissionError:
+            continue
+        except ProcessLookupError:
+            pass
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _licence_of_card(folder: Path) -> str:
