@@ -63,13 +63,12 @@ class Run(Inference):
     def __init__(self, client: CloudApiClient, job: TrainingJob, options: RunOptions) -> None:
         self.client = client
         self._record = RunRecord(job, self, options.max_history_bytes)
-        self._options = options
-        self._clock = options.clock
+        self._options, self._clock = options, options.clock
         self._pid = os.getpid()
         self._settlement = Settlement(self)
         self._awaited = False
-        first = self._settlement.cell.callbacks
-        self._handlers = handler_table((first, *flatten(options.callbacks)))
+        cell = self._settlement.cell
+        self._handlers = handler_table((cell.callbacks, *flatten(options.callbacks)))
         self._transport = client.transport()
         states = stateful(options.callbacks)
         self._threads = RunThreads()
@@ -107,7 +106,8 @@ class Run(Inference):
                 clock=self._clock,
                 label=job.id,
             )
-            watch = options.abort_event and AbortWatch(options.abort_event, self.abort, job.id)
+            event = options.abort_event
+            watch = None if event is None else AbortWatch(event, self.abort, job.id)
             self._threads.take(self._reader, self._worker, watch)
             undo.pop_all()
 
