@@ -16,12 +16,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from arkor_sync.emulator.engine.base import TrainingFailed
+from arkor_sync.emulator.engine.dataset import split
 from arkor_sync.emulator.engine.lora.records import (
     AT_ONCE,
     Template,
     TokenizedRecords,
     read,
-    split,
     tokenized,
 )
 from support.tiny_model import CHATML, make_tiny_model
@@ -194,7 +194,7 @@ def test_a_format_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_records_held_out_are_the_same_for_a_seed() -> None:
     def held(**options: Any) -> List[int]:
-        train, out = split(50, {"datasetSplit": {"enabled": True, **options}})
+        train, out = split(list(range(50)), {"datasetSplit": {"enabled": True, **options}})
         assert sorted([*train, *out]) == list(range(50))
         return out
 
@@ -202,7 +202,7 @@ def test_the_records_held_out_are_the_same_for_a_seed() -> None:
     assert held(seed=1) != held(seed=2)
     assert len(held()) == 5
     assert len(held(testSize=0.001)) == 1
-    assert split(3, {"datasetSplit": {"enabled": False}}) == ([0, 1, 2], [])
+    assert split(list(range(3)), {"datasetSplit": {"enabled": False}}) == ([0, 1, 2], [])
     with pytest.raises(TrainingFailed, match="leaves no record to learn from"):
         held(testSize=1)
 
@@ -335,6 +335,7 @@ MANY = """
 import resource, sys
 from pathlib import Path
 from transformers import AutoTokenizer
+from arkor_sync.emulator.engine.dataset import split
 from arkor_sync.emulator.engine.lora.records import Template, read, tokenized
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 config = {"datasetSource": {"type": "blob", "url": Path(sys.argv[2]).as_uri()}}

@@ -9,7 +9,7 @@ import random
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -22,6 +22,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FETCH_TIMEOUT = 5.0
 
 _logger = logging.getLogger("arkor_sync.emulator")
+
+T = TypeVar("T")
 
 Record = List[Dict[str, str]]
 """One record: its messages, each with a `role` and a `content`."""
@@ -64,8 +66,8 @@ def note(job: Job) -> Optional[str]:
     return text
 
 
-def split(records: List[Record], config: Dict[str, Any]) -> Tuple[List[Record], List[Record]]:
-    """Split the records into those to learn from and those for the evaluation.
+def split(records: List[T], config: Dict[str, Any]) -> Tuple[List[T], List[T]]:
+    """Split records, or their numbers, into those to learn from and those for the evaluation.
 
     Raises:
         TrainingFailed: No record is left to learn from.

@@ -22,7 +22,7 @@ from arkor_sync.emulator.engine.base import (
 )
 from arkor_sync.emulator.engine.ngram_model import Example, NgramModel, encode
 from arkor_sync.emulator.engine.sample import RECORDS
-from arkor_sync.emulator.engine.schedule import DEFAULT_LEARNING_RATE, Schedule, plan
+from arkor_sync.emulator.engine.schedule import DEFAULT_LEARNING_RATE, Schedule, is_due, plan
 from arkor_sync.emulator.http.messages import ApiError
 from arkor_sync.emulator.models import Item, Job
 
@@ -91,7 +91,7 @@ class NgramEngine(Engine):
                 model.learn(example, rate / DEFAULT_LEARNING_RATE)
             ticket.sleep(self._step_delay)
             last = step == schedule.total_steps
-            if _is_due(step, schedule.logging_steps) or last:
+            if is_due(step, schedule.logging_steps) or last:
                 elapsed = max(monotonic() - started, 1e-9)
                 yield {
                     "type": "training.log",
@@ -102,14 +102,14 @@ class NgramEngine(Engine):
                     "epoch": round(step / schedule.steps_per_epoch, 4),
                     "samplesPerSecond": round(step * schedule.batch_size / elapsed, 3),
                 }
-            if _is_due(step, schedule.eval_steps) and not ticket.stopping:
+            if is_due(step, schedule.eval_steps) and not ticket.stopping:
                 yield {
                     "type": "training.log",
                     "step": step,
                     "evalLoss": round(_mean_loss(model, test), 6),
                     "epoch": round(step / schedule.steps_per_epoch, 4),
                 }
-            if _is_due(step, schedule.save_steps):
+            if is_due(step, schedule.save_steps):
                 artifact = _save(model, _path(ticket.job, step))
                 yield {"type": "checkpoint.saved", "step": step, "artifacts": [artifact]}
         artifact = _save(model, _path(ticket.job, None))
@@ -194,10 +194,6 @@ def _batches(
 def _mean_loss(model: NgramModel, examples: Iterable[Example]) -> float:
     losses = [model.loss(example) for example in examples]
     return sum(total for total, _ in losses) / sum(size for _, size in losses)
-
-
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
 
 
 def _path(job: Job, step: Optional[int]) -> Path:

@@ -88,6 +88,11 @@ def plan(config: Dict[str, Any], records: int, *, evaluates: bool) -> Schedule:
     )
 
 
+def is_due(step: int, every: int) -> bool:
+    """Tell whether something that happens every so many steps, 0 for never, happens in this one."""
+    return every > 0 and step % every == 0
+
+
 def _number(config: Dict[str, Any], name: str, default: float) -> float:
     value: Optional[float] = config.get(name)
     return default if value is None else value

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from contextlib import closing
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from arkor_sync.emulator.engine.base import Answer, ChatRequest, Piece
 from arkor_sync.emulator.models import Frame
@@ -54,7 +53,7 @@ class ChatCompletion:
             "usage": self._usage(),
         }
 
-    def frames(self) -> Generator[Frame, None, None]:
+    def frames(self) -> Iterator[Frame]:
         """Yield the events for `stream: true`, without the one that ends the stream."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
@@ -86,8 +85,8 @@ class ChatCompletion:
     def _limited(self) -> Iterator[Piece]:
         """Yield the pieces up to `stop` or `maxTokens`, and set the finish reason."""
         if isinstance(self._pieces, Answer):
-            with closing(self._to_its_end(self._pieces)) as pieces:
-                yield from cut_at(self._stops(), pieces)
+            yield from cut_at(self._stops(), self._to_its_end(self._pieces))
+            self._pieces.close()  # a stop text may have cut it: it counts up to there
             return
         limit = self._chat.max_tokens
         for piece in cut_at(self._stops(), self._pieces):
@@ -103,7 +102,7 @@ class ChatCompletion:
                 self._finish_reason = "length"
                 return
 
-    def _to_its_end(self, answer: Answer) -> Generator[Piece, None, None]:
+    def _to_its_end(self, answer: Answer) -> Iterator[Piece]:
         """Yield the pieces, and take over the finish reason unless a stop text cuts them."""
         yield from answer
         self._finish_reason = answer.finish_reason

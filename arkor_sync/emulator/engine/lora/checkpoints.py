@@ -99,6 +99,12 @@ def load_weights(folder: Path, model: Any) -> None:
         ) from None
 
 
+def delete_unfinished(directory: Path) -> None:
+    """Delete what a process that was killed has left in a job's directory."""
+    for each in directory.glob("*" + _UNFINISHED):
+        shutil.rmtree(each, ignore_errors=True)
+
+
 def latest_step(directory: Path, steps: List[int]) -> int:
     """Return the last step whose checkpoint is there, or 0. What is unfinished is deleted.
 
@@ -106,8 +112,7 @@ def latest_step(directory: Path, steps: List[int]) -> int:
         directory: The job's directory.
         steps: The steps of the checkpoints that have been told of.
     """
-    for each in directory.glob("*" + _UNFINISHED):
-        shutil.rmtree(each, ignore_errors=True)
+    delete_unfinished(directory)
     there = [step for step in steps if (folder_of(directory, step) / STATE).is_file()]
     return max(there, default=0)
 

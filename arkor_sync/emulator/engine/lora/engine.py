@@ -10,7 +10,6 @@ import importlib.util
 import itertools
 import os
 import queue
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +24,7 @@ from arkor_sync.emulator.engine.base import (
     Ticket,
     TrainingFailed,
 )
+from arkor_sync.emulator.engine.lora.checkpoints import delete_unfinished, folder_of
 from arkor_sync.emulator.engine.lora.process import ChildProcess, Message
 from arkor_sync.emulator.engine.lora.settings import DRY_RUN_STEPS, settings_of
 from arkor_sync.emulator.http.messages import ApiError
@@ -156,14 +156,13 @@ class LoraEngine(Engine):
             if ticket.stopping and not job.terminal:  # `close` may have been just before
                 child.kill()
             if not child.alive:
-                for unfinished in job.directory.glob("*.unfinished"):
-                    shutil.rmtree(unfinished, ignore_errors=True)
+                delete_unfinished(job.directory)
 
     def reply(self, job: Optional[Job], step: Optional[int], chat: ChatRequest) -> Iterable[Piece]:
         """Answer with a checkpoint, or with the base model."""
         adapter = None
         if job is not None:
-            adapter = job.directory / ("final" if step is None else f"checkpoint-{step}")
+            adapter = folder_of(job.directory, step)
             if not adapter.is_dir():
                 raise CheckpointNotFound("the adapter was never saved")
         answers: queue.SimpleQueue[Message] = queue.SimpleQueue()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-import random
 import tempfile
 import weakref
 from array import array
@@ -20,13 +19,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from arkor_sync.emulator.engine.base import TrainingFailed
-from arkor_sync.emulator.engine.dataset import Record, record_of, shown
+from arkor_sync.emulator.engine.dataset import LOOPBACK, Record, record_of, shown
 from arkor_sync.emulator.engine.lora.base_model import first_line
 from arkor_sync.emulator.engine.sample import NAME, RECORDS
 
 AT_ONCE = 1000  # records
 FORMATS = ("chatml", "messages")
 FETCH_TIMEOUT = 30.0  # seconds without a byte
+IGNORED = -100  # the label of a token that is not learnt
 
 Numbered = Tuple[str, Record]
 """A record, and what a message calls it: `line 17`."""
@@ -75,12 +75,12 @@ class TokenizedRecords:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Tuple[List[int], List[int]]:
-        """Return a record's tokens and its labels: the token, or -100 where it is not learnt."""
+        """Return a record's tokens and its labels: the token, or `IGNORED`."""
         start = self._ends[index - 1] if index else 0
         kept = array("i")
         self._file.seek(start * kept.itemsize)
         kept.frombytes(self._file.read(self.length(index) * kept.itemsize))
-        return [t if t >= 0 else ~t for t in kept], [t if t >= 0 else -100 for t in kept]
+        return [t if t >= 0 else ~t for t in kept], [t if t >= 0 else IGNORED for t in kept]
 
 
 def _close(file: Any) -> None:
@@ -232,23 +232,6 @@ def tokenized(
     return made
 
 
-def split(count: int, config: Dict[str, Any]) -> Tuple[List[int], List[int]]:
-    """Return the numbers of the records to learn from, and of those that are held out.
-
-    Raises:
-        TrainingFailed: No record is left to learn from.
-    """
-    options = config.get("datasetSplit") or {}
-    order = list(range(count))
-    if not options.get("enabled"):
-        return order, []
-    random.Random(options.get("seed", 42)).shuffle(order)
-    held_out = max(1, round(count * options.get("testSize", 0.1)))
-    if held_out >= count:
-        raise TrainingFailed("the data set split leaves no record to learn from")
-    return order[held_out:], order[:held_out]
-
-
 def _check_format(value: Any) -> None:
     kind = value.get("type") if isinstance(value, dict) else value
     if kind is not None and kind not in FORMATS:
@@ -307,7 +290,7 @@ def _lines(url: str, token: Optional[str]) -> Iterator[bytes]:
 def _is_local(url: str) -> bool:
     """Tell whether a URL is of an HTTP server on this machine."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
 class _Token:

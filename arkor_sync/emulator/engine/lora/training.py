@@ -11,14 +11,15 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from arkor_sync.emulator.clock import monotonic
 from arkor_sync.emulator.engine.base import TrainingFailed
+from arkor_sync.emulator.engine.dataset import split
 from arkor_sync.emulator.engine.lora import checkpoints, records
 from arkor_sync.emulator.engine.lora.base_model import BaseModel
 from arkor_sync.emulator.engine.lora.optimisers import optimiser_of
+from arkor_sync.emulator.engine.lora.records import IGNORED
 from arkor_sync.emulator.engine.lora.settings import DRY_RUN_HELD_OUT, Settings
-from arkor_sync.emulator.engine.schedule import Schedule, plan
+from arkor_sync.emulator.engine.schedule import Schedule, is_due, plan
 
 MAX_GRADIENT_NORM = 1.0
-IGNORED = -100  # the label of a token that is not learnt
 
 Batch = List[Tuple[List[int], List[int]]]
 """The tokens and the labels of some records."""
@@ -57,6 +58,7 @@ class Training:
         self._stopping = stopping
         self._device = base.model.device
         self._loss = 0.0
+        self._micro = 1  # how many records are computed at once; see `_learn`
 
     def run(self, carried_on: Optional[Tuple[Path, int]]) -> None:
         """Train to the end.
@@ -107,7 +109,7 @@ class Training:
         )
         if self._stopping():
             raise Stopped
-        return (data, *records.split(len(data), self._config))
+        return (data, *split(list(range(len(data))), self._config))
 
     def _plan(self, count: int, *, evaluates: bool) -> Schedule:
         config = self._config
@@ -210,7 +212,7 @@ class Training:
         held_out: List[int],
         first: int,
     ) -> None:
-        micro = [schedule.batch_size]
+        self._micro = schedule.batch_size
         begun = logged_at = monotonic()
         samples = 0
         parameters = [each for each in model.parameters() if each.requires_grad]
@@ -219,7 +221,7 @@ class Training:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             batch = [data[index] for index in chosen]
-            self._loss = self._learn(model, parameters, batch, micro, step)
+            self._loss = self._learn(model, parameters, batch, step)
             if not math.isfinite(self._loss):
                 raise TrainingFailed(
                     f"the loss of step {step} is {self._loss}: the learning rate is too high"
@@ -230,7 +232,7 @@ class Training:
             last = step == schedule.total_steps
             epoch = round(step / schedule.steps_per_epoch, 4)
             log = {"type": "training.log", "step": step, "epoch": epoch}
-            if _is_due(step, schedule.logging_steps) or last:
+            if is_due(step, schedule.logging_steps) or last:
                 now = monotonic()
                 speed = samples / max(now - logged_at, 1e-9)
                 self._publish(
@@ -243,10 +245,10 @@ class Training:
                     }
                 )
                 samples, logged_at = 0, now
-            if _is_due(step, schedule.eval_steps):
-                loss = round(self._evaluate(model, data, held_out, micro), 6)
+            if is_due(step, schedule.eval_steps):
+                loss = round(self._evaluate(model, data, held_out), 6)
                 self._publish({**log, "evalLoss": loss})
-            if _is_due(step, schedule.save_steps):
+            if is_due(step, schedule.save_steps):
                 saved = self._save(model, optimiser, step)
                 self._publish({"type": "checkpoint.saved", "step": step, "artifacts": [saved]})
         artifact = self._save(model, optimiser, None)
@@ -270,9 +272,7 @@ class Training:
             start = position * schedule.batch_size
             yield done + 1, order[start : start + schedule.batch_size]
 
-    def _learn(
-        self, model: Any, parameters: List[Any], batch: Batch, micro: List[int], step: int
-    ) -> float:
+    def _learn(self, model: Any, parameters: List[Any], batch: Batch, step: int) -> float:
         """Add up the gradients of a batch. Return its loss: the mean of its learnt tokens.
 
         The sum over all tokens is divided once: a mean of the means of micro-batches would be
@@ -280,15 +280,15 @@ class Training:
         """
         import torch
 
-        count = sum(label != IGNORED for _, labels in batch for label in labels[1:])
+        count = _learnt(batch)
         while True:
             random_state = torch.get_rng_state()
             try:
                 total = 0.0
-                for start in range(0, len(batch), micro[0]):
+                for start in range(0, len(batch), self._micro):
                     if self._stopping():
                         raise Stopped
-                    loss = self._sum_of_losses(model, batch[start : start + micro[0]]) / count
+                    loss = self._sum_of_losses(model, batch[start : start + self._micro]) / count
                     loss.backward()
                     total += loss.item()
                 torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
@@ -296,45 +296,43 @@ class Training:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                reason = _out_of_memory(batch, micro[0])
+                reason = _out_of_memory(batch, self._micro)
             for each in parameters:
                 each.grad = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if micro[0] == 1:
+            if self._micro == 1:
                 raise TrainingFailed(reason)
-            micro[0] = (micro[0] + 1) // 2
+            self._micro = (self._micro + 1) // 2
             torch.set_rng_state(random_state)
             self._publish(
                 {
                     "type": "training.log",
                     "step": step - 1,
                     "metadata": {
-                        "note": f"out of memory: from here on {micro[0]} records are computed at "
-                        "once; a step still has as many records as before"
+                        "note": f"out of memory: from here on {self._micro} records are computed "
+                        "at once; a step still has as many records as before"
                     },
                 }
             )
 
-    def _evaluate(
-        self, model: Any, data: records.TokenizedRecords, held_out: List[int], micro: List[int]
-    ) -> float:
+    def _evaluate(self, model: Any, data: records.TokenizedRecords, held_out: List[int]) -> float:
         import torch
 
         total, count = 0.0, 0
         model.eval()
         try:
             with torch.inference_mode():
-                for start in range(0, len(held_out), micro[0]):
+                for start in range(0, len(held_out), self._micro):
                     if self._stopping():
                         raise Stopped
-                    batch = [data[index] for index in held_out[start : start + micro[0]]]
+                    batch = [data[index] for index in held_out[start : start + self._micro]]
                     total += self._sum_of_losses(model, batch).item()
-                    count += sum(label != IGNORED for _, labels in batch for label in labels[1:])
+                    count += _learnt(batch)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise TrainingFailed(_out_of_memory(batch, micro[0])) from None
+            raise TrainingFailed(_out_of_memory(batch, self._micro)) from None
         finally:
             model.train()
         return total / count
@@ -375,8 +373,9 @@ class Training:
         return checkpoints.save(folder, model, self._base, state)
 
 
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+def _learnt(batch: Batch) -> int:
+    """Count the tokens that are learnt; the first of a record is predicted from nothing."""
+    return sum(label != IGNORED for _, labels in batch for label in labels[1:])
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
