@@ -72,7 +72,9 @@ def test_a_seed_repeats_the_answer_and_leaves_the_global_random_numbers_alone(
     assert torch.equal(torch.get_rng_state(), before)
     assert said[0] == said[1]
     assert len(set(said)) == 3
-    assert talks.ask(temperature=1).text != talks.ask(temperature=1).text
+    # Of twenty letters: an answer that ends at once would be as empty as another.
+    letters = {"temperature": 1, "constraint": ("regex", "[a-z]{20}")}
+    assert talks.ask(**letters).text != talks.ask(**letters).text
 
 
 def test_adapters_and_the_base_model_answer_side_by_side_as_they_do_alone(
