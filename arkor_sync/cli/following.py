@@ -63,11 +63,36 @@ def tell_end(result: TrainingResult, output: Output) -> ExitCode:
     return exit_code(result)
 
 
+@contextlib.contextmanager
+def noted_interrupts() -> Iterator[List[int]]:
+    """Note a Ctrl-C instead of raising, so that the run goes on while the question is asked.
+
+    A second one raises. It is to begin before a line says that the job is submitted or followed:
+    whoever reads that line and presses Ctrl-C is to be asked.
+    """
+    pressed: List[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    former = signal.getsignal(signal.SIGINT)
+    if former in (signal.SIG_IGN, None):  # in the background of a script, or of another program
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def wait_for_end(
     run: Run,
     deadline: Optional[float],
+    pressed: List[int],
     *,
-    begin: Callable[[], None] = lambda: None,
     progress: Optional[Progress] = None,
     lines: Optional[EventLines] = None,
     until: Callable[[], bool] = lambda: False,
@@ -78,7 +103,7 @@ def wait_for_end(
     Args:
         run: The run.
         deadline: When `--timeout` is over, on `Clock.now`; None for no limit.
-        begin: Called as soon as a Ctrl-C is noted; it may say that the job is followed.
+        pressed: Where a Ctrl-C is noted: `noted_interrupts` has given it, and goes on.
         progress: Where the question of a Ctrl-C is put; None to leave without a question.
         lines: The callback that prints the events, if one does.
         until: Asked again and again; once it returns true, the run is left without a word.
@@ -98,9 +123,7 @@ def wait_for_end(
     from arkor_sync.errors import RunAborted, RunError, WaitTimeout, still_runs
 
     try:
-        with _noted_interrupts() as pressed:
-            begin()
-            result = _wait(run, deadline, lambda: bool(pressed) or until())
+        result = _wait(run, deadline, lambda: bool(pressed) or until())
         if result is None and pressed:
             result = _ask_and_leave(run, deadline, progress)
         return result
@@ -169,27 +192,6 @@ def _confirms(run: Run, progress: Progress) -> bool:
     question = f"\nCancel job {run.job.id} too? Else it goes on. [y/N] "
     with progress.asking(question):
         return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-@contextlib.contextmanager
-def _noted_interrupts() -> Iterator[List[int]]:
-    """Note a Ctrl-C instead of raising, so that the run goes on while the question is asked."""
-    pressed: List[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    former = signal.getsignal(signal.SIGINT)
-    if former in (signal.SIG_IGN, None):  # in the background of a script, or of another program
-        yield pressed
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _is_closed_output(error: Exception) -> bool:

@@ -128,10 +128,10 @@ def test_a_signal_is_passed_on_and_the_program_is_waited_for(
     nobody: CommandLine, number: signal.Signals
 ) -> None:
     program = (
-        "import signal, sys\n"
+        "import signal, sys, time\n"
         f"signal.signal({int(number)}, lambda *_: sys.exit(9))\n"
         "print('ready', flush=True)\n"
-        "signal.pause()"
+        "while True: time.sleep(0.01)"
     )
     process = nobody.start("emulator", "exec", "--", sys.executable, "-c", program)
     assert process.stdout is not None
@@ -143,14 +143,14 @@ def test_a_signal_is_passed_on_and_the_program_is_waited_for(
 
 def test_ctrl_c_reaches_the_program_once(nobody: CommandLine, terminal: Any) -> None:
     program = (
-        "import os, signal\n"
+        "import os, signal, time\n"
         "count = 0\n"
         "def handle(*_):\n"
         "    global count; count += 1; os.write(1, b'pressed')\n"
         "signal.signal(signal.SIGINT, handle)\n"
         "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'presses %d' % count) and exit(5))\n"
         "os.write(1, b'ready')\n"
-        "while True: signal.pause()"
+        "while True: time.sleep(0.01)"  # a signal just before `pause` is seen at the next one
     )
     shown = terminal("emulator", "exec", "--", sys.executable, "-c", program, user=nobody)
     shown.until("ready")

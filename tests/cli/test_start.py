@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from typing import Any, Tuple
@@ -14,7 +15,7 @@ import pytest
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from support.command_line import CommandLine
 from support.projects import write_project
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 
 def job_of(emulator: Emulator) -> Any:
@@ -49,6 +50,18 @@ def log(ctx):
     first, last = ended.stderr.splitlines()
     assert first == "bot: step 0/4 (0%)"
     assert last.startswith("bot: completed at step 4/4 (100%), loss 2.547, took ")
+
+
+def test_a_job_that_cannot_be_told_of_goes_on(cli: CommandLine, emulator: Emulator) -> None:
+    """The line is printed before the job is followed: a full disk must not hide a paid job."""
+    write_project(cli.cwd)
+    command = ["sh", "-c", '"$@" >/dev/full', "sh", *cli.program, "start"]
+    ended = subprocess.run(
+        command, cwd=cli.cwd, env=cli.environment({}), capture_output=True, timeout=PATIENCE
+    )
+    assert ended.returncode == 1
+    job = job_of(emulator)
+    assert f"job {job.id} goes on; `arkor-sync jobs follow {job.id}`" in ended.stderr.decode()
 
 
 def test_json_is_a_recording_and_nothing_else(cli: CommandLine, emulator: Emulator) -> None:

@@ -192,8 +192,8 @@ def test_at_the_exit_a_job_that_nobody_has_waited_for_is_named(
             trainer.wait(0)
         submission = trainer._submitter._start()
         assert submission is not None
-        until(lambda: submission.done)
-        assert f"job job-1 ({JOB['name']}) was submitted" in caplog.text
+        until(lambda: f"job job-1 ({JOB['name']}) was submitted" in caplog.text)
+        assert submission.done
         submission.at_exit(PATIENCE)
         assert said(caplog) == [f"{GOES_ON} (the interpreter exits)"]
         submission.at_exit(PATIENCE)

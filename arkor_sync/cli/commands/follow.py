@@ -48,14 +48,9 @@ def follow(output: Output, job: str, timeout: Optional[float]) -> ExitCode:
     progress, lines = Progress(), EventLines(output) if output.as_json else None
     with progress.shown():
         run = _attach(output, job, lines or progress.callback)
-        text = f"following job {run.job.id} ({safe_line(run.job.name)})"
-        result = following.wait_for_end(
-            run,
-            deadline,
-            begin=lambda: following.tell(text, output),
-            progress=progress,
-            lines=lines,
-        )
+        with following.noted_interrupts() as pressed:
+            following.tell(f"following job {run.job.id} ({safe_line(run.job.name)})", output)
+            result = following.wait_for_end(run, deadline, pressed, progress=progress, lines=lines)
     assert result is not None
     return following.tell_end(result, output)
 
@@ -89,11 +84,13 @@ def logs(output: Output, job: str, follows: bool, timeout: Optional[float]) -> O
     lines = EventLines(output)
     options = {} if follows else {"reconnect": ReconnectPolicy(max_attempts=_ATTEMPTS)}
     run = _attach(output, job, lines, **options)
+    until = (lambda: False) if follows else Quiet(run)
+    with following.noted_interrupts() as pressed:
+        result = following.wait_for_end(run, deadline, pressed, lines=lines, until=until)
     if follows:
-        result = following.wait_for_end(run, deadline, lines=lines)
         assert result is not None
         return following.exit_code(result)
-    if following.wait_for_end(run, deadline, lines=lines, until=Quiet(run)) is None:
+    if result is None:
         run.abort("these were its events so far")
         run.close()
     return None

@@ -121,16 +121,18 @@ def _follow(
     progress, lines = Progress(), EventLines(output, results) if output.as_json else None
     _add(trainer, lines or progress.callback)
     with progress.shown():
-        run = trainer._follow(deadline)
-        text = f"job {run.job.id} ({safe_line(trainer.name)}) is submitted"
-        result = following.wait_for_end(
-            run,
-            deadline,
-            begin=lambda: following.tell(text, output),
-            progress=progress,
-            lines=lines,
-            folder=folder,
-        )
+        job = trainer._submitter.submit(deadline)
+        with following.noted_interrupts() as pressed:
+            # Before a thread runs: callbacks print, too.
+            try:
+                following.tell(f"job {job.id} ({safe_line(trainer.name)}) is submitted", output)
+            except OSError as error:  # the output is closed, or the disk is full
+                trainer._submitter.tell_unfollowed(error, warn=True)
+                raise
+            run = trainer._follow(deadline)
+            result = following.wait_for_end(
+                run, deadline, pressed, progress=progress, lines=lines, folder=folder
+            )
     assert result is not None
     return following.tell_end(result, output)
 
