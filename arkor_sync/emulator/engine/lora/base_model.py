@@ -191,7 +191,9 @@ def _convert(file: Path, folder: Path) -> None:
         unfinished.mkdir(mode=0o700)
         source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        model.hf_quantizer = None  # else it refuses to be saved, although it is not quantised now
+        # It is not quantised now: else it refuses to be saved, and others refuse to train it.
+        model.hf_quantizer = None
+        del model.config.quantization_config
         model.config._name_or_path = file.stem
         model.save_pretrained(unfinished)
         AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
