@@ -27,6 +27,7 @@ REQUIREMENTS: Dict[str, str] = {
     "progress": "tqdm>=4.64",
     "redis": "redis>=5.0.8",
     "speed": 'orjson>=3.10; python_version < "3.15"',
+    "studio": "Flask>=2.3\nwaitress>=2.1",
     "tensorboard": "tensorboardX>=2.6.2.2",
     "wandb": "wandb>=0.20",
 }

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, Literal, Sequence
 
 from arkor_sync._common.text import safe_line
-from arkor_sync.cli.job_facts import duration_of, seconds_of
+from arkor_sync.render.job_facts import duration_of, seconds_of
 
 if TYPE_CHECKING:
     from arkor_sync.cli.job_history import JobHistory

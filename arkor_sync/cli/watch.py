@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from arkor_sync._common.text import counted, safe_line
-from arkor_sync.cli.job_facts import job_json, job_row
+from arkor_sync.render.job_facts import job_json, job_row
 from arkor_sync.cli.output import Output
 
 if TYPE_CHECKING:

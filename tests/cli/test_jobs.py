@@ -9,7 +9,7 @@ import pytest
 
 from arkor_sync._common.clock import Clock
 from arkor_sync.cli.commands.jobs import sorted_jobs
-from arkor_sync.cli.job_facts import job_json, job_row
+from arkor_sync.render.job_facts import job_json, job_row
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
 from support.command_line import CommandLine

@@ -54,7 +54,7 @@ def list_jobs(
     watch: bool,
 ) -> None:
     """List the jobs of the project."""
-    from arkor_sync.cli.job_facts import job_json
+    from arkor_sync.render.job_facts import job_json
     from arkor_sync.cli.watch import show_jobs, watch_jobs
 
     client = make_client()
@@ -104,7 +104,7 @@ def show(output: Output, job: str) -> None:
 
     Secrets of the configuration, such as the token of a data set, are not shown.
     """
-    from arkor_sync.cli.job_facts import job_facts, job_json
+    from arkor_sync.render.job_facts import job_facts, job_json
 
     found = find_job(make_client(), job, output)
     output.facts(job_json(found) if output.as_json else job_facts(found))

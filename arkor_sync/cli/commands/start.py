@@ -69,7 +69,7 @@ def start(
     from pathlib import Path
 
     from arkor_sync.cli import following
-    from arkor_sync.cli.job_facts import job_json
+    from arkor_sync.render.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
 
     if local_model is not None and not rehearse:

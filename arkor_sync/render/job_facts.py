@@ -1,4 +1,4 @@
-"""A job as the command line shows it, without secrets. Any thread."""
+"""A job as the command line and Studio show it, without secrets. Any thread."""
 
 from __future__ import annotations
 

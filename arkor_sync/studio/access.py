@@ -1,0 +1,108 @@
+"""Who may look, and who may change something. Any thread.
+
+Every request passes `refuse` before a page sees it. Two kinds of access say who is asking: that of
+a server of our own, on the loopback, and that of a program that mounts the application.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Any, Callable, Mapping, Optional, Union
+from urllib.parse import urlsplit
+
+Authorize = Callable[[Mapping[str, Any], bool], Union[bool, str]]
+"""Called with the WSGI environment, and whether the request changes something.
+
+It returns whether the request is allowed, or a URL at which to sign in.
+"""
+
+TOKEN = "token"
+"""The parameter of the first URL."""
+
+CSRF_COOKIE = "arkor_studio_form"
+CSRF_FIELD = "form_token"
+CSRF_HEADER = "X-Arkor-Form"
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Launch:
+    """Access to a server on the loopback: who has the URL that was printed at its start.
+
+    The URL holds a token. The first request with it gets a cookie, and the token leaves the URL.
+
+    Args:
+        port: The port of the server.
+    """
+
+    local = True
+
+    def __init__(self, port: int) -> None:
+        self.token = secrets.token_urlsafe(32)
+        # Cookies do not know ports: each server has a name of its own.
+        self.cookie = f"arkor_studio_{port}"
+        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        if port == 80:
+            self._hosts |= {"127.0.0.1", "localhost", "[::1]"}
+
+    def host_is_known(self, host: str) -> bool:
+        """Whether a request came by a name of the loopback: a page of another site has its own."""
+        return host.lower() in self._hosts
+
+    def opens(self, token: Optional[str]) -> bool:
+        """Whether it is the token of the URL."""
+        return token is not None and _same(token, self.token)
+
+    def allows(self, request: Any, changes: bool) -> Union[bool, str]:
+        """Whether a request has the cookie."""
+        return self.opens(request.cookies.get(self.cookie))
+
+
+class Mounted:
+    """Access to the application in another program, which decides.
+
+    Args:
+        authorize: See `create_app`.
+    """
+
+    local = False
+
+    def __init__(self, authorize: Authorize) -> None:
+        self._authorize = authorize
+
+    def host_is_known(self, host: str) -> bool:
+        """Whether the name of the server is a known one: that is up to the program."""
+        return True
+
+    def allows(self, request: Any, changes: bool) -> Union[bool, str]:
+        """Ask the program."""
+        return self._authorize(request.environ, changes)
+
+
+Access = Union[Launch, Mounted]
+
+
+def changes_something(request: Any) -> bool:
+    """Whether a request may change something, by its method."""
+    return request.method not in _READING
+
+
+def comes_from_here(request: Any) -> bool:
+    """Whether a changing request was made by one of our own pages.
+
+    A browser says so in `Origin` and in `Sec-Fetch-Site`; a page of another site cannot read the
+    cookie, which the form or the header has to repeat.
+    """
+    origin = request.headers.get("Origin") or request.headers.get("Referer")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return False
+    if origin is not None and urlsplit(origin)[:2] != urlsplit(request.host_url)[:2]:
+        return False
+    expected = request.cookies.get(CSRF_COOKIE)
+    given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD)
+    return bool(expected and given) and _same(given, expected)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())

@@ -1,0 +1,13 @@
+"""The page of why. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template
+
+blueprint = Blueprint("why", __name__)
+
+
+@blueprint.get("/jobs/<job_id>/why")
+def page(job_id: str) -> str:
+    """Show the page."""
+    return render_template("base.html")

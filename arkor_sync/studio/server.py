@@ -1,0 +1,77 @@
+"""Serves the pages on the loopback, to who has the URL. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from arkor_sync._common.extras import import_extra
+from arkor_sync.studio.access import TOKEN, Launch
+from arkor_sync.studio.app import build_app
+from arkor_sync.studio.state import KEY
+
+if TYPE_CHECKING:
+    from arkor_sync.cloud.client import CloudApiClient
+
+HOST = "127.0.0.1"
+THREADS = 8
+_TURN = 1.0  # seconds
+
+
+class StudioServer:
+    """A server of the pages on this machine's loopback.
+
+    Args:
+        client: Asks the cloud; None for that of who is signed in.
+        port: The port; 0 for one that is free.
+        file: The trainer's file that the run button starts; None for no such button.
+
+    Attributes:
+        url: The URL to open. It holds a token: whoever has it may use the pages.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(
+        self, client: Optional[CloudApiClient] = None, port: int = 4000, file: Optional[Path] = None
+    ) -> None:
+        waitress = import_extra("waitress", "studio", "Studio")
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((HOST, port))
+        port = self._socket.getsockname()[1]
+        access = Launch(port)
+        self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
+        self._app = build_app(client, access, file)
+        self._stopping = Event()
+        self._map: Dict[int, Any] = {}
+        self._server = waitress.create_server(
+            self._app,
+            map=self._map,
+            sockets=[self._socket],
+            threads=THREADS,
+            send_bytes=1,  # what a stream yields is sent at once
+            channel_request_lookahead=1,  # else a stream is not told that its browser has gone
+            ident=None,
+        )
+
+    def run(self) -> None:
+        """Serve until `close`, or until the thread is interrupted."""
+        from waitress import wasyncore
+
+        try:
+            while not self._stopping.is_set():
+                wasyncore.loop(timeout=_TURN, map=self._map, count=1)
+        finally:
+            self._app.extensions[KEY].taps.close()
+            self._server.task_dispatcher.shutdown(timeout=_TURN)
+            wasyncore.close_all(self._map)
+            self._socket.close()
+
+    def close(self) -> None:
+        """End `run`. Any thread may call it."""
+        self._stopping.set()
+        self._server.pull_trigger()

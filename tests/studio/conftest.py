@@ -1,0 +1,47 @@
+"""A local Arkor, Studio before it, and a browser."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Iterator
+
+import pytest
+
+from arkor_sync.emulator import Emulator
+from support.browser import browser, page
+from support.extras import need_extra
+from support.waiting import PATIENCE
+
+__all__ = ["browser", "page"]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """Start a local Arkor."""
+    with Emulator() as emulator:
+        yield emulator
+        assert emulator.errors == []
+
+
+@pytest.fixture
+def server(emulator: Emulator) -> Iterator[Any]:
+    """Serve Studio on a free port; `url` has the token."""
+    need_extra("studio")
+    from arkor_sync.studio.server import StudioServer
+
+    server = StudioServer(emulator.client(), port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server
+    server.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def web(emulator: Emulator) -> Any:
+    """Ask the application of Studio without a server; whoever asks is allowed everything."""
+    need_extra("studio")
+    from arkor_sync.studio import create_app
+
+    return create_app(emulator.client(), authorize=lambda environ, changes: True).test_client()
