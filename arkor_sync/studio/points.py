@@ -56,7 +56,8 @@ class Series:
         if self._rows is None:
             self.count += len(numbers)
         else:
-            self._rows.extend(row for row, value in enumerate(numbers, before) if value == value)
+            there = [row for row, value in enumerate(numbers, before) if value == value]
+            self._rows.extend(there)
             self.count = len(self._rows)
         for start in range(len(self._lows) * BLOCK, self.count - BLOCK + 1, BLOCK):
             low, high = self._look_through(start, start + BLOCK)
@@ -214,27 +215,31 @@ class Columns:
         return self._axes["epoch"][row], place(self._axes["time"][row], "time")
 
     def _extend_times(self, texts: List[Any]) -> None:
-        moments = [self._seconds(text) for text in texts]
+        try:
+            moments = self._all_seconds(texts)
+        except (TypeError, ValueError):
+            moments = [nan if type(text) is not str else _seconds(text) for text in texts]
         if self.started is None:
             self.started = next((moment for moment in moments if isfinite(moment)), None)
         begin = self.started or 0.0
         _extend_rising(self._axes["time"], [moment - begin for moment in moments])
 
-    def _seconds(self, text: Any) -> float:
-        """Return the seconds since 1970 of a time of RFC 3339; NaN if it is none."""
-        if type(text) is not str:
-            return nan
-        if text[-1:] == "Z" and text.isascii():  # nearly all: only the seconds are to be read
-            head = text[:17]
-            if head not in self._minutes:
-                if len(self._minutes) >= _MINUTES:
-                    self._minutes.clear()
-                self._minutes[head] = parse_timestamp(f"{head}00Z")
-            minute = self._minutes[head]
-            with suppress(ValueError):
-                return nan if minute is None else minute + float(text[17:-1])
-        moment = parse_timestamp(text)
-        return nan if moment is None else moment
+    def _all_seconds(self, texts: List[Any]) -> List[float]:
+        """Return the seconds since 1970 of times that all end with `Z`, as nearly all do.
+
+        Raises:
+            TypeError: One is no such time, or no text.
+            ValueError: Likewise.
+        """
+        if set(map(itemgetter(slice(-1, None)), texts)) != {"Z"}:
+            raise ValueError("another form of a time")
+        heads = [text[:17] for text in texts]
+        if len(self._minutes) >= _MINUTES:
+            self._minutes.clear()
+        for head in set(heads).difference(self._minutes):
+            self._minutes[head] = parse_timestamp(f"{head}00Z")
+        minutes: Dict[str, Any] = self._minutes
+        return [minutes[head] + float(text[17:-1]) for head, text in zip(heads, texts)]
 
     def _in_order(self) -> Columns:
         order = sorted(range(len(self)), key=self.steps.__getitem__)
@@ -302,22 +307,30 @@ def _numbers(values: List[Any]) -> Tuple[List[float], bool]:
             return values, True
     if kinds == {type(None)}:
         return [nan] * len(values), False
-    return [_finite(value) for value in values], False
+    return [nan if value is None else _finite(value) for value in values], False
+
+
+def _seconds(text: str) -> float:
+    moment = parse_timestamp(text)
+    return nan if moment is None else moment
 
 
 def _finite(value: Any) -> float:
     found = number(value)
-    with suppress(OverflowError):
-        if found is not None and isfinite(found):
-            return found
-    return nan
+    try:
+        return nan if found is None or not isfinite(found) else found
+    except OverflowError:
+        return nan
 
 
-def _extend_rising(axis: array[float], values: Iterable[float]) -> None:
-    """Append values; one that is below the last, or none, becomes the last."""
+def _extend_rising(axis: array[float], values: List[float]) -> None:
+    """Append values; one that is below the last, or not finite, becomes the last."""
     last = axis[-1] if axis else -inf
+    if all(map(le, [last, *values], values)) and values[-1] < inf:
+        axis.extend(values)
+        return
     for value in values:
-        if value >= last:
+        if last <= value < inf:
             last = value
         axis.append(last if last > -inf else 0.0)
 
