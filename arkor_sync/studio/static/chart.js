@@ -18,7 +18,9 @@
 //   append(rows)               rows [x, y of the first curve, y of the second, ...]; null for no value.
 //                              A chart of all moves on; a zoomed one takes what lies in its view
 //   setMarks(xs, name)         places on the horizontal axis, such as checkpoints
-//   setView(view)              zooms; null shows all. Does not call `onView`
+//   setView(view)              shows [first, last], or all for null. Does not call `onView`
+//   zoom(factor)               as the reader does: 0.5 shows half of it, around the cursor
+//   view, extent               what is shown (null: all), and what there is
 //   setOptions({ log, smoothing, xName, xText })   `smoothing` is 0 to 0.99
 //   rows(limit)                the values in the view: [x, y of each curve or null]
 //   summary()                  the same in one sentence
@@ -128,7 +130,7 @@ export class Chart {
       values.forEach((y, index) => {
         const curve = this.#curves[index];
         if (y === null || y === undefined || !curve) return;
-        if (curve.x.length && x < curve.x[curve.x.length - 1]) return; // the next answer has it
+        if (curve.x.length && x <= curve.x[curve.x.length - 1]) return; // the server has sent it already
         curve.x.push(x);
         curve.y.push(y);
         curve.smoothed = null;
@@ -183,6 +185,11 @@ export class Chart {
   #range() {
     const [low, high] = this.#view ?? this.#extent ?? [0, 1];
     return low < high ? [low, high] : [low - 0.5, high + 0.5];
+  }
+
+  get #center() {
+    const [low, high] = this.#range();
+    return this.#cursor ?? (low + high) / 2;
   }
 
   #within(curve, low, high) {
@@ -435,8 +442,7 @@ export class Chart {
     this.#redraw();
   }
 
-  // Zooms by a factor; the given x stays where it is.
-  #zoom(factor, x, speak) {
+  zoom(factor, x = this.#center, speak = false) {
     const [low, high] = this.#range();
     this.#zoomTo([x - (x - low) * factor, x + (high - x) * factor], speak);
   }
@@ -449,14 +455,13 @@ export class Chart {
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.#frame) return;
     const [low, high] = this.#range();
-    const center = this.#cursor ?? (low + high) / 2;
     const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (turn && event.shiftKey) this.#pan(turn * 0.25);
     else if (turn) this.#turn(turn);
     else if (event.key === "Home") this.#snap(low, true);
     else if (event.key === "End") this.#snap(high, true);
-    else if (event.key === "+" || event.key === "=") this.#zoom(0.5, center, true);
-    else if (event.key === "-") this.#zoom(2, center, true);
+    else if (event.key === "+" || event.key === "=") this.zoom(0.5, this.#center, true);
+    else if (event.key === "-") this.zoom(2, this.#center, true);
     else if (event.key === "0") this.#zoomTo(null, true);
     else if (event.key === "Escape") this.#point(null, true);
     else return;
@@ -485,7 +490,7 @@ export class Chart {
     if (event.deltaY > 0 && !this.#view && !event.ctrlKey) return; // all is shown: the page scrolls
     event.preventDefault();
     const turned = event.deltaY * (event.deltaMode === 1 ? 20 : 1);
-    this.#zoom(Math.exp(Math.max(-1, Math.min(1, turned / 300))), this.#toValue(event.offsetX));
+    this.zoom(Math.exp(Math.max(-1, Math.min(1, turned / 300))), this.#toValue(event.offsetX));
   }
 
   #press(event) {
