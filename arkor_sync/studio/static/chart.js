@@ -1,36 +1,28 @@
 // A line chart on a canvas: zoom, pan and a cursor, by pointer, fingers and keyboard.
-// It imports nothing, because the file of a saved run holds it as it is here.
+// It imports nothing: the file of a saved run holds it as it is.
 //
-//   const chart = new Chart(canvas, { label: "Loss of a job", xName: "step", spoken, onView });
+//   const chart = new Chart(canvas, { label: "Loss", xName: "step", spoken, onView });
 //   chart.setCurves([{ name: "loss", x: [1, 2], y: [3.1, 2.9], color: "--curve-1" }]);
 //
-// Options (only `label` is needed):
-//   label    what the chart shows, for those who do not see it
-//   xName    the name of the horizontal axis ("step")
-//   xText    a function: the text of an x (a number with separators)
-//   spoken   an element with aria-live, which gets the values at the cursor
-//   onView   called with the view, [first, last] or null for all, when the reader has changed it
-// A curve: { name, x, y, color, dots }. `x` ascends; a `y` that is null or no number leaves a gap;
-//   `color` is a CSS colour or the name of a variable; `dots` marks each point.
+// Options (only `label` is needed): label, what the chart shows, in words; xName, the name of the
+//   horizontal axis; xText(x), the text of an x; spoken, an element with aria-live, which gets the
+//   values at the cursor; onView(view), called when the reader has zoomed or panned; log (whether
+//   the vertical scale is logarithmic); smoothing, 0 to 0.99.
+// A curve: { name, x, y, color, dots }. Arrays; x ascends; a y of null leaves a gap. The colour is
+//   one of CSS, or the name of a variable. `dots` marks each point.
+// A view: [first, last] of the horizontal axis, or null for all.
 // Methods:
-//   setCurves(curves, extent)  replaces all; `extent` is the x-range of everything there is, if the
-//                              curves are a part of it
-//   append(rows)               rows [x, y of the first curve, y of the second, ...]; null for no value.
-//                              A chart of all moves on; a zoomed one takes what lies in its view
+//   setCurves(curves, extent)  replaces all; `extent`: the range of x if the curves are a part of it
+//   append(rows)               rows of [x, y of each curve or null]. A zoomed chart takes what is in
+//                              its view
 //   setMarks(xs, name)         places on the horizontal axis, such as checkpoints
-//   setView(view)              shows [first, last], or all for null. Does not call `onView`
-//   zoom(factor)               as the reader does: 0.5 shows half of it, around the cursor
-//   view, extent               what is shown (null: all), and what there is
-//   setOptions({ log, smoothing, xName, xText })   `smoothing` is 0 to 0.99
-//   rows(limit)                the values in the view: [x, y of each curve or null]
-//   summary()                  the same in one sentence
-//   points                     how many points it holds
-// Keys: arrows move the cursor (with Shift: pan), Home and End, + and -, 0 for all, Escape.
-// Pointer: drag to zoom, Shift and drag to pan, double click for all; the wheel zooms with Ctrl, or
-// once the chart has the focus. Fingers: one pans, two zoom.
-
-const FONT = "12px system-ui, sans-serif";
-const FEWEST = 1e-9; // of the extent: the narrowest view
+//   setOptions(options)        changes some
+//   setView(view), zoom(0.5)   the latter as the reader does, around the cursor
+//   view, extent, points       what is shown; what there is; how many points it holds
+//   rows(limit), summary()     what is shown as [x, y of each curve or null], and as a sentence
+// Keys: arrows move the cursor, with Shift the view; Home, End; + and -; 0 for all; Escape.
+// Pointer: drag zooms, with Shift pans; double click for all; the wheel zooms with Ctrl, or when the
+// chart has the focus. One finger pans, two zoom.
 
 export function numberText(value) {
   if (!Number.isFinite(value)) return "–";
@@ -42,7 +34,6 @@ export function numberText(value) {
 // Round numbers in a range, at intervals of 1, 2 or 5 times a power of ten.
 function ticks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
-  if (!(rough > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
   const gap = power * [1, 2, 5, 10].find((each) => power * each >= rough * 0.999);
   const made = [];
@@ -52,9 +43,8 @@ function ticks(low, high, count) {
 
 function logTicks(low, high) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
-  const every = Math.floor((last - first) / 8) + 1;
   const made = [];
-  for (let power = first; power <= last; power += every) {
+  for (let power = first; power <= last; power += Math.floor((last - first) / 8) + 1) {
     for (const each of last - first <= 2 ? [1, 2, 5] : [1]) made.push(each * 10 ** power);
   }
   const shown = made.filter((each) => each >= low && each <= high);
@@ -76,7 +66,7 @@ function nearest(xs, x) {
   return after > 0 && (after === xs.length || x - xs[after - 1] <= xs[after] - x) ? after - 1 : after;
 }
 
-// A moving average in which older values count less and less; without a bias at its beginning.
+// A moving average in which older values count less and less, also right at its beginning.
 function smooth(ys, weight) {
   let mean = 0, known = 0;
   return ys.map((y) => {
@@ -89,7 +79,7 @@ function smooth(ys, weight) {
 
 export class Chart {
   #canvas; #pen; #options; #curves = []; #marks = []; #markName = ""; #extent = null; #view = null;
-  #cursor = null; #frame = null; #asked = 0; #pointers = new Map(); #band = null; #grip = null;
+  #cursor = null; #frame = null; #asked = 0; #pointers = new Map(); #band = null; #grip = [];
 
   constructor(canvas, options) {
     this.#canvas = canvas;
@@ -98,16 +88,20 @@ export class Chart {
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-roledescription", "chart");
+    canvas.setAttribute("aria-label", options.label);
     canvas.style.touchAction = "pan-y";
-    const on = (name, act) => canvas.addEventListener(name, (event) => act.call(this, event), { passive: false });
-    on("keydown", this.#key);
-    on("wheel", this.#wheel);
-    on("pointerdown", this.#press);
-    on("pointermove", this.#move);
-    on("pointerup", this.#release);
-    on("pointercancel", this.#release);
-    on("pointerleave", () => { if (!this.#pointers.size) this.#point(null); });
-    on("dblclick", () => this.#zoomTo(null));
+    const on = (names, act) => {
+      for (const name of names) {
+        canvas.addEventListener(name, (event) => { if (this.#frame) act(event); }, { passive: false });
+      }
+    };
+    on(["keydown"], (event) => this.#key(event));
+    on(["wheel"], (event) => this.#wheel(event));
+    on(["pointerdown"], (event) => this.#press(event));
+    on(["pointermove"], (event) => this.#move(event));
+    on(["pointerup", "pointercancel"], (event) => this.#release(event));
+    on(["pointerleave"], () => { if (!this.#pointers.size) this.#point(null); });
+    on(["dblclick"], () => this.#zoomTo(null));
     new ResizeObserver(() => this.#redraw()).observe(canvas);
     document.addEventListener("scheme", () => this.#redraw());
   }
@@ -129,8 +123,7 @@ export class Chart {
       if (this.#view && (x < this.#view[0] || x > this.#view[1])) continue;
       values.forEach((y, index) => {
         const curve = this.#curves[index];
-        if (y === null || y === undefined || !curve) return;
-        if (curve.x.length && x <= curve.x[curve.x.length - 1]) return; // the server has sent it already
+        if (y === null || x <= curve.x[curve.x.length - 1]) return; // no value, or it is here already
         curve.x.push(x);
         curve.y.push(y);
         curve.smoothed = null;
@@ -143,16 +136,21 @@ export class Chart {
   setView(view) { this.#view = view; this.#redraw(); }
 
   setOptions(options) {
-    if ("smoothing" in options) for (const curve of this.#curves) curve.smoothed = null;
+    for (const curve of this.#curves) curve.smoothed = null;
     Object.assign(this.#options, options);
     this.#redraw();
   }
 
-  rows(limit = 200) {
+  zoom(factor, x = this.#center, speak = false) {
     const [low, high] = this.#range();
+    this.#zoomTo([x - (x - low) * factor, x + (high - x) * factor], speak);
+  }
+
+  rows(limit = 200) {
     const all = new Map();
     this.#curves.forEach((curve, index) => {
-      for (let i = indexOf(curve.x, low); i < curve.x.length && curve.x[i] <= high; i++) {
+      const [from, to] = this.#within(curve);
+      for (let i = from; i < to; i++) {
         if (!all.has(curve.x[i])) all.set(curve.x[i], this.#curves.map(() => null));
         all.get(curve.x[i])[index] = curve.y[i];
       }
@@ -163,22 +161,21 @@ export class Chart {
   }
 
   summary() {
-    const [low, high] = this.#range();
+    const { label, xName, xText } = this.#options;
     const told = this.#curves.flatMap((curve) => {
-      const [from, to] = this.#within(curve, low, high);
-      let best = -1;
-      let last = -1;
+      const [from, to] = this.#within(curve);
+      let best = -1, last = -1;
       for (let i = from; i < to; i++) {
         if (!Number.isFinite(curve.y[i])) continue;
         last = i;
         if (best < 0 || curve.y[i] < curve.y[best]) best = i;
       }
-      if (best < 0) return [];
-      const [name, text] = [this.#options.xName, this.#options.xText];
-      return [`${curve.name}: lowest ${numberText(curve.y[best])} at ${name} ${text(curve.x[best])}, last ${numberText(curve.y[last])} at ${text(curve.x[last])}`];
+      const value = (i) => `${numberText(curve.y[i])} at ${xText(curve.x[i])}`;
+      return best < 0 ? [] : [`${curve.name}: lowest ${value(best)}, last ${value(last)}`];
     });
-    if (!told.length) return `${this.#options.label}: no values yet.`;
-    return `${this.#options.label}, ${this.#options.xName} ${this.#options.xText(low)} to ${this.#options.xText(high)}. ${told.join("; ")}.`;
+    if (!told.length) return `${label}: no values yet.`;
+    const [low, high] = this.#range();
+    return `${label}, ${xName} ${xText(low)} to ${xText(high)}. ${told.join("; ")}.`;
   }
 
   // What is shown of the horizontal axis.
@@ -192,12 +189,15 @@ export class Chart {
     return this.#cursor ?? (low + high) / 2;
   }
 
-  #within(curve, low, high) {
-    const from = indexOf(curve.x, low);
+  // The indices of a curve's points in the view: from the first to before the second.
+  #within(curve) {
+    const [low, high] = this.#range();
     let to = indexOf(curve.x, high);
     while (to < curve.x.length && curve.x[to] === high) to++;
-    return [from, to];
+    return [indexOf(curve.x, low), to];
   }
+
+  #drawable(y) { return Number.isFinite(y) && !(this.#options.log && y <= 0); }
 
   #redraw() {
     if (!this.#asked) this.#asked = requestAnimationFrame(() => { this.#asked = 0; this.#draw(); });
@@ -210,23 +210,24 @@ export class Chart {
     canvas.setAttribute("aria-label", this.summary());
     const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
     if (canvas.width !== pixels[0] || canvas.height !== pixels[1]) [canvas.width, canvas.height] = pixels;
-    const style = getComputedStyle(canvas);
-    const color = (name) => (name.startsWith("--") ? style.getPropertyValue(name).trim() : name);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    pen.font = FONT;
+    pen.font = "12px system-ui, sans-serif";
     pen.lineJoin = "round";
 
-    const [low, high] = this.#range();
-    const [floor, ceiling] = this.#heights(low, high);
-    const { log } = this.#options;
-    const labels = floor === null ? [] : log ? logTicks(floor, ceiling) : ticks(floor, ceiling, height / 45);
+    const style = getComputedStyle(canvas), { log, xName, xText } = this.#options;
+    const [low, high] = this.#range(), [floor, ceiling] = this.#heights();
+    const empty = floor > ceiling;
+    const labels = empty ? [] : log ? logTicks(floor, ceiling) : ticks(floor, ceiling, height / 45);
     const left = 14 + Math.max(24, ...labels.map((each) => pen.measureText(numberText(each)).width));
-    const frame = { left, right: width - 12, top: 10, bottom: height - 38, low, high };
-    this.#frame = frame;
+    const right = width - 12, top = 10, bottom = height - 38, middle = (left + right) / 2;
     const scale = log ? Math.log10 : (y) => y;
-    const toX = (x) => left + ((x - low) / (high - low)) * (frame.right - left);
-    const toY = (y) => frame.bottom - ((scale(y) - scale(floor)) / (scale(ceiling) - scale(floor))) * (frame.bottom - frame.top);
+    const { color, toX, toY } = this.#frame = {
+      low, high, left, right, top, bottom,
+      color: (name) => (name.startsWith("--") ? style.getPropertyValue(name).trim() : name),
+      toX: (x) => left + ((x - low) / (high - low)) * (right - left),
+      toY: (y) => bottom - ((scale(y) - scale(floor)) / (scale(ceiling) - scale(floor))) * (bottom - top),
+    };
 
     pen.fillStyle = color("--soft");
     pen.strokeStyle = color("--line");
@@ -235,65 +236,59 @@ export class Chart {
     pen.textAlign = "right";
     for (const each of labels) {
       const y = Math.round(toY(each)) + 0.5;
-      line(pen, left, y, frame.right, y);
+      line(pen, left, y, right, y);
       pen.fillText(numberText(each), left - 6, y);
     }
-    line(pen, left, frame.bottom + 0.5, frame.right, frame.bottom + 0.5);
+    line(pen, left, bottom + 0.5, right, bottom + 0.5);
     pen.textBaseline = "top";
     pen.textAlign = "center";
-    const texts = ticks(low, high, (frame.right - left) / 90).map((x) => [x, this.#options.xText(x)]);
-    for (const [x, text] of texts) {
-      const half = pen.measureText(text).width / 2;
-      pen.fillText(text, Math.min(toX(x), width - half - 1), frame.bottom + 6);
+    for (const x of ticks(low, high, (right - left) / 90)) {
+      const text = xText(x);
+      pen.fillText(text, Math.min(toX(x), width - pen.measureText(text).width / 2), bottom + 6);
     }
-    pen.fillText(this.#options.xName + (log ? " (log scale)" : ""), (left + frame.right) / 2, height - 15);
-    if (floor === null) {
-      pen.fillText("No values yet", (left + frame.right) / 2, (frame.top + frame.bottom) / 2);
-      return;
-    }
+    pen.fillText(xName + (log ? " (log scale)" : ""), middle, height - 15);
+    if (empty) return pen.fillText("No values yet", middle, (top + bottom) / 2);
 
     pen.save();
     pen.beginPath();
-    pen.rect(left, frame.top - 6, frame.right - left, frame.bottom - frame.top + 7);
+    pen.rect(left, top - 6, right - left, bottom - top + 7);
     pen.clip();
-    this.#drawMarks(pen, color, toX, frame);
-    for (const curve of this.#curves) this.#drawCurve(pen, curve, color(curve.color), toX, toY, log);
+    this.#drawMarks();
+    for (const curve of this.#curves) this.#drawCurve(curve);
     if (this.#band) {
       pen.globalAlpha = 0.15;
       pen.fillStyle = color("--accent");
-      pen.fillRect(Math.min(...this.#band), frame.top, Math.abs(this.#band[1] - this.#band[0]), frame.bottom - frame.top);
+      pen.fillRect(this.#band[0], top, this.#band[1] - this.#band[0], bottom - top);
     }
     pen.restore();
-    if (this.#cursor !== null) this.#drawCursor(pen, color, toX, toY, width);
+    if (this.#cursor !== null) this.#drawCursor(width);
   }
 
-  // The range of the vertical axis; nulls if there is nothing in the view.
-  #heights(low, high) {
+  // The range of the vertical axis; the first is above the second if there is nothing to show.
+  #heights() {
     let least = Infinity, most = -Infinity;
     for (const curve of this.#curves) {
-      let [from, to] = this.#within(curve, low, high);
+      let [from, to] = this.#within(curve);
       if (to - from < 2) [from, to] = [Math.max(0, from - 1), Math.min(curve.x.length, to + 1)];
       for (let i = from; i < to; i++) {
-        const y = curve.y[i];
-        if (!Number.isFinite(y) || (this.#options.log && y <= 0)) continue;
-        if (y < least) least = y;
-        if (y > most) most = y;
+        if (!this.#drawable(curve.y[i])) continue;
+        least = Math.min(least, curve.y[i]);
+        most = Math.max(most, curve.y[i]);
       }
     }
-    if (least > most) return [null, null];
+    if (least > most) return [1, 0];
     if (this.#options.log) return least < most ? [least / 1.08, most * 1.08] : [least / 2, most * 2];
     const room = (most - least) * 0.06 || Math.abs(most) * 0.1 || 1;
     return [least - room, most + room];
   }
 
-  #drawMarks(pen, color, toX, { top, bottom, left, right }) {
+  #drawMarks() {
+    const pen = this.#pen, { toX, top, bottom, left, right, color } = this.#frame;
     const shown = this.#marks.map(toX).filter((x) => x >= left - 6 && x <= right + 6);
     pen.strokeStyle = pen.fillStyle = color("--curve-4");
     pen.setLineDash([2, 4]);
-    pen.globalAlpha = 0.6;
     if (shown.length <= 30) for (const x of shown) line(pen, x, top, x, bottom);
     pen.setLineDash([]);
-    pen.globalAlpha = 1;
     for (const x of shown) {
       pen.beginPath();
       pen.moveTo(x, bottom - 8);
@@ -303,42 +298,41 @@ export class Chart {
     }
   }
 
-  #drawCurve(pen, curve, color, toX, toY, log) {
-    const { smoothing } = this.#options;
-    pen.strokeStyle = pen.fillStyle = color;
+  #drawCurve(curve) {
+    const pen = this.#pen, { smoothing } = this.#options;
+    pen.strokeStyle = pen.fillStyle = this.#frame.color(curve.color);
     pen.lineWidth = 1.5;
     pen.globalAlpha = smoothing ? 0.3 : 1;
-    this.#trace(pen, curve, curve.y, toX, toY, log);
+    this.#trace(curve, curve.y, curve.dots);
     pen.globalAlpha = 1;
     if (!smoothing) return;
     curve.smoothed ??= smooth(curve.y, smoothing);
     pen.lineWidth = 2;
-    this.#trace(pen, { ...curve, dots: false }, curve.smoothed, toX, toY, log);
+    this.#trace(curve, curve.smoothed, false);
   }
 
   // Draws the points of the view. Of many in one column of pixels, the lowest and the highest.
-  #trace(pen, curve, ys, toX, toY, log) {
-    const { low, high, left, right } = this.#frame;
-    let [from, to] = this.#within(curve, low, high);
-    const many = to - from > 4 * (right - left), few = to - from <= 60;
-    [from, to] = [Math.max(0, from - 1), Math.min(curve.x.length, to + 1)];
-    let drawing = false, column = NaN, least = 0, most = 0;
-    const drawn = (i) => Number.isFinite(ys[i]) && !(log && ys[i] <= 0);
+  #trace({ x: xs, ...curve }, ys, dots) {
+    const pen = this.#pen, { left, right, toX, toY } = this.#frame;
+    const drawn = (i) => this.#drawable(ys[i]);
+    let [from, to] = this.#within({ x: xs, ...curve });
+    const many = to - from > 4 * (right - left);
+    dots = dots && to - from <= 60;
+    [from, to] = [Math.max(0, from - 1), Math.min(xs.length, to + 1)];
+    let drawing = false, column = null, least = 0, most = 0;
     const go = (i) => {
-      if (drawing) pen.lineTo(toX(curve.x[i]), toY(ys[i])); else pen.moveTo(toX(curve.x[i]), toY(ys[i]));
+      if (drawing) pen.lineTo(toX(xs[i]), toY(ys[i])); else pen.moveTo(toX(xs[i]), toY(ys[i]));
       drawing = true;
     };
     const flush = () => {
-      if (Number.isNaN(column)) return;
-      go(Math.min(least, most));
-      if (least !== most) go(Math.max(least, most));
-      column = NaN;
+      if (column !== null) for (const i of new Set([Math.min(least, most), Math.max(least, most)])) go(i);
+      column = null;
     };
     pen.beginPath();
     for (let i = from; i < to; i++) {
       if (!drawn(i)) { flush(); drawing = false; continue; }
       if (!many) { go(i); continue; }
-      const here = Math.floor(toX(curve.x[i]));
+      const here = Math.floor(toX(xs[i]));
       if (here !== column) { flush(); column = here; least = most = i; }
       if (ys[i] < ys[least]) least = i;
       if (ys[i] > ys[most]) most = i;
@@ -347,51 +341,44 @@ export class Chart {
     pen.stroke();
     if (many) return;
     for (let i = from; i < to; i++) {
-      if (!drawn(i) || !((curve.dots && few) || (!drawn(i - 1) && !drawn(i + 1)))) continue;
-      pen.beginPath();
-      pen.arc(toX(curve.x[i]), toY(ys[i]), 3, 0, 7);
-      pen.fill();
+      if (drawn(i) && (dots || (!drawn(i - 1) && !drawn(i + 1)))) dot(pen, toX(xs[i]), toY(ys[i]), 3);
     }
   }
 
-  // The values at the cursor: the point of each curve that is nearest to it.
+  // At the cursor: of each curve the point that is nearest to it.
   #values() {
     const [low, high] = this.#range();
     return this.#curves.flatMap((curve) => {
       const i = nearest(curve.x, this.#cursor);
-      if (i >= curve.x.length || curve.x[i] < low || curve.x[i] > high) return [];
+      if (!(curve.x[i] >= low && curve.x[i] <= high)) return [];
       return [{ curve, x: curve.x[i], y: curve.y[i], smoothed: curve.smoothed?.[i] }];
     });
   }
 
   #texts(values) {
-    const { xName, xText, smoothing } = this.#options;
-    const marked = this.#markName && this.#marks.includes(this.#cursor) ? `, ${this.#markName}` : "";
-    return [`${xName} ${xText(this.#cursor)}${marked}`, ...values.map(({ curve, x, y, smoothed }) =>
-      `${curve.name} ${numberText(y)}${smoothing ? ` (smoothed ${numberText(smoothed)})` : ""}${x === this.#cursor ? "" : ` at ${xText(x)}`}`)];
+    const { xName, xText, smoothing } = this.#options, cursor = this.#cursor;
+    const marked = this.#marks.includes(cursor) ? `, ${this.#markName}` : "";
+    return [`${xName} ${xText(cursor)}${marked}`, ...values.map(({ curve, x, y, smoothed }) =>
+      `${curve.name} ${numberText(y)}${smoothing ? ` (smoothed ${numberText(smoothed)})` : ""}${x === cursor ? "" : ` at ${xText(x)}`}`)];
   }
 
-  #drawCursor(pen, color, toX, toY, width) {
-    const { left, right, top, bottom } = this.#frame;
+  #drawCursor(width) {
+    const pen = this.#pen, { toX, toY, color, left, right, top, bottom } = this.#frame;
     const x = toX(this.#cursor), values = this.#values(), texts = this.#texts(values);
     pen.strokeStyle = color("--soft");
     pen.lineWidth = 1;
     line(pen, x, top, x, bottom);
     for (const each of values) {
-      const y = toY(each.y);
-      if (!Number.isFinite(y)) continue;
       pen.fillStyle = color(each.curve.color);
-      pen.beginPath();
-      pen.arc(toX(each.x), y, 4, 0, 7);
-      pen.fill();
+      if (this.#drawable(each.y)) dot(pen, toX(each.x), toY(each.y), 4);
     }
     const wide = Math.min(right - left, Math.max(...texts.map((each) => pen.measureText(each).width)) + 28);
-    const tall = texts.length * 18 + 10;
-    const at = x + 12 + wide < width ? x + 12 : Math.max(2, x - 12 - wide);
+    const at = Math.round(x + 12 + wide < width ? x + 12 : Math.max(2, x - 12 - wide)) + 0.5;
     pen.fillStyle = color("--paper");
-    pen.strokeStyle = color("--line");
-    pen.fillRect(at, top, wide, tall);
-    pen.strokeRect(at + 0.5, top + 0.5, wide, tall);
+    pen.beginPath();
+    pen.rect(at, top + 0.5, wide, texts.length * 18 + 10);
+    pen.fill();
+    pen.stroke();
     pen.textAlign = "left";
     pen.textBaseline = "middle";
     texts.forEach((text, index) => {
@@ -404,19 +391,69 @@ export class Chart {
     });
   }
 
+  #say(text) { if (this.#options.spoken) this.#options.spoken.textContent = text; }
+
   #point(x, speak = false) {
     this.#cursor = x;
-    if (speak && this.#options.spoken) {
-      this.#options.spoken.textContent = x === null ? "" : this.#texts(this.#values()).join(", ");
-    }
+    if (speak) this.#say(x === null ? "" : this.#texts(this.#values()).join(", "));
     this.#redraw();
   }
 
   // Puts the cursor at the point of any curve that is nearest to an x.
   #snap(x, speak = false) {
     const near = this.#curves.filter((curve) => curve.x.length).map((curve) => curve.x[nearest(curve.x, x)]);
-    if (!near.length) return;
-    this.#point(near.reduce((one, other) => (Math.abs(other - x) < Math.abs(one - x) ? other : one)), speak);
+    near.sort((one, other) => Math.abs(one - x) - Math.abs(other - x));
+    if (near.length) this.#point(near[0], speak);
+  }
+
+  // Moves the cursor to the next point of any curve; at an edge the view goes with it.
+  #turn(turn) {
+    const [low, high] = this.#range();
+    if (this.#cursor === null) return this.#snap(turn > 0 ? low : high, true);
+    const next = this.#curves.flatMap(({ x }) => {
+      let i = indexOf(x, this.#cursor);
+      if (turn < 0) i -= 1; else if (x[i] === this.#cursor) i += 1;
+      return i in x ? [x[i]] : [];
+    });
+    const x = turn > 0 ? Math.min(...next) : Math.max(...next);
+    if (!(x >= low && x <= high)) this.#pan(turn * 0.25);
+    if (next.length) this.#point(x, true);
+  }
+
+  #zoomTo(view, speak = false) {
+    if (!this.#extent) return;
+    const [first, last] = this.#extent;
+    if (view) {
+      const span = Math.max(view[1] - view[0], (last - first) * 1e-9);
+      const start = Math.min(Math.max(view[0], first), last - span);
+      view = span < last - first ? [start, start + span] : null;
+    }
+    this.#view = view;
+    if (view && (this.#cursor < view[0] || this.#cursor > view[1])) this.#cursor = null;
+    if (speak) this.#say(this.summary());
+    this.#options.onView?.(view);
+    this.#redraw();
+  }
+
+  #pan(share) {
+    const [low, high] = this.#range();
+    if (this.#view) this.#zoomTo([low, high].map((each) => each + (high - low) * share), true);
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const [low, high] = this.#range(), { key } = event;
+    const turn = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (turn && event.shiftKey) this.#pan(turn * 0.25);
+    else if (turn) this.#turn(turn);
+    else if (key === "Home") this.#snap(low, true);
+    else if (key === "End") this.#snap(high, true);
+    else if (key === "+" || key === "=") this.zoom(0.5, this.#center, true);
+    else if (key === "-") this.zoom(2, this.#center, true);
+    else if (key === "0") this.#zoomTo(null, true);
+    else if (key === "Escape") this.#point(null, true);
+    else return;
+    event.preventDefault();
   }
 
   #toValue(pixel) {
@@ -424,108 +461,48 @@ export class Chart {
     return low + ((pixel - left) / (right - left)) * (high - low);
   }
 
-  #zoomTo(view, speak = false) {
-    if (!this.#extent) return;
-    const [first, last] = this.#extent;
-    if (view) {
-      const span = Math.max(view[1] - view[0], (last - first) * FEWEST || 1e-9);
-      const start = Math.min(Math.max(view[0], first), last - span);
-      view = span >= last - first ? null : [start, start + span];
-    }
-    this.#view = view;
-    if (this.#cursor !== null) {
-      const [low, high] = this.#range();
-      if (this.#cursor < low || this.#cursor > high) this.#cursor = null;
-    }
-    if (speak && this.#options.spoken) this.#options.spoken.textContent = this.summary();
-    this.#options.onView?.(view);
-    this.#redraw();
-  }
-
-  zoom(factor, x = this.#center, speak = false) {
-    const [low, high] = this.#range();
-    this.#zoomTo([x - (x - low) * factor, x + (high - x) * factor], speak);
-  }
-
-  #pan(share) {
-    const [low, high] = this.#range();
-    if (this.#view) this.#zoomTo([low + (high - low) * share, high + (high - low) * share], true);
-  }
-
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || !this.#frame) return;
-    const [low, high] = this.#range();
-    const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (turn && event.shiftKey) this.#pan(turn * 0.25);
-    else if (turn) this.#turn(turn);
-    else if (event.key === "Home") this.#snap(low, true);
-    else if (event.key === "End") this.#snap(high, true);
-    else if (event.key === "+" || event.key === "=") this.zoom(0.5, this.#center, true);
-    else if (event.key === "-") this.zoom(2, this.#center, true);
-    else if (event.key === "0") this.#zoomTo(null, true);
-    else if (event.key === "Escape") this.#point(null, true);
-    else return;
-    event.preventDefault();
-  }
-
-  // Moves the cursor to the next point of any curve; at an edge of the view the view moves on.
-  #turn(turn) {
-    const [low, high] = this.#range();
-    const from = this.#cursor ?? (turn > 0 ? -Infinity : Infinity);
-    const next = this.#curves.flatMap(({ x }) => {
-      let i = indexOf(x, from);
-      if (turn < 0) i -= 1; else while (i < x.length && x[i] <= from) i++;
-      return i >= 0 && i < x.length ? [x[i]] : [];
-    });
-    if (this.#cursor === null) return this.#snap(turn > 0 ? low : high, true);
-    if (!next.length) return this.#pan(turn * 0.25);
-    const x = turn > 0 ? Math.min(...next) : Math.max(...next);
-    if (x < low || x > high) this.#pan(turn * 0.25);
-    this.#point(x, true);
-  }
-
   #wheel(event) {
-    const focused = document.activeElement === this.#canvas;
-    if (!this.#frame || !(event.ctrlKey || event.metaKey || focused)) return;
-    if (event.deltaY > 0 && !this.#view && !event.ctrlKey) return; // all is shown: the page scrolls
+    const pinched = event.ctrlKey || event.metaKey;
+    if (!pinched && document.activeElement !== this.#canvas) return;
+    if (event.deltaY > 0 && !this.#view && !pinched) return; // all is shown: the page scrolls
     event.preventDefault();
     const turned = event.deltaY * (event.deltaMode === 1 ? 20 : 1);
     this.zoom(Math.exp(Math.max(-1, Math.min(1, turned / 300))), this.#toValue(event.offsetX));
   }
 
   #press(event) {
-    if (event.button > 1 || !this.#frame) return;
+    if (event.button > 1) return;
     this.#canvas.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, event.offsetX);
     const pans = event.shiftKey || event.button === 1 || event.pointerType === "touch";
     this.#band = pans ? null : [event.offsetX, event.offsetX];
-    this.#grip = pans ? [...this.#pointers.values()].map((pixel) => this.#toValue(pixel)) : null;
+    this.#hold();
     if (event.pointerType === "touch") this.#snap(this.#toValue(event.offsetX), true);
   }
 
+  // Remembers which x is under each finger.
+  #hold() { this.#grip = [...this.#pointers.values()].map((pixel) => this.#toValue(pixel)); }
+
   #move(event) {
-    if (!this.#frame) return;
-    if (!this.#pointers.has(event.pointerId)) return this.#snap(this.#toValue(event.offsetX));
+    const here = this.#toValue(event.offsetX);
+    if (!this.#pointers.has(event.pointerId)) return this.#snap(here);
     this.#pointers.set(event.pointerId, event.offsetX);
-    if (this.#band) {
-      this.#band[1] = event.offsetX;
-      return this.#snap(this.#toValue(event.offsetX));
-    }
-    // The x that was under each finger stays under it.
-    const { left, right, low, high } = this.#frame;
-    const [a, b] = [...this.#pointers.values()], [x, z] = this.#grip;
-    const perPixel = b === undefined || z === undefined || Math.abs(b - a) < 10
-      ? (high - low) / (right - left) : Math.abs((z - x) / (b - a));
+    if (this.#band) this.#band[1] = event.offsetX;
+    const [a, b] = [...this.#pointers.values()];
+    if (this.#band || (b === undefined && !this.#view)) return this.#snap(here);
+    // What was under each finger stays there.
+    const { left, right, low, high } = this.#frame, [x, z] = this.#grip;
+    const two = b !== undefined && Math.abs(b - a) > 10;
+    const perPixel = two ? Math.abs((z - x) / (b - a)) : (high - low) / (right - left);
     const start = x - (a - left) * perPixel;
-    if (b === undefined && !this.#view) return this.#snap(this.#toValue(a));
     this.#zoomTo([start, start + (right - left) * perPixel]);
   }
 
   #release(event) {
-    if (!this.#pointers.delete(event.pointerId)) return;
     const band = this.#band;
+    if (!this.#pointers.delete(event.pointerId)) return;
     this.#band = null;
-    this.#grip = [...this.#pointers.values()].map((pixel) => this.#toValue(pixel));
+    this.#hold();
     if (band && event.type === "pointerup" && Math.abs(band[1] - band[0]) > 5) {
       this.#zoomTo(band.map((pixel) => this.#toValue(pixel)).sort((one, other) => one - other));
     } else this.#redraw();
@@ -537,4 +514,10 @@ function line(pen, x, y, toX, toY) {
   pen.moveTo(x, y);
   pen.lineTo(toX, toY);
   pen.stroke();
+}
+
+function dot(pen, x, y, radius) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 7);
+  pen.fill();
 }
