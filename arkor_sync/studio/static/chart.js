@@ -1,20 +1,16 @@
 // A line chart on a canvas: zoom, pan and a cursor, by pointer, fingers and keyboard.
 // It imports nothing: the file of a saved run holds it as it is.
 //
-//   const chart = new Chart(canvas, { label: "Loss", xName: "step", spoken, onView });
+//   const chart = new Chart(canvas, { label: "Loss", spoken, onView });
 //   chart.setCurves([{ name: "loss", x: [1, 2], y: [3.1, 2.9], color: "--curve-1" }]);
 //
-// Options (only `label` is needed): label, what the chart shows, in words; xName, the name of the
-//   horizontal axis; xText(x), the text of an x; spoken, an element with aria-live, which gets the
-//   values at the cursor; onView(view), called when the reader has zoomed or panned; log (whether
-//   the vertical scale is logarithmic); smoothing, 0 to 0.99.
-// A curve: { name, x, y, color, dots }. Arrays; x ascends; a y of null leaves a gap. The colour is
-//   one of CSS, or the name of a variable. `dots` marks each point.
-// A view: [first, last] of the horizontal axis, or null for all.
-// Methods:
-//   setCurves(curves, extent)  replaces all; `extent`: the range of x if the curves are a part of it
-//   append(rows)               rows of [x, y of each curve or null]. A zoomed chart takes what is in
-//                              its view
+// Options: label, what it shows, in words; xName ("step") and xText(x), a text; spoken, an element
+//   with aria-live for the values at the cursor; onView(view), called when the reader has zoomed or
+//   panned; log; smoothing, 0 to 0.99.
+// Curves: x ascends, a y of null is a gap; color is one of CSS or a variable; dots marks each point.
+// Views: [first, last] of the horizontal axis, or null for all.
+//   setCurves(curves, extent)  replaces all; `extent` is the range of x if they are a part of it
+//   append(rows)               [x, y of each curve or null]; a zoomed chart takes what is in view
 //   setMarks(xs, name)         places on the horizontal axis, such as checkpoints
 //   setOptions(options)        changes some
 //   setView(view), zoom(0.5)   the latter as the reader does, around the cursor
@@ -90,18 +86,15 @@ export class Chart {
     canvas.setAttribute("aria-roledescription", "chart");
     canvas.setAttribute("aria-label", options.label);
     canvas.style.touchAction = "pan-y";
-    const on = (names, act) => {
-      for (const name of names) {
-        canvas.addEventListener(name, (event) => { if (this.#frame) act(event); }, { passive: false });
-      }
-    };
-    on(["keydown"], (event) => this.#key(event));
-    on(["wheel"], (event) => this.#wheel(event));
-    on(["pointerdown"], (event) => this.#press(event));
-    on(["pointermove"], (event) => this.#move(event));
-    on(["pointerup", "pointercancel"], (event) => this.#release(event));
-    on(["pointerleave"], () => { if (!this.#pointers.size) this.#point(null); });
-    on(["dblclick"], () => this.#zoomTo(null));
+    const on = (name, act) => canvas.addEventListener(name, (event) => { if (this.#frame) act(event); }, { passive: false });
+    on("keydown", (event) => this.#key(event));
+    on("wheel", (event) => this.#wheel(event));
+    on("pointerdown", (event) => this.#press(event));
+    on("pointermove", (event) => this.#move(event));
+    on("pointerup", (event) => this.#release(event));
+    on("pointercancel", (event) => this.#release(event));
+    on("pointerleave", () => { if (!this.#pointers.size) this.#point(null); });
+    on("dblclick", () => this.#zoomTo(null));
     new ResizeObserver(() => this.#redraw()).observe(canvas);
     document.addEventListener("scheme", () => this.#redraw());
   }

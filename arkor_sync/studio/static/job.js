@@ -12,8 +12,10 @@ const METRICS = [["loss", "Train loss"], ["eval_loss", "Eval loss"], ["learning_
 const TERMINAL = new Set(["completed", "failed", "cancelled"]);
 // A row of the stream: step, loss, eval_loss, learning_rate, epoch, samples_per_second, seconds.
 const COLUMN_OF_X = { step: 0, epoch: 4, time: 6 };
+// A checkpoint of the stream: step, epoch, seconds.
+const AXES = ["step", "epoch", "time"];
 
-const state = { status: at("status").textContent.trim(), tap: null, step: null, total: null, connection: "", asked: 0, fresh: true };
+const state = { status: at("status").textContent.trim(), tap: null, step: null, total: null, next: 0, marks: [], connection: "", asked: 0, fresh: true };
 const x = () => at("x").value;
 const seconds = (value) => (value < 60 ? `${numberText(value)} s` : durationText(value));
 
@@ -33,8 +35,7 @@ async function load() {
   if (view) { query.set("from", view[0]); query.set("to", view[1]); }
   const points = await ask(`${job.path}/points?${query}`);
   if (turn !== state.asked) return null; // the reader has gone on
-  state.tap = points.tap;
-  state.fresh = true;
+  Object.assign(state, { tap: points.tap, next: points.next, fresh: true });
   if (!view) state.extent = points.x_range;
   const curve = (name, text, color, dots = false) => {
     const [xs, ys] = points.series[name] ?? [[], []];
@@ -43,7 +44,7 @@ async function load() {
   loss.setCurves([curve("loss", "train loss", "--curve-1"), curve("eval_loss", "eval loss", "--curve-2", true)], state.extent);
   rate.setCurves([curve("learning_rate", "learning rate", "--curve-3")], state.extent);
   speed.setCurves([curve("samples_per_second", "samples a second", "--curve-5")], state.extent);
-  loss.setMarks(points.checkpoints.map((each) => each[1]), "checkpoint");
+  mark(points.checkpoints.map((each) => each[1]));
   showCheckpoints(points.checkpoints.map((each) => each[0]));
   showStatistics(points.statistics);
   showRange();
@@ -53,6 +54,11 @@ async function load() {
 }
 
 const failed = failed;
+function mark(marks) {
+  state.marks = marks;
+  loss.setMarks(marks, "checkpoint");
+}
+
 let waiting = 0;
 function soon(delay, again = false) {
   if (waiting && !again) return;
@@ -161,19 +167,22 @@ function live(message) {
   const changed = showFacts({ ...message, step: message.step ?? state.step });
   state.connection = message.connection;
   showProgress();
-  showCheckpoints(message.checkpoints.map((each) => (Array.isArray(each) ? each[0] : each)));
-  if (message.jump || message.tap !== state.tap || message.checkpoints.length || changed) soon(500);
-  else if (message.logs.length) add(message.logs);
+  const again = x() === "step" && message.step < (loss.extent?.[1] ?? 0); // the training began again
+  if (message.jump || message.tap !== state.tap || changed) soon(500);
+  else if (message.next > state.next && again) soon(3000);
+  else if (message.next > state.next) add(message);
   events.refresh();
   if (changed) ask(`${job.path}/facts`).then(showFacts, failed);
 }
 
-function add(logs) {
+function add({ logs, checkpoints }) {
   const column = COLUMN_OF_X[x()];
   const placed = logs.filter((log) => log[column] !== null);
   loss.append(placed.map((log) => [log[column], log[1], log[2]]));
   rate.append(placed.map((log) => [log[column], log[3]]));
   speed.append(placed.map((log) => [log[column], log[5]]));
+  if (checkpoints.length) mark([...state.marks, ...checkpoints.map((each) => each[AXES.indexOf(x())])]);
+  showCheckpoints(checkpoints.map((each) => each[0]));
   state.extent = loss.extent;
   state.fresh = false;
   showRange();
