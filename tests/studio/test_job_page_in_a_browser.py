@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, List
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +23,7 @@ def job(emulator: Emulator) -> str:
         ScriptedEngine(
             steps=STEPS, checkpoints=[5, 30], eval_loss=lambda step: 4 / step, manual=True
         ),
+        {"maxSteps": STEPS},
         name="watched <b>run</b>",
     )
     emulator.step(job_id, 12)  # the start, ten logs, a checkpoint
@@ -30,11 +31,11 @@ def job(emulator: Emulator) -> str:
 
 
 @pytest.fixture
-def hosts(page: Any) -> Iterator[List[str]]:
+def hosts(page: Any) -> List[str]:
     """Collect the hosts that the page asks."""
     asked: List[str] = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).hostname or "data"))
-    yield asked
+    return asked
 
 
 @pytest.fixture
