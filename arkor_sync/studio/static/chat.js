@@ -1,6 +1,8 @@
 // Asking models: the stream of an answer, the settings, and texts to copy. Both pages use it.
 import { ask, element, notice, root } from "./page.js";
 
+const CUT = "The connection was cut before the end of the answer.";
+
 // Asks, and yields the server's lines: {text}, and last {end} or {error}.
 async function* lines(question, signal) {
   const answer = await fetch(new URL("chat", new URL(root, location)), {
@@ -16,7 +18,9 @@ async function* lines(question, signal) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new Error(CUT);
+    });
     if (done) return;
     const parts = (rest + value).split("\n");
     rest = parts.pop();
@@ -51,11 +55,12 @@ export async function fill(answer, question, signal, changed) {
       }
       changed(line.text);
     }
-    if (answer.state === "open") Object.assign(answer, { state: "cut", error: "The connection was cut before the end of the answer." });
+    if (answer.state === "open") throw new Error(CUT);
   } catch (error) {
     if (signal.aborted) answer.state = "stopped";
-    else Object.assign(answer, answer.text ? { state: "cut" } : { state: "failed" }, { error: error.message });
+    else Object.assign(answer, { state: "failed", error: error.message });
   }
+  if (answer.state === "failed" && answer.text) answer.state = "cut";
   changed();
 }
 
