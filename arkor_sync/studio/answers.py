@@ -88,16 +88,12 @@ class LiveAnswer:
                     began = ended
                 pieces += 1
                 self._lines.put({"text": piece})
-            calls = answer.tool_calls()
-            tokens = (answer.usage or {}).get("completion_tokens")
-            self._lines.put(
-                {
-                    "end": {
-                        "reason": answer.finish_reason,
-                        "calls": calls,
-                        "tokens": tokens,
-                        "pieces": pieces,
-                        "seconds": ended - began,
-                    }
-                }
-            )
+            usage = answer.usage
+            facts = {
+                "reason": answer.finish_reason,
+                "calls": answer.tool_calls(),
+                "tokens": usage and usage.get("completion_tokens"),
+                "pieces": pieces,
+                "seconds": ended - began,
+            }
+            self._lines.put({"end": facts})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from threading import BoundedSemaphore
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from flask import Blueprint, Response, current_app, render_template, request
 
+from arkor_sync._common.clock import Clock
+from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 from arkor_sync.cloud.models import JobStatus, TrainingJob
-from arkor_sync.errors import ArkorError, ArkorUsageError, text_of
+from arkor_sync.errors import ArkorUsageError, text_of
 from arkor_sync.studio.answers import LiveAnswer
 from arkor_sync.studio.questions import as_python, question_of
 from arkor_sync.studio.state import studio
@@ -20,6 +23,8 @@ MOST_ANSWERS = 4
 """How many answers are written at once: each holds a thread of the server."""
 
 _MOST_JOBS = 200  # that can be chosen from a list
+_PATIENCE = 5.0  # seconds for the past of a job
+_QUIET = 0.3  # seconds
 _SLOTS = "arkor_sync.studio.answers"
 
 Refused = Tuple[Dict[str, str], int]
@@ -60,7 +65,7 @@ def models() -> Dict[str, Any]:
     job, steps = _trained(request.args.get("job", ""))
     return {
         "id": job.id,
-        "name": job.name,
+        "name": safe_line(job.name, 80),
         "base": job.config["model"],
         "final": _has_model(job),
         "steps": steps,
@@ -101,20 +106,25 @@ def _jobs(wanted: Optional[str]) -> Tuple[List[TrainingJob], Optional[str]]:
 
     A job that is wanted is one of them, also if it is older.
     """
-    try:
-        listed, problem = studio().client.jobs.list(), None
-    except ArkorError as error:
-        listed, problem = [], text_of(error)
-    jobs = [job for job in listed if job.status != JobStatus.QUEUED][:_MOST_JOBS]
+    listing = studio().job_list.read()
+    jobs = [job for job in listing.jobs if job.status != JobStatus.QUEUED][:_MOST_JOBS]
     if wanted and all(job.id != wanted for job in jobs):
         jobs.insert(0, studio().client.jobs.get(wanted))
-    return jobs, problem
+    return [dataclasses.replace(job, name=safe_line(job.name, 80)) for job in jobs], listing.problem
 
 
 def _trained(job_id: str) -> Tuple[TrainingJob, List[int]]:
     """Return a job, and the steps of its checkpoints until now."""
-    job = studio().client.jobs.get(job_id)
-    return job, []
+    tap = studio().taps.tap(job_id)
+    tap.wait_for_news(_PATIENCE)
+    deadline = Clock.now() + _PATIENCE
+    while not tap.ended and Clock.now() < deadline:
+        version = tap.version
+        # Nothing tells where the past of a job that goes on ends, but that it is quiet.
+        if tap.wait(version, _PATIENCE if tap.job.is_terminal else _QUIET) == version:
+            break
+    with tap.lock:
+        return tap.job, sorted({each.step for each in tap.checkpoints})
 
 
 def _has_model(job: TrainingJob) -> bool:
