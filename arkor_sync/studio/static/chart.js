@@ -244,7 +244,7 @@ export class Chart {
 
     pen.save();
     pen.beginPath();
-    pen.rect(left, top - 6, right - left, bottom - top + 7);
+    pen.rect(left - 4, top - 6, right - left + 8, bottom - top + 7);
     pen.clip();
     this.#drawMarks();
     for (const curve of this.#curves) this.#drawCurve(curve);

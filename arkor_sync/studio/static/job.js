@@ -49,11 +49,19 @@ async function load() {
   showStatistics(points.statistics);
   showRange();
   showTable();
+  showSmall();
   at("charts").hidden = false;
   return points;
 }
 
 const failed = (error) => notice(error.message, true);
+// The small charts are there if the job logs what they show.
+function showSmall() {
+  if (loss.view) return;
+  at("learning_rate").parentElement.hidden = !rate.points;
+  at("samples_per_second").parentElement.hidden = !speed.points;
+}
+
 function mark(marks) {
   state.marks = marks;
   loss.setMarks(marks, "checkpoint");
@@ -185,6 +193,7 @@ function add({ logs, checkpoints }) {
   showCheckpoints(checkpoints.map((each) => each[0]));
   state.extent = loss.extent;
   state.fresh = false;
+  showSmall();
   showRange();
   if (charts.some((each) => each.points > MOST)) soon(500);
 }
