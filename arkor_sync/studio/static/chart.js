@@ -23,7 +23,8 @@
 export function numberText(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(3).replace(/\.?0+e/, "e");
+  if (size === 0) return "0";
+  if (size < 1e-3 || size >= 1e7) return value.toExponential(3).replace(/\.?0+e/, "e");
   return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 7 : 4 });
 }
 
@@ -235,7 +236,7 @@ export class Chart {
     line(pen, left, bottom + 0.5, right, bottom + 0.5);
     pen.textBaseline = "top";
     pen.textAlign = "center";
-    for (const x of ticks(low, high, (right - left) / 90)) {
+    for (const x of ticks(low, high, (right - left) / 75)) {
       const text = xText(x);
       pen.fillText(text, Math.min(toX(x), width - pen.measureText(text).width / 2), bottom + 6);
     }
@@ -294,7 +295,7 @@ export class Chart {
   #drawCurve(curve) {
     const pen = this.#pen, { smoothing } = this.#options;
     pen.strokeStyle = pen.fillStyle = this.#frame.color(curve.color);
-    pen.lineWidth = 1.5;
+    pen.lineWidth = curve.dots ? 2 : 1.5;
     pen.globalAlpha = smoothing ? 0.3 : 1;
     this.#trace(curve, curve.y, curve.dots);
     pen.globalAlpha = 1;

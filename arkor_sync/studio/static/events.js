@@ -65,7 +65,7 @@ export class EventList {
     const top = this.#box.scrollTop - (this.#box.scrollTop / pitch - first) * HEIGHT;
     for (const old of this.#box.querySelectorAll("[role=listitem]")) old.remove();
     this.#box.append(...rows.map((row, index) => {
-      const made = element("div", { role: "listitem", "aria-setsize": answer.matching, "aria-posinset": first + index + 1, title: row.text }, line(row));
+      const made = element("div", { role: "listitem", "aria-setsize": answer.matching, "aria-posinset": first + index + 1, title: line(row) }, line(row, clock));
       made.style.top = `${top + index * HEIGHT}px`;
       return made;
     }));
@@ -76,7 +76,7 @@ export class EventList {
     const lines = [];
     while (lines.length < MOST_COPIED) {
       const { rows } = await this.#rows(lines.length, 500);
-      lines.push(...rows.map(line));
+      lines.push(...rows.map((row) => line(row)));
       if (rows.length < 500) break;
     }
     await navigator.clipboard.writeText(lines.join("\n"));
@@ -84,6 +84,11 @@ export class EventList {
   }
 }
 
-function line({ time, type, step, text }) {
-  return [time ?? "", type, step === null || step === undefined ? "" : `step ${step}`, text].filter(Boolean).join("  ");
+function clock(time) {
+  const when = new Date(time);
+  return Number.isNaN(when.getTime()) ? time : when.toLocaleTimeString("en-GB");
+}
+
+function line({ time, type, step, text }, shown = (each) => each) {
+  return [time && shown(time), type, step === null ? "" : `step ${step}`, text].filter(Boolean).join("  ");
 }

@@ -173,12 +173,14 @@ function showTitle() {
 
 function live(message) {
   const changed = showFacts({ ...message, step: message.step ?? state.step });
+  const ends = message.connection === "ended" && state.connection !== "ended";
   state.connection = message.connection;
   showProgress();
   const again = x() === "step" && message.step < (loss.extent?.[1] ?? 0); // the training began again
   if (message.jump || message.tap !== state.tap || changed) soon(500);
   else if (message.next > state.next && again) soon(3000);
   else if (message.next > state.next) add(message);
+  if (ends && !state.fresh) soon(500); // once more, with the statistics of all
   events.refresh();
   if (changed) ask(`${job.path}/facts`).then(showFacts, failed);
 }
