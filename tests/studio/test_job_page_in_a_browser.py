@@ -39,8 +39,8 @@ def hosts(page: Any) -> List[str]:
 
 
 @pytest.fixture
-def shown(page: Any, server: Any, job: str, hosts: List[str]) -> Any:
-    """Open the job's page; it has its curves."""
+def shown(server: Any, job: str, page: Any, hosts: List[str]) -> Any:
+    """Open the job's page; it has its curves. It is closed before the server."""
     page.set_default_timeout(PATIENCE * 1000)
     page.goto(server.url)
     page.goto(server.url.split("?")[0] + f"jobs/{job}")

@@ -7,7 +7,8 @@
 // Options: label, what it shows, in words; xName ("step") and xText(x), a text; spoken, an element
 //   with aria-live for the values at the cursor; onView(view), called when the reader has zoomed or
 //   panned; log; smoothing, 0 to 0.99.
-// Curves: x ascends, a y of null is a gap; color is one of CSS or a variable; dots marks each point.
+// Curves: x ascends, a y of null is a gap; color is one of CSS or a variable; dots marks each point,
+//   and such a curve is not smoothed.
 // Views: [first, last] of the horizontal axis, or null for all.
 //   setCurves(curves, extent)  replaces all; `extent` is the range of x if they are a part of it
 //   append(rows)               [x, y of each curve or null]; a zoomed chart takes what is in view
@@ -240,7 +241,7 @@ export class Chart {
       const text = xText(x);
       pen.fillText(text, Math.min(toX(x), width - pen.measureText(text).width / 2), bottom + 6);
     }
-    pen.fillText(xName + (log ? " (log scale)" : ""), middle, height - 15);
+    pen.fillText(xName, middle, height - 15);
     if (empty) return pen.fillText("No values yet", middle, (top + bottom) / 2);
 
     pen.save();
@@ -293,7 +294,7 @@ export class Chart {
   }
 
   #drawCurve(curve) {
-    const pen = this.#pen, { smoothing } = this.#options;
+    const pen = this.#pen, smoothing = curve.dots ? 0 : this.#options.smoothing; // those are few
     pen.strokeStyle = pen.fillStyle = this.#frame.color(curve.color);
     pen.lineWidth = curve.dots ? 2 : 1.5;
     pen.globalAlpha = smoothing ? 0.3 : 1;
@@ -350,10 +351,10 @@ export class Chart {
   }
 
   #texts(values) {
-    const { xName, xText, smoothing } = this.#options, cursor = this.#cursor;
+    const { xName, xText } = this.#options, cursor = this.#cursor;
     const marked = this.#marks.includes(cursor) ? `, ${this.#markName}` : "";
     return [`${xName} ${xText(cursor)}${marked}`, ...values.map(({ curve, x, y, smoothed }) =>
-      `${curve.name} ${numberText(y)}${smoothing ? ` (smoothed ${numberText(smoothed)})` : ""}${x === cursor ? "" : ` at ${xText(x)}`}`)];
+      `${curve.name} ${numberText(y)}${smoothed ? ` (smoothed ${numberText(smoothed)})` : ""}${x === cursor ? "" : ` at ${xText(x)}`}`)];
   }
 
   #drawCursor(width) {
