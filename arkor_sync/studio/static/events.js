@@ -6,6 +6,11 @@ const TALLEST = 8e6; // pixels that every browser can scroll
 const MOST_COPIED = 10000;
 const at = (id) => document.getElementById(id);
 
+// Shows what went wrong; once, however often it does while nobody looks.
+export function failed({ message }) {
+  if (!at("notices").textContent.includes(message)) notice(message, true);
+}
+
 export class EventList {
   #path; #box = at("rows"); #matching = 0; #total = 0; #paused = null; #asked = 0; #waiting = 0; #atEnd = true;
 
@@ -22,8 +27,8 @@ export class EventList {
       this.#atEnd = this.#paused === null;
       this.refresh();
     });
-    at("copy").addEventListener("click", () => this.#copy().catch((error) => notice(error.message, true)));
-    this.#show().catch((error) => notice(error.message, true));
+    at("copy").addEventListener("click", () => this.#copy().catch(failed));
+    this.#show().catch(failed);
   }
 
   // Asks for the rows soon: there are new ones, or others are seen.
@@ -31,7 +36,7 @@ export class EventList {
     if (this.#waiting) return;
     this.#waiting = setTimeout(() => {
       this.#waiting = 0;
-      this.#show().catch((error) => notice(error.message, true));
+      this.#show().catch(failed);
     }, delay);
   }
 

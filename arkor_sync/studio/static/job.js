@@ -2,7 +2,7 @@
 import { ask, confirmed, durationText, element, notice, showTimes } from "./page.js";
 import { Chart, numberText } from "./chart.js";
 import { watch } from "./live.js";
-import { EventList } from "./events.js";
+import { EventList, failed } from "./events.js";
 
 const at = (id) => document.getElementById(id);
 const job = at("job").dataset;
@@ -54,7 +54,6 @@ async function load() {
   return points;
 }
 
-const failed = (error) => notice(error.message, true);
 // The small charts are there if the job logs what they show.
 function showSmall() {
   if (loss.view) return;
