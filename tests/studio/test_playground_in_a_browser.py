@@ -191,16 +191,20 @@ def test_a_conversation_outlives_a_reload_a_restart_and_its_tab(
         expect(page.locator(".told").last).to_contain_text("this is not the whole answer")
         expect(page.get_by_label("Your question")).to_have_value("A draft")
     with serving(emulator, port) as server:
+        ask(page, "Too early")
+        expect(page.locator(".answer .problem").last).to_contain_text("Open the URL")
         open_page(page, server, "playground")
-        expect(page.locator(".asked")).to_have_text(["Whole", "Cut"])
+        expect(page.locator(".asked")).to_have_text(["Whole", "Cut", "Too early"])
+        page.get_by_role("button", name="Ask it again").click()
+        expect(page.locator(".told").last).to_contain_text("finish reason: stop")
         with page.context.expect_page() as opened:
             page.evaluate("open(location.href, '_blank', 'noopener') && undefined")
         other = opened.value
-        expect(other.locator(".asked")).to_have_text(["Whole", "Cut"])
+        expect(other.locator(".asked")).to_have_text(["Whole", "Cut", "Too early"])
         ask(other, "In the other tab")
         expect(other.locator(".told").last).to_contain_text("finish reason: stop")
         page.reload()
-        expect(page.locator(".asked")).to_have_text(["Whole", "Cut"])  # a tab has its own
+        expect(page.locator(".asked")).to_have_count(3)  # a tab has its own
         other.close()
 
 
