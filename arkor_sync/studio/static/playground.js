@@ -120,7 +120,7 @@ async function send(question, turns) {
   const bodies = chosen().map((each, side) => ({ ...settings, model: each.asked(), messages: messagesOf(turns, side, question) }));
   kept.turns = [...turns, { prompt: question, answers }];
   editing = false;
-  prompt.value = "";
+  if (prompt.value === question) prompt.value = ""; // else it is a draft
   showTurns();
   save();
   const shown = byId("turns").lastElementChild;
