@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 from arkor_sync._common.arguments import refusal
 from arkor_sync.cloud.deployment_models import AdapterTarget, BaseModelTarget
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
+from arkor_sync.studio.catching_up import read_tap
 from arkor_sync.studio.state import studio
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def choices(value: str) -> Choices:
     """List what can be chosen.
 
     Args:
-        value: What the form has chosen so far, see `value_of`.
+        value: What the form has chosen so far: `job:ID`, `model:NAME`, or nothing.
     """
     listing = studio().job_list.read()
     jobs = sorted(listing.jobs, key=lambda job: job.created_at, reverse=True)
@@ -74,18 +75,11 @@ def choices(value: str) -> Choices:
     )
 
 
-def value_of(target: Optional[DeploymentTarget]) -> str:
-    """Return the value of the form's field for a target; empty for one that it does not offer."""
-    if isinstance(target, AdapterTarget):
-        return _JOB + target.job_id
-    return _MODEL + target.base_model if isinstance(target, BaseModelTarget) else ""
-
-
 def read_target(form: Mapping[str, str]) -> DeploymentTarget:
     """Return the target that a form has chosen.
 
     Args:
-        form: Has `target`, see `value_of`; `step`, empty for the final model; and `steps_of`, the
+        form: Has `target`, `job:ID` or `model:NAME`; `step`, empty for the final model; and `steps_of`, the
             target whose steps the form has offered.
 
     Raises:
@@ -109,7 +103,7 @@ def read_target(form: Mapping[str, str]) -> DeploymentTarget:
 
 def steps_of(job_id: str) -> List[int]:
     """Return the steps of a job's checkpoints that are known by now."""
-    return []
+    return sorted({each.step for each in read_tap(job_id).checkpoints})
 
 
 def _job_of(value: str, jobs: List[TrainingJob]) -> Optional[TrainingJob]:

@@ -7,11 +7,11 @@ from typing import Any, Dict, Mapping, Optional
 from flask import Blueprint, redirect, render_template, request, url_for
 
 from arkor_sync._common.arguments import refusal
-from arkor_sync.cloud.deployment_models import AdapterTarget, AuthMode, check_label, check_slug
+from arkor_sync.cloud.deployment_models import AuthMode, check_label, check_slug
 from arkor_sync.errors import ArkorError, ArkorUsageError, CloudApiError, ConflictError, text_of
 from arkor_sync.studio.quick_start import VARIABLE, examples
 from arkor_sync.studio.state import studio
-from arkor_sync.studio.targets import choices, read_target, steps_of, value_of
+from arkor_sync.studio.targets import choices, read_target, steps_of
 
 blueprint = Blueprint("endpoints", __name__)
 
@@ -161,19 +161,14 @@ def _shown(
     """Return what the page of an endpoint shows; what a form has stays in it."""
     deployments = studio().client.deployments
     found = deployments.get(deployment_id)
-    target = form.get("target", value_of(found.target))
-    step = found.target.step if isinstance(found.target, AdapterTarget) else None
     days = found.run_retention_days
     url = deployments.endpoint_url(found.slug)
     asks_for_key = found.auth_mode != AuthMode.NONE
     return {
         "deployment": found,
         "keys": deployments.keys.list(deployment_id),
-        "choices": choices(target),
+        "choices": choices(form.get("target", "")),
         "form": {
-            "target": target,
-            "steps_of": target,
-            "step": "" if step is None else str(step),
             "auth_mode": found.auth_mode,
             "retention": found.run_retention_mode or "",
             "days": "" if days is None else str(days),
