@@ -135,9 +135,7 @@ def _of_stream(moments: List[Moment]) -> Iterator[Entry]:
             yield Entry(each.time, "stream", f"{text}; the stream went on, nothing was lost")
             lost_at, failures = None, 0
         elif each.kind == "connected":
-            yield Entry(
-                each.time, "stream", "Studio opened the stream, and reads it from its start"
-            )
+            yield Entry(each.time, "stream", "Studio opened the stream, to read it from its start")
         elif each.kind == "problem":
             yield Entry(each.time, "stream", f"Left out: {each.text}", True)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence, Tuple
 
 from arkor_sync._common.arguments import refusal
 from arkor_sync.cloud.deployment_models import AdapterTarget, BaseModelTarget
@@ -67,7 +67,7 @@ def choices(value: str) -> Choices:
     return Choices(
         jobs=shown,
         names={job.id: job.name for job in jobs},
-        older=len(able) - len(shown),
+        older=max(0, len(able) - _SHOWN),
         models=SUPPORTED_MODELS,
         chosen=chosen,
         steps=[] if chosen is None else steps_of(chosen.id),
@@ -106,6 +106,6 @@ def steps_of(job_id: str) -> List[int]:
     return sorted({each.step for each in read_tap(job_id).checkpoints})
 
 
-def _job_of(value: str, jobs: List[TrainingJob]) -> Optional[TrainingJob]:
+def _job_of(value: str, jobs: Sequence[TrainingJob]) -> Optional[TrainingJob]:
     """Return the job of a form's value; None for a base model or an unknown job."""
     return next((job for job in jobs if _JOB + job.id == value), None)

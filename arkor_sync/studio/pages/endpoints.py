@@ -217,11 +217,12 @@ def _send(request_of: Any, *args: Any, **kwargs: Any) -> Any:
         return request_of(*args, **kwargs)
     except ArkorError as error:
         field, text = "", text_of(error)
-        refusal = error if isinstance(error, CloudApiError) else None
-    if refusal is None:
-        raise _Refused(field, text, 502)
-    if isinstance(refusal, ConflictError):
+        refused = error if isinstance(error, CloudApiError) else None
+        is_usage = isinstance(error, ArkorUsageError)
+    if refused is None:
+        raise _Refused(field, text, 400 if is_usage else 502)
+    if isinstance(refused, ConflictError):
         field, text = "slug", f"This slug is taken; choose another one. ({text})"
-    elif refusal.status == 400:
-        field = _FIELDS.get(refusal.message.partition(":")[0].partition(".")[0], "")
-    raise _Refused(field, text, refusal.status or 502)
+    elif refused.status == 400:
+        field = _FIELDS.get(refused.message.partition(":")[0].partition(".")[0], "")
+    raise _Refused(field, text, refused.status)
