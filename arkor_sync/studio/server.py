@@ -53,7 +53,6 @@ class StudioServer:
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
-            send_bytes=1,  # what a stream yields is sent at once
             channel_request_lookahead=1,  # else a stream is not told that its browser has gone
             ident=None,
         )
