@@ -64,22 +64,25 @@ def tell(job: TrainingJob, log: EventLog, moments: Iterable[Moment]) -> List[Ent
         moments: What happened to the reading of its stream.
     """
     moments = list(moments)
-    entries = [*_of_record(job), *_of_events(log, moments), *_of_stream(moments)]
+    begin, end = _of_record(job)
+    entries = [*begin, *_of_events(log, moments), *end, *_of_stream(moments)]
     return sorted(entries, key=attrgetter("time"))
 
 
-def _of_record(job: TrainingJob) -> Iterator[Entry]:
+def _of_record(job: TrainingJob) -> Tuple[List[Entry], List[Entry]]:
+    """Return what the record says of the job's begin, and of its end."""
     created = parse_timestamp(job.created_at) or 0.0
-    yield Entry(created, "record", f"The job was created: {job.config.get('model')}")
+    begin = [Entry(created, "record", f"The job was created: {job.config.get('model')}")]
     if job.started_at is not None:
         started = parse_timestamp(job.started_at) or created
-        yield Entry(started, "record", "The record says that it started")
-    if job.is_terminal:
-        ended = parse_timestamp(job.completed_at or "") or created
-        text = f"The record says that it is {job.status}"
-        if job.error:
-            text = f"{text}: {safe_text(job.error, _LONGEST)}"
-        yield Entry(ended, "record", text, job.status == "failed")
+        begin.append(Entry(started, "record", "The record says that it started"))
+    if not job.is_terminal:
+        return begin, []
+    text = f"The record says that it is {job.status}"
+    if job.error:
+        text = f"{text}: {safe_text(job.error, _LONGEST)}"
+    ended = parse_timestamp(job.completed_at or "") or created
+    return begin, [Entry(ended, "record", text, job.status == "failed")]
 
 
 def _of_events(log: EventLog, moments: List[Moment]) -> Iterator[Entry]:

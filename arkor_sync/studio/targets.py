@@ -79,8 +79,8 @@ def read_target(form: Mapping[str, str]) -> DeploymentTarget:
     """Return the target that a form has chosen.
 
     Args:
-        form: Has `target`, `job:ID` or `model:NAME`; `step`, empty for the final model; and `steps_of`, the
-            target whose steps the form has offered.
+        form: Has `target`, `job:ID` or `model:NAME`; `step`, empty for the final model; and
+            `steps_of`, the target whose steps the form has offered.
 
     Raises:
         ArkorUsageError: Nothing was chosen, or what cannot be served.

@@ -1,4 +1,7 @@
-"""The pages of endpoints in a real browser."""
+"""The pages of endpoints in a real browser.
+
+The server comes before the page, which so is closed first: nothing is being loaded then.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def open_endpoint(page: Any, server: Any, emulator: Emulator, **fields: Any) -> 
 
 
 def test_create_with_the_keyboard_after_an_error(
-    page: Any, server: Any, emulator: Emulator
+    server: Any, page: Any, emulator: Emulator
 ) -> None:
     emulator.add_deployment("shop", BASE)
     job = emulator.create_job(ScriptedEngine(steps=4, checkpoints=[2, 4]), name=HOSTILE)
@@ -65,7 +68,7 @@ def test_create_with_the_keyboard_after_an_error(
     tab_to(page, "button.main")
     page.keyboard.press("Enter")
 
-    expect(page.locator("#slug-problem")).to_contain_text("This slug is taken")
+    expect(page.locator("#slug-problem")).to_contain_text("is already taken")
     expect(page.locator("#slug")).to_be_focused()
     expect(page.locator("#step")).to_have_value("2")
     page.keyboard.press("End")
@@ -77,7 +80,7 @@ def test_create_with_the_keyboard_after_an_error(
     expect(row).to_contain_text(f"{HOSTILE}, checkpoint at step 2")
 
 
-def test_a_new_endpoint_is_awaited(page: Any, server: Any, emulator: Emulator) -> None:
+def test_a_new_endpoint_is_awaited(server: Any, page: Any, emulator: Emulator) -> None:
     open_page(page, server, "/endpoints?created=late-one")
     expect(page.locator("[data-awaited]")).to_be_visible()
     emulator.add_deployment("late-one", BASE)
@@ -86,7 +89,7 @@ def test_a_new_endpoint_is_awaited(page: Any, server: Any, emulator: Emulator) -
 
 
 def test_a_key_is_guarded_until_it_was_copied(
-    page: Any, server: Any, emulator: Emulator, caplog: pytest.LogCaptureFixture
+    server: Any, page: Any, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     urls: List[str] = []
@@ -131,7 +134,7 @@ def test_a_key_is_guarded_until_it_was_copied(
 
 
 def test_the_next_key_can_be_issued_once_the_first_was_stored(
-    page: Any, server: Any, emulator: Emulator
+    server: Any, page: Any, emulator: Emulator
 ) -> None:
     open_endpoint(page, server, emulator, authMode="fixed_api_key")
     for label in ("first", "second"):
@@ -144,7 +147,7 @@ def test_the_next_key_can_be_issued_once_the_first_was_stored(
         expect(page.get_by_role("cell", name=label, exact=True)).to_be_visible()
 
 
-def test_revoke_with_the_keyboard(page: Any, server: Any, emulator: Emulator) -> None:
+def test_revoke_with_the_keyboard(server: Any, page: Any, emulator: Emulator) -> None:
     path = f"/endpoints/{emulator.add_deployment('shop', BASE)}"
     keys = emulator.client().deployments.keys
     keys.create(path.rpartition("/")[2], "ci")
@@ -160,7 +163,7 @@ def test_revoke_with_the_keyboard(page: Any, server: Any, emulator: Emulator) ->
     assert [each.enabled for each in keys.list(path.rpartition("/")[2])] == [False]
 
 
-def test_serve_another_model(page: Any, server: Any, emulator: Emulator) -> None:
+def test_serve_another_model(server: Any, page: Any, emulator: Emulator) -> None:
     job = emulator.create_job(ScriptedEngine(steps=4, checkpoints=[2, 4], fails_at=3))
     emulator.wait_for(lambda: emulator.jobs[job].status == "failed")
     open_endpoint(page, server, emulator)
@@ -171,7 +174,7 @@ def test_serve_another_model(page: Any, server: Any, emulator: Emulator) -> None
     expect(page.get_by_text("Now: job, checkpoint at step 2")).to_be_visible()
 
 
-def test_delete_by_typing_the_slug(page: Any, server: Any, emulator: Emulator) -> None:
+def test_delete_by_typing_the_slug(server: Any, page: Any, emulator: Emulator) -> None:
     open_endpoint(page, server, emulator)
     tab_to(page, "#typed")
     page.keyboard.type("shopp")

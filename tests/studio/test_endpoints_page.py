@@ -100,7 +100,7 @@ def test_a_slug_that_is_taken(web: Any, emulator: Emulator) -> None:
     emulator.add_deployment("shop", BASE)
     answer = send(web, "/endpoints", NEW)
     assert answer.status_code == 409
-    assert "This slug is taken" in problem_at(answer, "slug")
+    assert "is already taken" in problem_at(answer, "slug")
 
 
 def test_an_answer_that_is_lost(web: Any, emulator: Emulator) -> None:

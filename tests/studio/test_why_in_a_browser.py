@@ -18,7 +18,7 @@ def expect(what: Any) -> Any:
     return expect(what)
 
 
-def test_a_stream_is_cut_and_recovers(page: Any, server: Any, emulator: Emulator) -> None:
+def test_a_stream_is_cut_and_recovers(server: Any, page: Any, emulator: Emulator) -> None:
     job = emulator.create_job(ScriptedEngine(steps=50, checkpoints=[2], manual=True))
     emulator.step(job, 3)
     page.goto(server.url)
@@ -42,7 +42,7 @@ def test_a_stream_is_cut_and_recovers(page: Any, server: Any, emulator: Emulator
     expect(story).to_contain_text("The training completed")
 
 
-def test_filters(page: Any, server: Any, emulator: Emulator) -> None:
+def test_filters(server: Any, page: Any, emulator: Emulator) -> None:
     job = emulator.create_job(ScriptedEngine(steps=4, checkpoints=[2]))
     page.goto(server.url)
     page.goto(f"{server.url.partition('/?')[0]}/jobs/{job}/why")

@@ -222,7 +222,8 @@ def _send(request_of: Any, *args: Any, **kwargs: Any) -> Any:
     if refused is None:
         raise _Refused(field, text, 400 if is_usage else 502)
     if isinstance(refused, ConflictError):
-        field, text = "slug", f"This slug is taken; choose another one. ({text})"
+        field, text = "slug", f"This slug cannot be had; choose another one: {refused.message}"
     elif refused.status == 400:
         field = _FIELDS.get(refused.message.partition(":")[0].partition(".")[0], "")
+        text = refused.message if field else text
     raise _Refused(field, text, refused.status)
