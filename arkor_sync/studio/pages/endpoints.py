@@ -216,14 +216,14 @@ def _send(request_of: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return request_of(*args, **kwargs)
     except ArkorError as error:
-        field, text = "", text_of(error)
-        refused = error if isinstance(error, CloudApiError) else None
-        is_usage = isinstance(error, ArkorUsageError)
-    if refused is None:
-        raise _Refused(field, text, 400 if is_usage else 502)
-    if isinstance(refused, ConflictError):
-        field, text = "slug", f"This slug cannot be had; choose another one: {refused.message}"
-    elif refused.status == 400:
-        field = _FIELDS.get(refused.message.partition(":")[0].partition(".")[0], "")
-        text = refused.message if field else text
-    raise _Refused(field, text, refused.status)
+        raise _refusal_of(error) from None
+
+
+def _refusal_of(error: ArkorError) -> _Refused:
+    if isinstance(error, ConflictError):
+        text = f"This slug cannot be had; choose another one: {error.message}"
+        return _Refused("slug", text, error.status)
+    if not isinstance(error, CloudApiError):
+        return _Refused("", text_of(error), 400 if isinstance(error, ArkorUsageError) else 502)
+    field = _FIELDS.get(error.message.partition(":")[0].partition(".")[0], "")
+    return _Refused(field, error.message if field else text_of(error), error.status)

@@ -65,7 +65,7 @@ const isStored = () => removeEventListener("beforeunload", guard);
 
 function showKey(keys) {
   const key = keys.querySelector("#key");
-  if (!key) return;
+  if (!key) return false;
   addEventListener("beforeunload", guard);
   const copy = keys.querySelector("#copy-key");
   copy.hidden = false;
@@ -82,6 +82,7 @@ function showKey(keys) {
     }
   });
   copy.focus();
+  return true;
 }
 
 function issueInPlace(keys) {
@@ -91,12 +92,14 @@ function issueInPlace(keys) {
     const button = form.querySelector("button");
     if (button.disabled) return;
     button.disabled = true; // a second key would hide the first
+    addEventListener("beforeunload", guard);
     try {
       const shown = await exchange("keys", form.action, { form });
-      showKey(shown);
+      if (!showKey(shown)) isStored();
       issueInPlace(shown).querySelector("#label")?.focus();
     } catch (error) {
-      notice(error.message, true);
+      isStored();
+      notice(`${error.message}. Load this page again to see whether there is a key that nobody has.`, true);
       button.disabled = false;
     }
   });
