@@ -53,7 +53,7 @@ async function load() {
   return points;
 }
 
-const failed = failed;
+const failed = (error) => notice(error.message, true);
 function mark(marks) {
   state.marks = marks;
   loss.setMarks(marks, "checkpoint");
