@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from arkor_sync._common.clock import Clock
 from arkor_sync.studio.state import studio
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def read_tap(job_id: str) -> Tap:
         ArkorError: The cloud refused it, or cannot be reached.
     """
     tap = studio().taps.tap(job_id)
-    deadline, version, is_new = time.monotonic() + _PATIENCE, tap.version, not tap.generation
-    while is_new and not tap.ended and time.monotonic() < deadline:
+    deadline, version, is_new = Clock.now() + _PATIENCE, tap.version, not tap.generation
+    while is_new and not tap.ended and Clock.now() < deadline:
         changed = tap.wait(version, _QUIET)
         if changed == version and tap.connection != "connecting":
             break
