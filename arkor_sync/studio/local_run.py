@@ -17,14 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from arkor_sync._common.log import get_logger
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.studio.child import Child
 from arkor_sync.studio.lately import Lately
 from arkor_sync.studio.run_output import RunOutput
 from arkor_sync.studio.trainer_facts import TrainerFacts, start_reading, told_by
-
-logger = get_logger("arkor_sync.studio")
 
 GRACE = 0.5
 """Seconds that a program gets to end at the server's end."""
@@ -188,7 +185,6 @@ class _Run:
             self._output.feed(f"no process can be started: {error.strerror}\n".encode())
             return
         self.running = True
-        logger.info("started %s as process group %s", file, self.child.pid)
         OwnThread(self._wait, "arkor-studio-run").start()
 
     def view(self, start: Optional[int], most: int) -> RunView:

@@ -51,6 +51,7 @@ def page() -> str:
         run=run,
         run_state=_state(run) if run else "",
         newest=[(job, duration_of(job)) for job in newest],
+        jobs_version=listing.version,
         jobs_problem=listing.problem,
         identity=_identity().read(int(Clock.now() / _KEPT), _PATIENCE),
         software=_software(shared.local),

@@ -1,7 +1,9 @@
 // The overview: shows what the run prints as it comes, and keeps the other parts fresh.
+import { watch } from "./live.js";
 import { ask, root, showTimes } from "./page.js";
 
 const EACH = 5000; // milliseconds between two looks at the page
+const SOON = 500; // while something is still asked for
 const TURN = 500; // between two looks at the output
 const MOST = 2000; // lines that the page keeps
 
@@ -12,8 +14,25 @@ function seen() { // resolves at once, or when the tab is looked at again
   return new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
-// Asks for the page anew, and takes over the parts that have changed.
+let busy = false, again = false;
+
+// Asks for the page anew, and takes over the parts that have changed; one at a time.
 async function refresh() {
+  again = true;
+  if (busy) return;
+  busy = true;
+  try {
+    while (again) {
+      again = false;
+      await takeOver();
+    }
+  } catch { // the server is away; the next look may find it again
+  } finally {
+    busy = false;
+  }
+}
+
+async function takeOver() {
   const answer = await fetch(new URL(root, location), { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -71,7 +90,7 @@ async function follow() {
     open.hidden = !news.open;
     if (atEnd) output.scrollTop = output.scrollHeight;
     next = news.next;
-    if (news.state !== state || news.job !== job) await refresh().catch(() => {});
+    if (news.state !== state || news.job !== job) await refresh();
     [state, job] = [news.state, news.job];
     if (!news.running && !news.lines.length) break;
     if (news.lines.length < 500) await pause(TURN);
@@ -80,12 +99,13 @@ async function follow() {
 
 async function keepFresh() {
   for (;;) {
-    await pause(EACH);
+    await pause(document.querySelector(".waiting") ? SOON : EACH);
     await seen();
-    await refresh().catch(() => {}); // the next look may find the server again
+    await refresh();
   }
 }
 
 hideReload();
 follow();
 keepFresh();
+watch("jobs", Number(document.getElementById("newest").dataset.version), refresh);
