@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Optional, cast
 
 from flask import current_app
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 KEY = "arkor_sync.studio"
 
+STREAMS = 6
+"""Live streams at a time. Each holds a thread of our server: two of its threads stay free."""
+
 
 @dataclass
 class Studio:
@@ -29,6 +33,7 @@ class Studio:
         local: Whether it is a server of our own, on the loopback, which may run a file.
         file: The trainer's file that the run button starts; None if there is no such button.
         run: Starts that file; None if there is no such button.
+        streams: Taken by each live stream.
     """
 
     client: CloudApiClient
@@ -37,6 +42,7 @@ class Studio:
     local: bool
     file: Optional[Path] = None
     run: Optional[LocalRun] = None
+    streams: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(STREAMS))
 
 
 def studio() -> Studio:
