@@ -53,7 +53,6 @@ class StudioServer:
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
-            send_bytes=1,  # what a stream yields is sent at once
             channel_request_lookahead=1,  # else a stream is not told that its browser has gone
             ident=None,
         )
@@ -77,6 +76,7 @@ class StudioServer:
                 shared.run.close()
 
     def close(self) -> None:
-        """End `run`. Any thread may call it."""
-        self._stopping.set()
-        self._server.pull_trigger()
+        """End `run`. Any thread may call it, also again."""
+        if not self._stopping.is_set():  # else the trigger's descriptor may be another file's
+            self._stopping.set()
+            self._server.pull_trigger()
