@@ -41,7 +41,11 @@ class StudioServer:
         waitress = import_extra("waitress", "studio", "Studio")
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((HOST, port))
+        try:
+            self._socket.bind((HOST, port))
+        except OSError:
+            self._socket.close()
+            raise
         port = self._socket.getsockname()[1]
         access = Launch(port)
         self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
