@@ -95,7 +95,9 @@ def test_ctrl_c_in_a_terminal_ends_it(terminal: Any) -> None:
     assert "Traceback" not in shown.text
 
 
-def test_it_ends_within_a_second(cli: CommandLine) -> None:
+def test_it_ends_soon(cli: CommandLine) -> None:
+    """Within a few milliseconds, and then the interpreter ends, which is slow on a busy machine."""
+
     def seconds() -> float:
         with served(cli) as (process, url):
             assert get(url).status_code == 200
@@ -103,7 +105,7 @@ def test_it_ends_within_a_second(cli: CommandLine) -> None:
             assert ended(process)[0] == 0
             return time.monotonic() - began
 
-    assert shortest(seconds, 1.0) < 1.0
+    assert shortest(seconds, 3.0) < 3.0
 
 
 def test_its_end_is_that_of_a_run_and_not_of_its_job(cli: CommandLine, emulator: Emulator) -> None:

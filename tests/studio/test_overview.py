@@ -129,6 +129,7 @@ def test_the_trainer_is_named_and_run_without_scripts(here: Browser, emulator: E
     emulator.engine = ScriptedEngine(steps=2)
     here.until("Run bot</button>")
     assert here.get("/run/output").status_code == 404
+    assert re.search(r'<input type="hidden" name="form_token" value="[^"]{40,}">', here.text())
     answer = here.post("/run")
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/#run"

@@ -64,7 +64,7 @@ def test_a_run_is_watched_and_left_and_another_is_cancelled(
     job = run(opened, emulator)
     shows(opened, "#output", f"job {job} (bot) is submitted")
     for step in (2, 5):
-        emulator.step(job, step)
+        emulator.step(job, 3)  # the first of all is the start
         shows(opened, "#output", f"mine {step}")  # without loading the page again
     shows(opened, "#newest tr", "running")
     opened.get_by_text("Stop…").click()
@@ -73,7 +73,7 @@ def test_a_run_is_watched_and_left_and_another_is_cancelled(
     assert emulator.jobs[job].status == "running"
 
     other = run(opened, emulator)
-    emulator.step(other, 1)
+    emulator.step(other)
     opened.get_by_text("Stop…").click()
     opened.get_by_role("button", name="Cancel the job").click()
     shows(opened, "#run-state", "the job was cancelled")
@@ -89,7 +89,7 @@ def test_the_question_stays_open_while_the_page_changes(opened: Any, emulator: E
     opened.keyboard.press("Enter")
     following = opened.get_by_role("button", name="Stop following")
     following.focus()
-    emulator.step(job, 9)  # it ends while the question stands
+    emulator.step(job, 20)  # it ends while the question stands
     shows(opened, "#run-state", "It has ended: all went well.")
     assert following.count() == 0
     opened.keyboard.press("Tab")  # the focus is not lost
@@ -135,10 +135,10 @@ def test_another_tab_sees_the_run(opened: Any, emulator: Emulator) -> None:
     other = opened.context.new_page()
     other.goto(opened.url)
     job = run(opened, emulator)
-    emulator.step(job, 3)
+    emulator.step(job, 4)
     other.bring_to_front()
     other.locator("#output", has_text="mine 3").wait_for(timeout=PATIENCE * 1000)
-    emulator.step(job, 4)
+    emulator.step(job, 9)
     other.locator("#run-state", has_text="all went well").wait_for(timeout=PATIENCE * 1000)
     other.close()
     until(lambda: emulator.jobs[job].status == "completed")
