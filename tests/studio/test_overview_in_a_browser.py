@@ -132,8 +132,9 @@ def test_what_others_write_is_text(opened: Any, emulator: Emulator, project: Pat
 
 def test_another_tab_sees_the_run(opened: Any, emulator: Emulator) -> None:
     emulator.engine = ScriptedEngine(steps=4, manual=True)
-    other = opened.context.new_page()
-    other.goto(opened.url)
+    with opened.expect_popup() as popup:
+        opened.evaluate("open(location.href)")
+    other = popup.value
     job = run(opened, emulator)
     emulator.step(job, 4)
     other.bring_to_front()

@@ -144,8 +144,8 @@ def _software(local: bool) -> List[Tuple[str, str]]:
     notice: Optional[Any] = latest_deprecation()
     if notice is not None:
         until = f" (accepted until {safe_line(notice.sunset)})" if notice.sunset else ""
-        facts.append(("The cloud says", f"{safe_line(notice.message)}{until}; {UPGRADE}"))
+        facts += [("The cloud says", f"{safe_line(notice.message)}{until}"), ("Do this", UPGRADE)]
     if local:
         home, here = credentials_path().parent, Path.cwd() / ".arkor"
-        facts += disk_facts([("~/.arkor", home), (".arkor of this directory", here)])
+        facts += disk_facts([("~/.arkor", home), ("./.arkor", here)])
     return facts
