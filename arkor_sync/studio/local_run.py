@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from arkor_sync._common.clock import Clock
 from arkor_sync._common.threads import OwnThread
 from arkor_sync.studio.child import Child
 from arkor_sync.studio.lately import Lately
@@ -142,9 +142,9 @@ class LocalRun:
     def close(self) -> None:
         """End all processes."""
         self.begin_to_close()
-        end = time.monotonic() + GRACE
+        end = Clock.now() + GRACE
         for child in self._children():
-            child.wait(max(0.0, end - time.monotonic()))
+            child.wait(max(0.0, end - Clock.now()))
             child.kill()  # also what it has started
 
     def _children(self) -> List[Child]:
