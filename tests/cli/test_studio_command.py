@@ -108,11 +108,16 @@ def test_it_ends_soon(cli: CommandLine) -> None:
     assert shortest(seconds, 3.0) < 3.0
 
 
-def test_its_end_is_that_of_a_run_and_not_of_its_job(cli: CommandLine, emulator: Emulator) -> None:
-    emulator.engine = ScriptedEngine(silent_at=1)
+@contextmanager
+def running(cli: CommandLine) -> Iterator[Tuple[Any, str, int]]:
+    """Start the command and a run; yield its process, the job, and what the run holds open."""
     write_project(
         cli.cwd,
-        "held = os.open('held', os.O_WRONLY)\ntrainer = create_trainer(**settings)\n",
+        """
+held = os.open("held", os.O_WRONLY)
+trainer = create_trainer(**settings)
+trainer.on_log(lambda ctx: print("mine", ctx.step))
+""",
     )
     os.mkfifo(cli.cwd / "held")
     pipe = os.open(cli.cwd / "held", os.O_RDONLY | os.O_NONBLOCK)
@@ -129,10 +134,32 @@ def test_its_end_is_that_of_a_run_and_not_of_its_job(cli: CommandLine, emulator:
         submitted = until(job)
         with pytest.raises(BlockingIOError):  # somebody has it open
             os.read(pipe, 1)
-        assert ended(process, signal.SIGINT)[0] == 0
-        until(lambda: os.read(pipe, 1) == b"")
+        yield process, submitted, pipe
     os.close(pipe)
-    assert emulator.jobs[submitted].status == "running"
+
+
+def is_released(pipe: int) -> bool:
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_its_end_is_that_of_a_run_and_not_of_its_job(cli: CommandLine, emulator: Emulator) -> None:
+    emulator.engine = ScriptedEngine(silent_at=1)
+    with running(cli) as (process, job, pipe):
+        assert ended(process, signal.SIGINT)[0] == 0
+        until(lambda: is_released(pipe))
+    assert emulator.jobs[job].status == "running"
+
+
+def test_a_run_of_a_killed_server_ends_when_it_prints(cli: CommandLine, emulator: Emulator) -> None:
+    emulator.engine = ScriptedEngine(steps=9, manual=True)
+    with running(cli) as (process, job, pipe):
+        assert ended(process, signal.SIGKILL)[0] == -9
+        emulator.step(job, 2)
+        until(lambda: is_released(pipe))
+    assert emulator.jobs[job].status == "running"
 
 
 def test_a_browser_is_opened_with_the_url(cli: CommandLine, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture
 def project(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a project the working directory; it trains in the local Arkor."""
+    need_extra("cli")
     for name, value in {**emulator.environment(), "PYTHONPATH": str(REPOSITORY)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
