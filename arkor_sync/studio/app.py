@@ -62,6 +62,7 @@ def build_app(
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.studio import live
     from arkor_sync.studio.job_list import JobList
+    from arkor_sync.studio.local_run import LocalRun
     from arkor_sync.studio.pages import (
         compare,
         endpoints,
@@ -79,7 +80,8 @@ def build_app(
     app: Flask = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file)
+    run = LocalRun(file) if access.local and file is not None else None
+    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file, run)
     for module in (live, series, overview, jobs, job, compare, playground, endpoints, why):
         app.register_blueprint(module.blueprint)
 

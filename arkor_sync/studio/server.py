@@ -41,7 +41,11 @@ class StudioServer:
         waitress = import_extra("waitress", "studio", "Studio")
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((HOST, port))
+        try:
+            self._socket.bind((HOST, port))
+        except OSError:
+            self._socket.close()
+            raise
         port = self._socket.getsockname()[1]
         access = Launch(port)
         self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
@@ -65,10 +69,15 @@ class StudioServer:
             while not self._stopping.is_set():
                 wasyncore.loop(timeout=_TURN, map=self._map, count=1)
         finally:
-            self._app.extensions[KEY].taps.close()
+            shared = self._app.extensions[KEY]
+            if shared.run is not None:
+                shared.run.begin_to_close()
+            shared.taps.close()
             self._server.task_dispatcher.shutdown(timeout=_TURN)
             wasyncore.close_all(self._map)
             self._socket.close()
+            if shared.run is not None:
+                shared.run.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""
