@@ -18,7 +18,7 @@ Authorize = Callable[[Mapping[str, Any], bool], Union[bool, str]]
 It returns True, False, or a URL at which to sign in.
 """
 
-TOKEN = "token"
+TOKEN = "token"  # noqa: S105
 """The parameter of the first URL."""
 
 CSRF_COOKIE = "arkor_studio_form"
@@ -57,7 +57,7 @@ class Launch:
         """Whether it is the token of the URL."""
         return token is not None and _same(token, self.token)
 
-    def allows(self, request: Any, changes: bool) -> Union[bool, str]:
+    def allows(self, request: Any, _changes: bool) -> Union[bool, str]:
         """Whether a request has the cookie."""
         return self.opens(request.cookies.get(self.cookie))
 
@@ -75,7 +75,7 @@ class Mounted:
     def __init__(self, authorize: Authorize) -> None:
         self._authorize = authorize
 
-    def host_is_known(self, host: str) -> bool:
+    def host_is_known(self, _host: str) -> bool:
         """Whether the name of the server is a known one: that is up to the program."""
         return True
 

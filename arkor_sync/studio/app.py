@@ -1,4 +1,4 @@
-"""The WSGI application: its pages, and what holds for every request. Runs on the caller's thread."""
+"""The WSGI application, and what holds for every request. Runs on the caller's thread."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def build_app(
         return {
             "version": __version__,
             "local": access.local,
-            "form_token": _form_token(),
+            "form_token": _form_token() if flask.g.get("is_allowed") else "",
             "form_field": rules.CSRF_FIELD,
         }
 
@@ -222,7 +222,7 @@ def _explain_refusal(error: HTTPException) -> Any:
     return answer
 
 
-def _hide(error: HTTPException) -> Any:
+def _hide(_: HTTPException) -> Any:
     """Answer after a mistake of ours, or of `authorize`: the log says what it was."""
     from flask import make_response
 

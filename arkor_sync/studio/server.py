@@ -56,7 +56,6 @@ class StudioServer:
             sockets=[self._socket],
             threads=THREADS,
             max_request_body_size=LARGEST_BODY,
-            send_bytes=1,  # what a stream yields is sent at once
             channel_request_lookahead=1,  # else a stream is not told that its browser has gone
             ident=None,
         )

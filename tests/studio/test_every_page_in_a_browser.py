@@ -39,7 +39,7 @@ SCHEMES = ("light", "dark")
 HOSTILE = "<img src=x onerror=alert(1)>"
 LONG = "a-name-without-a-place-to-break-it-" * 4
 
-# What the keyboard must reach. Of the radio buttons of a group Tab reaches one, the arrows the others.
+# What the keyboard must reach. Tab reaches one radio button of a group, the arrows the others.
 MARK_CONTROLS = """() => {
   const controls = document.querySelectorAll(
     'a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]');

@@ -1,4 +1,4 @@
-"""The URLs of a site with Studio, and its server: `django_studio_urls.py ADDRESS` is `runserver`."""
+"""The URLs of a site with Studio; `django_studio_urls.py ADDRESS` is its `runserver`."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ need_extra("studio")
 
 HERE = Path(__file__).parent
 
+
 @pytest.fixture
 def with_studio(site: str) -> Iterator[None]:
     """Have the site use its URLs with Studio."""
@@ -97,7 +98,10 @@ def test_all_links_and_files_are_below_the_prefix() -> None:
         assert url.startswith("/arkor/")
         assert reader.get(url).status_code == 200, url
     answer = reader.get("/arkor/static/page.js")
-    assert reader.get("/arkor/static/page.js", headers={"if-none-match": answer["ETag"]}).status_code == 304
+    assert (
+        reader.get("/arkor/static/page.js", headers={"if-none-match": answer["ETag"]}).status_code
+        == 304
+    )
     assert reader.head("/arkor/static/page.js")["Content-Length"] == answer["Content-Length"]
     assert answer["Content-Type"].startswith("text/javascript")
 
@@ -225,7 +229,11 @@ def test_the_application_is_told_of_the_request_as_wsgi_says(mounted: Any) -> No
     raw = "é".encode().decode("latin-1")
     assert seen["SCRIPT_NAME"] == f"/site/some where/{raw}"
     assert seen["PATH_INFO"] == "/a/" + "ü".encode().decode("latin-1") + "//b"
-    assert (seen["QUERY_STRING"], seen["body"], seen["CONTENT_LENGTH"]) == ("c=%20", b"\xff\x00", "2")
+    assert (seen["QUERY_STRING"], seen["body"], seen["CONTENT_LENGTH"]) == (
+        "c=%20",
+        b"\xff\x00",
+        "2",
+    )
     assert seen["closed"]
     assert (answer.status_code, answer.content) == (201, b"ok")
     assert "Content-Type" not in answer

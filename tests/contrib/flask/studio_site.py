@@ -1,4 +1,4 @@
-"""A site with a login of its own and Studio below `/arkor/`, as one application or as a server's."""
+"""A site with a login of its own and Studio below `/arkor/`; web servers load it, too."""
 
 from __future__ import annotations
 
