@@ -83,7 +83,7 @@ def test_all_links_and_files_are_below_the_prefix(web: Any) -> None:
     assert "; Path=/arkor;" in answer.headers["Set-Cookie"]
     for url in re.findall('(?:href|src|data-root|action)="([^"#]*)"', answer.text):
         assert url.startswith("/arkor/")
-        assert web.get(url).status_code == 200, url
+        assert web.get(url, buffered=True).status_code == 200, url
 
 
 def test_a_form_of_one_process_works_in_another(
