@@ -7,6 +7,7 @@ comes in, because a report of an error may show the variables of all functions (
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Iterator, Mapping
 
 HIDDEN = "[hidden]"
@@ -33,13 +34,16 @@ _OPTION = re.compile(
     rf"((?<![\w-])--[\w-]{{0,40}}?{_NAMES}\s{{1,3}}[\"']?)(?!-|\d+(?:[\s\"']|$))[^\s\"']+", re.I
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
-_WELL_KNOWN = re.compile(
-    r"\b(?:ark_live_|hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
-)
+_STARTS = r"(?:ark_live_|hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
+_WELL_KNOWN = re.compile(rf"\b{_STARTS}")
 # Only the groups are kept: they are the parts of a URL without secrets.
 _URL = re.compile(r"(\w{1,20}://(?:user:password@)?)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
 _USER = re.compile(r"//(?!user:password@)[^/\s@]{1,200}@")
+# For a quick look: they match where an expression above does, and elsewhere.
+_MAYBE_WELL_KNOWN = re.compile(_STARTS)
+_MAYBE_ASSIGNED = re.compile(r"[^\W\d_][\"']?\s{0,3}[=:]")
 _NAME_FIELDS = ("name", "key", "header", "field")
+_LONGEST_KNOWN = 64  # characters of a name that is remembered
 _SHORTEST = 6  # characters: a shorter text may be a word of the message
 
 
@@ -54,8 +58,17 @@ class Secret(str):
 
 def is_secret_name(name: object) -> bool:
     """Whether a value with this name is secret: `HF_PAT`, `x-api-key`, `hubToken`."""
-    words = [word.lower() for word in _WORD.findall(str(name))]
-    return bool(_LAST_PART.search(str(name))) or any(map(_SECRET_WORD.fullmatch, words))
+    text = str(name)
+    return _is_secret_name(text) if len(text) > _LONGEST_KNOWN else _is_known_secret_name(text)
+
+
+def _is_secret_name(name: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(name)]
+    return bool(_LAST_PART.search(name)) or any(map(_SECRET_WORD.fullmatch, words))
+
+
+# A list of jobs has the same names in each.
+_is_known_secret_name = lru_cache(maxsize=1024)(_is_secret_name)
 
 
 def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
@@ -77,6 +90,8 @@ def _hide(value: Any, secret: bool, by_form: bool) -> Any:
         if secret or (by_form and redact(value) != value):
             return Secret(value)
         return str(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Mapping):
         secret = secret or _names_a_secret(value)
         return {
@@ -102,6 +117,8 @@ def redact(text: str) -> str:
 
     Our own messages keep `token=...` and `user:password@`, which show a form.
     """
+    if not _may_hold_a_secret(text):
+        return text
     if "://" in text:
         text = _URL.sub(r"\1\2", text)
     text = _USER.sub("//", text)
@@ -109,6 +126,17 @@ def redact(text: str) -> str:
     text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
     return _WELL_KNOWN.sub(HIDDEN, text)
+
+
+def _may_hold_a_secret(text: str) -> bool:
+    """Whether one of the expressions of `redact` may match. Most texts hold nothing for them."""
+    return (
+        "//" in text
+        or "--" in text
+        or ((":" in text or "=" in text) and _MAYBE_ASSIGNED.search(text) is not None)
+        or (len(text.split(None, 1)) == 2 and _BEARER.search(text) is not None)
+        or _MAYBE_WELL_KNOWN.search(text) is not None
+    )
 
 
 def redact_known(text: str, value: Any) -> str:

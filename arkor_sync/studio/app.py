@@ -66,7 +66,16 @@ def build_app(
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.studio import live
     from arkor_sync.studio.job_list import JobList
-    from arkor_sync.studio.pages import compare, endpoints, job, jobs, overview, playground, why
+    from arkor_sync.studio.pages import (
+        compare,
+        endpoints,
+        job,
+        jobs,
+        overview,
+        playground,
+        series,
+        why,
+    )
     from arkor_sync.studio.state import KEY, Studio
     from arkor_sync.studio.taps import Taps
 
@@ -76,7 +85,7 @@ def build_app(
     app.config.update(DEBUG=False, PROPAGATE_EXCEPTIONS=False, MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file)
-    for module in (live, overview, jobs, job, compare, playground, endpoints, why):
+    for module in (live, series, overview, jobs, job, compare, playground, endpoints, why):
         app.register_blueprint(module.blueprint)
 
     @app.before_request

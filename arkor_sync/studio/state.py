@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Optional, cast
 
 from flask import current_app
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 KEY = "arkor_sync.studio"
 
+STREAMS = 6
+"""Live streams at a time. Each holds a thread of our server: two of its threads stay free."""
+
 
 @dataclass
 class Studio:
@@ -27,6 +31,7 @@ class Studio:
         job_list: The jobs of the project.
         local: Whether it is a server of our own, on the loopback, which may run a file.
         file: The trainer's file that the run button starts; None if there is no such button.
+        streams: Taken by each live stream.
     """
 
     client: CloudApiClient
@@ -34,6 +39,7 @@ class Studio:
     job_list: JobList
     local: bool
     file: Optional[Path] = None
+    streams: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(STREAMS))
 
 
 def studio() -> Studio:
