@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
+from itertools import accumulate
 from math import inf, isfinite, nan
 from operator import itemgetter, le
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -161,8 +162,12 @@ class Columns:
 
     def extend(self, logs: List[Dict[str, Any]]) -> None:
         """Append logs, given by their fields on the wire."""
-        steps = _numbers(_field(logs, METRICS["step"]))[0]
-        self._rises = self._rises and all(map(le, [*self.steps[-1:], *steps], steps))
+        last = self.steps[-1] if self.steps else 0.0
+        steps, whole = _numbers(_field(logs, METRICS["step"]))
+        if not whole:  # one is too large for a float
+            steps = list(accumulate(steps, lambda before, step: step if step == step else before))
+            steps = [step if step == step else last for step in steps]
+        self._rises = self._rises and all(map(le, [last if self.steps else -inf, *steps], steps))
         self.steps.extend(steps)
         for name, series in self.series.items():
             series.extend(_field(logs, METRICS[name]))

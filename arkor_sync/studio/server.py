@@ -74,6 +74,7 @@ class StudioServer:
             self._socket.close()
 
     def close(self) -> None:
-        """End `run`. Any thread may call it."""
-        self._stopping.set()
-        self._server.pull_trigger()
+        """End `run`. Any thread may call it, also again."""
+        if not self._stopping.is_set():  # else the trigger's descriptor may be another file's
+            self._stopping.set()
+            self._server.pull_trigger()

@@ -39,9 +39,12 @@ def server(emulator: Emulator) -> Iterator[Any]:
 
 
 @pytest.fixture
-def web(emulator: Emulator) -> Any:
+def web(emulator: Emulator) -> Iterator[Any]:
     """Ask the application of Studio without a server; whoever asks is allowed everything."""
     need_extra("studio")
     from arkor_sync.studio import create_app
+    from arkor_sync.studio.state import KEY
 
-    return create_app(emulator.client(), authorize=lambda environ, changes: True).test_client()
+    app = create_app(emulator.client(), authorize=lambda environ, changes: True)
+    yield app.test_client()
+    app.extensions[KEY].taps.close()
