@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, Union
 
@@ -47,7 +46,7 @@ def studio_urls(authorize: AuthorizeDjango) -> Tuple[List[URLPattern], str, str]
     import_extra("flask", "studio", "Studio")
     application = _Application(authorize)
 
-    # Studio has tokens for its forms, which need no session. Its streams last for hours.
+    # Studio has tokens for its forms, which need no session. An answer of a model may last minutes.
     @csrf_exempt
     def view(request: HttpRequest, page: str = "") -> HttpResponseBase:
         return _answer(application(), request, page)
@@ -106,12 +105,11 @@ def _answer(application: Any, request: HttpRequest, page: str) -> HttpResponseBa
     chunks = application(_environ(request, page), start)
     status, headers = started
     answer: Any
-    if any(name.lower() == "content-length" for name, _ in headers):
+    # Over ASGI Django would collect a stream itself, with a warning.
+    is_whole = any(name.lower() == "content-length" for name, _ in headers)
+    if is_whole or not hasattr(request, "environ"):
         with closing(chunks):
             answer = HttpResponse(b"".join(chunks))
-    elif not hasattr(request, "environ"):  # ASGI: Django would collect the stream before it sends
-        chunks.close()
-        return HttpResponse("Streams need WSGI.", status=HTTPStatus.TOO_MANY_REQUESTS)
     else:
         streamed = _streamed(chunks)
         next(streamed)  # from now on `close` ends it
