@@ -169,7 +169,7 @@ def test_web_servers_serve_it_with_its_stream(
             assert page.status_code == 200
         live = f"{url}/arkor/live?watch=job:{job_id}:0"
         assert web.get(live, timeout=PATIENCE).status_code == 429, "its pages poll"
-        emu.step(job_id, 1)
+        emu.step(job_id, 2)
         until(lambda: web.get(f"{live}&poll=1", timeout=PATIENCE).json()[0]["logs"])
         logs = f"{url}/arkor/jobs/{job_id}/logs.csv"
         with web.get(logs, stream=True, timeout=PATIENCE) as answer:
