@@ -20,7 +20,7 @@ from arkor_sync.stream.batches import Batch
 from arkor_sync.stream.channel import Channel
 from arkor_sync.stream.cursor import Cursor
 from arkor_sync.stream.events import TrainingEvent
-from arkor_sync.stream.reader import Reader
+from arkor_sync.stream.reader import Reader, State
 from arkor_sync.stream.reconnect import ReconnectPolicy
 from arkor_sync.stream.replay import fingerprint
 from arkor_sync.studio.event_log import Checkpoint, EventLog
@@ -229,30 +229,39 @@ class Tap:
             self.close()
 
     def _main(self) -> None:
-        while True:
-            batch = self._channel.take()
-            if batch is None:
-                break
-            lost = self._channel.take_lost()
-            logs = batch.plain_logs() if batch else None
-            with self.lock:
-                if batch and not self.generation:
-                    self.generation = fingerprint(batch[0])
-                if logs is not None:
-                    self.log.add_logs(logs)
-                else:
-                    self._add_each(batch)
-                if lost is not None:
-                    self.connection = "reconnecting"
-                    self._note("lost", f"{lost.error}; again in {lost.delay:.1f} s")
-                self.version += 1
-            if batch:
-                self._channel.acknowledge(batch)
-            self._bell.ring()
-            if batch and batch.terminal:
-                break
+        try:
+            while self._take():
+                pass
+            error = self._channel.error
+        except Exception as raised:  # whatever it is, who looks must learn that nothing comes
+            error = raised
         if not self._thread.forked:
-            self._end(self._channel.error)
+            self._end(error)
+
+    def _take(self) -> bool:
+        """Add what has come; return whether more will."""
+        batch = self._channel.take()
+        if batch is None:
+            return False
+        lost = self._channel.take_lost()
+        logs = batch.plain_logs() if batch else None
+        is_open = self._reader.state is State.STREAMING
+        with self.lock:
+            if batch and not self.generation:
+                self.generation = fingerprint(batch[0])
+            if logs is not None:
+                self.log.add_logs(logs)
+            else:
+                self._add_each(batch)
+            if lost is not None:
+                self._note("lost", f"{lost.error}; again in {lost.delay:.1f} s")
+            if batch or lost is not None:
+                self.connection = "live" if is_open else "reconnecting"
+            self.version += 1
+        if batch:
+            self._channel.acknowledge(batch)
+        self._bell.ring()
+        return not (batch and batch.terminal)
 
     def _end(self, error: Optional[BaseException]) -> None:
         with self.lock:

@@ -36,8 +36,8 @@ FIGURES = (
     "create",
     "cli",
 )
-# Measured only where they are asked for: the one needs PostgreSQL, the other a language model.
-ASKED_FOR = ("fleet", "lora")
+# Measured only where they are asked for: they need PostgreSQL, a language model, a web server.
+ASKED_FOR = ("fleet", "lora", "studio")
 
 
 def main() -> None:

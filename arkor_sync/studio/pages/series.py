@@ -43,7 +43,8 @@ def points(job_id: str) -> Response:
     tap.wait_for_news(_FIRST)
     while True:
         with tap.lock:
-            text = _json(_points(tap, axis, begin, end, count))
+            answer = _points(tap, axis, begin, end, count)
+        text = _json(answer)
         if len(text) <= LARGEST or count <= 4:
             return Response(text, mimetype="application/json")
         count = max(4, count * (LARGEST - 4000) // len(text))
@@ -66,7 +67,8 @@ def rows(job_id: str) -> Response:
         matching = total if found is None else len(found)
         indexes = range(start, min(stop, total)) if found is None else found[start:stop]
         listed = [vars(tap.log.row(index)) for index in indexes]
-        answer = {"tap": tap.generation, "total": total, "matching": matching, "rows": listed}
+        generation = tap.generation
+    answer = {"tap": generation, "total": total, "matching": matching, "rows": listed}
     return Response(_json(answer), mimetype="application/json")
 
 

@@ -1,0 +1,185 @@
+"""Studio: how soon a page has the curves of a long job, their size, and many tabs at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple
+from urllib.parse import urlencode, urlsplit
+
+from bench_clients import cloud
+from bench_report import Figure, Row, Size, fresh, say
+from bench_server import Server
+
+from arkor_sync.emulator import Emulator, ScriptedEngine
+
+TABS = 50
+MOST_MS = 50
+MOST_BYTES = 40_000
+MOST_SECONDS = 1.0
+SCRIPT = 100_000
+PARTS = (1.0, 0.5, 0.1, 0.01, 0.0001)  # of the job, that are looked at
+PACE = 0.05  # seconds between two logs, while many look
+ASK = 2.0  # seconds between two requests of a tab without a stream
+
+
+def measure(size: Size) -> Figure:
+    milliseconds, sizes, reading = fresh(points, size.flood, size.rounds)
+    say(f"studio: points {statistics.median(milliseconds):.1f} ms, {max(sizes):,} bytes")
+    waited, streams = fresh(viewers, size.idle)
+    waited.sort()
+    late = waited[-1 - len(waited) // 100]
+    say(f"studio: {TABS} tabs: p99 {late * 1000:.0f} ms, {streams} stream(s) of the cloud")
+    script = sum(len(path.read_bytes()) for path in scripts())
+    rows = [
+        Row(
+            f"studio, points of {size.flood:,} logs, first byte",
+            f"{statistics.median(milliseconds):.1f} ms (worst {max(milliseconds):.1f})",
+            f"median at most {MOST_MS} ms",
+            statistics.median(milliseconds) <= MOST_MS,
+        ),
+        Row(
+            f"studio, points of {size.flood:,} logs, size",
+            f"{max(sizes):,} bytes at most",
+            f"at most {MOST_BYTES:,}",
+            max(sizes) <= MOST_BYTES,
+        ),
+        Row(
+            f"studio, {size.flood:,} logs read for a page",
+            f"{reading / size.flood * 1e6:.1f} µs a log",
+            "at most 10 µs",
+            reading / size.flood <= 10e-6,
+        ),
+        Row(
+            f"studio, {TABS} tabs over 8 threads, a request",
+            f"p99 {late * 1000:.0f} ms of {len(waited)} (worst {waited[-1] * 1000:.0f})",
+            f"at most {MOST_SECONDS:.0f} s",
+            waited[-1] <= MOST_SECONDS,
+        ),
+        Row(f"studio, {TABS} tabs, streams of the cloud", str(streams), "1", streams == 1),
+        Row("studio, script of all pages", f"{script:,} bytes", f"{SCRIPT:,}", script <= SCRIPT),
+    ]
+    data = {"milliseconds": milliseconds, "bytes": sizes, "reading": reading, "waited": waited}
+    return Figure(rows, data)
+
+
+def scripts() -> Iterator[Path]:
+    import arkor_sync.studio
+
+    return Path(str(arkor_sync.studio.__file__)).parent.glob("static/*.js")
+
+
+class Served:
+    """Studio over a client, in this process."""
+
+    def __init__(self, client: Any) -> None:
+        from arkor_sync.studio.server import StudioServer
+
+        self._server = StudioServer(client, port=0)
+        self._thread = threading.Thread(target=self._server.run)
+        self.url = self._server.url
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self._thread.join()
+
+
+class Tab:
+    """A browser's tab, of which only the requests are there."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host = parts.netloc
+        self._cookie = ""
+        answer, _ = self.get(f"/?{parts.query}")
+        self._cookie = (answer.getheader("Set-Cookie") or "").split(";")[0]
+        answer.read()
+
+    def get(self, path: str) -> Tuple[http.client.HTTPResponse, float]:
+        """Return the answer, unread, and the seconds until its first byte."""
+        connection = http.client.HTTPConnection(self._host, timeout=60)
+        begin = time.perf_counter()
+        connection.request("GET", path, headers={"Cookie": self._cookie, "Connection": "close"})
+        answer = connection.getresponse()
+        return answer, time.perf_counter() - begin
+
+
+def points(logs: int, rounds: int) -> Tuple[List[float], List[int], float]:
+    """Look at parts of a job; return the milliseconds, the bytes, and the seconds to read it."""
+    with Server() as server:
+        job = f"replay-close-{logs}-0"
+        urllib.request.urlopen(f"{server.url}/v1/jobs/{job}").close()  # it encodes the body
+        with Served(cloud(server.url)) as studio:
+            tab = Tab(studio.url)
+            begin = time.perf_counter()
+            while True:
+                facts = json.loads(tab.get(f"/jobs/{job}/facts")[0].read())
+                if facts["connection"] == "ended":
+                    break
+                time.sleep(0.05)
+            reading = time.perf_counter() - begin
+            milliseconds: List[float] = []
+            sizes: List[int] = []
+            for _ in range(rounds):
+                for axis in ("step", "epoch", "time"):
+                    for part in PARTS:
+                        asked = {"x": axis, "count": 2000}
+                        if part < 1.0 and axis == "step":
+                            asked.update({"from": logs // 3, "to": int(logs * (1 / 3 + part / 2))})
+                        answer, seconds = tab.get(f"/jobs/{job}/points?{urlencode(asked)}")
+                        milliseconds.append(seconds * 1000)
+                        sizes.append(len(answer.read()))
+    return milliseconds, sizes, reading
+
+
+def viewers(seconds: float) -> Tuple[List[float], int]:
+    """Have many tabs look at one job; return how long requests took, and the cloud's streams."""
+    with Emulator(ScriptedEngine(steps=1_000_000, step_delay=PACE)) as emulator:
+        job = emulator.create_job()
+        with Served(emulator.client()) as studio:
+            waited: List[float] = fresh(look, studio.url, job, seconds)
+        return waited, len(emulator.connections(job))
+
+
+def look(url: str, job: str, seconds: float) -> List[float]:
+    """Open the tabs; return how long each request took that is no stream."""
+    waited: List[float] = []
+    end = time.perf_counter() + seconds
+
+    def tab() -> None:
+        own = Tab(url)
+        facts, took = own.get(f"/jobs/{job}/points")
+        waited.append(took)
+        position = json.loads(facts.read())["next"]
+        answer, took = own.get(f"/live?watch=job:{job}:{position}")
+        if answer.status == 200:
+            while time.perf_counter() < end:
+                answer.readline()
+            answer.close()
+            return
+        waited.append(took)
+        answer.read()
+        while True:
+            answer, took = own.get(f"/live?poll=1&watch=job:{job}:{position}")
+            waited.append(took)
+            [message] = json.loads(answer.read())
+            position = message["next"]
+            if time.perf_counter() + ASK >= end:
+                return
+            time.sleep(ASK)
+
+    tabs = [threading.Thread(target=tab) for _ in range(TABS)]
+    for each in tabs:
+        each.start()
+    for each in tabs:
+        each.join()
+    return waited
