@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._common.extras import import_extra
 from arkor_sync.studio.access import TOKEN, Launch
-from arkor_sync.studio.app import build_app
+from arkor_sync.studio.app import LARGEST_BODY, build_app
 from arkor_sync.studio.state import KEY
 
 if TYPE_CHECKING:
@@ -39,17 +39,15 @@ class StudioServer:
         self, client: Optional[CloudApiClient] = None, port: int = 4000, file: Optional[Path] = None
     ) -> None:
         waitress = import_extra("waitress", "studio", "Studio")
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((HOST, port))
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket = socket.create_server((HOST, port))
         port = self._socket.getsockname()[1]
         access = Launch(port)
         self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
-        self._app = build_app(client, access, file)
+        try:
+            self._app = build_app(client, access, file)
+        except BaseException:
+            self._socket.close()
+            raise
         self._stopping = Event()
         self._map: Dict[int, Any] = {}
         self._server = waitress.create_server(
@@ -57,6 +55,7 @@ class StudioServer:
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
+            max_request_body_size=LARGEST_BODY,
             channel_request_lookahead=1,  # else a stream is not told that its browser has gone
             ident=None,
         )
