@@ -17,9 +17,7 @@
 //   setView(view), zoom(0.5)   the latter as the reader does, around the cursor
 //   view, extent, points       what is shown; what there is; how many points it holds
 //   rows(limit), summary()     what is shown as [x, y of each curve or null], and as a sentence
-// Keys: arrows move the cursor, with Shift the view; Home, End; + and -; 0 for all; Escape.
-// Pointer: drag zooms, with Shift pans; double click for all; the wheel zooms with Ctrl, or when the
-// chart has the focus. One finger pans, two zoom.
+// Fingers: one pans, two zoom. Keys: see #key. The wheel zooms with Ctrl, or with the focus.
 
 export function numberText(value) {
   if (!Number.isFinite(value)) return "–";

@@ -81,7 +81,7 @@ function viewed(view) {
 
 function showRange() {
   const view = loss.view ?? state.extent;
-  const text = x() === "time" ? seconds : numberText;
+  const text = { step: (step) => numberText(Math.round(step)), epoch: numberText, time: seconds }[x()];
   at("shown-range").textContent = view ? `${loss.view ? "Part" : "All"}: ${x()} ${text(view[0])} to ${text(view[1])}` : "";
   at("zoom-all").disabled = !loss.view;
 }
