@@ -1,4 +1,4 @@
-"""The stream of one job, read into columns. Two threads of its own; any thread looks at it."""
+"""The stream of one job, read into columns. Runs on a thread of its own."""
 
 from __future__ import annotations
 
