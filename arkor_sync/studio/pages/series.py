@@ -81,7 +81,7 @@ def facts(job_id: str) -> Dict[str, Any]:
         return {
             "tap": tap.generation,
             "status": job.status,
-            "error": job.error,
+            "error": tap.error,
             "name": job.name,
             "created_at": job.created_at,
             "started_at": job.started_at,
