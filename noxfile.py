@@ -40,7 +40,7 @@ def served(extra: str) -> list[str]:
 
 
 # The oldest and the newest Python that extras serve. `speed` and `local` have their own sessions.
-OF_ORJSON = [served("speed")[0], served("speed")[-1]]
+OF_ORJSON = served("speed")[-1:]  # `lowest` has the oldest
 EXTRAS.remove("speed")
 # For the newest one PyTorch comes with 5 GB for GPUs: `nox -s local --force-python 3.14` takes it.
 OF_LOCAL = served("local")[:1]
@@ -65,6 +65,8 @@ OF_CPYTHON = [
     *in_tests("common", "stream", "runs", "hangs", "processes", "chaos"),
     *sorted(map(str, Path("tests").glob("test_*.py"))),
 ]
+
+READ_JSON = ["common", "stream", "runs", "parity"]
 
 # The README's two commands, as they stand there.
 QUICKSTART = "pip install . && python examples/quickstart.py"
@@ -118,18 +120,24 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run what is marked `slow`, 1,000 chaos schedules and 60 kills. `readme` runs the rest."""
+    """Run what is marked `slow`, 1,000 chaos schedules and 60 kills. `readme` runs the rest.
+
+    `extras` has the examples, and `benchmarks-quick` the benchmarks.
+    """
     session.install(".[test]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    elsewhere = [f"--ignore={room}" for room in in_tests("examples", "benchmarks")]
+    # What takes a minute comes first: at the end nothing else would run beside it.
+    session.run("pytest", "-m", "slow", *elsewhere, "tests/stream", "tests", *session.posargs)
     more = {"ARKOR_CHAOS": "1000", "ARKOR_KILLS": "10"}
     session.run("pytest", "tests/chaos", "tests/processes/test_kill_and_restart.py", env=more)
 
 
-@nox.session(python=ABOVE_LOWEST)
+@nox.session(python=[each for each in ABOVE_LOWEST if each not in OF_ORJSON])
 def tests(session: nox.Session) -> None:
     """Run the plain suite on the newest CPython, and on those between what depends on CPython.
 
-    `lowest` runs all of it on the lowest, and `readme` on the one that this machine has.
+    `lowest` runs all of it on the lowest, and `readme` on the one that this machine has. `orjson`
+    takes the place of this on one of those between.
     """
     session.install(".[test]")
     rooms = [] if session.python == PYTHONS[-1] else OF_CPYTHON
@@ -141,35 +149,32 @@ def lowest(session: nox.Session) -> None:
     """Run the plain suite on the lowest versions of Python and of the dependencies.
 
     urllib3 comes with requests, and is not declared: programs with boto3 on 3.9 need 1.26. What
-    makes requests is tested with a newer one, too.
+    makes requests is tested with a newer one, too, and what reads JSON with orjson.
     """
     session.install(".[test]", *LOWEST, "urllib3==1.26.20")
     session.run("pytest", *session.posargs)
-    session.install("urllib3==2.5.0")
-    session.run("pytest", "tests/cloud", "tests/handlers/notifiers", "tests/runs")
+    session.install("urllib3==2.5.0", *map(str, REQUIREMENTS["speed"]))
+    session.run("pytest", *in_tests("cloud", "handlers/notifiers", *READ_JSON))
 
 
 @nox.session(python=OF_ORJSON)
 def orjson(session: nox.Session) -> None:
-    """Run the tests of what reads JSON with orjson installed."""
+    """Run with orjson installed what reads JSON, and what depends most on CPython."""
     session.install(".[test,speed]")
-    rooms = in_tests("common", "stream", "runs", "parity")
-    if session.python == OF_ORJSON[-1]:
-        rooms += in_tests("cloud", "emulator", "wpt", "chaos")
+    rooms = sorted({*OF_CPYTHON, *in_tests("cloud", "emulator", "wpt", *READ_JSON)})
     session.run("pytest", *rooms, *session.posargs)
 
 
 @nox.session(python=OF_EXTRAS)
 def extras(session: nox.Session) -> None:
-    """Run the tests of the extras, the examples and the READMEs with all extras installed.
+    """Run the tests of the extras and the examples with all extras installed.
 
-    A library that is missing fails here; elsewhere its tests are skipped. The slow examples and
-    READMEs without any extra are part of `slow`.
+    A library that is missing fails here; elsewhere its tests are skipped.
     """
     # An older gevent that is built is as good as the newest one, which takes minutes to build.
     wanted = f".[test,cli-test,handlers-test,servers-test,{','.join(EXTRAS)}]"
     session.install("--prefer-binary", wanted)
-    rooms = in_tests("extras", "cli", "browser", "examples", "package/test_readme.py")
+    rooms = in_tests("extras", "cli", "browser", "examples")
     env = {"ARKOR_EXTRAS": "all"}
     session.run("pytest", "-m", "", *rooms, *session.posargs, env=env)
     # `servers` has the slow ones, and the rooms that need no framework.
@@ -207,11 +212,12 @@ def local(session: nox.Session) -> None:
 @nox.session(name="benchmarks-quick")
 def benchmarks_quick(session: nox.Session) -> None:
     """Run every benchmark in its short form: it shows that they work, not how fast it is."""
-    session.install(".[bench]")
+    session.install(".[test,bench]")
     packages = session.create_tmp()
     if shutil.which("npm"):
         session.run("npm", "install", "--prefix", packages, "eventsource-parser", external=True)
-    session.run("python", "tests/benchmarks", "--quick", env={"ARKOR_BENCH_NODE": packages})
+    env = {"ARKOR_BENCH_NODE": packages}
+    session.run("pytest", "-m", "", "tests/benchmarks", *session.posargs, env=env)
 
 
 @nox.session
@@ -238,7 +244,7 @@ def wheel(session: nox.Session) -> None:
                 session, f"pip install {built.name} && python {source}/examples/quickstart.py"
             )
         with session.chdir(source):
-            in_new_environment(session, f"{QUICKSTART} && {TESTS} tests/package tests/runs")
+            in_new_environment(session, f"{QUICKSTART} && {TESTS} tests/runs")
 
 
 def in_new_environment(session: nox.Session, command: str) -> None:
