@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from threading import Event
+from threading import Event, RLock
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._common.extras import import_extra
@@ -47,6 +47,7 @@ class StudioServer:
         self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
         self._app = build_app(client, access, file)
         self._stopping = Event()
+        self._closing = RLock()  # held while the trigger of the loop is pulled, or closed
         self._map: Dict[int, Any] = {}
         self._server = waitress.create_server(
             self._app,
@@ -67,11 +68,14 @@ class StudioServer:
         finally:
             self._app.extensions[KEY].taps.close()
             self._server.task_dispatcher.shutdown(timeout=_TURN)
-            wasyncore.close_all(self._map)
+            with self._closing:
+                self._stopping.set()
+                wasyncore.close_all(self._map)
             self._socket.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""
-        if not self._stopping.is_set():  # else the trigger's descriptor may be another file's
-            self._stopping.set()
-            self._server.pull_trigger()
+        with self._closing:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                self._server.pull_trigger()
