@@ -77,6 +77,7 @@ def compare_jobs(
         ArkorUsageError: No job has a metric of this name.
     """
     from arkor_sync.history import History
+    from arkor_sync.render.hyperparams import differing_settings, flatten_hyperparams
 
     if not metrics:
         evaluated = any(each.history.metric("eval_loss") for each in histories)
@@ -93,7 +94,8 @@ def compare_jobs(
                 "bestStep": run.best_step,
                 "checkpoint": run.checkpoint,
             }
-    return ComparedJobs(names, jobs, _differences(histories))
+    configs = [flatten_hyperparams(each.job.config) for each in histories]
+    return ComparedJobs(names, jobs, differing_settings(configs))
 
 
 def _names(histories: Sequence[JobHistory]) -> List[str]:
@@ -120,12 +122,3 @@ def _facts(each: JobHistory) -> Dict[str, Any]:
         "finalLoss": None if result is None else result.metrics.final_loss,
         "metrics": {},
     }
-
-
-def _differences(histories: Sequence[JobHistory]) -> Dict[str, List[Any]]:
-    from arkor_sync.render.hyperparams import flatten_hyperparams
-
-    configs = [flatten_hyperparams(each.job.config) for each in histories]
-    names = dict.fromkeys(name for config in configs for name in config)
-    values = {name: [config.get(name) for config in configs] for name in names}
-    return {name: found for name, found in values.items() if any(v != found[0] for v in found)}

@@ -1,20 +1,20 @@
 """JSON objects as frozen dataclasses, decoded strictly. Pure.
 
-`_common/camel_case.py` renames the keys and builds the objects, with dataclasses-json. That
-converts values of a wrong type (`5` becomes `"5"`), so each value is compared with the type of its
-field before.
+`_common/camel_case.py` renames the keys and builds the objects, with dataclasses-json. That does
+not refuse values of a wrong type, so each value is compared with the type of its field before.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import (
     Any,
     Dict,
+    FrozenSet,
     List,
     Literal,
-    Tuple,
+    NamedTuple,
     Type,
     TypeVar,
     Union,
@@ -62,33 +62,66 @@ class Record:
                 field, what was expected and what was there.
         """
         rest = dict(checked(dict, data, path))
-        values: Dict[str, Any] = {}
-        for item, hint in _shape(cast(Any, cls)):
-            name = camel_case(item.name)
-            where = f"{path}.{name}" if path else name
+        values: Dict[str, Any] = {"extra": rest}
+        for item in _shape(cast(Any, cls)):
+            name = item.on_the_wire
             if name in rest:
-                values[name] = checked(hint, rest.pop(name), where, secret=not item.repr)
-            elif item.default is MISSING:
-                raise ResponseError(f"{where}: expected {_expected(hint)}, got nothing")
-        return cast(R, decode(cls, {**values, "extra": rest}))
+                value = values[name] = rest.pop(name)
+                if type(value) not in item.exact:
+                    where = f"{path}.{name}" if path else name
+                    values[name] = checked(item.hint, value, where, item.secret)
+            elif item.required:
+                where = f"{path}.{name}" if path else name
+                raise ResponseError(f"{where}: expected {_expected(item.hint)}, got nothing")
+        return cast(R, decode(cls, values))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire form: a new dictionary, in the order of the fields, `extra` last."""
         wire = encode(self)
         extra = wire.pop("extra")
-        for item, _ in _shape(cast(Any, type(self))):
+        for item in _shape(cast(Any, type(self))):
             value = getattr(self, item.name)
             if isinstance(value, Record):
-                wire[camel_case(item.name)] = value.to_dict()
+                wire[item.on_the_wire] = value.to_dict()
             elif isinstance(value, list) and value and isinstance(value[0], Record):
-                wire[camel_case(item.name)] = [each.to_dict() for each in value]
+                wire[item.on_the_wire] = [each.to_dict() for each in value]
         return {**wire, **extra}
 
 
+class _Item(NamedTuple):
+    """What is known of a field; `exact` are the types whose values need no further check."""
+
+    name: str
+    on_the_wire: str
+    hint: Any
+    exact: FrozenSet[type]
+    required: bool
+    secret: bool
+
+
 @cache
-def _shape(cls: Any) -> List[Tuple[Field[Any], Any]]:
+def _shape(cls: Any) -> List[_Item]:
     hints = get_type_hints(cls)
-    return [(f, hints[f.name]) for f in fields(cast(Any, cls)) if f.name != "extra"]
+    return [
+        _Item(
+            item.name,
+            camel_case(item.name),
+            hints[item.name],
+            _exact(hints[item.name]),
+            required=item.default is MISSING,
+            secret=not item.repr,
+        )
+        for item in fields(cls)
+        if item.name != "extra"
+    ]
+
+
+def _exact(hint: Any) -> FrozenSet[type]:
+    origin = get_origin(hint)
+    if origin is Union:
+        return _exact(get_args(hint)[0]) | {type(None)}
+    kind = origin or hint
+    return frozenset([kind] if kind in (str, bool, int, float, dict) else [])
 
 
 def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:
@@ -103,13 +136,15 @@ def checked(hint: Any, value: Any, path: str, secret: bool = False) -> Any:
     Raises:
         ResponseError: It is not of this type.
     """
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_dict(value, path)
+    if hint is Any or hint is type(value):
+        return value
     origin, args = get_origin(hint), get_args(hint)
-    if hint is Any or (origin is Union and value is None):
+    if origin is Union and value is None:
         return value
     if origin is Union:
         return checked(args[0], value, path, secret)
-    if isinstance(hint, type) and issubclass(hint, Record):
-        return hint.from_dict(value, path)
     kind = origin or hint
     if kind is Literal:
         fits = value in args

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from arkor_sync._common.secret import Secret, hide_secrets, redact
 
@@ -14,6 +14,16 @@ def flatten_hyperparams(config: Mapping[str, Any]) -> Dict[str, Any]:
     within a text; of a URL the user and the query.
     """
     return _flatten(hide_secrets(config, by_form=False))
+
+
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> Dict[str, List[Any]]:
+    """Return the values of each setting that differs between flat configurations.
+
+    They are in the order of the configurations; None stands where one does not have the setting.
+    """
+    names = dict.fromkeys(name for config in configs for name in config)
+    values = {name: [config.get(name) for config in configs] for name in names}
+    return {name: found for name, found in values.items() if any(v != found[0] for v in found)}
 
 
 def _flatten(config: Mapping[str, Any]) -> Dict[str, Any]:

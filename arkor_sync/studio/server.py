@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._common.extras import import_extra
 from arkor_sync.studio.access import TOKEN, Launch
-from arkor_sync.studio.app import build_app
+from arkor_sync.studio.app import LARGEST_BODY, build_app
 from arkor_sync.studio.state import KEY
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ class StudioServer:
         self, client: Optional[CloudApiClient] = None, port: int = 4000, file: Optional[Path] = None
     ) -> None:
         waitress = import_extra("waitress", "studio", "Studio")
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((HOST, port))
+        self._socket = socket.create_server((HOST, port))
         port = self._socket.getsockname()[1]
         access = Launch(port)
         self.url = f"http://{HOST}:{port}/?{TOKEN}={access.token}"
-        self._app = build_app(client, access, file)
+        try:
+            self._app = build_app(client, access, file)
+        except BaseException:
+            self._socket.close()
+            raise
         self._stopping = Event()
         self._closing = RLock()  # held while the trigger of the loop is pulled, or closed
         self._map: Dict[int, Any] = {}
@@ -54,6 +56,7 @@ class StudioServer:
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
+            max_request_body_size=LARGEST_BODY,
             channel_request_lookahead=1,  # else a stream is not told that its browser has gone
             ident=None,
         )
@@ -66,12 +69,17 @@ class StudioServer:
             while not self._stopping.is_set():
                 wasyncore.loop(timeout=_TURN, map=self._map, count=1)
         finally:
-            self._app.extensions[KEY].taps.close()
+            shared = self._app.extensions[KEY]
+            if shared.run is not None:
+                shared.run.begin_to_close()
+            shared.taps.close()
             self._server.task_dispatcher.shutdown(timeout=_TURN)
             with self._closing:
                 self._stopping.set()
                 wasyncore.close_all(self._map)
             self._socket.close()
+            if shared.run is not None:
+                shared.run.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""

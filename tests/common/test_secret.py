@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from arkor_sync._common import secret
 from arkor_sync._common.secret import (
     Secret,
     hide_secrets,
@@ -155,3 +159,30 @@ def test_a_value_that_holds_itself_is_left_alone() -> None:
     value: Any = {}
     value["again"] = [value, value]
     assert hide_secrets(value) is value
+
+
+_FORMS = st.one_of(
+    *(
+        st.from_regex(re.compile(pattern, re.ASCII))
+        for pattern in (
+            secret._ASSIGNED.pattern.replace("(?<![a-z])", ""),
+            r"--\w{0,9}(token|key) \w{3}",
+            r"(Bearer|basic)\s+[\w.~+/=-]{6}",
+            secret._WELL_KNOWN.pattern,
+            r"\w{1,9}://(\w+@)?[\w/]{0,9}(\?\w*)?",
+            r"//\w+@\w+",
+        )
+    ),
+    st.text(
+        st.sampled_from("token\u017fkey=: \"'-/@?BearrKABCDEFhfsj_0123456789\u2003"), max_size=40
+    ),
+    st.text(),
+)
+
+
+@given(st.lists(_FORMS, max_size=3).map("".join))
+def test_a_quick_look_misses_nothing(text: str) -> None:
+    found = redact(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secret, "_may_hold_a_secret", lambda _: True)
+        assert redact(text) == found

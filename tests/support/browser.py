@@ -43,4 +43,5 @@ def page(browser: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     yield page
     page.close()
-    assert [each for each in problems if "status of 4" not in each] == []
+    problems = [each for each in problems if "status of 4" not in each]
+    assert problems == [], problems

@@ -26,6 +26,8 @@ from arkor_sync.trainer import Trainer, create_trainer
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
 
+    from arkor_sync.contrib.flask.studio import AuthorizeFlask
+
 NAME = "arkor_sync"  # in app.extensions
 
 
@@ -188,12 +190,36 @@ class Arkor:
 
         return make_blueprint(name, lambda: (self.client, self.store))
 
+    def mount_studio(self, app: Flask, prefix: str, *, authorize: AuthorizeFlask) -> None:
+        """Serve Studio below a path of the application, to whom the application's login allows it.
+
+            def may_use_studio(request, changes):
+                if not current_user.is_authenticated:
+                    return url_for("login", next=request.full_path)
+                return current_user.is_admin or not changes
+
+            arkor.mount_studio(app, "/arkor", authorize=may_use_studio)
+
+        Call it before other middleware is put around `app.wsgi_app`, such as `ProxyFix`. It needs
+        the extra `studio`.
+
+        Args:
+            app: The application, which `init_app` has seen.
+            prefix: The path, such as `/arkor`.
+            authorize: Called before each request, in a request context of the application, with the
+                request and whether it changes something. It returns True, False, or a URL at which
+                to sign in. What it puts into the session is not kept.
+
+        Raises:
+            ArkorUsageError: An argument cannot work, `init_app` was not called, or the extra is
+                missing.
+        """
+        from arkor_sync.contrib.flask.studio import mount_studio
+
+        mount_studio(app, prefix, _state_of(app).client, authorize)
+
     def _state(self) -> State:
-        app = self._flask.current_app  # raises flask's own error where there is none
-        state: Optional[State] = app.extensions.get(NAME)
-        if state is None:
-            raise ArkorUsageError("this application has no Arkor; call arkor.init_app(app) first")
-        return state
+        return _state_of(self._flask.current_app)  # raises flask's own error where there is none
 
 
 class State:
@@ -239,6 +265,13 @@ class State:
     def _engine(self) -> Any:
         with self._app.app_context():
             return self._app.extensions["sqlalchemy"].engine
+
+
+def _state_of(app: Flask) -> State:
+    state: Optional[State] = app.extensions.get(NAME)
+    if state is None:
+        raise ArkorUsageError("this application has no Arkor; call arkor.init_app(app) first")
+    return state
 
 
 def unfinished_jobs(client: CloudApiClient, store: LeasedStore) -> List[str]:
