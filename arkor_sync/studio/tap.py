@@ -1,4 +1,4 @@
-"""The stream of one job, read into columns. Runs on a thread of its own."""
+"""The stream of one job, read into columns by two threads of its own. Any thread."""
 
 from __future__ import annotations
 

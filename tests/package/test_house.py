@@ -325,7 +325,7 @@ def one_module_imports(library: str, module: str) -> Rule:
 
 
 def the_environment_is_read_in_one_place(sources: Sources) -> List[str]:
-    """White space around the value of a variable is removed there."""
+    """White space around the value of a variable is removed there. A request's is another one."""
     return [
         f"{name}:{node.lineno} reads the environment"
         for name, source in sources.items()
