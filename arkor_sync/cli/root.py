@@ -24,6 +24,7 @@ COMMANDS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     "whoami": ("Show who is signed in, and the organisations.", ("sign_in",)),
     "projects": ("List projects, make one, and choose that of a directory.", ("projects",)),
     "follower": ("Follow many jobs in one process; show who follows which.", ("follower",)),
+    "studio": ("Show jobs, models and endpoints in a browser.", ("studio",)),
     "jobs": ("List, follow, cancel and compare jobs.", ("jobs", "follow")),
     "chat": ("Talk to what a job trained, or to a base model.", ("chat",)),
     "deployments": ("Serve a model at an address of its own.", ("deployments",)),

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import secrets
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from urllib.parse import urlencode
 
 from arkor_sync._common.arguments import MAX_SECONDS, check, is_number
-from arkor_sync._common.environment import variable
+from arkor_sync._common.browser import can_open, open_page
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.paths import absolute, reason_of
 from arkor_sync._common.secret import Secret
 from arkor_sync._common.text import safe_line
-from arkor_sync._common.threads import OwnThread
 from arkor_sync.cloud.callback_server import CallbackServer
 from arkor_sync.cloud.credentials import (
     AnonymousCredentials,
@@ -176,8 +172,8 @@ def sign_in(
         # What is no character cannot be in an address: the provider refuses what takes its place.
         url = f"{provider}/authorize?{urlencode(query, errors='replace')}"
         (on_url or _print_url)(url)
-        if open_browser and _can_open():
-            _open(url)
+        if open_browser and can_open():
+            open_page(url)
         callback = server.wait(timeout)
         if callback is None:
             raise SignInTimeout(_late(timeout, server.ignored))
@@ -323,25 +319,6 @@ def _challenge(verifier: str) -> str:
 def _print_url(url: str) -> None:
     sys.stderr.write(f"Open this page to sign in:\n{url}\n")
     sys.stderr.flush()
-
-
-def _can_open() -> bool:
-    """Whether there is a screen. Without one, `webbrowser` may start a browser in the terminal."""
-    screens = map(variable, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
-    return os.name == "nt" or sys.platform == "darwin" or any(screens)
-
-
-def _open(url: str) -> None:
-    """Open the page, on a thread: some browsers return only when they are closed."""
-    with suppress(RuntimeError, MemoryError):  # no thread: the user opens it
-        OwnThread(partial(_open_browser, url), "arkor-browser").start()
-
-
-def _open_browser(url: str) -> None:
-    import webbrowser  # here: it looks for browsers
-
-    with suppress(Exception):
-        webbrowser.open(url)
 
 
 def _late(timeout: float, ignored: int) -> str:

@@ -76,6 +76,7 @@ def build_app(
         series,
         why,
     )
+    from arkor_sync.studio.local_run import LocalRun
     from arkor_sync.studio.state import KEY, Studio
     from arkor_sync.studio.taps import Taps
 
@@ -84,7 +85,8 @@ def build_app(
     # Whatever the environment and the program around it say: a mistake in a page shows nothing.
     app.config.update(DEBUG=False, PROPAGATE_EXCEPTIONS=False, MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file)
+    run = LocalRun(file) if access.local and file is not None else None
+    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file, run)
     for module in (live, series, overview, jobs, job, compare, playground, endpoints, why):
         app.register_blueprint(module.blueprint)
 

@@ -68,10 +68,15 @@ class StudioServer:
             while not self._stopping.is_set():
                 wasyncore.loop(timeout=_TURN, map=self._map, count=1)
         finally:
-            self._app.extensions[KEY].taps.close()
+            shared = self._app.extensions[KEY]
+            if shared.run is not None:
+                shared.run.begin_to_close()
+            shared.taps.close()
             self._server.task_dispatcher.shutdown(timeout=_TURN)
             wasyncore.close_all(self._map)
             self._socket.close()
+            if shared.run is not None:
+                shared.run.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""

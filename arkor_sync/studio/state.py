@@ -1,4 +1,4 @@
-"""What all pages of one application share: its client, streams and list of jobs. Any thread."""
+"""What all pages of one application share: the client, the streams, the list of jobs. Any thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional, cast
 from flask import current_app
 
 from arkor_sync.studio.job_list import JobList
+from arkor_sync.studio.local_run import LocalRun
 from arkor_sync.studio.taps import Taps
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Studio:
         job_list: The jobs of the project.
         local: Whether it is a server of our own, on the loopback, which may run a file.
         file: The trainer's file that the run button starts; None if there is no such button.
+        run: Starts that file; None if there is no such button.
         streams: Taken by each live stream.
     """
 
@@ -39,6 +41,7 @@ class Studio:
     job_list: JobList
     local: bool
     file: Optional[Path] = None
+    run: Optional[LocalRun] = None
     streams: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(STREAMS))
 
 

@@ -228,7 +228,7 @@ def test_no_browser_takes_the_terminal(
 ) -> None:
     """On a server, `webbrowser` would start w3m or lynx there, and the user could type nothing."""
     pages: List[str] = []
-    monkeypatch.setattr(module, "_open", pages.append)
+    monkeypatch.setattr(module, "open_page", pages.append)
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
     if variable is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
 from arkor_sync.emulator import Emulator
 from support.browser import browser, page
+from support.command_line import REPOSITORY
 from support.extras import need_extra
+from support.projects import write_project
 from support.waiting import PATIENCE
 
 __all__ = ["browser", "page"]
@@ -21,6 +24,17 @@ def emulator() -> Iterator[Emulator]:
     with Emulator() as emulator:
         yield emulator
         assert emulator.errors == []
+
+
+@pytest.fixture
+def project(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a project the working directory; it trains in the local Arkor."""
+    need_extra("cli")
+    for name, value in {**emulator.environment(), "PYTHONPATH": str(REPOSITORY)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
