@@ -28,6 +28,7 @@ def send_chat(
     find_target: Callable[[], Tuple[str, Optional[BearerAuth]]],
     body: Dict[str, Any],
     timeout: Optional[float],
+    transport: Optional[Transport] = None,
 ) -> ChatResponse:
     """Send a chat request, once.
 
@@ -38,6 +39,7 @@ def send_chat(
         body: What `chat_request.py` built.
         timeout: Seconds for a whole answer, or for the next piece of a streamed one; None for
             300.
+        transport: Sends the request, and is left open; None for one of its own.
 
     Returns:
         The answer. A streamed one holds a connection until it is read to its end or closed.
@@ -46,7 +48,8 @@ def send_chat(
     limits = check_timeout((http.timeout[0], seconds))
     url, auth = find_target()
     with ExitStack() as stack:
-        transport = stack.enter_context(Transport(http.template))
+        if transport is None:
+            transport = stack.enter_context(Transport(http.template))
         try:
             response = http.open(
                 transport,

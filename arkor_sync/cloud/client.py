@@ -162,6 +162,7 @@ class CloudApiClient:
         response_format: Union[ResponseFormat, Mapping[str, Any], None] = None,
         structured_outputs: Union[StructuredOutputs, Mapping[str, Any], None] = None,
         timeout: Optional[float] = None,
+        transport: Optional[Transport] = None,
         extra: Optional[Mapping[str, Any]] = None,
     ) -> ChatResponse:
         """Chat with what a job trained, or with a base model (`POST /v1/inference/chat`).
@@ -189,6 +190,7 @@ class CloudApiClient:
                 `json_object` (`structuredOutputs`).
             timeout: Seconds for the whole answer; of a streamed one, seconds for its headers and
                 then for each next piece, where pings are none. 300 by default.
+            transport: Sends the request, so that another thread can interrupt it. It is left open.
             extra: More fields of the request, with their names on the wire.
 
         Raises:
@@ -217,11 +219,11 @@ class CloudApiClient:
             structured_outputs=structured_outputs,
             extra=extra,
         )
-        find_target = partial(self._session.target, "inference", "chat")
-        return send_chat(self._session.http, find_target, body, timeout)
+        find_target = partial(self._session.target, "inference", "chat", transport=transport)
+        return send_chat(self._session.http, find_target, body, timeout, transport)
 
     def transport(self) -> Transport:
-        """Make a transport with the settings of this client, for `jobs.events`."""
+        """Make a transport with the settings of this client, for `jobs.events` and `chat`."""
         return self._session.transport()
 
 

@@ -107,6 +107,7 @@ class Tap:
         lock: Held while something is added.
         version: Grows with each change.
         timeline: What happened to the reading.
+        artifacts: What the end of a completed job lists, as the cloud sent it.
         generation: Tells one history from another: the same in each process that reads the same.
             Empty before the first event.
         connection: `connecting`, `live`, `reconnecting`, `ended` with the job, or `lost` for good.
@@ -127,6 +128,7 @@ class Tap:
         self.lock = threading.Lock()
         self.version = 0
         self.timeline: Deque[Moment] = deque(maxlen=_MOMENTS)
+        self.artifacts: List[Any] = []
         self.generation = ""
         self.connection = "connecting"
         self.looked = clock.now()
@@ -291,6 +293,7 @@ class Tap:
                 return  # its record has more to say than the past
             self.job = dataclasses.replace(self.job, status=status, started_at=event.timestamp)
             return
+        self.artifacts = events.items(event.data.get("artifacts"))
         error = events.text(event.data.get("error"))
         completed = event.timestamp or self.job.completed_at
         self.job = dataclasses.replace(self.job, status=status, error=error, completed_at=completed)

@@ -39,13 +39,16 @@ _SAVED = 100_000  # points of a curve in a saved run
 @blueprint.get("/jobs/<job_id>")
 def page(job_id: str) -> str:
     """Show the page."""
-    tap = studio().taps.tap(job_id)
+    shared = studio()
+    tap = shared.taps.tap(job_id)
+    # The stream may not yet tell of an end that the record has, as after a cancel.
+    job = tap.job if tap.job.is_terminal else shared.client.jobs.get(job_id)
     return render_template(
         "job.html",
-        job=tap.job,
+        job=job,
         checkpoints=_checkpoints(tap),
         artifacts=[safe_line(json.dumps(each)) for each in tap.artifacts],
-        **_shown(tap.job),
+        **_shown(job),
     )
 
 

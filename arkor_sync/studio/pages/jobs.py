@@ -126,9 +126,7 @@ def choose(jobs: Sequence[TrainingJob], wanted: Wanted) -> Shown:
     page = min(max(1, wanted.page), pages)
     first = (page - 1) * ON_A_PAGE
     rows = [_row(job) for job in found[first : first + ON_A_PAGE]]
-    return Shown(
-        rows, first + 1, len(found), page, pages, {each: numbers[each] for each in known}
-    )
+    return Shown(rows, first + 1, len(found), page, pages, {each: numbers[each] for each in known})
 
 
 def _sorted(jobs: List[TrainingJob], sort: str) -> List[TrainingJob]:
@@ -161,9 +159,7 @@ def page() -> str:
     listing = studio().job_list.read()
     wanted = Wanted.of(request.args)
     shown = choose(listing.jobs, wanted)
-    return render_template(
-        "jobs.html", listing=listing, wanted=wanted, shown=shown, sorts=SORTS
-    )
+    return render_template("jobs.html", listing=listing, wanted=wanted, shown=shown, sorts=SORTS)
 
 
 @blueprint.get("/jobs/<job_id>/cancel")

@@ -7,7 +7,8 @@
 // Options: label, what it shows, in words; xName ("step") and xText(x), a text; spoken, an element
 //   with aria-live for the values at the cursor; onView(view), called when the reader has zoomed or
 //   panned; log; smoothing, 0 to 0.99.
-// Curves: x ascends, a y of null is a gap; color is one of CSS or a variable; dots marks each point.
+// Curves: x ascends, a y of null is a gap; color is one of CSS or a variable; dots marks each point,
+//   and such a curve is not smoothed.
 // Views: [first, last] of the horizontal axis, or null for all.
 //   setCurves(curves, extent)  replaces all; `extent` is the range of x if they are a part of it
 //   append(rows)               [x, y of each curve or null]; a zoomed chart takes what is in view
@@ -16,14 +17,13 @@
 //   setView(view), zoom(0.5)   the latter as the reader does, around the cursor
 //   view, extent, points       what is shown; what there is; how many points it holds
 //   rows(limit), summary()     what is shown as [x, y of each curve or null], and as a sentence
-// Keys: arrows move the cursor, with Shift the view; Home, End; + and -; 0 for all; Escape.
-// Pointer: drag zooms, with Shift pans; double click for all; the wheel zooms with Ctrl, or when the
-// chart has the focus. One finger pans, two zoom.
+// Fingers: one pans, two zoom. Keys: see #key. The wheel zooms with Ctrl, or with the focus.
 
 export function numberText(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(3).replace(/\.?0+e/, "e");
+  if (size === 0) return "0";
+  if (size < 1e-3 || size >= 1e7) return value.toExponential(3).replace(/\.?0+e/, "e");
   return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 7 : 4 });
 }
 
@@ -235,16 +235,16 @@ export class Chart {
     line(pen, left, bottom + 0.5, right, bottom + 0.5);
     pen.textBaseline = "top";
     pen.textAlign = "center";
-    for (const x of ticks(low, high, (right - left) / 90)) {
+    for (const x of ticks(low, high, (right - left) / 75)) {
       const text = xText(x);
       pen.fillText(text, Math.min(toX(x), width - pen.measureText(text).width / 2), bottom + 6);
     }
-    pen.fillText(xName + (log ? " (log scale)" : ""), middle, height - 15);
+    pen.fillText(xName, middle, height - 15);
     if (empty) return pen.fillText("No values yet", middle, (top + bottom) / 2);
 
     pen.save();
     pen.beginPath();
-    pen.rect(left, top - 6, right - left, bottom - top + 7);
+    pen.rect(left - 4, top - 6, right - left + 8, bottom - top + 7);
     pen.clip();
     this.#drawMarks();
     for (const curve of this.#curves) this.#drawCurve(curve);
@@ -292,9 +292,9 @@ export class Chart {
   }
 
   #drawCurve(curve) {
-    const pen = this.#pen, { smoothing } = this.#options;
+    const pen = this.#pen, smoothing = curve.dots ? 0 : this.#options.smoothing; // those are few
     pen.strokeStyle = pen.fillStyle = this.#frame.color(curve.color);
-    pen.lineWidth = 1.5;
+    pen.lineWidth = curve.dots ? 2 : 1.5;
     pen.globalAlpha = smoothing ? 0.3 : 1;
     this.#trace(curve, curve.y, curve.dots);
     pen.globalAlpha = 1;
@@ -349,10 +349,10 @@ export class Chart {
   }
 
   #texts(values) {
-    const { xName, xText, smoothing } = this.#options, cursor = this.#cursor;
+    const { xName, xText } = this.#options, cursor = this.#cursor;
     const marked = this.#marks.includes(cursor) ? `, ${this.#markName}` : "";
     return [`${xName} ${xText(cursor)}${marked}`, ...values.map(({ curve, x, y, smoothed }) =>
-      `${curve.name} ${numberText(y)}${smoothing ? ` (smoothed ${numberText(smoothed)})` : ""}${x === cursor ? "" : ` at ${xText(x)}`}`)];
+      `${curve.name} ${numberText(y)}${smoothed ? ` (smoothed ${numberText(smoothed)})` : ""}${x === cursor ? "" : ` at ${xText(x)}`}`)];
   }
 
   #drawCursor(width) {

@@ -2,7 +2,7 @@
 import { ask, confirmed, durationText, element, notice, showTimes } from "./page.js";
 import { Chart, numberText } from "./chart.js";
 import { watch } from "./live.js";
-import { EventList } from "./events.js";
+import { EventList, failed } from "./events.js";
 
 const at = (id) => document.getElementById(id);
 const job = at("job").dataset;
@@ -49,11 +49,18 @@ async function load() {
   showStatistics(points.statistics);
   showRange();
   showTable();
+  showSmall();
   at("charts").hidden = false;
   return points;
 }
 
-const failed = failed;
+// The small charts are there if the job logs what they show.
+function showSmall() {
+  if (loss.view) return;
+  at("learning_rate").parentElement.hidden = !rate.points;
+  at("samples_per_second").parentElement.hidden = !speed.points;
+}
+
 function mark(marks) {
   state.marks = marks;
   loss.setMarks(marks, "checkpoint");
@@ -74,7 +81,7 @@ function viewed(view) {
 
 function showRange() {
   const view = loss.view ?? state.extent;
-  const text = x() === "time" ? seconds : numberText;
+  const text = { step: (step) => numberText(Math.round(step)), epoch: numberText, time: seconds }[x()];
   at("shown-range").textContent = view ? `${loss.view ? "Part" : "All"}: ${x()} ${text(view[0])} to ${text(view[1])}` : "";
   at("zoom-all").disabled = !loss.view;
 }
@@ -165,12 +172,14 @@ function showTitle() {
 
 function live(message) {
   const changed = showFacts({ ...message, step: message.step ?? state.step });
+  const ends = message.connection === "ended" && state.connection !== "ended";
   state.connection = message.connection;
   showProgress();
   const again = x() === "step" && message.step < (loss.extent?.[1] ?? 0); // the training began again
   if (message.jump || message.tap !== state.tap || changed) soon(500);
   else if (message.next > state.next && again) soon(3000);
   else if (message.next > state.next) add(message);
+  if (ends && !state.fresh) soon(500); // once more, with the statistics of all
   events.refresh();
   if (changed) ask(`${job.path}/facts`).then(showFacts, failed);
 }
@@ -185,6 +194,7 @@ function add({ logs, checkpoints }) {
   showCheckpoints(checkpoints.map((each) => each[0]));
   state.extent = loss.extent;
   state.fresh = false;
+  showSmall();
   showRange();
   if (charts.some((each) => each.points > MOST)) soon(500);
 }
