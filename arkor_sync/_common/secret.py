@@ -7,8 +7,7 @@ comes in, because a report of an error may show the variables of all functions (
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
 HIDDEN = "[hidden]"
 
@@ -34,16 +33,17 @@ _OPTION = re.compile(
     rf"((?<![\w-])--[\w-]{{0,40}}?{_NAMES}\s{{1,3}}[\"']?)(?!-|\d+(?:[\s\"']|$))[^\s\"']+", re.I
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
-_STARTS = r"(?:ark_live_|hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
-_WELL_KNOWN = re.compile(rf"\b{_STARTS}")
+_WELL_KNOWN = re.compile(
+    r"\b(?:ark_live_|hf_|gh[opusr]_|github_pat_|sk-|xox[abeprs]-|glpat-|AKIA|eyJ)[\w.-]{10,}"
+)
 # Only the groups are kept: they are the parts of a URL without secrets.
 _URL = re.compile(r"(\w{1,20}://(?:user:password@)?)(?:[^/?#\s]*@)?([^?#\s]*)\S*")
 _USER = re.compile(r"//(?!user:password@)[^/\s@]{1,200}@")
-# For a quick look: they match where an expression above does, and elsewhere.
-_MAYBE_WELL_KNOWN = re.compile(_STARTS)
-_MAYBE_ASSIGNED = re.compile(r"[^\W\d_][\"']?\s{0,3}[=:]")
+# For a quick look: where `_ASSIGNED` has its sign, and what `_WELL_KNOWN` begins with.
+_ASSIGNING = re.compile(r"[=:](?<![0-9].)")
+_BEGINNINGS = ("_", "sk-", "xox", "glpat-", "AKIA", "eyJ")
 _NAME_FIELDS = ("name", "key", "header", "field")
-_LONGEST_KNOWN = 64  # characters of a name that is remembered
+_SHORTEST_FORM = 12  # characters of what `_BEARER` and `_WELL_KNOWN` match
 _SHORTEST = 6  # characters: a shorter text may be a word of the message
 
 
@@ -58,17 +58,8 @@ class Secret(str):
 
 def is_secret_name(name: object) -> bool:
     """Whether a value with this name is secret: `HF_PAT`, `x-api-key`, `hubToken`."""
-    text = str(name)
-    return _is_secret_name(text) if len(text) > _LONGEST_KNOWN else _is_known_secret_name(text)
-
-
-def _is_secret_name(name: str) -> bool:
-    words = [word.lower() for word in _WORD.findall(name)]
-    return bool(_LAST_PART.search(name)) or any(map(_SECRET_WORD.fullmatch, words))
-
-
-# A list of jobs has the same names in each.
-_is_known_secret_name = lru_cache(maxsize=1024)(_is_secret_name)
+    words = [word.lower() for word in _WORD.findall(str(name))]
+    return bool(_LAST_PART.search(str(name))) or any(map(_SECRET_WORD.fullmatch, words))
 
 
 def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
@@ -80,29 +71,46 @@ def hide_secrets(value: Any, secret: bool = False, by_form: bool = True) -> Any:
         by_form: Whether a text that looks like a secret is one, whatever its name is.
     """
     try:
-        return _hide(value, secret, by_form)
+        return _hide(value, secret, _Names(), _Texts(by_form))
     except RecursionError:
         return value  # it holds itself, or is nested too deeply: it cannot be sent
 
 
-def _hide(value: Any, secret: bool, by_form: bool) -> Any:
+class _Names(Dict[object, bool]):
+    """Whether names are secret. In a list of jobs each has the same."""
+
+    def __missing__(self, name: object) -> bool:
+        self[name] = found = is_secret_name(name)
+        return found
+
+
+class _Texts(Dict[str, str]):
+    """What becomes of texts whose names are not secret."""
+
+    def __init__(self, by_form: bool) -> None:
+        super().__init__()
+        self._by_form = by_form
+
+    def __missing__(self, text: str) -> str:
+        is_secret = self._by_form and redact(text) != text
+        self[text] = found = Secret(text) if is_secret else str(text)
+        return found
+
+
+def _hide(value: Any, secret: bool, names: _Names, texts: _Texts) -> Any:
     if isinstance(value, str):
-        if secret or (by_form and redact(value) != value):
-            return Secret(value)
-        return str(value)
+        return Secret(value) if secret else texts[value]
     if value is None or isinstance(value, (int, float)):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # to look for `dict` first takes a third of the time
         secret = secret or _names_a_secret(value)
-        return {
-            key: _hide(each, secret or is_secret_name(key), by_form) for key, each in value.items()
-        }
+        return {key: _hide(each, secret or names[key], names, texts) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         named = len(value) == 2 and isinstance(value[0], str)  # a name and its value
-        secret = secret or (named and is_secret_name(value[0]))
+        secret = secret or (named and names[value[0]])
         before = [None, *value]  # of each: it may be an option, whose value follows
         return [
-            _hide(each, secret or _is_secret_option(option), by_form)
+            _hide(each, secret or _is_secret_option(option), names, texts)
             for option, each in zip(before, value)
         ]
     return value
@@ -130,13 +138,17 @@ def redact(text: str) -> str:
 
 def _may_hold_a_secret(text: str) -> bool:
     """Whether one of the expressions of `redact` may match. Most texts hold nothing for them."""
-    return (
-        "//" in text
-        or "--" in text
-        or ((":" in text or "=" in text) and _MAYBE_ASSIGNED.search(text) is not None)
-        or (len(text.split(None, 1)) == 2 and _BEARER.search(text) is not None)
-        or _MAYBE_WELL_KNOWN.search(text) is not None
-    )
+    if "//" in text or "--" in text:
+        return True
+    if (":" in text or "=" in text) and _ASSIGNING.search(text) is not None:
+        return True
+    if len(text) < _SHORTEST_FORM:
+        return False
+    for each in _BEGINNINGS:
+        if each in text:
+            return True
+    # `_BEARER` has white space within.
+    return len(text.split(None, 1)) == 2 and _BEARER.search(text) is not None
 
 
 def redact_known(text: str, value: Any) -> str:

@@ -1,7 +1,7 @@
 """JSON objects as frozen dataclasses, decoded strictly. Pure.
 
-`_common/camel_case.py` renames the keys and builds the objects, with dataclasses-json. That does not
-refuse values of a wrong type, so each value is compared with the type of its field before.
+`_common/camel_case.py` renames the keys and builds the objects, with dataclasses-json. That does
+not refuse values of a wrong type, so each value is compared with the type of its field before.
 """
 
 from __future__ import annotations

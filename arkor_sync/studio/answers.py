@@ -39,12 +39,9 @@ class LiveAnswer:
         # It has no bound: the answer keeps its pieces anyway, and the client limits those.
         self._lines: SimpleQueue[Optional[Dict[str, Any]]] = SimpleQueue()
 
-    def start(self) -> None:
-        """Ask the cloud."""
-        Thread(target=self._read, name="arkor-studio-chat", daemon=True).start()
-
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines as they come; they are ASCII, so that no character can be cut."""
+        """Ask, and yield the lines as they come; they are ASCII, so that no character is cut."""
+        Thread(target=self._read, name="arkor-studio-chat", daemon=True).start()
         while True:
             try:
                 line = self._lines.get(timeout=BEAT)

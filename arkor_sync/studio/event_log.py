@@ -72,6 +72,11 @@ class EventLog:
         return len(self.columns) + len(self._others)
 
     @property
+    def others(self) -> List[Row]:
+        """The events that are no logs."""
+        return list(self._others)
+
+    @property
     def bytes(self) -> int:
         """About how much memory they take."""
         texts = sum(len(row.text) for row in self._others)

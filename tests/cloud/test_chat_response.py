@@ -27,7 +27,7 @@ from arkor_sync.errors import (
     UnprocessableEntityError,
 )
 from support.scripted_cloud import Reply, ScriptedCloud
-from support.waiting import PATIENCE, PATIENCES
+from support.waiting import PATIENCE, PATIENCES, Background
 
 HELLO = [{"role": "user", "content": "Hello"}]
 DONE = b"data: [DONE]\n\n"
@@ -627,3 +627,26 @@ def _offline() -> Any:
         _close_connection=lambda: None,
     )
     return answer, feed
+
+
+def test_another_thread_interrupts_a_chat_by_its_transport(
+    cloud: ScriptedCloud, client: CloudApiClient
+) -> None:
+    hold = threading.Event()
+    cloud.replies = [
+        Reply(headers={"Content-Type": "text/event-stream"}, chunks=[delta("one")], hold=hold)
+    ]
+    with client.transport() as transport:
+        with chat(client, transport=transport) as answer:
+            pieces = iter(answer)
+            assert next(pieces) == "one"
+            waiting = Background(lambda: next(pieces))
+            transport.interrupt()
+            with pytest.raises(ArkorConnectionError):
+                waiting.result()
+        with pytest.raises(ArkorConnectionError, match="interrupted"):
+            chat(client, transport=transport)
+        assert transport.reset()  # it was left open
+        cloud.replies = [Reply(content=envelope())]
+        assert chat(client, transport=transport).content() == "Hi"
+    hold.set()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Generator, List, Tuple
+from typing import Any, Dict, Generator, Iterator, List, Tuple
 
 import pytest
 
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.emulator.engine.base import Answer, Piece
+from arkor_sync.emulator.http.messages import ApiError
+from arkor_sync.errors import CloudApiError
 from support.emulator_client import MODEL, Client, parse_sse
 from support.waiting import until
 
@@ -63,6 +65,29 @@ def test_a_streamed_answer_comes_in_chunks_and_ends_with_done(
     assert parts[0]["choices"][0]["delta"]["role"] == "assistant"
     assert parts[-1]["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
     assert {part["object"] for part in parts} == {"chat.completion.chunk"}
+
+
+class BreaksOff(ScriptedEngine):
+    """Fails in the middle of each answer."""
+
+    def reply(self, *_: Any) -> Iterator[Piece]:
+        yield "half "
+        raise ApiError(503, "the model has gone")
+
+
+def test_an_answer_that_breaks_off_says_why_in_its_stream() -> None:
+    """The status was sent already. It is the model's failure, and none of the emulator."""
+    with Emulator(BreaksOff()) as emu:
+        with Client(emu) as client:
+            parts, last = chunks(client.chat("hi", baseModel=MODEL, stream=True).content)
+            assert parts[-1] == {"error": {"message": "the model has gone", "code": 503}}
+            assert last == "[DONE]"
+            whole = client.chat("hi", baseModel=MODEL, stream=False)
+            assert (whole.status_code, whole.json()) == (503, {"error": "the model has gone"})
+        answer = emu.client().chat([{"role": "user", "content": "hi"}], base_model=MODEL)
+        with pytest.raises(CloudApiError, match="503: the model has gone"):
+            answer.content()
+        assert emu.errors == []
 
 
 def test_a_streamed_answer_may_end_with_an_end_event_and_tell_the_usage() -> None:

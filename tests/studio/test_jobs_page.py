@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from html import unescape
+from time import thread_time
 from typing import Any, Dict, List
 
 import pytest
 
-from arkor_sync.cloud.models import TrainingJob
+from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.emulator import Emulator, ScriptedEngine
 from arkor_sync.errors import ArkorConnectionError
 from support.extras import need_extra
@@ -95,9 +95,8 @@ def test_statuses_are_counted_and_chosen(listed: Any) -> None:
     web = listed([job(n, status=status, name=f"n{n % 2}") for n, status in enumerate(statuses)])
     page = web.get("/jobs?status=running&status=paused")
     assert sorted(rows(page)) == ["job-00000", "job-00001", "job-00003"]
-    assert counts(page) == {
-        "queued": "0", "running": "2", "completed": "0", "failed": "1", "cancelled": "0", "paused": "1"
-    }  # fmt: skip
+    assert list(counts(page)) == [*JobStatus, "paused"]
+    assert list(counts(page).values()) == ["0", "2", "0", "1", "0", "1"]
     assert counts(web.get("/jobs?search=n1"))["running"] == "1"
     checked = re.findall(r'name="status" value="(\w+)" checked', page.text)
     assert checked == ["running", "paused"]
@@ -242,18 +241,19 @@ def test_a_list_of_ten_thousand_jobs_opens_at_once(
     from arkor_sync.studio import job_list
 
     monkeypatch.setattr(job_list, "_REST", 10_000.0)
+    ended = {"status": "completed", "started_at": "2026-01-01T00:01:00.000Z"}
+    times = [f"2026-01-01T01:{n // 60 % 60:02}:{n % 60:02}.{n % 1000:03}Z" for n in range(10_000)]
     web = listed(
         [
-            job(n, name=f"a job {n}", status="completed", created_at=f"2026-01-01T00:00:{n % 60:02}.{n % 1000:03}Z",
-                started_at="2026-01-01T00:01:00.000Z", completed_at=f"2026-01-01T01:00:{n % 60:02}.000Z")
-            for n in range(10_000)
+            job(n, name=f"a job {n}", created_at=time, completed_at=time, **ended)
+            for n, time in enumerate(times)
         ]
-    )  # fmt: skip
+    )
     web.get("/jobs")
 
     def opened() -> float:
-        start = time.perf_counter()
+        start = thread_time()  # a busy machine makes it no longer
         assert len(rows(web.get(f"/jobs?{query}"))) == 50
-        return time.perf_counter() - start
+        return thread_time() - start
 
     assert shortest(opened, 0.3) < 0.3

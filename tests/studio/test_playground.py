@@ -166,10 +166,10 @@ def test_characters_of_several_bytes_stay_whole(web: Any, emulator: Emulator, si
 
 
 def test_half_of_a_surrogate_pair_breaks_no_line(web: Any, emulator: Emulator) -> None:
-    chunk = rb'data: {"choices": [{"index": 0, "delta": {"content": "\ud83d"}}]}' + b"\n\n"
-    emulator.faults.add(Fault("garbage", route="chat", index=2, value=chunk.decode(), replace=True))
+    chunk = r'{"choices": [{"index": 0, "delta": {"content": "\ud83d"}}]}'
     emulator.engine = ScriptedEngine(reply="one two")
-    assert lines_of(post(web, "/chat", asking()))[-1].keys() == {"end"}
+    emulator.faults.add(Fault("garbage", route="chat", index=2, value=chunk, replace=True))
+    assert text_of(lines_of(post(web, "/chat", asking()))) == "\ud83dtwo"
 
 
 def test_an_answer_is_no_page(web: Any, emulator: Emulator) -> None:
@@ -308,10 +308,12 @@ def test_a_silent_cloud_holds_nothing_of_a_browser_that_has_gone(
 
 
 def test_no_more_answers_are_written_at_once_than_the_server_can_bear(
-    web: Any, emulator: Emulator
+    web: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(answers, "BEAT", 0.01)
     emulator.faults.add(Fault("stall_before_headers", route="chat", count=MOST_ANSWERS))
     open_ones = [post(web, "/chat", asking(), buffered=False) for _ in range(MOST_ANSWERS)]
+    assert [next(each.iter_encoded()) for each in open_ones] == [b"\n"] * MOST_ANSWERS
     until(lambda: len(asked(emulator)) == MOST_ANSWERS)
     refused = post(web, "/chat", asking())
     assert refused.status_code == 429

@@ -13,7 +13,7 @@ from typing import Any, Iterator
 import pytest
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.slow
 
@@ -104,15 +104,26 @@ def test_a_base_model_and_a_checkpoint_answer_side_by_side(
 def test_an_answer_is_stopped_kept_edited_and_asked_again(
     page: Any, server: Any, emulator: Emulator, expect: Any
 ) -> None:
-    emulator.engine = ScriptedEngine(reply="one two three four")
-    emulator.faults.add(Fault("blackhole", route="chat", index=3))
+    gone = threading.Event()
+
+    def endless() -> Iterator[str]:
+        try:
+            while not gone.wait(0.01):
+                yield "word "
+        finally:
+            gone.set()
+
+    emulator.engine = ScriptedEngine(reply=lambda chat, job, step: endless())
     open_page(page, server, "playground")
     ask(page, "Count")
     answer = page.locator(".answer").last
-    expect(answer.locator(".said")).to_have_text("one two")
+    expect(answer.locator(".said")).to_contain_text("word word word")
+    expect(answer.locator(".told")).to_contain_text("writing")
     page.get_by_role("button", name="Stop").click()
     expect(answer.locator(".told")).to_contain_text("stopped")
     expect(page.get_by_label("Your question")).to_be_focused()
+    until(gone.is_set)  # the cloud no longer writes
+    emulator.engine = ScriptedEngine(reply="one two three four")
 
     page.get_by_role("button", name="Edit the last question").click()
     field = page.get_by_label("The last question, changed")
@@ -180,15 +191,20 @@ def test_a_conversation_outlives_a_reload_a_restart_and_its_tab(
         expect(page.locator(".told").last).to_contain_text("this is not the whole answer")
         expect(page.get_by_label("Your question")).to_have_value("A draft")
     with serving(emulator, port) as server:
+        ask(page, "Too early")
+        expect(page.locator(".answer .problem").last).to_contain_text("Open the URL")
         open_page(page, server, "playground")
-        expect(page.locator(".asked")).to_have_text(["Whole", "Cut"])
-        other = page.context.new_page()
-        open_page(other, server, "playground")
-        expect(other.locator(".asked")).to_have_text(["Whole", "Cut"])
+        expect(page.locator(".asked")).to_have_text(["Whole", "Cut", "Too early"])
+        page.get_by_role("button", name="Ask it again").click()
+        expect(page.locator(".told").last).to_contain_text("finish reason: stop")
+        with page.context.expect_page() as opened:
+            page.evaluate("open(location.href, '_blank', 'noopener') && undefined")
+        other = opened.value
+        expect(other.locator(".asked")).to_have_text(["Whole", "Cut", "Too early"])
         ask(other, "In the other tab")
         expect(other.locator(".told").last).to_contain_text("finish reason: stop")
         page.reload()
-        expect(page.locator(".asked")).to_have_text(["Whole", "Cut"])  # a tab has its own
+        expect(page.locator(".asked")).to_have_count(3)  # a tab has its own
         other.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import Any, Dict, Optional, Tuple, Union
 
@@ -42,8 +43,12 @@ class Chat(Resource):
         def write(out: StreamBody) -> None:
             with closing(completion):  # a client that goes away ends the answer
                 out.begin()
-                for frame in completion.frames():
-                    out.write(LogEntry(frame))
+                try:
+                    for frame in completion.frames():
+                        out.write(LogEntry(frame))
+                except ApiError as error:  # the status is sent: the answer itself has to say it
+                    failure = {"error": {"message": str(error), "code": error.status}}
+                    out.write(LogEntry(Frame(json.dumps(failure))))
             out.finish(END if self._settings.chat_end == "end" else Frame("[DONE]"))
 
         return StreamedResponse(write)

@@ -88,7 +88,6 @@ def chat() -> Union[Response, Refused]:
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(slots.release)
     response.call_on_close(answer.close)
-    answer.start()
     return response
 
 

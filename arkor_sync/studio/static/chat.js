@@ -140,4 +140,6 @@ export function showText(title, text) {
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
+  area.setSelectionRange(0, 0);
+  area.scrollTop = 0;
 }

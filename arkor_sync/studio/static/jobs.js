@@ -66,7 +66,7 @@ function place(fresh, made) {
   if (shown.textContent !== text) shown.textContent = text; // else it is read out again
   if (job !== undefined) {
     area.querySelector(`[data-job="${CSS.escape(job)}"] .${CSS.escape(kind)} :is(a, input)`)?.focus();
-  } else if (id) (document.getElementById(id) ?? area.querySelector("nav a"))?.focus();
+  } else if (id) (document.getElementById(id) ?? area.querySelector(".jobs-pages a"))?.focus();
 }
 
 function turnTo(url) {

@@ -120,14 +120,21 @@ async function send(question, turns) {
   const bodies = chosen().map((each, side) => ({ ...settings, model: each.asked(), messages: messagesOf(turns, side, question) }));
   kept.turns = [...turns, { prompt: question, answers }];
   editing = false;
-  prompt.value = "";
+  if (prompt.value === question) prompt.value = ""; // else it is a draft
   showTurns();
   save();
   const shown = byId("turns").lastElementChild;
-  shown.scrollIntoView({ block: "nearest" });
+  const end = document.querySelector(".chat-ask");
+  prompt.focus({ preventScroll: true }); // the button is disabled now
+  end.scrollIntoView({ block: "nearest" });
   await Promise.all(answers.map((answer, side) => {
     const bubble = shown.querySelectorAll(".answer")[side];
-    return fill(answer, bodies[side], asking.signal, (piece) => { showAnswer(bubble, answer, piece); saveSoon(); });
+    return fill(answer, bodies[side], asking.signal, (piece) => {
+      const follows = end.getBoundingClientRect().bottom <= innerHeight + 10; // unless the reader has scrolled up
+      showAnswer(bubble, answer, piece);
+      if (follows) end.scrollIntoView({ block: "nearest" });
+      saveSoon();
+    });
   }));
   asking = null;
   save();

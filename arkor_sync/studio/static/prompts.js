@@ -100,8 +100,8 @@ function showCell(row, column, plain = false) {
     element("p", { class: "soft told" }, [told, factsOf(answer)].filter(Boolean).join(" · ")));
 }
 
-// Words with the blanks behind them. What is written without blanks is split at each character.
-const WORDS = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]\s*|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]+\s*|\s+/gu;
+// Words and marks, with the blanks behind them; a script without blanks is split at each character.
+const WORDS = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]\s*|(?:(?![\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}])[\p{L}\p{M}\p{N}_'’-])+\s*|\S\s*|\s+/gu;
 const words = (text) => text.match(WORDS) ?? [];
 
 const MOST_CELLS = 4_000_000; // of the table of the longest common subsequence
