@@ -66,6 +66,7 @@ def build_app(
     from arkor_sync.cloud.client import CloudApiClient
     from arkor_sync.studio import live
     from arkor_sync.studio.job_list import JobList
+    from arkor_sync.studio.local_run import LocalRun
     from arkor_sync.studio.pages import (
         compare,
         endpoints,
@@ -76,7 +77,6 @@ def build_app(
         series,
         why,
     )
-    from arkor_sync.studio.local_run import LocalRun
     from arkor_sync.studio.state import KEY, Studio
     from arkor_sync.studio.taps import Taps
 

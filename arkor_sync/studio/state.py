@@ -1,4 +1,4 @@
-"""What all pages of one application share: the client, the streams, the list of jobs. Any thread."""
+"""What all pages of one application share: its client, streams and list of jobs. Any thread."""
 
 from __future__ import annotations
 
