@@ -11,7 +11,7 @@ from arkor_sync._common.extras import import_extra
 from arkor_sync._common.log import get_logger
 from arkor_sync._common.text import safe_line
 from arkor_sync._version import __version__
-from arkor_sync.errors import ArkorError, ArkorUsageError, CloudApiError, NotFoundError, text_of
+from arkor_sync.errors import ArkorError, ArkorUsageError, CloudApiError, text_of
 from arkor_sync.studio import access as rules
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _explain(error: ArkorError) -> Any:
     from flask import request
 
     text = text_of(error)
-    code = 404 if isinstance(error, NotFoundError) else 502
+    code = 400 if isinstance(error, ArkorUsageError) else 502
     if isinstance(error, CloudApiError) and error.status is not None and 400 <= error.status < 500:
         code = error.status
     logger.warning("%s %s: %s", request.method, safe_line(request.path), safe_line(text))

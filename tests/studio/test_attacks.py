@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from typing import Any, Dict, Tuple
 
 import pytest
 
-from arkor_sync.emulator import Emulator
+from arkor_sync.emulator import Emulator, ScriptedEngine
 from support.extras import need_extra
 from support.studio_routes import SECRET, add_routes, form_token_of
 from support.waiting import PATIENCE
@@ -264,3 +265,28 @@ def test_a_port_that_is_taken_leaves_no_socket(server: Any, emulator: Emulator) 
     port = int(server.url.split(":")[2].partition("/")[0])
     with pytest.raises(OSError, match="Address already in use"):
         StudioServer(emulator.client(), port=port)
+
+
+def test_no_parameter_of_an_url_is_a_mistake_of_ours(emulator: Emulator, client: Any) -> None:
+    """Each page, with what no page of ours asks for."""
+    job_id = emulator.create_job(ScriptedEngine(steps=3), name=EVIL)
+    emulator.wait_for(lambda: emulator.jobs[job_id].status == "completed")
+    rules = [
+        each
+        for each in client.application.url_map.iter_rules()
+        if "GET" in each.methods and not each.endpoint.startswith(("static", "of_the_test"))
+    ]
+    names = (
+        *("job", "step", "base", "x", "from", "to", "count", "filter", "watch", "poll", "created"),
+        *("q", "sort", "status", "page", "to_compare", "a", "b", "target", "retention"),
+    )
+    hostile = ("", "nan", "inf", "-1e999", "9" * 5000, "-1", EVIL, "%ff", "\0", "job:x:0", "٣")
+    for rule in rules:
+        for text in hostile:
+            path = re.sub("<job_id>", job_id, rule.rule)
+            path = re.sub("<[^>]*>", "x", path)
+            query = [(name, text) for name in names]
+            query += [("watch", f"job:{job_id}:{text}"), ("job", job_id), ("poll", "1")]
+            answer = client.get(path, query_string=query, buffered=True)
+            assert answer.status_code < 500, f"{path} {text} {answer.text}"
+            assert "<script>alert" not in answer.text or answer.mimetype != "text/html"
