@@ -92,7 +92,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy."""
-    session.install(".[test,lint,cli,flask]")
+    session.install(".[test,lint,cli,studio]")
     session.run("mypy")
     session.run("mypy", "tests/typing")
 
@@ -102,6 +102,7 @@ def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
     session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
     modules = ["handlers", "emulator", "testing", "client", "credentials", "project", "manifest"]
+    modules += ["studio"]
     names = [f"arkor_sync.{module}" for module in modules]
     # A TypedDict does not remember which keys are of its base, nor a NamedTuple where it was made.
     unknown = ("Cannot determine where arkor_sync.", "Error parsing type annotation ForwardRef(")
@@ -175,7 +176,7 @@ def extras(session: nox.Session) -> None:
     # An older gevent that is built is as good as the newest one, which takes minutes to build.
     wanted = f".[test,cli-test,handlers-test,servers-test,{','.join(EXTRAS)}]"
     install_many(session, "--prefer-binary", wanted)
-    rooms = in_tests("extras", "cli", "browser", "examples")
+    rooms = in_tests("extras", "cli", "browser", "studio", "examples")
     if session.python != OF_EXTRAS[-1]:  # what is skipped without an extra is the same on each
         rooms.append("--ignore=tests/extras/test_each_extra_alone.py")
     env = {"ARKOR_EXTRAS": "all"}
@@ -190,7 +191,7 @@ def servers(session: nox.Session) -> None:
 
     A server that is missing fails here; elsewhere its tests are skipped.
     """
-    libraries = "test,cli,database,redis,django,flask,celery,servers-test"
+    libraries = "test,cli,database,redis,django,flask,studio,celery,servers-test"
     older = OLDER.get(str(session.python), ())
     install_many(session, "--prefer-binary", f".[{libraries}]", *older)
     env = {"ARKOR_EXTRAS": "all"}
