@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Iterator, List, Tuple
 from urllib.parse import urlencode, urlsplit
 
-from bench_clients import cloud
+from bench_clients import Touch, cloud
 from bench_report import Figure, Row, Size, fresh, say
 from bench_server import Server
 
+from arkor_sync import follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
 
 TABS = 50
@@ -29,7 +30,7 @@ ASK = 2.0  # seconds between two requests of a tab without a stream
 
 
 def measure(size: Size) -> Figure:
-    milliseconds, sizes, reading = fresh(points, size.flood, size.rounds)
+    milliseconds, sizes, reading, followed = fresh(points, size.flood, size.rounds)
     say(f"studio: points {statistics.median(milliseconds):.1f} ms, {max(sizes):,} bytes")
     waited, streams = fresh(viewers, size.idle)
     waited.sort()
@@ -52,8 +53,10 @@ def measure(size: Size) -> Figure:
         Row(
             f"studio, {size.flood:,} logs read for a page",
             f"{reading / size.flood * 1e6:.1f} µs a log",
-            "at most 10 µs",
-            reading / size.flood <= 10e-6,
+            "at most twice as long",
+            reading / followed <= 2,
+            f"a run: {followed / size.flood * 1e6:.1f} µs",
+            f"{reading / followed:.2f}",
         ),
         Row(
             f"studio, {TABS} tabs over 8 threads, a request",
@@ -64,7 +67,13 @@ def measure(size: Size) -> Figure:
         Row(f"studio, {TABS} tabs, streams of the cloud", str(streams), "1", streams == 1),
         Row("studio, script of all pages", f"{script:,} bytes", f"{SCRIPT:,}", script <= SCRIPT),
     ]
-    data = {"milliseconds": milliseconds, "bytes": sizes, "reading": reading, "waited": waited}
+    data = {
+        "milliseconds": milliseconds,
+        "bytes": sizes,
+        "reading": reading,
+        "followed": followed,
+        "waited": waited,
+    }
     return Figure(rows, data)
 
 
@@ -113,11 +122,20 @@ class Tab:
         return answer, time.perf_counter() - begin
 
 
-def points(logs: int, rounds: int) -> Tuple[List[float], List[int], float]:
-    """Look at parts of a job; return the milliseconds, the bytes, and the seconds to read it."""
+def points(logs: int, rounds: int) -> Tuple[List[float], List[int], float, float]:
+    """Look at parts of a job.
+
+    Returns:
+        The milliseconds and the bytes of each answer; the seconds until the job was read, and those
+        of a run.
+    """
     with Server() as server:
         job = f"replay-close-{logs}-0"
         urllib.request.urlopen(f"{server.url}/v1/jobs/{job}").close()  # it encodes the body
+        begin = time.perf_counter()
+        with follow(job, client=cloud(server.url), callbacks={"on_log": Touch().context}) as run:
+            run.wait()
+        followed = time.perf_counter() - begin
         with Served(cloud(server.url)) as studio:
             tab = Tab(studio.url)
             begin = time.perf_counter()
@@ -138,7 +156,7 @@ def points(logs: int, rounds: int) -> Tuple[List[float], List[int], float]:
                         answer, seconds = tab.get(f"/jobs/{job}/points?{urlencode(asked)}")
                         milliseconds.append(seconds * 1000)
                         sizes.append(len(answer.read()))
-    return milliseconds, sizes, reading
+    return milliseconds, sizes, reading, followed
 
 
 def viewers(seconds: float) -> Tuple[List[float], int]:
