@@ -1,3 +1,3 @@
 """The version of the package; the build reads it without importing the package. Pure."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

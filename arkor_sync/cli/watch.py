@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from arkor_sync._common.text import counted, safe_line
-from arkor_sync.render.job_facts import job_json, job_row
 from arkor_sync.cli.output import Output
+from arkor_sync.render.job_facts import job_json, job_row
 
 if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob

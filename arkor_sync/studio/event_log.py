@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
 from arkor_sync.stream.events import CHECKPOINT, LOG, TrainingEvent
 from arkor_sync.studio.points import Columns
@@ -99,7 +100,9 @@ class EventLog:
             self.checkpoints.append(Checkpoint(index, step, len(self.columns)))
         kind, time = safe_line(event.type or "unknown", 80), event.timestamp
         self._indexes.append(index)
-        self._others.append(Row(index, kind, step, time and safe_line(time, 40), safe_line(text)))
+        self._others.append(
+            Row(index, kind, step, time and safe_line(time, 40), safe_line(redact(text)))
+        )
 
     def logs_before(self, index: int) -> int:
         """Return how many logs are among the first events."""

@@ -73,7 +73,7 @@ class JobTopic:
             "tap": tap.generation,
             "next": total,
             "status": tap.job.status,
-            "error": tap.job.error,
+            "error": tap.error,
             "step": tap.step,
             "total_steps": tap.total_steps,
             "connection": tap.connection,

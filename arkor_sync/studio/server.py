@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from threading import Event
+from threading import Event, RLock
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from arkor_sync._common.extras import import_extra
@@ -49,6 +49,7 @@ class StudioServer:
             self._socket.close()
             raise
         self._stopping = Event()
+        self._closing = RLock()  # held while the trigger of the loop is pulled, or closed
         self._map: Dict[int, Any] = {}
         self._server = waitress.create_server(
             self._app,
@@ -73,13 +74,16 @@ class StudioServer:
                 shared.run.begin_to_close()
             shared.taps.close()
             self._server.task_dispatcher.shutdown(timeout=_TURN)
-            wasyncore.close_all(self._map)
+            with self._closing:
+                self._stopping.set()
+                wasyncore.close_all(self._map)
             self._socket.close()
             if shared.run is not None:
                 shared.run.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""
-        if not self._stopping.is_set():  # else the trigger's descriptor may be another file's
-            self._stopping.set()
-            self._server.pull_trigger()
+        with self._closing:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                self._server.pull_trigger()

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from operator import attrgetter
 from typing import TYPE_CHECKING, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
+from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_text
 from arkor_sync.render.text import parse_timestamp
 from arkor_sync.stream import events
@@ -80,7 +81,7 @@ def _of_record(job: TrainingJob) -> Tuple[List[Entry], List[Entry]]:
         return begin, []
     text = f"The record says that it is {job.status}"
     if job.error:
-        text = f"{text}: {safe_text(job.error, _LONGEST)}"
+        text = f"{text}: {safe_text(redact(job.error), _LONGEST)}"
     ended = parse_timestamp(job.completed_at or "") or created
     return begin, [Entry(ended, "record", text, job.status == "failed")]
 

@@ -1,4 +1,4 @@
-"""The stream of one job, read into columns. Two threads of its own; any thread looks at it."""
+"""The stream of one job, read into columns by two threads of its own. Any thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, NamedTuple, 
 
 from arkor_sync._common.clock import Clock
 from arkor_sync._common.log import get_logger
+from arkor_sync._common.secret import redact
 from arkor_sync._common.text import safe_line
 from arkor_sync._common.threads import OwnThread
 from arkor_sync._preload import import_for_the_threads
@@ -162,6 +163,11 @@ class Tap:
     def checkpoints(self) -> List[Checkpoint]:
         """The checkpoints, in order."""
         return self.log.checkpoints
+
+    @property
+    def error(self) -> Optional[str]:
+        """The job's error, without what looks like a secret."""
+        return redact(self.job.error) if self.job.error else None
 
     @property
     def total_steps(self) -> Optional[int]:

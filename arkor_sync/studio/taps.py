@@ -28,7 +28,7 @@ MOST_BYTES = 256 << 20
 MOST_OPEN = 64
 """Streams of the cloud; of more, the one that was looked at longest ago is given up."""
 
-_LOST = 10.0  # seconds until a stream that the cloud has refused is asked for again
+_LOST = 60.0  # seconds until a stream that the cloud has refused is asked for again
 
 
 class Taps:

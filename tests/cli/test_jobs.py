@@ -9,9 +9,9 @@ import pytest
 
 from arkor_sync._common.clock import Clock
 from arkor_sync.cli.commands.jobs import sorted_jobs
-from arkor_sync.render.job_facts import job_json, job_row
 from arkor_sync.cloud.models import TrainingJob
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
+from arkor_sync.render.job_facts import job_json, job_row
 from support.command_line import CommandLine
 from support.waiting import PATIENCE, shortest
 

@@ -432,7 +432,7 @@ def test_a_slow_cloud_stops_neither_the_loop_nor_the_end(
     until(lambda: fleet.backend.calls.count("holders") >= 2)  # it looks all the same
     began = time.perf_counter()
     follower.close()
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < PATIENCE / 2
     assert not any(job_id in fleet.backend.leases for job_id in stuck)
 
 

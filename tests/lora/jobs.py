@@ -12,7 +12,7 @@ from arkor_sync.emulator import Emulator, LoraEngine
 from support.emulator_client import MODEL
 from support.waiting import until
 
-CHILD_IS_QUICK = 5.0  # seconds
+CHILD_IS_QUICK = 20.0  # seconds
 
 
 def engine_of(model: Path, **options: Any) -> LoraEngine:

@@ -46,6 +46,8 @@ files = [each.relative_to(root.parent).with_suffix("") for each in sorted(root.r
 names = [".".join(each.parts).removesuffix(".__init__") for each in files]
 # Django's models cannot be imported without a site, and PyTorch looks for what is missing here.
 of_an_extra = ("arkor_sync.contrib.", "arkor_sync.emulator.engine.lora.")
+if not importlib.util.find_spec("flask"):
+    of_an_extra += ("arkor_sync.studio.",)
 if not importlib.util.find_spec("click"):
     of_an_extra += ("arkor_sync.cli.",)
 names = [name for name in names if not name.startswith(of_an_extra)]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, List
 
 import pytest
@@ -132,7 +135,11 @@ def test_what_has_changed_since_a_version() -> None:
 
 
 @pytest.mark.usefixtures("no_rest")
-def test_a_server_that_was_started_again_has_all_that_changed_meanwhile() -> None:
+def test_a_server_that_was_started_again_has_all_that_changed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = itertools.count(time.time_ns(), 1_000_000_000)
+    monkeypatch.setattr(job_list, "time", SimpleNamespace(time_ns=lambda: next(later)))
     _, before = make(ONE)
     version = before.read().version
     _, after = make(replace(ONE, status="completed"))

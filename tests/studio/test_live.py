@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from arkor_sync.emulator import Emulator, Fault, ScriptedEngine
-from support.extras import need_extra
 from support.waiting import PATIENCE, until
 
 
@@ -263,42 +262,29 @@ def test_where_the_pages_are_mounted_every_tab_polls(emulator: Emulator, web: An
     until(lambda: web.get(url).json[0]["logs"])
 
 
-def test_the_list_of_jobs_tells_what_has_changed(emulator: Emulator) -> None:
-    need_extra("studio")
-    from arkor_sync.studio.live import JobsTopic
-    from arkor_sync.studio.state import Studio
-
-    jobs = emulator.client().jobs
-    job_id = running(emulator)
-
-    class Listing:
-        version = 7
-
-        def changed_since(self, version: int) -> Any:
-            return [jobs.get(job_id)] if version < 7 else []
-
-    class List:
-        def read(self) -> Listing:
-            return Listing()
-
-    shared: Any = Studio(emulator.client(), None, List(), local=True)  # type: ignore[arg-type]
-    topic = JobsTopic(shared, 3)
-    message = topic.message()
-    assert message is not None
-    job = jobs.get(job_id)
+def test_the_list_of_jobs_tells_what_has_changed(emulator: Emulator, visitor: Visitor) -> None:
+    job_id = emulator.create_job(ScriptedEngine(steps=3), name="first")
+    until(lambda: emulator.jobs[job_id].terminal)
+    [message] = visitor.poll("jobs:0")
+    job = emulator.client().jobs.get(job_id)
     assert message == {
         "topic": "jobs",
-        "next": 7,
+        "next": message["next"],
         "changed": [
             {
                 "id": job_id,
-                "name": job.name,
-                "status": "running",
+                "name": "first",
+                "status": "completed",
                 "created_at": job.created_at,
                 "started_at": job.started_at,
-                "completed_at": None,
+                "completed_at": job.completed_at,
             }
         ],
     }
-    assert topic.message() is None
-    assert JobsTopic(shared, 7).message() is None
+    assert visitor.poll(f"jobs:{message['next']}") == []
+    stream = visitor.stream(f"jobs:{message['next']}")
+    other = running(emulator)
+    told = stream.message()  # the cloud is asked again within two seconds
+    assert told is not None
+    assert [each["id"] for each in told["changed"]] == [other]
+    assert told["next"] > message["next"]

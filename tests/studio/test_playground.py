@@ -276,13 +276,13 @@ def test_a_browser_that_goes_away_ends_the_request_to_the_cloud(
 
     def endless() -> Iterator[str]:
         try:
-            while not gone.wait(0.001):
-                yield "word "
+            while not gone.wait(0.01):
+                yield "word "  # up to the limit of tokens, which is minutes away
         finally:
             gone.set()
 
     emulator.engine = ScriptedEngine(reply=lambda chat, job, step: endless())
-    response = post(web, "/chat", asking(), buffered=False)
+    response = post(web, "/chat", asking(max_tokens=131_072), buffered=False)
     lines = response.iter_encoded()
     assert any(line.strip() for line in lines)
     response.close()

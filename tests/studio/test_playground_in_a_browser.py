@@ -64,7 +64,7 @@ def serving(emulator: Emulator, port: int = 0) -> Iterator[Any]:
 
 
 def test_a_base_model_and_a_checkpoint_answer_side_by_side(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     job_id = ended(emulator)
     emulator.engine = ScriptedEngine(reply=HOSTILE)
@@ -102,19 +102,21 @@ def test_a_base_model_and_a_checkpoint_answer_side_by_side(
 
 
 def test_an_answer_is_stopped_kept_edited_and_asked_again(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     gone = threading.Event()
 
     def endless() -> Iterator[str]:
         try:
             while not gone.wait(0.01):
-                yield "word "
+                yield "word "  # up to the limit of tokens, which is minutes away
         finally:
             gone.set()
 
     emulator.engine = ScriptedEngine(reply=lambda chat, job, step: endless())
     open_page(page, server, "playground")
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Most tokens").fill("131072")
     ask(page, "Count")
     answer = page.locator(".answer").last
     expect(answer.locator(".said")).to_contain_text("word word word")
@@ -143,7 +145,7 @@ def test_an_answer_is_stopped_kept_edited_and_asked_again(
 
 
 def test_errors_stand_where_the_answer_would(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     emulator.engine = ScriptedEngine(reply="one two three")
     emulator.faults.add(
@@ -209,7 +211,7 @@ def test_a_conversation_outlives_a_reload_a_restart_and_its_tab(
 
 
 def test_the_program_that_is_copied_runs(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     job_id = ended(emulator)
     open_page(page, server, f"playground?job={job_id}&step=20")
@@ -227,7 +229,7 @@ def test_the_program_that_is_copied_runs(
 
 
 def test_everything_works_with_the_keyboard_alone(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     emulator.engine = ScriptedEngine(reply="one two three")
     emulator.faults.add(Fault("blackhole", route="chat", index=3, nth=2))
@@ -254,7 +256,7 @@ def test_everything_works_with_the_keyboard_alone(
 
 
 def test_one_prompt_is_asked_of_all_checkpoints_and_the_answers_compared(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     texts = {10: "The cat sat here", 20: "The dog sat here now", None: "The dog sat here now"}
     job_id = ended(emulator, reply=lambda chat, job, step: texts[step])
@@ -296,7 +298,7 @@ def test_one_prompt_is_asked_of_all_checkpoints_and_the_answers_compared(
 
 
 def test_the_table_of_prompts_can_be_stopped(
-    page: Any, server: Any, emulator: Emulator, expect: Any
+    server: Any, page: Any, emulator: Emulator, expect: Any
 ) -> None:
     job_id = ended(emulator)
     emulator.faults.add(

@@ -142,6 +142,7 @@ def test_rows_and_their_filter(emulator: Emulator, web: Any) -> None:
     assert matching("nothing of this kind") == []
     assert web.get(f"/jobs/{job_id}/rows?from=22").json["rows"][0]["type"] == "training.completed"
     assert web.get(f"/jobs/{job_id}/rows?from=99").json["rows"] == []
+    assert web.get(f"/jobs/{job_id}/rows?from=inf&count=inf").json["rows"] == []
     assert len(web.get(f"/jobs/{job_id}/rows?count=5000").json["rows"]) == 23
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional
 
 PATIENCE = 60.0  # seconds; only ever waited out by a hang
 PATIENCES = (0.05, 0.5, 5.0)  # seconds, for a timeout that must strike, but not before its time
-TRIES = 10  # the best counts: a busy machine only makes it slower
+TRIES = 30  # the best counts: a busy machine only makes it slower
 
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:

@@ -54,8 +54,8 @@ def list_jobs(
     watch: bool,
 ) -> None:
     """List the jobs of the project."""
-    from arkor_sync.render.job_facts import job_json
     from arkor_sync.cli.watch import show_jobs, watch_jobs
+    from arkor_sync.render.job_facts import job_json
 
     client = make_client()
 

@@ -69,8 +69,8 @@ def start(
     from pathlib import Path
 
     from arkor_sync.cli import following
-    from arkor_sync.render.job_facts import job_json
     from arkor_sync.manifest import DEFAULT_FILE, load_project
+    from arkor_sync.render.job_facts import job_json
 
     if local_model is not None and not rehearse:
         raise click.UsageError("--local-model is for --rehearse")

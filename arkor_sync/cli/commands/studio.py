@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from arkor_sync.studio.server import StudioServer
 
 _PORT = 4000
+_UNUSABLE = {errno.EADDRINUSE: "it is in use", errno.EACCES: "it is the administrator's"}
 
 
 @command(
@@ -94,11 +95,9 @@ def _server(port: int, file: Path) -> StudioServer:
     try:
         return StudioServer(make_client(), port, file)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
-            reason = "it is in use"
-        elif error.errno == errno.EACCES:
-            reason = "it is the administrator's"
+        reason = _UNUSABLE.get(error.errno or 0)
+        if reason is None:
+            raise
         free = f"--port {port + 1}, or " if 1024 <= port < 65535 else ""
         raise click.UsageError(
             f"port {port} cannot be used: {reason}; give {free}--port 0 for a free one"

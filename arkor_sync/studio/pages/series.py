@@ -24,8 +24,8 @@ LARGEST = 40_000
 _POINTS = 1000  # of a curve, if not asked for otherwise
 _MOST_POINTS = 2000
 _CHECKPOINTS = 200  # in one answer; of more, some are left out
-_MOST_ROWS = 1 << 53  # that there can be; more is a mistake, or infinity
 _ROWS = 500
+_FURTHEST = 1 << 53  # row; no job has so many
 _SEARCHED = 4000  # events that are looked at while nobody else can add or read any
 _FIRST = 0.5  # seconds to wait for the first events of a job
 _CSV = 2000  # lines that are written at once
@@ -56,7 +56,7 @@ def rows(job_id: str) -> Response:
     """Return a part of the list of events."""
     tap = studio().taps.tap(job_id)
     tap.wait_for_news(_FIRST)
-    start = int(min(_MOST_ROWS, max(0, _number("from", 0))))
+    start = int(min(_FURTHEST, max(0, _number("from", 0))))
     stop = start + int(min(_ROWS, max(0, _number("count", 100))))
     text = request.args.get("filter", "").strip()
     found, all_searched = None, not text
@@ -82,7 +82,7 @@ def facts(job_id: str) -> Dict[str, Any]:
         return {
             "tap": tap.generation,
             "status": job.status,
-            "error": job.error,
+            "error": tap.error,
             "name": job.name,
             "created_at": job.created_at,
             "started_at": job.started_at,
