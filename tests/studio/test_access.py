@@ -219,6 +219,15 @@ def test_an_answer_that_only_looks_like_a_yes_is_none(
     assert "authorize must return True, False, or a URL" in caplog.text
 
 
+def test_a_file_of_the_machine_is_run_nowhere_but_at_a_server_of_our_own(mounted: Any) -> None:
+    page = mounted.get("/").text
+    form = {CSRF_FIELD: form_token_of(page)}
+    for path in ("/run", "/run/stop"):
+        assert f'action="{path}"' not in page
+        assert mounted.post(path, data=form).status_code == 404
+    assert mounted.get("/run/output").status_code == 404
+
+
 def test_cookies_are_those_of_the_mount(mounted: Any) -> None:
     answer = mounted.get("/", base_url="https://example.invalid/arkor")
     cookie = answer.headers["Set-Cookie"]

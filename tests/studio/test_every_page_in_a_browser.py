@@ -155,11 +155,11 @@ def test_the_page_reads_well_at_each_width_in_each_scheme(
     from axe_core_python.sync_playwright import Axe
 
     axe, found = Axe(), []
+    visit.open(PAGES[name].format(**names))
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            visit.open(PAGES[name].format(**names))
             where = f"{scheme}, {width} px"
             found += [f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE)]
             for each in axe.run(page, options={"resultTypes": ["violations"]})["violations"]:
