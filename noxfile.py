@@ -41,6 +41,7 @@ def served(extra: str) -> list[str]:
 
 # The oldest and the newest Python that extras serve. `speed` and `local` have their own sessions.
 OF_ORJSON = served("speed")[-1:]  # `lowest` has the oldest
+OF_TESTS = [each for each in ABOVE_LOWEST if each not in OF_ORJSON]
 EXTRAS.remove("speed")
 # For the newest one PyTorch comes with 5 GB for GPUs: `nox -s local --force-python 3.14` takes it.
 OF_LOCAL = served("local")[:1]
@@ -134,7 +135,7 @@ def slow(session: nox.Session) -> None:
     session.run("pytest", "-m", "slow", *ignored, *session.posargs)
 
 
-@nox.session(python=[each for each in ABOVE_LOWEST if each not in OF_ORJSON])
+@nox.session(python=OF_TESTS)
 def tests(session: nox.Session) -> None:
     """Run the plain suite on the newest CPython, and on those between what depends on CPython.
 

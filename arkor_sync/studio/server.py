@@ -62,24 +62,12 @@ class StudioServer:
         )
 
     def run(self) -> None:
-        """Serve until `close`, or until the thread is interrupted."""
+        """Serve until `close`, or until the thread is interrupted; then free all."""
         from waitress import wasyncore
 
-        try:
+        with self:
             while not self._stopping.is_set():
                 wasyncore.loop(timeout=_TURN, map=self._map, count=1)
-        finally:
-            shared = self._app.extensions[KEY]
-            if shared.run is not None:
-                shared.run.begin_to_close()
-            shared.taps.close()
-            self._server.task_dispatcher.shutdown(timeout=_TURN)
-            with self._closing:
-                self._stopping.set()
-                wasyncore.close_all(self._map)
-            self._socket.close()
-            if shared.run is not None:
-                shared.run.close()
 
     def close(self) -> None:
         """End `run`. Any thread may call it, also again."""
@@ -87,3 +75,22 @@ class StudioServer:
             if not self._stopping.is_set():
                 self._stopping.set()
                 self._server.pull_trigger()
+
+    def __enter__(self) -> StudioServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Free all that it holds, whether it has served or not; again does nothing."""
+        from waitress import wasyncore
+
+        shared = self._app.extensions[KEY]
+        if shared.run is not None:
+            shared.run.begin_to_close()
+        shared.taps.close()
+        self._server.task_dispatcher.shutdown(timeout=_TURN)
+        with self._closing:
+            self._stopping.set()
+            wasyncore.close_all(self._map)
+        self._socket.close()
+        if shared.run is not None:
+            shared.run.close()

@@ -83,7 +83,8 @@ def test_it_serves_until_a_signal_comes(cli: CommandLine, number: signal.Signals
 
 
 def test_a_terminal_that_is_closed_ends_it(cli: CommandLine) -> None:
-    with served(cli) as (process, _):
+    with served(cli) as (process, url):
+        assert get(url).status_code == 200  # all has been printed
         assert ended(process, signal.SIGHUP) == (129, "", SAID)
 
 

@@ -56,8 +56,7 @@ def studio(output: Output, port: int, opens: bool, file: Optional[str]) -> None:
 
     import_extra("flask", "studio", "Studio")
     import_extra("waitress", "studio", "Studio")
-    server = _server(port, _checked(file))
-    with _ended_by_signals(server):
+    with _server(port, _checked(file)) as server, _ended_by_signals(server):
         if output.as_json:
             output.json({"url": server.url})
         else:
