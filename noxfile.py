@@ -101,7 +101,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the reference with pdoc; a warning is an error."""
-    session.install(".[test]", "pdoc")  # the pytest plugin imports pytest
+    session.install(".[test,studio]", "pdoc")  # the pytest plugin imports pytest, Studio Flask
     modules = ["handlers", "emulator", "testing", "client", "credentials", "project", "manifest"]
     modules += ["studio"]
     names = [f"arkor_sync.{module}" for module in modules]
