@@ -11,11 +11,15 @@ import pytest
 from arkor_sync.emulator import Emulator
 from support.browser import browser, page
 from support.command_line import REPOSITORY
-from support.extras import need_extra
+from support.extras import ModuleOfAnExtra, need_extra
 from support.projects import write_project
 from support.waiting import PATIENCE
 
 __all__ = ["browser", "page"]
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> ModuleOfAnExtra:
+    return ModuleOfAnExtra.from_parent(parent, path=module_path)
 
 
 @pytest.fixture

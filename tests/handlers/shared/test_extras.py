@@ -16,6 +16,7 @@ from arkor_sync._common import extras
 from arkor_sync.contrib.celery import make_follow_task
 from arkor_sync.contrib.flask import Arkor
 from arkor_sync.emulator.engine.lora.engine import LIBRARIES, PYTHONS
+from arkor_sync.studio import create_app
 from support.extras import EXTRAS, FOR_USERS
 
 CALL = re.compile(r'import_extra\(\s*"([\w.]+)",\s*"([\w-]+)"')
@@ -35,6 +36,7 @@ USES: Dict[str, Tuple[str, Callable[[], Any]]] = {
     "plot": ("matplotlib.figure", lambda: handlers.LossPlot("loss.png")),
     "posthog": ("posthog.request", lambda: handlers.PostHogCapture("key")),
     "redis": ("redis", lambda: arkor_sync.RedisCursorStore("redis://127.0.0.1")),
+    "studio": ("flask", lambda: create_app(authorize=lambda environ, changes: False)),
     "tensorboard": ("tensorboardX.summary", lambda: handlers.TensorBoardLogger("runs")),
     "wandb": ("wandb", handlers.WandbLogger),
 }
