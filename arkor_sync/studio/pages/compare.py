@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
 from flask import Blueprint, Response, abort, render_template, request
 
-from arkor_sync._common.clock import Clock
 from arkor_sync._common.text import safe_line
 from arkor_sync.comparison import ComparedRun, Comparison
 from arkor_sync.errors import NotFoundError
 from arkor_sync.render.comparison import cell_text
 from arkor_sync.render.hyperparams import differing_settings, flatten_hyperparams
 from arkor_sync.render.job_facts import duration_of
+from arkor_sync.studio.catching_up import read_taps
 from arkor_sync.studio.points import curves
 from arkor_sync.studio.state import studio
 
@@ -27,7 +27,6 @@ blueprint = Blueprint("compare", __name__)
 FEWEST, MOST = 2, 8
 METRICS = ("loss", "eval_loss")
 
-_PATIENCE = 1.0  # seconds in which what the jobs have logged so far is read
 _POINTS = 1000  # of a curve of a picture
 
 
@@ -46,7 +45,7 @@ def page() -> Any:
         told = ", ".join(safe_line(each, 80) for each in unknown)
         problem = f"This project has no job with the id {told}. It may be one of another project."
         return render_template("compare.html", problem=problem), 404
-    taps = _read(ids)
+    taps = read_taps(ids)
     names = _names(jobs)
     runs = {metric: [*map(_run, taps, names, [metric] * len(taps))] for metric in METRICS}
     differing, settings = _settings(jobs)
@@ -77,7 +76,7 @@ def chart(metric: str) -> Response:
     if metric not in METRICS:
         abort(404)
     ids = request.args.getlist("job")[:MOST]
-    taps = _read(ids)
+    taps = read_taps(ids)
     names = _names([tap.job for tap in taps])
     runs = [_run(tap, name, metric) for tap, name in zip(taps, names)]
     picture = Comparison(metric, "min", tuple(runs)).svg()
@@ -94,20 +93,6 @@ def _find(ids: Sequence[str]) -> Tuple[List[TrainingJob], List[str]]:
         except NotFoundError:
             unknown.append(job_id)
     return jobs, unknown
-
-
-def _read(ids: Sequence[str]) -> List[Tap]:
-    """Return the taps of jobs, as far as they are read after a moment."""
-    taps = [studio().taps.tap(job_id) for job_id in ids]
-    deadline = Clock.now() + _PATIENCE
-    for tap in taps:
-        version = -1
-        while not tap.ended and (tap.job.is_terminal or not tap.log):
-            left = deadline - Clock.now()
-            version = tap.version
-            if left <= 0 or tap.wait(version, left) == version:
-                break
-    return taps
 
 
 def _names(jobs: Sequence[TrainingJob]) -> List[str]:

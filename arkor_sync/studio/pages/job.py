@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Dict, List
 from flask import Blueprint, Response, render_template
 from markupsafe import Markup
 
-from arkor_sync._common.clock import Clock
 from arkor_sync._common.paths import file_name
 from arkor_sync._common.text import safe_line, safe_text
 from arkor_sync.handlers.display.report import report_page
@@ -19,6 +18,7 @@ from arkor_sync.render.chart import Chart, render_svg
 from arkor_sync.render.hyperparams import flatten_hyperparams
 from arkor_sync.render.job_facts import job_facts
 from arkor_sync.render.rows import Row, Rows
+from arkor_sync.studio.catching_up import read_tap
 from arkor_sync.studio.points import curves
 from arkor_sync.studio.state import studio
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 blueprint = Blueprint("job", __name__)
 
 _STATIC = Path(__file__).parent.parent / "static"
-_FIRST = 0.5  # seconds to wait for the first events of a job
-_QUIET = 0.5  # seconds without news of a job that goes on: what there was has come
 _LONGEST = 10.0  # seconds to wait for all events of a job
 _DRAWN = 4000  # points of a curve in a picture or a report
 _SAVED = 100_000  # points of a curve in a saved run
@@ -55,7 +53,7 @@ def page(job_id: str) -> str:
 @blueprint.get("/jobs/<job_id>/chart.svg")
 def chart(job_id: str) -> Response:
     """Draw the losses, for browsers without scripts and for texts."""
-    tap = _read(job_id)
+    tap = read_tap(job_id, _LONGEST)
     job = tap.job
     drawing = render_svg(Chart(job.name, job.status, _rows(tap), _checkpoints(tap)))
     return Response(drawing, mimetype="image/svg+xml")
@@ -64,7 +62,7 @@ def chart(job_id: str) -> Response:
 @blueprint.get("/jobs/<job_id>/report.html")
 def report(job_id: str) -> Response:
     """Return the report of a run, as a handler writes it."""
-    tap = _read(job_id)
+    tap = read_tap(job_id, _LONGEST)
     text = report_page(tap.job, None, None, _rows(tap), _checkpoints(tap), {})
     return _download(text, tap.job, "report")
 
@@ -72,7 +70,7 @@ def report(job_id: str) -> Response:
 @blueprint.get("/jobs/<job_id>/saved.html")
 def saved(job_id: str) -> Response:
     """Return a run as one file, which opens without a server and can still be zoomed."""
-    tap = _read(job_id)
+    tap = read_tap(job_id, _LONGEST)
     with tap.lock:
         total = len(tap.log.columns)
         series = curves(tap.log.columns, count=_SAVED)["series"]
@@ -121,18 +119,6 @@ def _shown(job: TrainingJob) -> Dict[str, Any]:
     error = facts["error"] or ""
     shown = {key: value and safe_line(value) for key, value in facts.items() if key in _FACTS}
     return {"name": safe_line(job.name), "error": error, "facts": shown, "settings": settings}
-
-
-def _read(job_id: str) -> Tap:
-    """Return the tap of a job once it has what has happened until now, or has had its time."""
-    tap = studio().taps.tap(job_id)
-    tap.wait_for_news(_FIRST)
-    deadline = Clock.now() + _LONGEST
-    while not tap.ended and Clock.now() < deadline:
-        version = tap.version
-        if tap.wait(version, _QUIET) == version:
-            break
-    return tap
 
 
 def _rows(tap: Tap) -> Rows:

@@ -8,12 +8,12 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from flask import Blueprint, Response, current_app, render_template, request
 
-from arkor_sync._common.clock import Clock
 from arkor_sync._common.text import safe_line
 from arkor_sync.cloud.job_config import SUPPORTED_MODELS
 from arkor_sync.cloud.models import JobStatus, TrainingJob
 from arkor_sync.errors import ArkorUsageError, text_of
 from arkor_sync.studio.answers import LiveAnswer
+from arkor_sync.studio.catching_up import read_tap
 from arkor_sync.studio.questions import as_python, question_of
 from arkor_sync.studio.state import studio
 
@@ -24,7 +24,6 @@ MOST_ANSWERS = 4
 
 _MOST_JOBS = 200  # that can be chosen from a list
 _PATIENCE = 5.0  # seconds for the past of a job
-_QUIET = 0.3  # seconds
 _SLOTS = "arkor_sync.studio.answers"
 
 Refused = Tuple[Dict[str, str], int]
@@ -114,14 +113,7 @@ def _jobs(wanted: Optional[str]) -> Tuple[List[TrainingJob], Optional[str]]:
 
 def _trained(job_id: str) -> Tuple[TrainingJob, List[int]]:
     """Return a job, and the steps of its checkpoints until now."""
-    tap = studio().taps.tap(job_id)
-    tap.wait_for_news(_PATIENCE)
-    deadline = Clock.now() + _PATIENCE
-    while not tap.ended and Clock.now() < deadline:
-        version = tap.version
-        # Nothing tells where the past of a job that goes on ends, but that it is quiet.
-        if tap.wait(version, _PATIENCE if tap.job.is_terminal else _QUIET) == version:
-            break
+    tap = read_tap(job_id, _PATIENCE)
     with tap.lock:
         return tap.job, sorted({each.step for each in tap.checkpoints})
 
