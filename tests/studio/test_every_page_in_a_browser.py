@@ -34,6 +34,7 @@ PAGES = {
     "no such page": "/not/there",
 }
 WIDTHS = (360, 1280, 2560)
+VIOLATIONS = {"resultTypes": ["violations"]}
 SCHEMES = ("light", "dark")
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -151,8 +152,8 @@ def visit(page: Any, server: Any) -> Iterator[Visit]:
 def test_the_page_reads_well_at_each_width_in_each_scheme(
     page: Any, visit: Visit, names: Dict[str, str], name: str
 ) -> None:
-    need("axe_core_python")
-    from axe_core_python.sync_playwright import Axe
+    need("axe_playwright_python")
+    from axe_playwright_python.sync_playwright import Axe
 
     axe, found = Axe(), []
     visit.open(PAGES[name].format(**names))
@@ -162,7 +163,7 @@ def test_the_page_reads_well_at_each_width_in_each_scheme(
             page.set_viewport_size({"width": width, "height": 900})
             where = f"{scheme}, {width} px"
             found += [f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE)]
-            for each in axe.run(page, options={"resultTypes": ["violations"]})["violations"]:
+            for each in axe.run(page, options=VIOLATIONS).response["violations"]:
                 if each["impact"] in ("serious", "critical"):
                     places = [node["html"] for node in each["nodes"]]
                     found.append(f"{where}: {each['id']}: {each['help']}: {places}")
@@ -189,7 +190,7 @@ def test_the_keyboard_reaches_each_control_and_shows_where_it_is(
 
 def test_the_checks_find_what_is_wrong(page: Any, visit: Visit, names: Dict[str, str]) -> None:
     """A page that is made bad shows that none of them passes whatever it is given."""
-    from axe_core_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe
 
     page.set_viewport_size({"width": 360, "height": 900})
     visit.open("/")
@@ -200,7 +201,7 @@ def test_the_checks_find_what_is_wrong(page: Any, visit: Visit, names: Dict[str,
       main.append(wide);
     }""")
     assert "the page" in page.evaluate(TOO_WIDE)
-    violations = Axe().run(page, options={"resultTypes": ["violations"]})["violations"]
+    violations = Axe().run(page, options=VIOLATIONS).response["violations"]
     assert "label" in {each["id"] for each in violations if each["impact"] == "critical"}
     page.evaluate("document.querySelector('main input').focus()")
     assert not page.evaluate(FOCUSED)["isShown"]
