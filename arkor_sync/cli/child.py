@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from arkor_sync._common.environment import environment_with
 from arkor_sync._common.text import safe_line
@@ -39,7 +39,7 @@ def run_child(program: Sequence[str], variables: Mapping[str, str]) -> int:
         elif number != signal.SIGINT or not _reads_keys():
             child.send_signal(number)
 
-    with _signals_to(pass_on):
+    with signals_to(pass_on, (signal.SIGINT, *ENDING)):
         try:
             child = subprocess.Popen(program, env=environment_with(variables))
         except FileNotFoundError:
@@ -55,10 +55,10 @@ def run_child(program: Sequence[str], variables: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def _signals_to(function: Callable[[int], None]) -> Iterator[None]:
-    """Have the signals that end a command call a function; an ignored one stays so, also there."""
+def signals_to(function: Callable[[int], None], numbers: Iterable[int]) -> Iterator[None]:
+    """Have signals call a function; an ignored one stays so, also in a child."""
     former: Dict[int, Any] = {}
-    for number in (signal.SIGINT, *ENDING):
+    for number in numbers:
         if signal.getsignal(number) != signal.SIG_IGN:
             former[number] = signal.signal(number, lambda number, _: function(number))
     try:

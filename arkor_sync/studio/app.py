@@ -86,7 +86,7 @@ def build_app(
     app.config.update(DEBUG=False, PROPAGATE_EXCEPTIONS=False, MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     run = LocalRun(file) if access.local and file is not None else None
-    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, file, run)
+    app.extensions[KEY] = Studio(client, Taps(client), JobList(client), access.local, run)
     for module in (live, series, overview, jobs, job, compare, playground, endpoints, why):
         app.register_blueprint(module.blueprint)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Optional, cast
 
@@ -31,8 +30,7 @@ class Studio:
         taps: The streams of jobs, one for each job that somebody looks at.
         job_list: The jobs of the project.
         local: Whether it is a server of our own, on the loopback, which may run a file.
-        file: The trainer's file that the run button starts; None if there is no such button.
-        run: Starts that file; None if there is no such button.
+        run: Starts the trainer's file; None if there is no such button.
         streams: Taken by each live stream.
     """
 
@@ -40,7 +38,6 @@ class Studio:
     taps: Taps
     job_list: JobList
     local: bool
-    file: Optional[Path] = None
     run: Optional[LocalRun] = None
     streams: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(STREAMS))
 

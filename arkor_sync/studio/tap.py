@@ -165,6 +165,12 @@ class Tap:
         return self.log.checkpoints
 
     @property
+    def steps_saved(self) -> List[int]:
+        """The steps of its checkpoints, each once, in order. It takes `lock`."""
+        with self.lock:
+            return sorted({each.step for each in self.checkpoints})
+
+    @property
     def error(self) -> Optional[str]:
         """The job's error, without what looks like a secret."""
         return redact(self.job.error) if self.job.error else None

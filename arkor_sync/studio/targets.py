@@ -103,7 +103,7 @@ def read_target(form: Mapping[str, str]) -> DeploymentTarget:
 
 def steps_of(job_id: str) -> List[int]:
     """Return the steps of a job's checkpoints that are known by now."""
-    return sorted({each.step for each in read_tap(job_id).checkpoints})
+    return read_tap(job_id).steps_saved
 
 
 def _job_of(value: str, jobs: Sequence[TrainingJob]) -> Optional[TrainingJob]:

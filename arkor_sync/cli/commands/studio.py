@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
@@ -53,10 +52,12 @@ def studio(output: Output, port: int, opens: bool, file: Optional[str]) -> None:
     default. Such a run ends with this command; its job goes on. It needs the extra `studio`.
     """
     from arkor_sync._common.extras import import_extra
+    from arkor_sync.cli.child import signals_to
 
     import_extra("flask", "studio", "Studio")
     import_extra("waitress", "studio", "Studio")
-    with _server(port, _checked(file)) as server, _ended_by_signals(server):
+    ending = (signal.SIGINT, signal.SIGTERM)
+    with _server(port, _checked(file)) as server, signals_to(lambda _: server.close(), ending):
         if output.as_json:
             output.json({"url": server.url})
         else:
@@ -101,17 +102,3 @@ def _server(port: int, file: Path) -> StudioServer:
         raise click.UsageError(
             f"port {port} cannot be used: {reason}; give {free}--port 0 for a free one"
         ) from error
-
-
-@contextmanager
-def _ended_by_signals(server: StudioServer) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM end the server; one that is ignored stays so."""
-    former: Dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            former[number] = signal.signal(number, lambda *_: server.close())
-    try:
-        yield
-    finally:
-        for each, handler in former.items():
-            signal.signal(each, handler or signal.SIG_DFL)

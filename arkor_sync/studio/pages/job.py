@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict
 
 from flask import Blueprint, Response, render_template
 from markupsafe import Markup
@@ -44,7 +44,7 @@ def page(job_id: str) -> str:
     return render_template(
         "job.html",
         job=job,
-        checkpoints=_checkpoints(tap),
+        checkpoints=tap.steps_saved,
         artifacts=[safe_line(json.dumps(each)) for each in tap.artifacts],
         **_shown(job),
     )
@@ -55,7 +55,7 @@ def chart(job_id: str) -> Response:
     """Draw the losses, for browsers without scripts and for texts."""
     tap = read_tap(job_id, _LONGEST)
     job = tap.job
-    drawing = render_svg(Chart(job.name, job.status, _rows(tap), _checkpoints(tap)))
+    drawing = render_svg(Chart(job.name, job.status, _rows(tap), tap.steps_saved))
     return Response(drawing, mimetype="image/svg+xml")
 
 
@@ -63,7 +63,7 @@ def chart(job_id: str) -> Response:
 def report(job_id: str) -> Response:
     """Return the report of a run, as a handler writes it."""
     tap = read_tap(job_id, _LONGEST)
-    text = report_page(tap.job, None, None, _rows(tap), _checkpoints(tap), {})
+    text = report_page(tap.job, None, None, _rows(tap), tap.steps_saved, {})
     return _download(text, tap.job, "report")
 
 
@@ -89,7 +89,7 @@ def saved(job_id: str) -> Response:
     text = render_template(
         "saved.html",
         **{**shown, "facts": [(name, value) for name, value in facts if value]},
-        data={"curves": lines, "checkpoints": _checkpoints(tap)},
+        data={"curves": lines, "checkpoints": tap.steps_saved},
         reduced=f"{total:,}" if total > _SAVED else "",
         script=Markup(script),
         style=Markup(style),
@@ -129,11 +129,6 @@ def _rows(tap: Tap) -> Rows:
         for step, value in zip(*points):
             rows[step] = rows.get(step, Row())._replace(**{name: value})
     return rows
-
-
-def _checkpoints(tap: Tap) -> List[int]:
-    with tap.lock:
-        return sorted({each.step for each in tap.checkpoints})
 
 
 def _hash(text: str) -> str:

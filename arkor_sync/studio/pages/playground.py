@@ -114,8 +114,7 @@ def _jobs(wanted: Optional[str]) -> Tuple[List[TrainingJob], Optional[str]]:
 def _trained(job_id: str) -> Tuple[TrainingJob, List[int]]:
     """Return a job, and the steps of its checkpoints until now."""
     tap = read_tap(job_id, _PATIENCE)
-    with tap.lock:
-        return tap.job, sorted({each.step for each in tap.checkpoints})
+    return tap.job, tap.steps_saved
 
 
 def _has_model(job: TrainingJob) -> bool:
