@@ -20,7 +20,7 @@ settings.configure(
         "arkor_sync.contrib.django",
     ],
     DATABASES={
-        DEFAULT: {"ENGINE": "django.db.backends.sqlite3", "NAME": "not made yet"},
+        DEFAULT: {"ENGINE": "django.db.backends.sqlite3", "NAME": "/not made yet/"},
         POSTGRES: {"ENGINE": "django.db.backends.postgresql", "NAME": "not made yet"},
     },
     MIDDLEWARE=[
@@ -71,6 +71,7 @@ def make_database(alias: str, folders: Any) -> None:
     """Make the tables, once in this process."""
     if alias in _made:
         return
+    connections[alias].close()  # a check of Django may have opened the one that is not made yet
     configured: Dict[str, Any] = connections.settings[alias]
     if alias == POSTGRES:
         server = postgres()
