@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from datetime import datetime, timezone
-from threading import Lock
+from threading import Condition
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence
 
 from arkor_sync._common.clock import Clock
+from arkor_sync._common.threads import OwnThread
 from arkor_sync.errors import ArkorError, text_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from arkor_sync.cloud.models import TrainingJob
 
 _REST = 2.0  # seconds between two requests
+_PATIENCE = 0.1  # seconds until a page shows the last list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Listing:
 class JobList:
     """The jobs of the project, as the cloud listed them a moment ago.
 
-    The cloud is asked by who needs the jobs, at most every two seconds and by one at a time. Others
-    get the last listing meanwhile.
+    The cloud is asked when somebody needs the jobs, at most every two seconds and once at a time,
+    on a thread of its own: a page does not wait long for a list that it has in an older form.
 
     Args:
         client: Asks the cloud.
@@ -65,36 +67,51 @@ class JobList:
 
     def __init__(self, client: CloudApiClient) -> None:
         self._client = client
-        self._asking = Lock()
+        self._condition = Condition()
+        self._asking = False
         self._last = Listing()
+        self._error: Optional[BaseException] = None  # a fault, not one of the cloud
         self._due = 0.0  # by `Clock.now()`; 0 is long ago
         self._changes = 0  # how often `forget` was called
 
     def read(self) -> Listing:
-        """Return the jobs. If the cloud cannot be asked, the last ones, and the problem."""
-        last = self._last
-        is_first = last.read_at is None and last.problem is None
-        if Clock.now() >= self._due and self._asking.acquire(blocking=is_first):
-            try:
-                if Clock.now() >= self._due:  # else another has just asked
-                    self._ask()
-            finally:
-                self._asking.release()
-        return self._last
+        """Return the jobs. If the cloud cannot be asked, the last ones, and the problem.
+
+        Who comes first, or after `forget`, waits for the cloud; others for a part of a second.
+        """
+        with self._condition:
+            if Clock.now() >= self._due and not self._asking:
+                OwnThread(self._ask, "arkor-studio-jobs").start()
+                self._asking = True
+            last = self._last
+            is_first = last.read_at is None and last.problem is None
+            patience = None if is_first or not self._due else _PATIENCE
+            self._condition.wait_for(lambda: not self._asking, patience)
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
+            return self._last
 
     def forget(self) -> None:
         """Ask the cloud at the next `read`, since a job was changed here."""
-        self._changes += 1
-        self._due = 0.0
+        with self._condition:
+            self._changes += 1
+            self._due = 0.0
 
     def _ask(self) -> None:
         last, changes = self._last, self._changes
         # The clock makes versions that grow over a restart of the server, and hold for the other
         # processes of a server, since what changes from now on is found later than now.
         version = max(last.version + 1, time.time_ns() // 1_000_000)
+        error: Optional[BaseException] = None
         try:
-            self._last = last._followed_by(self._client.jobs.list(), version)
-        except ArkorError as error:
-            self._last = dataclasses.replace(last, problem=text_of(error))
-        if changes == self._changes:  # else this may be the list of before the change
-            self._due = Clock.now() + _REST
+            last = last._followed_by(self._client.jobs.list(), version)
+        except ArkorError as problem:
+            last = dataclasses.replace(last, problem=text_of(problem))
+        except BaseException as fault:
+            error = fault
+        with self._condition:
+            self._asking, self._last, self._error = False, last, error
+            if error is None and changes == self._changes:  # else it may be from before the change
+                self._due = Clock.now() + _REST
+            self._condition.notify_all()

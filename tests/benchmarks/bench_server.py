@@ -21,11 +21,12 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Iterator, List, Match, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Match, Optional, Sequence
 
 _REQUEST = re.compile(rb"GET /v1/jobs/(\w+)-(\w+)-(\d+)-(\d+)(/events/stream)?[ ?]")
 _LAST_ID = re.compile(rb"last-event-id: *(\d+)", re.IGNORECASE)
 _BIG = 16384
+LISTED = 10_000  # jobs, in the list of the project
 _LOG = (
     b"id: %d\nevent: training.log\n"
     b'data: {"type":"training.log","jobId":"0f5d3c1e-8a41-4c2b-9a52","timestamp":"%s",'
@@ -127,6 +128,9 @@ def _answer(sock: socket.socket, context: Optional[ssl.SSLContext]) -> None:
                 if not data:
                     return
                 head += data
+            if head.startswith(b"GET /v1/jobs?"):
+                sock.sendall(listed())
+                continue
             match = _REQUEST.match(head)
             if match is None:
                 return
@@ -143,20 +147,45 @@ def _answer(sock: socket.socket, context: Optional[ssl.SSLContext]) -> None:
 def _record(sock: socket.socket, match: Match[bytes]) -> None:
     if match[1] == b"replay":
         encoded(match[2], int(match[3]))
-    job = {
-        "id": b"-".join(match.groups()[:4]).decode(),
+    sock.sendall(answer({"job": job(b"-".join(match.groups()[:4]).decode())}))
+
+
+def job(job_id: str, **more: Any) -> Dict[str, Any]:
+    return {
+        "id": job_id,
         "orgId": "o",
         "projectId": "p",
         "name": "bench",
         "status": "running",
         "config": {"model": "m"},
         "createdAt": "2026-01-01T00:00:00.000Z",
+        **more,
     }
-    body = json.dumps({"job": job}).encode()
-    sock.sendall(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-        % (len(body), body)
-    )
+
+
+def answer(value: Dict[str, Any]) -> bytes:
+    body = json.dumps(value).encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head.encode() % len(body) + body
+
+
+@functools.lru_cache
+def listed() -> bytes:
+    """Encode the list of a project with many jobs, each as large as the cloud's are."""
+    config = {
+        "model": "unsloth/gemma-4-E4B-it",
+        "datasetSource": {"type": "huggingface", "name": "org/support-triage"},
+        "maxSteps": 100,
+        "learningRate": 0.0002,
+        "loraR": 16,
+    }
+    times = {"startedAt": "2026-01-01T00:01:00.000Z", "completedAt": "2026-01-01T01:00:00.000Z"}
+    ended = {"status": "completed", "config": config, **times}
+    jobs = [
+        job(f"0f5d3c1e-8a41-4c2b-9a52-{number:012}", **{**ended, "name": f"support {number}"})
+        for number in range(LISTED)
+    ]
+    return answer({"jobs": jobs})
 
 
 def _stream(sock: socket.socket, head: bytes, match: Match[bytes]) -> None:

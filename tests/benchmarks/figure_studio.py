@@ -9,12 +9,12 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import urlencode, urlsplit
 
 from bench_clients import Touch, cloud
 from bench_report import Figure, Row, Size, fresh, say
-from bench_server import Server
+from bench_server import LISTED, Server
 
 from arkor_sync import follow
 from arkor_sync.emulator import Emulator, ScriptedEngine
@@ -27,6 +27,8 @@ SCRIPT = 100_000
 PARTS = (1.0, 0.5, 0.1, 0.01, 0.0001)  # of the job, that are looked at
 PACE = 0.05  # seconds between two logs, while many look
 ASK = 2.0  # seconds between two requests of a tab without a stream
+SOON_MS = 300
+FILES = ("studio.css", "scheme.js", "page.js", "job.js", "chart.js", "live.js", "events.js")
 
 
 def measure(size: Size) -> Figure:
@@ -36,6 +38,10 @@ def measure(size: Size) -> Figure:
     waited.sort()
     late = waited[-1 - len(waited) // 100]
     say(f"studio: {TABS} tabs: p99 {late * 1000:.0f} ms, {streams} stream(s) of the cloud")
+    starts = [fresh(first_chart) for _ in range(size.rounds)]
+    say(f"studio: first chart {statistics.median(starts):.0f} ms")
+    opened = fresh(lists, size.rounds)
+    say(f"studio: {LISTED:,} jobs {opened}")
     script = sum(len(path.read_bytes()) for path in scripts())
     rows = [
         Row(
@@ -65,6 +71,24 @@ def measure(size: Size) -> Figure:
             waited[-1] <= MOST_SECONDS,
         ),
         Row(f"studio, {TABS} tabs, streams of the cloud", str(streams), "1", streams == 1),
+        Row(
+            "studio, from before the server's start until the first curve of a job is there",
+            milliseconds_of(starts),
+            f"median at most {SOON_MS} ms",
+            statistics.median(starts) <= SOON_MS,
+        ),
+        Row(
+            f"studio, the first time that {LISTED:,} jobs are listed",
+            milliseconds_of(opened["first"]),
+            "stated",
+            True,
+        ),
+        Row(
+            f"studio, {LISTED:,} jobs, while the cloud is asked anew",
+            milliseconds_of(opened["again"]),
+            f"median at most {SOON_MS} ms",
+            statistics.median(opened["again"]) <= SOON_MS,
+        ),
         Row("studio, script of all pages", f"{script:,} bytes", f"{SCRIPT:,}", script <= SCRIPT),
     ]
     data = {
@@ -73,8 +97,14 @@ def measure(size: Size) -> Figure:
         "reading": reading,
         "followed": followed,
         "waited": waited,
+        "first chart": starts,
+        "lists": opened,
     }
     return Figure(rows, data)
+
+
+def milliseconds_of(values: List[float]) -> str:
+    return f"{statistics.median(values):.0f} ms ({min(values):.0f} to {max(values):.0f})"
 
 
 def scripts() -> Iterator[Path]:
@@ -157,6 +187,46 @@ def points(logs: int, rounds: int) -> Tuple[List[float], List[int], float, float
                         milliseconds.append(seconds * 1000)
                         sizes.append(len(answer.read()))
     return milliseconds, sizes, reading, followed
+
+
+def first_chart() -> float:
+    """Return the milliseconds until a server, not imported yet, has given a job's first curve.
+
+    Everything that a browser loads for the page is asked for before, one after the other.
+    """
+    logs = 1_000
+    with Server() as server:
+        job = f"replay-close-{logs}-0"
+        urllib.request.urlopen(f"{server.url}/v1/jobs/{job}").close()  # it encodes the body
+        client = cloud(server.url)
+        begin = time.perf_counter()
+        with Served(client) as studio:
+            tab = Tab(studio.url)
+            for path in (f"/jobs/{job}", *(f"/static/{file}" for file in FILES)):
+                answer, _ = tab.get(path)
+                assert answer.status == 200, path
+                answer.read()
+            while True:
+                found = json.loads(tab.get(f"/jobs/{job}/points")[0].read())
+                if found["total"] == logs:
+                    return (time.perf_counter() - begin) * 1000
+
+
+def lists(rounds: int) -> Dict[str, List[float]]:
+    """Return the milliseconds of the page of jobs: the first time, and again a while later."""
+    from arkor_sync.studio import job_list
+
+    found: Dict[str, List[float]] = {"first": [], "again": []}
+    with Server() as server:
+        for _ in range(rounds):
+            with Served(cloud(server.url)) as studio:
+                tab = Tab(studio.url)
+                for kind in found:
+                    begin = time.perf_counter()
+                    assert b"support" in tab.get("/jobs")[0].read()
+                    found[kind].append((time.perf_counter() - begin) * 1000)
+                    time.sleep(job_list._REST)
+    return found
 
 
 def viewers(seconds: float) -> Tuple[List[float], int]:

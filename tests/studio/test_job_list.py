@@ -49,6 +49,7 @@ def make(*jobs: TrainingJob) -> Any:
 @pytest.fixture
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_list, "_REST", 0.0)
+    monkeypatch.setattr(job_list, "_PATIENCE", PATIENCE)
 
 
 @pytest.fixture
@@ -87,18 +88,38 @@ def test_a_list_that_was_asked_for_before_a_change_does_not_count() -> None:
 
 
 @pytest.mark.usefixtures("no_rest")
-def test_who_comes_while_another_asks_gets_the_last_list() -> None:
+def test_a_cloud_that_takes_long_makes_nobody_wait_for_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cloud, jobs = make(ONE)
     first = jobs.read()
     cloud.go_on.clear()
     cloud.entered.clear()
     cloud.answer = [ONE, TWO]
-    asking = Background(jobs.read)
+    monkeypatch.setattr(job_list, "_PATIENCE", 0.0)
+    assert jobs.read() is first
     assert cloud.entered.wait(PATIENCE)
     assert jobs.read() is first
-    cloud.go_on.set()
-    assert asking.result().jobs == [ONE, TWO]
     assert cloud.asked == 2
+    monkeypatch.setattr(job_list, "_PATIENCE", PATIENCE)
+    waiting = Background(jobs.read)
+    cloud.go_on.set()
+    assert waiting.result().jobs == [ONE, TWO]
+
+
+@pytest.mark.usefixtures("long_rest")
+def test_who_has_changed_a_job_waits_for_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, jobs = make(ONE)
+    jobs.read()
+    monkeypatch.setattr(job_list, "_PATIENCE", 0.0)
+    cloud.go_on.clear()
+    cloud.entered.clear()
+    cloud.answer = [TWO]
+    jobs.forget()
+    waiting = Background(jobs.read)
+    assert cloud.entered.wait(PATIENCE)
+    cloud.go_on.set()
+    assert waiting.result().jobs == [TWO]
 
 
 @pytest.mark.usefixtures("long_rest")
@@ -175,4 +196,16 @@ def test_an_error_of_the_program_is_raised_and_does_not_end_the_asking() -> None
     with pytest.raises(ValueError, match="a fault"):
         jobs.read()
     cloud.answer = [ONE]
+    assert jobs.read().jobs == [ONE]
+
+
+def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: object) -> None:
+        raise RuntimeError("no more threads")
+
+    _, jobs = make(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no more"):
+            jobs.read()
     assert jobs.read().jobs == [ONE]
