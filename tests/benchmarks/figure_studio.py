@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import statistics
 import threading
 import time
 import urllib.request
+import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import urlencode, urlsplit
@@ -89,7 +92,13 @@ def measure(size: Size) -> Figure:
             f"median at most {SOON_MS} ms",
             statistics.median(opened["again"]) <= SOON_MS,
         ),
-        Row("studio, script of all pages", f"{script:,} bytes", f"{SCRIPT:,}", script <= SCRIPT),
+        Row(
+            "studio, script of all pages",
+            f"{script:,} bytes",
+            f"{SCRIPT:,}",
+            script <= SCRIPT,
+            "; ".join(f"{name}'s first page: {size:,}" for name, size in peers().items()) or "—",
+        ),
     ]
     data = {
         "milliseconds": milliseconds,
@@ -111,6 +120,26 @@ def scripts() -> Iterator[Path]:
     import arkor_sync.studio
 
     return Path(str(arkor_sync.studio.__file__)).parent.glob("static/*.js")
+
+
+def peers() -> Dict[str, int]:
+    """Return the bytes of script that the first page of each peer loads, of those installed."""
+    found: Dict[str, int] = {}
+    for name, folder in (
+        ("tensorboard", "tensorboard/webfiles.zip"),
+        ("trackio", "trackio/frontend/dist"),
+    ):
+        try:
+            peer = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        place = Path(str(peer.locate_file(folder)))
+        root: Any = zipfile.Path(place) if place.suffix == ".zip" else place
+        page = (root / "index.html").read_text("utf-8")
+        sources = re.findall('<script[^>]* src="/?([^"?]+)', page)
+        size = sum(len((root / source).read_bytes()) for source in sources)
+        found[f"{name} {peer.version}"] = size
+    return found
 
 
 class Served:
