@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -36,6 +37,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests: some collect all garbage, many times."""
+    # A library that sets up logging when it is imported closes the handlers of pytest. On CPython
+    # 3.9 the next record opens the file of one again, which would seem to be a leak of some test.
+    logging.getLogger(__name__).warning("all tests are collected")
     gc.collect()
     gc.freeze()
 
