@@ -4,8 +4,6 @@ Each name is imported from its module when it is first used, so importing this p
 loads no other module, starts no thread, opens no socket and reads no file.
 """
 
-from arkor_sync._version import __version__ as __version__
-
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take longer than all
 
 # The names are listed twice: here for type checkers, and below for the interpreter. A test compares
@@ -13,6 +11,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing would tak
 if TYPE_CHECKING:
     from arkor_sync._follow import follow as follow
     from arkor_sync._submission_row import Submission as Submission
+    from arkor_sync._version import __version__ as __version__
     from arkor_sync.cloud.chat import ChatResponse as ChatResponse
     from arkor_sync.cloud.chat_types import ChatMessage as ChatMessage
     from arkor_sync.cloud.chat_types import ResponseFormat as ResponseFormat
@@ -140,6 +139,7 @@ if TYPE_CHECKING:
     from arkor_sync.trainer import create_trainer as create_trainer
 else:
     _MODULES = {
+        "_version": "__version__",
         "trainer": "create_trainer Trainer",
         "_follow": "follow",
         "rehearsal": "Rehearsal",
@@ -200,7 +200,7 @@ else:
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-    __all__ = ["__version__", *_MODULE_OF]
+    __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> object:
         from importlib import import_module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 from threading import Event, RLock
@@ -39,6 +40,8 @@ class StudioServer:
         self, client: Optional[CloudApiClient] = None, port: int = 4000, file: Optional[Path] = None
     ) -> None:
         waitress = import_extra("waitress", "studio", "Studio")
+        # It warns of each request that waits for a thread, as those of many tabs do for a moment.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._socket = socket.create_server((HOST, port))
         port = self._socket.getsockname()[1]
         access = Launch(port)

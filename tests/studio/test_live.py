@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import threading
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urlencode, urlsplit
@@ -253,6 +254,11 @@ def test_a_job_that_is_none_is_not_found(visitor: Visitor) -> None:
     answer = visitor.get("/live?watch=job:nothing:0")
     assert answer.status == 404
     answer.read()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_request_that_waits_for_a_thread_is_no_warning() -> None:
+    assert not logging.getLogger("waitress.queue").isEnabledFor(logging.WARNING)
 
 
 def test_where_the_pages_are_mounted_every_tab_polls(emulator: Emulator, web: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -35,16 +36,21 @@ SORTS = {
 _COLUMNS = {"name": "name", "status": "status", "duration": "-duration", "created": "-created"}
 """The columns, and how each sorts when it is chosen."""
 
+
+@lru_cache(maxsize=100)
+def _shown(status: str) -> str:
+    return safe_line(status, 40)  # the cloud may add others
+
+
+_moment = lru_cache(maxsize=50_000)(parse_timestamp)  # of each job, at each look at the page
+
+
 _KEYS: Dict[str, Callable[[TrainingJob], Any]] = {
-    "created": lambda job: parse_timestamp(job.created_at),
+    "created": lambda job: _moment(job.created_at),
     "name": lambda job: (job.name.casefold(), job.id),
-    "status": lambda job: _status(job),
+    "status": lambda job: _shown(job.status),
     "duration": seconds_of,
 }
-
-
-def _status(job: TrainingJob) -> str:
-    return safe_line(job.status, 40)  # the cloud may add others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +123,12 @@ def choose(jobs: Sequence[TrainingJob], wanted: Wanted) -> Shown:
     if wanted.search:
         text = wanted.search.casefold()
         found = [job for job in jobs if text in job.name.casefold() or text in job.id.casefold()]
-    numbers = Counter(map(_status, found))
+    numbers: Dict[str, int] = Counter()
+    for status, number in Counter(job.status for job in found).items():
+        numbers[_shown(status)] += number
     known = dict.fromkeys([*(str(each) for each in JobStatus), *sorted(numbers)])
     if wanted.statuses:
-        found = [job for job in found if _status(job) in wanted.statuses]
+        found = [job for job in found if _shown(job.status) in wanted.statuses]
     found = _sorted(found, wanted.sort)
     pages = max(1, -(-len(found) // ON_A_PAGE))
     page = min(max(1, wanted.page), pages)
@@ -143,7 +151,7 @@ def _row(job: TrainingJob) -> Dict[str, Any]:
     return {
         "id": job.id.encode(errors="replace").decode(),
         "name": safe_line(job.name) or "(no name)",
-        "status": _status(job),
+        "status": _shown(job.status),
         "error": safe_line(shorten_reason(reason), 160),
         "started_at": job.started_at,
         "ended_at": job.completed_at if job.is_terminal else None,
