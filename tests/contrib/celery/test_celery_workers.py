@@ -72,9 +72,10 @@ def test_workers_that_are_told_to_stop_hand_their_job_over(
             worker.process.send_signal(by)
         worker.process.wait(PATIENCE)
         assert not site.is_followed(job_id), worker.text()
-        # It is not lost. A process that ends between the new message and the acknowledgement of
-        # the old one leaves both, which the lease makes harmless; it is not so at each ending.
-        assert 1 <= site.messages() <= 2
+        # Not lost, and not doubled; but a process that ends between the new message and the
+        # acknowledgement of the old one leaves both, as was seen of gevent. The lease makes that
+        # harmless, and it is not so at each ending.
+        assert 1 <= site.messages() <= (2 if pool == "gevent" else 1)
         assert "is still running" not in worker.text()
         if ending in ("warm", "remote"):
             assert "Traceback" not in worker.text()
