@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
+from jobs import engine_of
 
 from arkor_sync.emulator import Emulator, LoraEngine
 from support import emulator_client
@@ -55,13 +56,6 @@ for suite in SUITES:
     globals().update(of_the_protocol(suite))
 
 
-class Lasting(LoraEngine):
-    """Keeps its child when an emulator ends: another one takes seconds to start."""
-
-    def close(self) -> None:
-        pass
-
-
 class OfTheSuite(Emulator):
     """Makes the jobs that a suite expects."""
 
@@ -80,11 +74,14 @@ def _no_thread_is_left() -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoraEngine]:
-    engine = Lasting(make_tiny_model(tmp_path_factory.mktemp("tiny")), device="cpu", threads=1)
-    with Emulator(engine) as emulator, Client(emulator) as client:
-        assert client.chat(baseModel=MODEL, maxTokens=1, stream=False).status_code == 200
-    yield engine
-    LoraEngine.close(engine)
+    engine = engine_of(make_tiny_model(tmp_path_factory.mktemp("tiny")))
+    with pytest.MonkeyPatch.context() as patch:
+        # Its child outlives the emulators: another one takes seconds to start.
+        patch.setattr(engine, "close", lambda: None)
+        with Emulator(engine) as emulator, Client(emulator) as client:
+            assert client.chat(baseModel=MODEL, maxTokens=1, stream=False).status_code == 200
+        yield engine
+    engine.close()
 
 
 @pytest.fixture
