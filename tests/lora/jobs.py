@@ -13,6 +13,7 @@ from support.emulator_client import MODEL
 from support.waiting import until
 
 CHILD_IS_QUICK = 20.0  # seconds
+NO_PING = {"ping_interval": 3600.0}  # a child that starts anew is silent for longer than 15 s
 
 
 def engine_of(model: Path, **options: Any) -> LoraEngine:

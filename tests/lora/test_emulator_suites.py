@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
-from jobs import engine_of
+from jobs import NO_PING, engine_of
 
 from arkor_sync.emulator import Emulator, LoraEngine
 from support import emulator_client
@@ -90,7 +90,7 @@ def emu(
 ) -> Iterator[Emulator]:
     source = {"type": "huggingface", "name": "emulator/sample"}
     monkeypatch.setitem(emulator_client.CONFIG, "datasetSource", source)
-    with OfTheSuite(engine) as emulator:
+    with OfTheSuite(engine, **NO_PING) as emulator:
         emulator.steps = SUITES[request.function.__module__.rpartition(".")[2]]
         yield emulator
         assert emulator.errors == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from jobs import create, engine_of, finished, names, until_step
+from jobs import NO_PING, create, engine_of, finished, names, until_step
 from trainings import Trained, dataset_of
 
 from arkor_sync import (
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     model = make_tiny_model(tmp_path_factory.mktemp("tiny"))
-    with Emulator(engine_of(model)) as running:
+    with Emulator(engine_of(model), **NO_PING) as running:
         with Client(running) as client:  # it starts the child, which then outlives each test
             assert client.chat(baseModel=MODEL, maxTokens=1, stream=False).status_code == 200
         yield running
