@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -52,13 +53,17 @@ def test_old_runs_are_pruned_in_parts_with_all_that_belongs_to_them(site: str) -
         make(number, statuses[number % 5], 100)
     make(10, "completed", 80)
     make(11, "running", 100)
+    make(12, "completed", 100)  # its last callback has not returned
+    held = Lease.objects.using(site).filter(job_id="job-12")
+    held.update(owner="process 1", expires=time.time() + 60)
     assert told("arkor_prune", dry_run=True) == "10 runs and 70 metrics would be deleted"
-    assert Run.objects.using(site).count() == 12
+    assert Run.objects.using(site).count() == 13
     assert told("arkor_prune", batch=4) == "10 runs and 70 metrics were deleted"
-    assert set(Run.objects.using(site).values_list("key", flat=True)) == {"10", "11"}
+    assert set(Run.objects.using(site).values_list("key", flat=True)) == {"10", "11", "12"}
     for model in (Lease, Position):
-        assert set(model.objects.using(site).values_list("pk", flat=True)) == {"job-10", "job-11"}
-    assert Metric.objects.using(site).count() == 14
+        left = set(model.objects.using(site).values_list("pk", flat=True))
+        assert left == {"job-10", "job-11", "job-12"}
+    assert Metric.objects.using(site).count() == 21
     assert told("arkor_prune") == "0 runs and 0 metrics were deleted"
     for wrong in ({"days": -1}, {"batch": 0}):
         with pytest.raises(CommandError, match="--days from 0"):

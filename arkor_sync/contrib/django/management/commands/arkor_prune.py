@@ -7,16 +7,21 @@ from typing import Any, List
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from arkor_sync.contrib.django.backend import error_of
 from arkor_sync.contrib.django.conf import arkor_settings
+from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Lease, Metric, Position, Run
 from arkor_sync.errors import ArkorError
 
 
 class Command(BaseCommand):
-    """Deletes runs that ended long ago, with their metrics and positions, in small transactions."""
+    """Deletes runs that ended long ago, with their metrics and positions, in small transactions.
+
+    A run that a process still follows is left alone.
+    """
 
     help = "Delete the runs that ended so many days ago, with their metrics and positions."
 
@@ -43,8 +48,11 @@ class Command(BaseCommand):
             raise CommandError(str(error_of(error, alias))) from error
 
     def _prune(self, alias: str, days: int, batch: int, is_dry_run: bool) -> None:
+        held = Lease.objects.using(alias).filter(
+            job_id=OuterRef("job_id"), expires__gt=ServerTime()
+        )
         old = Run.objects.using(alias).filter(
-            status__in=Run.ENDED, ended_at__lt=timezone.now() - timedelta(days=days)
+            ~Exists(held), status__in=Run.ENDED, ended_at__lt=timezone.now() - timedelta(days=days)
         )
         if is_dry_run:
             metrics = Metric.objects.using(alias).filter(run__in=old).count()
