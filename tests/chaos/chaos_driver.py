@@ -166,11 +166,15 @@ class Driver:
         self._check_ending(run, oracle, result, error)
         # What was acknowledged and not saved, another process does not know.
         self._acked += oracle.acked if self._store is None else oracle.acked[: self._saved]
-        if self._killed or result is None or (self._interrupted and acked[-1:] != [END]):
+        if self._killed or result is None:
+            return False
+        if result.stop_reason:
+            return self._check_stopped()
+        if self._interrupted and acked[-1:] != [END]:
             return False  # stopped in the last event's callbacks, a run still has its result
-        if not result.stop_reason and not self._may_lose_the_rest():
+        if not self._may_lose_the_rest():
             check_complete(schedule, self._keys(), acked, self._losses())
-        if self._store is not None and not result.stop_reason and self._acked == acked:
+        if self._store is not None and self._acked == acked:
             self._check_finished()
         return True
 
@@ -340,11 +344,13 @@ class Driver:
         write()
         self._saved = len(self.acked_now())
 
-    def save_fails(self) -> bool:
+    def save_fails(self, saved: SavedCursor) -> bool:
         """Tell whether the next save fails."""
         self._saves += 1
         if self._saves not in self._schedule.failing_saves:
             return False
+        if saved.finished and (not self.trace or self.trace[-1].key != END):
+            return True  # the job was stopped: that it was, is kept or not, and nobody decides
         acked = self.trace[-1]
         attempt = 1 + (acked.attempt if acked.callback == SAVE else 0)
         self.trace.append(acked._replace(callback=SAVE, attempt=attempt))
@@ -408,6 +414,17 @@ class Driver:
         elif not (isinstance(error, NETWORK) and self._schedule.mode != "safe"):
             raise error or Wrong("no result and no error")
 
+    def _check_stopped(self) -> bool:
+        """Check a job that the program has stopped; return whether that could be kept."""
+        if self._store is None:
+            return True
+        if not self._store.load(self._job_id).finished:
+            if self._saves not in self._schedule.failing_saves:
+                raise Wrong("a stopped job may be followed again")
+            return False
+        self._check_finished()
+        return True
+
     def _check_finished(self) -> None:
         """Follow the job once more: there is nothing left to call."""
         self.trace = []
@@ -433,7 +450,7 @@ class Store(FileCursorStore):
         self._driver = driver
 
     def save(self, job_id: str, saved: SavedCursor) -> None:
-        if self._driver.save_fails():
+        if self._driver.save_fails(saved):
             raise CursorStoreError("the disk is full")
         self._driver.save(lambda: super(Store, self).save(job_id, saved))
 
