@@ -32,7 +32,7 @@ RUNS = 50  # that save at the same time
 LEAST = 1_000  # saves a second, in batches
 MOST_IDLE = 5.0  # per cent of a core
 TTL = 3.0  # seconds, while take-overs are measured
-JOBS = 20  # that are taken over
+JOBS = (10, 100)  # that are taken over by a process that has as many
 LATEST = {signal.SIGKILL: 2.0, signal.SIGTERM: 1.0}  # seconds
 PATIENCE = 300.0  # seconds; only ever waited out by a failure
 
@@ -52,21 +52,24 @@ def measure(size: Size) -> Figure:
         say(f"fleet, silent jobs: {idle}")
         figure.data["silent"] = idle
         figure.rows += rows_of_silent(size.silent, idle)
-        for number, latest in LATEST.items():
-            with database(postgres) as url:
-                took = [take_over(url, server.url, number) for _ in range(size.rounds)]
-            say(f"fleet, take-over after {number.name}: {spread(took, 's', 2)}")
-            figure.data[number.name] = took
-            what = "the lease's end" if number == signal.SIGKILL else "the signal"
-            figure.rows.append(
-                Row(
-                    f"take-over of {JOBS // 2} jobs, {number.name}",
-                    f"{spread(took, 's', 2)} after {what}",
-                    f"at most {latest:g} s",
-                    max(took) <= latest,
-                )
-            )
+        for jobs in JOBS:
+            for number, latest in LATEST.items():
+                with database(postgres) as url:
+                    took = [take_over(url, server.url, number, jobs) for _ in range(size.rounds)]
+                add_take_over(figure, number, jobs, took, latest)
     return figure
+
+
+def add_take_over(
+    figure: Figure, number: signal.Signals, jobs: int, took: List[float], latest: float
+) -> None:
+    """Add a row for how long jobs had nobody."""
+    name = f"take-over of {jobs} jobs, {number.name}"
+    after = "the lease's end" if number == signal.SIGKILL else "the signal"
+    text = f"{spread(took, 's', 2)} after {after}"
+    say(f"fleet, {name}: {text}")
+    figure.data[name] = took
+    figure.rows.append(Row(name, text, f"at most {latest:g} s", max(took) <= latest))
 
 
 def add(figure: Figure, name: str, found: List[float], unit: str, least: int) -> None:
@@ -190,14 +193,13 @@ def ids(jobs: int) -> List[str]:
     return [f"idle-chunked-2-{15_000 + number}" for number in range(jobs)]
 
 
-def take_over(url: str, base: str, number: signal.Signals) -> float:
+def take_over(url: str, base: str, number: signal.Signals, jobs: int) -> float:
     """End one of two processes; return how long its jobs had nobody who may follow them."""
     store = SQLCursorStore(url)
-    members = [
-        subprocess.Popen([sys.executable, __file__, url, base], env=environment()) for _ in range(2)
-    ]
+    member = [sys.executable, __file__, url, base, str(2 * jobs)]
+    members = [subprocess.Popen(member, env=environment()) for _ in range(2)]
     try:
-        until(lambda: shared(store), PATIENCE)
+        until(lambda: shared(store, jobs), PATIENCE)
         victim, other = members
         victim.send_signal(number)
         began = time.monotonic()
@@ -220,10 +222,10 @@ def owners(store: SQLCursorStore) -> List[Any]:
     return [each.owner if each.expires_in > 0 else None for each in store.holders()]
 
 
-def shared(store: SQLCursorStore) -> bool:
-    """Whether two processes have half of the jobs each."""
+def shared(store: SQLCursorStore, jobs: int) -> bool:
+    """Whether two processes have so many jobs each."""
     found = owners(store)
-    return None not in found and [found.count(each) for each in found] == [JOBS // 2] * JOBS
+    return None not in found and [found.count(each) for each in found] == [jobs] * (2 * jobs)
 
 
 def is_of(process: subprocess.Popen[bytes], owner: Any) -> bool:
@@ -237,6 +239,6 @@ def environment() -> Dict[str, str]:
 
 
 if __name__ == "__main__":
-    Follower(
-        ids(JOBS), {}, store=SQLCursorStore(sys.argv[1], ttl=TTL), client=cloud(sys.argv[2])
-    ).run()
+    url, base, number = sys.argv[1:]
+    store = SQLCursorStore(url, ttl=TTL)
+    Follower(ids(int(number)), {}, store=store, client=cloud(base)).run()
