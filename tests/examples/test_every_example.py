@@ -51,6 +51,15 @@ def test_the_readme_names_every_example_and_none_that_does_not_exist() -> None:
     assert set(named) == {path.name for path in EXAMPLES.iterdir() if path.is_file()}
 
 
+def test_the_command_of_a_folder_installs_all_that_it_needs_and_runs_it() -> None:
+    for readme in EXAMPLES.glob("*/README.md"):
+        text = readme.read_text("utf-8")
+        commands = re.findall(r"```sh\n(.*?)\n```", text, re.DOTALL)
+        assert len(commands) == 1, readme
+        run = f"python examples/{readme.parent.name}/run.py"
+        assert re.fullmatch(rf"pip install '\.\[[\w,]+\]'[^\n&]* && {run}", commands[0]), readme
+
+
 def test_every_example_has_a_test_that_runs_it() -> None:
     tests = [
         path.read_text("utf-8")
