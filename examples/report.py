@@ -64,8 +64,8 @@ def main(folder: Path) -> int:
             ],
             client=emulator.client(),
         )
-        run = trainer.follow()
-        result = run.wait()
+        with trainer.follow() as run:  # also after Ctrl-C what is being drawn gets its time
+            result = run.wait()
     run.history.to_csv(folder / "history.csv")
     for name in ("report.html", picture, "history.csv"):
         print(f"written: {folder / name}")
