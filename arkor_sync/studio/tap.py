@@ -280,9 +280,9 @@ class Tap:
     def _end(self, error: Optional[BaseException]) -> None:
         with self.lock:
             self.connection = "ended" if error is None and self.job.is_terminal else "lost"
-            self.ended = self._clock.now()
             told = text_of(error) if error else f"the job is {self.job.status}"
             self._note("ended", told)
+            self.ended = self._clock.now()  # last: who sees that, without the lock, sees all of it
             self.version += 1
         if error is not None:
             logger.warning("job %s is no longer shown live: %s", self.job.id, safe_line(told))

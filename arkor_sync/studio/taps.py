@@ -106,7 +106,7 @@ class Taps:
         now = self._clock.now()
         with self._lock:
             tap = self._taps.get(job_id)
-            if tap is None or (tap.connection == "lost" and now - tap.ended >= _LOST):
+            if tap is None or (tap.ended and tap.connection == "lost" and now - tap.ended >= _LOST):
                 return None
             tap.looked = now
             return tap

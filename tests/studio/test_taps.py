@@ -53,6 +53,21 @@ def test_a_job_is_read_to_its_end(emulator: Emulator, taps: Taps) -> None:
     assert tap.series["eval_loss"].count == 500
 
 
+def test_who_sees_the_end_sees_all_that_belongs_to_it(
+    emulator: Emulator, taps: Taps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    note = Tap._note
+
+    def listen(self: Tap, kind: str, text: str) -> None:
+        told.append((kind, self.connection, bool(self.ended)))
+        note(self, kind, text)
+
+    monkeypatch.setattr(Tap, "_note", listen)
+    whole(taps.tap(emulator.create_job(ScriptedEngine(steps=3))))
+    assert told[-1] == ("ended", "ended", False)
+
+
 def test_many_who_look_have_one_stream(emulator: Emulator, taps: Taps) -> None:
     job_id = emulator.create_job(ScriptedEngine(steps=5, manual=True))
     together = threading.Barrier(20)
