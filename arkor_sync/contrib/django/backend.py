@@ -281,12 +281,11 @@ class DjangoBackend:
 
     def prune(self, age: float) -> int:
         """Remove the lease, the position and the run of jobs that were finished long ago."""
-        held = self._rows(Lease).filter(job_id=OuterRef("job_id"), expires__gt=ServerTime())
         pruned = 0
         while True:
             with self.transaction():
                 old = self._rows(Position).filter(
-                    ~Exists(held), finished=True, saved_at__lte=ServerTime() - age
+                    ~is_held(self.alias), finished=True, saved_at__lte=ServerTime() - age
                 )
                 jobs = list(old.values_list("job_id", flat=True)[:_MOST])
                 leases = self._rows(Lease).filter(job_id__in=jobs, expires__lte=ServerTime())
@@ -323,6 +322,12 @@ class DjangoBackend:
         rows = self._rows(Member).annotate(left=F("expires") - ServerTime()).filter(left__gt=0)
         found = rows.order_by("owner").values_list("owner", "left")
         return [FollowingMember(owner, left) for owner, left in found]
+
+
+def is_held(alias: str) -> Exists:
+    """Return the condition that somebody follows the job of a row."""
+    leases = Lease.objects.using(alias)
+    return Exists(leases.filter(job_id=OuterRef("job_id"), expires__gt=ServerTime()))
 
 
 def storable(text: Optional[str]) -> str:

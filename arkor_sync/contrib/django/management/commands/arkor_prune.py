@@ -7,12 +7,10 @@ from typing import Any, List
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, transaction
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from arkor_sync.contrib.django.backend import error_of
+from arkor_sync.contrib.django.backend import error_of, is_held
 from arkor_sync.contrib.django.conf import arkor_settings
-from arkor_sync.contrib.django.connections import ServerTime
 from arkor_sync.contrib.django.models import Lease, Metric, Position, Run
 from arkor_sync.errors import ArkorError
 
@@ -48,11 +46,10 @@ class Command(BaseCommand):
             raise CommandError(str(error_of(error, alias))) from error
 
     def _prune(self, alias: str, days: int, batch: int, is_dry_run: bool) -> None:
-        held = Lease.objects.using(alias).filter(
-            job_id=OuterRef("job_id"), expires__gt=ServerTime()
-        )
         old = Run.objects.using(alias).filter(
-            ~Exists(held), status__in=Run.ENDED, ended_at__lt=timezone.now() - timedelta(days=days)
+            ~is_held(alias),
+            status__in=Run.ENDED,
+            ended_at__lt=timezone.now() - timedelta(days=days),
         )
         if is_dry_run:
             metrics = Metric.objects.using(alias).filter(run__in=old).count()
